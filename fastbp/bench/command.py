@@ -1,0 +1,110 @@
+"""The click command `fastbp bench`; the only module of the benchmark that prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from fastbp.bench import report
+from fastbp.bench.peers import PEERS
+from fastbp.bench.runner import run
+from fastbp.bench.workloads import WORKLOADS
+
+PIPE_WIDTH = 132  # columns when the output is no terminal: a table in a log file should not be cut at 80
+
+
+def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split the comma-separated names."""
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    for name in names:
+        if name not in PEERS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(PEERS)}", param=parameter)
+    return names
+
+
+def _writable(_context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """Refuse a JSON path that cannot be written before, not after, minutes of timing."""
+    if value is None:
+        return None
+    path = Path(value)
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param=parameter)
+    return path
+
+
+@click.command()
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, writable=True),
+    callback=_writable,
+    metavar="FILE",
+    help="Write everything measured to FILE as JSON.",
+)
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    type=click.Choice(list(WORKLOADS)),
+    help="Run only this workload; may be given several times.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="The most threads any rival may use.  [default: the processors this process may run on]",
+)
+@click.option("--quick", is_flag=True, help="Shorter blocks: everything against NumPy in under 60 s.")
+@click.option(
+    "--peers",
+    default="",
+    callback=_peers,
+    metavar="NAME,...",
+    help=f"Compare with these too, where installed: {','.join(PEERS)}.",
+)
+def bench(
+    json_path: Path | None, workloads: tuple[str, ...], threads: int | None, quick: bool, peers: tuple[str, ...]
+) -> None:
+    """Check that fastbp, NumPy and the peers reach the same losses, then time them side by side.
+
+    Exits with 1 when a rival misses the losses of the float64 NumPy reference.
+    """
+    # Plain lines between blocks. A live display has a thread of its own that redraws, and would be timed with the rest.
+    status = Console(stderr=True, highlight=False)
+
+    def progress(message: str) -> None:
+        # \x1b[2K clears the line that the previous message left.
+        if status.is_terminal:
+            status.file.write(f"\r\x1b[2K{message}")
+            status.file.flush()
+
+    try:
+        result = run(workloads, peers=peers, threads=threads, quick=quick, progress=progress)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        progress("")
+    console = _console()
+    console.print(report.render(result, width=console.width))
+    if json_path is not None:
+        try:
+            report.save(result, json_path)
+        except OSError as error:
+            message = f"cannot write {json_path}: {error.strerror}; choose another --json FILE"
+            raise click.ClickException(message) from error
+    if not result.passed:
+        wrong = [
+            f"{entry.rival} on {workload.workload.name}"
+            for workload in result.workloads
+            for entry in workload.rivals
+            if entry.verification and not entry.verification.passed
+        ]
+        raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(wrong)}")
+
+
+def _console() -> Console:
+    options: dict[str, Any] = {"highlight": False}
+    return Console(**options) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, **options)

@@ -1,0 +1,54 @@
+"""What the figures were measured on: processor, threads, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fastbp.bench.rivals import Rival
+
+_LIBRARIES = ("numpy", "numba", "llvmlite", "scipy", "threadpoolctl")
+
+
+def available_threads() -> int:
+    """Logical processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """Processor and system, without anything that names the machine or its user."""
+    return {
+        "processor": processor_name(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "logical_processors": os.cpu_count(),
+        "available_threads": available_threads(),
+        "python": platform.python_version(),
+    }
+
+
+def processor_name() -> str:
+    """The model name as the kernel tells it, where it does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def versions(rivals: Iterable[Rival]) -> dict[str, str]:
+    """Versions of the rivals by their names, and of the libraries below them by theirs."""
+    found = {rival.name: rival.version() for rival in rivals}
+    for library in _LIBRARIES:
+        try:
+            found.setdefault(library, metadata.version(library))
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,150 @@
+"""The faces of a result: rich tables for people, one JSON document for everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fastbp.bench.result import BenchResult, RivalResult, StartUp, WorkloadResult, figures, from_document
+from fastbp.bench.runner import BASELINE_LIMIT
+
+FULL_WIDTH = 118  # columns that the whole table needs
+_COLUMNS = ("setting", "µs/step", "fastest to slowest", "samples/s", "GFLOP/s", "% of peak", "ratio")
+_ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
+
+
+def save(result: BenchResult, path: str | os.PathLike[str]) -> None:
+    """Write the JSON document; the file is complete or as it was before."""
+    target = Path(path)
+    text = json.dumps(result.to_document(), indent=1, allow_nan=False) + "\n"
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(scratch).chmod(0o644)  # mkstemp's 0600 is for secrets
+        Path(scratch).replace(target)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+def load(path: str | os.PathLike[str]) -> BenchResult:
+    """Read back what `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        Not JSON, or not a benchmark document of this schema.
+    """
+    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{os.fspath(path)} must hold a JSON object; got {type(document).__name__}")
+    return from_document(document)
+
+
+def render(result: BenchResult, *, width: int = FULL_WIDTH) -> RenderableType:
+    """Everything a person wants to see of a run; below `FULL_WIDTH` columns without the less telling figures."""
+    parts: list[RenderableType] = [_heading(result), _workload_table(result, compact=width < FULL_WIDTH)]
+    parts += [_baseline(entry) for entry in result.workloads if entry.baseline_ratio is not None]
+    if result.startup:
+        parts += [Text(), _startup_table(result.startup)]
+    parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
+    return Group(*parts)
+
+
+def _heading(result: BenchResult) -> Text:
+    machine = result.machine
+    peaks = ", ".join(f"{peak.dtype} {_count(peak.threads)} {peak.gflops:.1f}" for peak in result.peaks)
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    return Text(
+        f"{machine['processor']} ({machine['architecture']}, {machine['system']}), "
+        f"Python {machine['python']}, {result.date}\n"
+        f"{versions}\n"
+        f"FMA peak, GFLOP/s: {peaks}\n"
+        f"up to {_count(result.threads)}; each rival in its better setting; "
+        f"medians of up to {result.settings['blocks']} interleaved blocks "
+        f"of at least {result.settings['block_seconds']:g} s"
+    )
+
+
+def _count(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
+def _workload_table(result: BenchResult, *, compact: bool) -> Table:
+    table = Table(
+        caption=f"ratio: time a step over that of fastbp. % of peak: of {_count(result.threads)}, in real flops; "
+        "above 100 the probe is wrong."
+    )
+    table.add_column("workload", no_wrap=True)
+    table.add_column("rival", no_wrap=True)
+    columns = [heading for heading in _COLUMNS if not (compact and heading in _ONLY_WIDE)]
+    for heading in columns:
+        table.add_column(heading, justify="left" if heading == "setting" else "right", no_wrap=True)
+    for entry in result.workloads:
+        for row, rival in enumerate(entry.rivals):
+            cells = _cells(result, entry, rival)
+            table.add_row(
+                entry.workload.name if row == 0 else "",
+                rival.rival,
+                *(cells.get(heading, "") for heading in columns),
+                end_section=rival is entry.rivals[-1],
+            )
+    return table
+
+
+def _cells(result: BenchResult, entry: WorkloadResult, rival: RivalResult) -> dict[str, RenderableType]:
+    """Cell by column; a rival that missed the losses has nothing else to show."""
+    values = figures(result, entry, rival)
+    if values is None or rival.setting is None:
+        off = rival.verification.difference if rival.verification else None
+        return {"setting": Text("losses not finite" if off is None else f"losses off {off:.0e}", style="bold red")}
+    percent, ratio = values["percent_of_peak"], values["ratio_to_fastbp"]
+    return {
+        "setting": rival.setting.label,
+        "µs/step": _short(values["microseconds_per_step"]),
+        "fastest to slowest": f"{_short(values['fastest_microseconds'])} to {_short(values['slowest_microseconds'])}",
+        "samples/s": _short(values["samples_per_second"]),
+        "GFLOP/s": _short(values["gflops"]),
+        "% of peak": "" if percent is None else Text(f"{percent:.1f}", style="red" if percent > 100.0 else ""),
+        "ratio": "" if ratio is None else f"{ratio:.2f}",
+    }
+
+
+def _baseline(entry: WorkloadResult) -> Text:
+    numpy, bare, ratio = entry.find("numpy"), entry.bare_products, entry.baseline_ratio
+    if numpy is None or bare is None or ratio is None:
+        return Text()
+    verdict = "within" if ratio <= BASELINE_LIMIT else "ABOVE"
+    return Text(
+        f"NumPy baseline on {entry.workload.name}: {_short(numpy.seconds_per_step * 1e6)} µs/step, "
+        f"its bare matrix products {_short(bare.seconds_per_step * 1e6)}: {ratio:.2f}x, "
+        f"{verdict} the limit of {BASELINE_LIMIT}x",
+        style="" if ratio <= BASELINE_LIMIT else "yellow",
+    )
+
+
+def _startup_table(startup: StartUp) -> Table:
+    table = Table(title="Start-up of a fresh process, seconds (steady state is the table above)")
+    table.add_column("machine-code cache")
+    for heading in ("import numba, numpy", "import fastbp after it", "first fit on digits"):
+        table.add_column(heading, justify="right")
+    for name, start in (("empty (cold)", startup.cold), ("filled (cached)", startup.cached)):
+        seconds = (start.numba_seconds, start.import_seconds, start.fit_seconds)
+        table.add_row(name, *(f"{value:.3f}" for value in seconds))
+    return table
+
+
+def _short(value: float | None) -> str:
+    """Three significant digits, thousands separated, no exponent."""
+    if value is None:
+        return ""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

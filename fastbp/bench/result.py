@@ -1,0 +1,236 @@
+"""What a benchmark run found, as plain frozen data: the measurements are kept, every figure is derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from fastbp.bench.workloads import Workload
+
+SCHEMA = 1  # raise it when a key changes its meaning or goes away; new keys need no new number
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a rival is run: a thread count (None: whatever its library does by itself) and a variant, if it has any."""
+
+    threads: int | None = None
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        threads = "own threads" if self.threads is None else f"{self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{threads}, {self.variant}" if self.variant else threads
+
+
+@dataclass(frozen=True)
+class Block:
+    """One timed block."""
+
+    seconds: float  # wall clock
+    steps: int  # optimiser steps done in it
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / self.steps
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of a rival, tried briefly."""
+
+    setting: Setting
+    seconds_per_step: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparison of a rival's epoch losses with those of the float64 NumPy reference."""
+
+    passed: bool
+    tolerance: float  # largest relative difference allowed
+    difference: float | None  # largest relative difference found; None if a loss was not finite, which JSON cannot say
+    setting: Setting  # the worst one
+    losses: tuple[float | None, ...]  # (epochs,) of that setting
+    expected: tuple[float, ...]  # (epochs,)
+
+
+@dataclass(frozen=True)
+class RivalResult:
+    """One rival on one workload."""
+
+    rival: str
+    setting: Setting | None  # the one that was timed; None when verification failed
+    verification: Verification | None  # None for bare matrix products, which have no losses
+    trials: tuple[Trial, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Median over the blocks."""
+        return median(block.seconds_per_step for block in self.blocks)
+
+    @property
+    def fastest(self) -> float:
+        """Seconds a step of the fastest block."""
+        return min(block.seconds_per_step for block in self.blocks)
+
+    @property
+    def slowest(self) -> float:
+        """Seconds a step of the slowest block."""
+        return max(block.seconds_per_step for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class WorkloadResult:
+    """Every rival on one workload."""
+
+    workload: Workload
+    rivals: tuple[RivalResult, ...]
+    bare_products: RivalResult | None = None  # only where the NumPy baseline is checked
+
+    def find(self, rival: str) -> RivalResult | None:
+        """The timed result of this rival, or None."""
+        return next((result for result in self.rivals if result.rival == rival and result.blocks), None)
+
+    def ratio(self, result: RivalResult) -> float | None:
+        """Its time a step over that of fastbp."""
+        ours = self.find("fastbp")
+        return result.seconds_per_step / ours.seconds_per_step if ours and result.blocks else None
+
+    @property
+    def baseline_ratio(self) -> float | None:
+        """NumPy's time a step over that of its bare matrix products."""
+        numpy = self.find("numpy")
+        return numpy.seconds_per_step / self.bare_products.seconds_per_step if numpy and self.bare_products else None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The measured FMA rate of this machine, the best probe of the run."""
+
+    dtype: str
+    threads: int
+    gflops: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """One fresh process: imports, then the first fit on the shape of digits."""
+
+    numba_seconds: float  # import numba, numpy
+    import_seconds: float  # import fastbp after that
+    fit_seconds: float  # first fit, one epoch
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """The three start-up figures that must not be mixed with steady state."""
+
+    cold: Start  # empty machine-code cache
+    cached: Start  # median over the processes that followed, on the folder the cold one filled
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """One run of the benchmark."""
+
+    date: str  # ISO 8601, UTC
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    threads: int
+    settings: dict[str, Any]  # the timing protocol
+    peaks: tuple[Peak, ...]
+    workloads: tuple[WorkloadResult, ...]
+    startup: StartUp | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True when every rival reached the losses of the reference."""
+        results = (result for workload in self.workloads for result in workload.rivals)
+        return all(result.verification is None or result.verification.passed for result in results)
+
+    def peak(self, dtype: str) -> float | None:
+        """GFLOP/s of all the threads of the run."""
+        return next((peak.gflops for peak in self.peaks if (peak.dtype, peak.threads) == (dtype, self.threads)), None)
+
+    def to_document(self) -> dict[str, Any]:
+        """The JSON document: the measurements, and beside each rival its derived `figures`, for other programs."""
+        document: dict[str, Any] = {"kind": "fastbp-bench", "schema": SCHEMA, "passed": self.passed} | asdict(self)
+        for entry, workload in zip(document["workloads"], self.workloads, strict=True):
+            entry["workload"]["steps_per_epoch"] = workload.workload.steps_per_epoch
+            entry["workload"]["flops_per_step"] = workload.workload.flops_per_step
+            entry["baseline_ratio"] = workload.baseline_ratio
+            for rival_entry, result in zip(entry["rivals"], workload.rivals, strict=True):
+                rival_entry["figures"] = figures(self, workload, result)
+        return document
+
+
+def figures(bench: BenchResult, workload: WorkloadResult, result: RivalResult) -> dict[str, float | None] | None:
+    """The derived figures of one rival on one workload; None when it was not timed."""
+    if not result.blocks:
+        return None
+    seconds = result.seconds_per_step
+    gflops = workload.workload.flops_per_step / seconds * 1e-9
+    peak = bench.peak(workload.workload.dtype)
+    return {
+        "microseconds_per_step": seconds * 1e6,
+        "fastest_microseconds": result.fastest * 1e6,
+        "slowest_microseconds": result.slowest * 1e6,
+        "samples_per_second": workload.workload.batch_size / seconds,
+        "gflops": gflops,
+        "percent_of_peak": 100.0 * gflops / peak if peak else None,
+        "ratio_to_fastbp": workload.ratio(result),
+    }
+
+
+def from_document(document: dict[str, Any]) -> BenchResult:
+    """The inverse of `BenchResult.to_document`; derived entries are dropped and unknown keys ignored.
+
+    Raises
+    ------
+    ValueError
+        Not a benchmark document, or one of another schema.
+    """
+    if document.get("kind") != "fastbp-bench" or document.get("schema") != SCHEMA:
+        found = f"kind {document.get('kind')!r}, schema {document.get('schema')!r}"
+        raise ValueError(f"document must be of kind 'fastbp-bench', schema {SCHEMA}; got {found}")
+    startup = document["startup"]
+    return BenchResult(
+        date=document["date"],
+        machine=document["machine"],
+        versions=document["versions"],
+        threads=document["threads"],
+        settings=document["settings"],
+        peaks=tuple(_build(Peak, entry) for entry in document["peaks"]),
+        workloads=tuple(_workload(entry) for entry in document["workloads"]),
+        startup=startup and StartUp(_build(Start, startup["cold"]), _build(Start, startup["cached"])),
+        notes=tuple(document["notes"]),
+    )
+
+
+def _build(kind: type[Any], entry: dict[str, Any]) -> Any:
+    return kind(**{name: entry[name] for name in kind.__dataclass_fields__ if name in entry})
+
+
+def _workload(entry: dict[str, Any]) -> WorkloadResult:
+    workload = _build(Workload, entry["workload"] | {"sizes": tuple(entry["workload"]["sizes"])})
+    bare = entry["bare_products"]
+    return WorkloadResult(workload, tuple(_rival(item) for item in entry["rivals"]), bare and _rival(bare))
+
+
+def _rival(entry: dict[str, Any]) -> RivalResult:
+    verification = entry["verification"]
+    if verification:
+        expected, losses = tuple(verification["expected"]), tuple(verification["losses"])
+        setting = _build(Setting, verification["setting"])
+        verification = _build(Verification, verification | {"expected": expected, "losses": losses, "setting": setting})
+    return RivalResult(
+        rival=entry["rival"],
+        setting=entry["setting"] and _build(Setting, entry["setting"]),
+        verification=verification,
+        trials=tuple(Trial(_build(Setting, item["setting"]), item["seconds_per_step"]) for item in entry["trials"]),
+        blocks=tuple(_build(Block, item) for item in entry["blocks"]),
+    )

@@ -1,0 +1,190 @@
+"""One benchmark run from start to end: set up, verify, find settings, time in turns, and collect the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from fastbp.bench import machine, startup
+from fastbp.bench.peers import PEERS
+from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
+from fastbp.bench.result import BenchResult, Peak, RivalResult, StartUp, Verification, WorkloadResult
+from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
+from fastbp.bench.verify import expected_losses, verify
+from fastbp.bench.workloads import Workload, select
+from fastbp.validation import check_choice, check_positive_int
+
+Progress = Callable[[str], None]
+
+BASELINE_WORKLOAD = "mnist"  # where NumPy is held against its own bare matrix products
+BASELINE_LIMIT = 1.15
+STARTUP_WORKLOAD = "digits"
+QUICK_STARTUP_DEADLINE = 42.0  # seconds into a quick run after which start-up is left out, to end within 60
+
+
+def run(
+    workloads: Sequence[str] | None = None,
+    *,
+    peers: Sequence[str] = (),
+    threads: int | None = None,
+    quick: bool = False,
+    protocol: Protocol | None = None,
+    progress: Progress = lambda message: None,
+) -> BenchResult:
+    """Verify, then time, fastbp beside NumPy and the peers.
+
+    Parameters
+    ----------
+    workloads : sequence of str, optional
+        Names from `WORKLOADS`; all of them by default. Start-up is measured when `digits` is among them.
+    peers : sequence of str
+        Names from `PEERS`. One that is not installed is left out, with a note.
+    threads : int, optional
+        The most threads any rival may use; by default the processors this process may run on.
+    quick : bool, default False
+        Shorter blocks: everything against NumPy in under a minute.
+    protocol : Protocol, optional
+        Block lengths, instead of those of `quick`.
+    progress : callable
+        Receives a line of text now and then, between timed blocks.
+
+    Returns
+    -------
+    BenchResult
+        `passed` is False when a rival missed the reference's losses; such a rival is not timed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Unknown workload or peer, or `threads` no positive integer.
+    """
+    began, chosen = time.perf_counter(), select(workloads)
+    for name in peers:
+        check_choice("peer", name, PEERS)
+    threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
+    protocol = protocol or (QUICK if quick else FULL)
+    factories, notes = _installed(peers)
+    dtypes = sorted({workload.dtype for workload in chosen})
+    progress("measuring the FMA peak")
+    peaks = _probe(dtypes, threads, protocol)
+    results = [run_workload(workload, factories, threads, protocol, notes, progress) for workload in chosen]
+    start_up = _measure_startup(chosen, quick, began, notes, progress)
+    again = _probe(dtypes, threads, protocol)  # the better of both: a peak disturbed once would flatter everybody
+    best = [max(pair, key=lambda peak: peak.gflops) for pair in zip(peaks, again, strict=True)]
+    return BenchResult(
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine.describe(),
+        versions=machine.versions(factory() for factory in factories),
+        threads=threads,
+        settings={"quick": quick} | asdict(protocol),
+        peaks=tuple(best),
+        workloads=tuple(results),
+        startup=start_up,
+        notes=tuple(dict.fromkeys(notes)),  # each once, in order
+    )
+
+
+def run_workload(
+    workload: Workload,
+    factories: Sequence[Callable[[], Rival]],
+    threads: int,
+    protocol: Protocol,
+    notes: list[str],
+    progress: Progress = lambda message: None,
+) -> WorkloadResult:
+    """All rivals on one workload; appends to `notes` what their figures need to be read."""
+    progress(f"{workload.name}: data and reference losses")
+    task = Task.of(workload)
+    expected = expected_losses(task)
+    verdicts: dict[str, Verification | None] = {}
+    running: list[Rival] = []
+    try:
+        for factory in factories:
+            rival = factory()
+            reason = rival.unsupported(workload)
+            if reason:
+                notes.append(f"{workload.name}: without {rival.name}, which {reason}")
+                continue
+            running.append(rival)
+            rival.load()
+            rival.setup(task)
+            notes += rival.notes()
+            progress(f"{workload.name}: verifying {rival.name}")
+            verdicts[rival.name] = verify(rival, task, expected, rival.settings(threads))
+        entrants = [rival for rival in running if (verdict := verdicts[rival.name]) and verdict.passed]
+        if workload.name == BASELINE_WORKLOAD and any(isinstance(rival, NumpyRival) for rival in entrants):
+            bare = BareProducts()
+            bare.setup(task)
+            verdicts[bare.name] = None
+            running.append(bare)
+            entrants.append(bare)
+        timed = _time(workload, entrants, verdicts, threads, protocol, progress)
+    finally:
+        for rival in running:
+            rival.close()
+    bare_products = timed.pop(BareProducts.name, None)
+    names = [rival.name for rival in running if rival.name != BareProducts.name]
+    results = tuple(timed.get(name) or RivalResult(name, None, verdicts[name]) for name in names)
+    return WorkloadResult(workload, results, bare_products)
+
+
+def _time(
+    workload: Workload,
+    rivals: Sequence[Rival],
+    verdicts: dict[str, Verification | None],
+    threads: int,
+    protocol: Protocol,
+    progress: Progress,
+) -> dict[str, RivalResult]:
+    """Each rival in its better setting, in turns; name -> result."""
+    entries, trials = [], []
+    for rival in rivals:
+        progress(f"{workload.name}: trying the settings of {rival.name}")
+        setting, tried = try_settings(rival, rival.settings(threads), workload.steps_per_epoch, protocol)
+        entries.append(Entry(rival, setting, workload.steps_per_epoch))
+        trials.append(tried)
+    blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"))
+    return {
+        entry.rival.name: RivalResult(entry.rival.name, entry.setting, verdicts[entry.rival.name], tried, of_one)
+        for entry, tried, of_one in zip(entries, trials, blocks, strict=True)
+    }
+
+
+def _installed(peers: Sequence[str]) -> tuple[list[Callable[[], Rival]], list[str]]:
+    """Factories of fastbp, NumPy and the peers that can be imported; a note for each that cannot."""
+    factories: list[Callable[[], Rival]] = [FastbpRival, NumpyRival]
+    notes = []
+    for name in dict.fromkeys(peers):
+        try:
+            PEERS[name]().load()
+        except MissingPeerError as error:
+            notes.append(str(error))
+        else:
+            factories.append(PEERS[name])
+    return factories, notes
+
+
+def _probe(dtypes: Sequence[str], threads: int, protocol: Protocol) -> list[Peak]:
+    """The FMA peak for one thread and for all, after the idling that a timed block gets too."""
+    from fastbp.kernels.probe import fma_peak
+
+    peaks = []
+    for dtype in dtypes:
+        for count in sorted({1, threads}):
+            time.sleep(protocol.idle_seconds)
+            peaks.append(Peak(dtype, count, float(fma_peak(dtype, threads=count, seconds=protocol.peak_seconds))))
+    return peaks
+
+
+def _measure_startup(
+    chosen: Sequence[Workload], quick: bool, began: float, notes: list[str], progress: Progress
+) -> StartUp | None:
+    if all(workload.name != STARTUP_WORKLOAD for workload in chosen):
+        return None
+    if quick and time.perf_counter() - began > QUICK_STARTUP_DEADLINE:
+        notes.append("start-up not measured: the quick run had no time left for it")
+        return None
+    progress("start-up: fresh processes, cold and cached")
+    return startup.measure(repeats=1 if quick else 3)

@@ -1,0 +1,155 @@
+"""The workloads that every timing in this project refers to: shapes, training recipe, synthetic data, flop counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp import initializers
+from fastbp.validation import check_choice
+
+if TYPE_CHECKING:
+    from fastbp.optimizers import Optimizer
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training task, as plain data, so that it goes into the JSON document as it stands.
+
+    Parameters
+    ----------
+    name : str
+        What the command line calls it.
+    sizes : tuple of int
+        Layer widths, input first, output last.
+    batch_size : int
+        Rows in a step. `n_samples` is a multiple of it, so that a step is the same work for every rival
+        (JAX would compile a short last batch as a program of its own).
+    n_samples : int
+        Rows in an epoch.
+    activation : str, default "relu"
+        Activation of the hidden layers; the output layer is linear.
+    loss : str, default "cross_entropy"
+        "cross_entropy" (integer classes) or "mse" (real targets).
+    optimizer : str, default "sgd"
+        "sgd" (no momentum) or "adam" (PyTorch's defaults apart from `lr`).
+    lr : float, default 0.01
+        Learning rate.
+    dtype : str, default "float32"
+        "float32" or "float64".
+    seed : int, default 0
+        Seed of the data and of the initial weights.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    batch_size: int
+    n_samples: int
+    activation: str = "relu"
+    loss: str = "cross_entropy"
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    dtype: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_samples < 1 or self.n_samples % self.batch_size:
+            expected = f"a positive multiple of batch_size {self.batch_size}"
+            raise ValueError(f"n_samples must be {expected}, got {self.n_samples}")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in one pass over the rows."""
+        return self.n_samples // self.batch_size
+
+    @property
+    def flops_forward(self) -> int:
+        """Flops of the forward products of one step: 2 B sum(n_in n_out)."""
+        return 2 * self.batch_size * sum(n_in * n_out for n_in, n_out in pairwise(self.sizes))
+
+    @property
+    def flops_weight_gradient(self) -> int:
+        """Flops of the weight gradients A^T delta of one step: as many as forward."""
+        return self.flops_forward
+
+    @property
+    def flops_delta(self) -> int:
+        """Flops of the products delta W^T of one step; the first layer has none, nobody asks for dJ/dX."""
+        return 2 * self.batch_size * sum(n_in * n_out for n_in, n_out in pairwise(self.sizes[1:]))
+
+    @property
+    def flops_per_step(self) -> int:
+        """Real flops of the matrix products of one step: no padding, no activations, no optimiser."""
+        return self.flops_forward + self.flops_weight_gradient + self.flops_delta
+
+    def data(self) -> tuple[Array, Array]:
+        """Synthetic rows with something to learn and enough noise that the loss never reaches zero.
+
+        Returns
+        -------
+        X : (n_samples, n_in) array of `dtype`
+        y : (n_samples,) int64 classes, or (n_samples, n_out) array of `dtype`
+            Classes are the largest of a random linear map plus Gumbel noise. A loss that went to zero would fill the
+            gradients with subnormal numbers and time those instead of the training.
+        """
+        rng = np.random.default_rng([self.seed, 1])
+        n_in, n_out = self.sizes[0], self.sizes[-1]
+        X = rng.standard_normal((self.n_samples, n_in), dtype=np.float32)
+        teacher = rng.standard_normal((n_in, n_out), dtype=np.float32) / np.float32(np.sqrt(n_in))
+        scores = X @ teacher
+        if self.loss == "cross_entropy":
+            classes = np.argmax(3.0 * scores + rng.gumbel(size=scores.shape), axis=1).astype(np.int64)
+            # Every class occurs, since scikit-learn counts the outputs by the labels it sees.
+            classes[rng.choice(self.n_samples, n_out, replace=False)] = np.arange(n_out)
+            return X.astype(self.dtype, copy=False), classes
+        y = np.tanh(scores) + np.float32(0.1) * rng.standard_normal(scores.shape, dtype=np.float32)
+        return X.astype(self.dtype, copy=False), y.astype(self.dtype, copy=False)
+
+    def initial_weights(self) -> tuple[list[Array], list[Array]]:
+        """The weights and biases every rival starts from: the library's own initialisation by `seed`."""
+        activations = [self.activation] * (len(self.sizes) - 2) + ["identity"]
+        weights, biases = initializers.initial_weights(self.sizes, activations, None, self.seed, self.dtype)
+        return list(weights), list(biases)
+
+    def make_optimizer(self) -> Optimizer:
+        """The optimiser description that `MLP.fit` and `NumpyMLP.fit` take."""
+        from fastbp import optimizers
+
+        kinds: dict[str, Callable[..., Optimizer]] = {"sgd": optimizers.SGD, "adam": optimizers.Adam}
+        return kinds[self.optimizer](lr=self.lr)
+
+
+_TABLE = (
+    Workload("tiny", (4, 16, 3), 16, 1_600),
+    Workload("digits", (64, 64, 10), 32, 1_792),
+    Workload("digits-deep", (64, 128, 64, 10), 64, 1_792),
+    Workload("mnist", (784, 128, 10), 128, 12_800),
+    Workload("mnist-deep", (784, 256, 128, 10), 128, 12_800),
+    Workload("large", (784, 1024, 1024, 10), 512, 2_048),
+    Workload("online", (20, 40, 4), 1, 2_000),
+    Workload("rl", (8, 64, 64, 2), 256, 10_240, activation="tanh", loss="mse", optimizer="adam", lr=1e-3),
+    Workload("simplechains", (4, 32, 16, 4), 10_000, 10_000, activation="tanh", loss="mse", optimizer="adam", lr=1e-3),
+)
+
+#: Name -> workload, in the order of the report.
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _TABLE}
+
+
+def select(names: Sequence[str] | None) -> list[Workload]:
+    """The workloads of these names, in the order of the table; all of them for None or nothing.
+
+    Raises
+    ------
+    ValueError
+        A name that is not in the table.
+    """
+    for name in names or ():
+        check_choice("workload", name, WORKLOADS)
+    return [workload for workload in _TABLE if not names or workload.name in names]

@@ -1,0 +1,89 @@
+"""The command line: a group that loads a command only when it runs, and turns every failure into one line.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. The commands are in ``fastbp.commands`` (and
+``fastbp.bench``); with this module they are all that prints. Set FASTBP_DEBUG=1 to see tracebacks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import click
+
+from fastbp._version import __version__
+from fastbp.commands.output import Failure, Interrupted
+
+# name -> (module, what it does). Said here, so that `fastbp --help` need not import them (Numba alone takes 0.3 s).
+COMMANDS = {
+    "train": ("fastbp.commands.train", "Train a network on a table, or on the embedded digits."),
+    "predict": ("fastbp.commands.apply", "Apply a saved network to a table."),
+    "evaluate": ("fastbp.commands.apply", "Measure a saved network on a table with known targets."),
+    "bench": ("fastbp.bench.command", "Time fastbp beside pure NumPy and other libraries."),
+    "info": ("fastbp.commands.machine", "Show what fastbp found: CPU, threads, cache, measured peak."),
+    "warmup": ("fastbp.commands.machine", "Compile everything now, so that no later run has to."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group over `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        # Click's own: usage errors, exit codes. A closed pipe, as in `fastbp predict ... | head`, click ends quietly.
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; nothing was kept") from None
+        except Exception as error:
+            if os.environ.get("FASTBP_DEBUG"):
+                raise
+            raise Failure(explain(error)) from error
+
+
+def explain(error: Exception) -> str:
+    """One line that says what went wrong and how to mend it."""
+    from fastbp.errors import DivergenceError
+
+    text = str(error) or type(error).__name__
+    if isinstance(error, DivergenceError):
+        return text if "--lr" in text else f"{text}; try a smaller --lr"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; check the path and its permissions"
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}; use fewer rows, or float32 data"
+    if isinstance(error, ImportError):
+        return f"{text}; install it, or reinstall fastbp"
+    if isinstance(error, ValueError | TypeError | OSError):
+        return text
+    return f"unexpected {type(error).__name__}: {text}; run again with FASTBP_DEBUG=1 and report the traceback"
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fastbp")
+def main() -> None:
+    """Train feed-forward networks on the CPU, as fast as it allows.
+
+    Try `fastbp train`: it needs no data.
+    """
+
+
+if __name__ == "__main__":
+    main()

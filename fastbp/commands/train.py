@@ -1,0 +1,320 @@
+"""`fastbp train`: a network trained on a table or on the embedded digits, measured, and saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastbp.commands.output import Interrupted, json_option, print_json, printer, score_text
+
+if TYPE_CHECKING:
+    from fastbp.commands.problem import Problem
+    from fastbp.network import MLP
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train where the user does not say."""
+
+    hidden: tuple[int, ...]
+    activation: str
+    optimizer: str
+    lr: float
+    epochs: int
+    batch_size: int
+
+
+# Median and worst of eight stratified splits (seeds 100 to 107): 98.2 and 97.5 %, in reference.NumpyMLP. Of seven
+# recipes tried, three tied on the worst split (also 256 wide); 128 gave 98.3 and 96.9 %.
+DIGITS_RECIPE = Recipe(hidden=(128, 64), activation="relu", optimizer="adam", lr=3e-3, epochs=30, batch_size=32)
+TABLE_RECIPE = Recipe(hidden=(128, 64), activation="relu", optimizer="adam", lr=1e-3, epochs=20, batch_size=64)
+TEST_FRACTION = 0.2
+SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The options of the command; None means that the recipe or the data decide."""
+
+    data: str | None
+    target: str | None
+    hidden: tuple[int, ...] | None
+    activation: str | None
+    loss: str | None
+    optimizer: str | None
+    lr: float | None
+    epochs: int | None
+    batch_size: int | None
+    test_fraction: float
+    standardize: bool | None
+    seed: int
+    threads: int | None
+    out: str | None
+    compare: str | None
+    as_json: bool
+
+
+def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Parse `128,64`; `none` is a network without hidden layers."""
+    if value is None:
+        return None
+    if value.strip().lower() == "none":
+        return ()
+    try:
+        sizes = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        sizes = (0,)
+    if min(sizes) < 1:
+        raise click.BadParameter(f"{value!r} is not a list of positive integers such as 128,64, nor `none`")
+    return sizes
+
+
+def _default(field: str) -> str:
+    """The default of an option, as its help shows it."""
+    chosen = [getattr(recipe, field) for recipe in (TABLE_RECIPE, DIGITS_RECIPE)]
+    table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
+    return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
+
+
+@click.command()
+@click.argument("data", required=False, type=click.Path(dir_okay=False))
+@click.option("--target", metavar="NAME", help="The column of a CSV to learn.")
+@click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {_default('hidden')}")
+@click.option("--activation", metavar="NAME", help=f"One, or one a hidden layer: relu,tanh.  {_default('activation')}")
+@click.option(
+    "--loss",
+    metavar="NAME",
+    help="cross_entropy, binary_cross_entropy, mse, mae, huber, poisson.  [default: by y: integers and names mean "
+    "cross_entropy, floats mse]",
+)
+@click.option("--optimizer", metavar="NAME", help=f"sgd, adam, adamw, rmsprop.  {_default('optimizer')}")
+@click.option("--lr", type=float, help=f"Learning rate.  {_default('lr')}")
+@click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {_default('epochs')}")
+@click.option("--batch-size", type=click.IntRange(min=1), help=f"Rows a step.  {_default('batch_size')}")
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0.0, 1.0, max_open=True),
+    default=TEST_FRACTION,
+    show_default=True,
+    help="Share of the rows held out for the test; unused if the file has X_test.",
+)
+@click.option(
+    "--standardize/--no-standardize",
+    default=None,
+    help="Centre and scale inputs and regression targets by the training rows; kept in the model.  "
+    "[default: on for files, off for the digits]",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True, help="Of split and weights."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="[default: what is fastest]")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Save the network (.safetensors).")
+@click.option(
+    "--compare",
+    type=click.Choice(["numpy", "none"]),
+    help="Run the same training in pure NumPy too.  [default: numpy for the digits, else none]",
+)
+@json_option
+def train(**options: Any) -> None:
+    """Train a network on DATA, and test it on rows held out.
+
+    DATA is an NPZ with arrays X and y (optionally X_test and y_test), or a CSV with --target NAME whose other columns
+    are numbers. Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
+    """
+    settings = Settings(**options)
+    _check_out(settings.out)
+    # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
+    recipe = _complete(settings)
+    optimizer = _optimizer(settings, recipe)
+
+    from fastbp.commands.problem import load_problem
+
+    problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    say = printer(settings.as_json)
+    for line in problem.notes:
+        say(line)
+    net = _build(settings, recipe, problem)
+    shape = "-".join(map(str, net.sizes))
+    say(f"network {shape}, {recipe.activation}, {optimizer}, batches of {recipe.batch_size}, seed {settings.seed}")
+    result = _Run(settings, recipe, optimizer, problem, net).result()
+    if settings.as_json:
+        print_json(result)
+
+
+@dataclasses.dataclass
+class _Run:
+    """One training: fit, save, test, compare. An interruption at any point tells what was kept."""
+
+    settings: Settings
+    recipe: Recipe
+    optimizer: Any
+    problem: Problem
+    net: MLP
+    saved: bool = False
+
+    def result(self) -> dict[str, Any]:
+        try:
+            result = self._describe() | self._fit()
+            self._save()
+            result |= self._test(result)
+            return result | self._compare(result)
+        except KeyboardInterrupt:
+            epochs = len(getattr(self.net.history, "loss", ()))  # no history before the first fit
+            done = f"interrupted after {epochs} of {self.recipe.epochs} epochs"
+            if self.settings.out is None:
+                raise Interrupted(f"{done}; nothing was kept (--out FILE keeps the network)") from None
+            if not self.saved:
+                self._save()
+            raise Interrupted(f"{done}; the network as it stood is in {self.settings.out}") from None
+
+    def _say(self, line: str) -> None:
+        printer(self.settings.as_json)(line)
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "data": self.problem.name,
+            "train_rows": len(self.problem.X_train),
+            "test_rows": 0 if self.problem.X_test is None else len(self.problem.X_test),
+            "sizes": self.net.sizes,
+            "activation": self.recipe.activation.split(","),
+            "loss": self.net.loss.name,
+            "optimizer": {"name": self.optimizer.name, **dataclasses.asdict(self.optimizer)},
+            "epochs": self.recipe.epochs,
+            "batch_size": self.recipe.batch_size,
+            "seed": self.settings.seed,
+            "standardize": self.net.scaling is not None,
+            "class_labels": self.net.class_labels,
+            "notes": self.problem.notes,
+        }
+
+    def _fit(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        history = self.net.fit(
+            self.problem.X_train,
+            self.problem.y_train,
+            epochs=self.recipe.epochs,
+            batch_size=self.recipe.batch_size,
+            optimizer=self.optimizer,
+            threads=self.settings.threads,
+            progress=not self.settings.as_json,
+        )
+        elapsed = time.perf_counter() - started
+        seconds = sum(history.seconds)
+        rate = len(self.problem.X_train) * self.recipe.epochs / max(seconds, 1e-9)
+        self._say(
+            f"trained {self.recipe.epochs} epochs in {seconds:.3g} s, {rate:,.0f} samples/s "
+            f"(and {max(elapsed - seconds, 0):.2g} s to start)"
+        )
+        return {
+            "train_loss": history.loss,
+            "seconds": seconds,
+            "startup_seconds": max(elapsed - seconds, 0.0),
+            "samples_per_second": rate,
+        }
+
+    def _save(self) -> None:
+        if self.settings.out is not None:
+            self.net.save(self.settings.out)
+            self.saved = True
+
+    def _test(self, result: dict[str, Any]) -> dict[str, Any]:
+        scores = None
+        if self.problem.X_test is None:
+            self._say(f"no rows held out for a test; training loss {result['train_loss'][-1]:.4g}")
+        else:
+            scores = self.net.evaluate(self.problem.X_test, self.problem.y_test)
+            self._say(f"test {score_text(scores)}")
+        if self.settings.out is not None:
+            self._say(f"saved to {self.settings.out}")
+        return {"test": scores, "out": self.settings.out}
+
+    def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
+        if (self.settings.compare or ("numpy" if self.settings.data is None else "none")) == "none":
+            return {}
+        from fastbp.reference import NumpyMLP
+
+        rival = NumpyMLP(
+            self.net.sizes,
+            activation=list(self.net.activations),
+            output_activation=self.net.output_activation,
+            loss=self.net.loss,
+            dtype=self.net.dtype,
+            seed=self.settings.seed,
+        )
+        X, y = self.problem.scaled(self.net.scaling, "train")
+        history = rival.fit(
+            X, y, epochs=self.recipe.epochs, batch_size=self.recipe.batch_size, optimizer=self.optimizer
+        )
+        seconds = sum(history.seconds)
+        ratio = seconds / max(result["seconds"], 1e-9)
+        scores = None
+        if self.problem.X_test is not None:
+            scores = rival.evaluate(*self.problem.scaled(self.net.scaling, "test"))
+        score = f", test {score_text(scores)}" if scores is not None else ""
+        self._say(f"pure NumPy: {seconds:.3g} s, {ratio:.1f} times as long{score}")
+        return {"numpy": {"seconds": seconds, "ratio": ratio, "test": scores}}
+
+
+def _check_out(out: str | None) -> None:
+    """Refuse a file that cannot be written before, not after, the training."""
+    if out is None:
+        return
+    folder = Path(out).resolve().parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint="--out")
+    if Path(out).is_dir() or not os.access(folder, os.W_OK):
+        raise click.BadParameter(f"{out!r} cannot be written", param_hint="--out")
+
+
+def _complete(settings: Settings) -> Recipe:
+    """The recipe with the user's choices in it."""
+    recipe = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
+    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)}
+    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def _optimizer(settings: Settings, recipe: Recipe) -> Any:
+    """The optimiser; the recipe's learning rate belongs to the recipe's optimiser, another brings its own."""
+    from fastbp import activations, losses, optimizers
+
+    for option, names, get in (
+        ("--activation", recipe.activation.split(","), activations.get),
+        ("--loss", [settings.loss] if settings.loss is not None else [], losses.get),
+        ("--optimizer", [recipe.optimizer], optimizers.get),
+    ):
+        for name in names:
+            try:
+                get(name)
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint=option) from error
+    chosen = optimizers.get(recipe.optimizer)
+    tuned = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
+    if settings.lr is None and recipe.optimizer != tuned.optimizer:
+        return chosen
+    try:
+        return dataclasses.replace(chosen, lr=recipe.lr)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--lr") from error
+
+
+def _build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
+    import fastbp
+
+    names = recipe.activation.split(",")
+    net = fastbp.MLP(
+        [problem.n_in, *recipe.hidden, problem.n_out],
+        activation=names[0] if len(names) == 1 else names,
+        loss=problem.loss,
+        seed=settings.seed,
+    )
+    net.class_labels = problem.class_labels
+    on_by_default = settings.data is not None
+    if on_by_default if settings.standardize is None else settings.standardize:
+        net.standardize(problem.X_train, problem.y_train if net.loss.target == "real" else None)
+    return net

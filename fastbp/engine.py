@@ -1,0 +1,175 @@
+"""The engine of one network: its parameters, moments and buffers, and the calls of the compiled entry on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastbp import losses as _losses
+from fastbp import optimizers as _optimizers
+from fastbp import team
+from fastbp.kernels import records
+from fastbp.kernels.jit import entry
+from fastbp.kernels.records import JOB
+from fastbp.kernels.run import RATES_BYTES
+from fastbp.kernels.run import run as run_kernel
+from fastbp.plan import Array, Buffers, Plan, address, allocate
+
+_X_KINDS = {
+    np.dtype("float32"): records.FLOAT32,
+    np.dtype("float64"): records.FLOAT64,
+    np.dtype("uint8"): records.UINT8,
+}
+# Rows go through all layers in blocks whose activations take a part of the second-level cache.
+BLOCK_BYTES = 256 * 1024
+# A batch whose activations leave the second-level cache is cut into shares with a gradient of their own (`step.py`),
+# if adding these up costs less than reading the activations again.
+CACHE_BYTES = 512 * 1024
+N_GROUPS = 16
+# Steps with more flops than this can last long enough to delay Ctrl-C.
+LONG_STEP_FLOPS = 5e9
+# What the choice of the number of threads assumes: flop/s of one thread, and seconds a step for two barriers.
+THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
+
+
+class Engine:
+    """Owns all memory of a network. A caller holds the network's lock."""
+
+    def __init__(self, plan: Plan, loss: _losses.Loss) -> None:
+        self.plan, self.loss = plan, loss
+        self.parameters = allocate(plan.n_parameters, plan.dtype)
+        self.transposed = allocate(plan.n_transposed, plan.dtype)
+        self.moments: list[Array] = []
+        self.gradient: Array | None = None
+        self.zeros = allocate(plan.zeros_size, plan.dtype)
+        self.sync = allocate(24, np.dtype(np.int64))  # three cache lines: barrier, stop, status
+        self.job = np.zeros(1, JOB)
+        self.buffers: Buffers | None = None
+        self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
+        self.losses = allocate(0, np.dtype(np.float64))
+        self._tag = plan.dtype.type(1)
+        self._keep: tuple[Any, ...] = ()
+        job, at = self.job[0], address(self.sync)
+        job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
+        job["barrier"], job["stop"], job["status"] = at, at + 64, at + 128
+        job["zeros"], job["parameters"] = address(self.zeros), address(self.parameters)
+        job["loss"], job["loss_parameter"] = loss.code, loss.parameter
+        job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
+
+    # --- what a call works on -------------------------------------------------------------------------------
+
+    def bind_data(self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, *, scan: bool = False) -> None:
+        """Point the job at samples and targets, both checked and in the kernels' form."""
+        job = self.job[0]
+        job["X"], job["X_row"], job["X_column"] = address(X), *X.strides
+        job["X_kind"], job["n_samples"], job["scan"] = _X_KINDS[X.dtype], X.shape[0], scan
+        job["order"] = job["subset"] = job["outputs"] = job["input_deltas"] = 0
+        job["x_mean"], job["x_scale"] = (address(part) for part in scaling) if scaling else (0, 0)
+        if y is None:
+            job["y"], job["y_kind"] = 0, records.NO_TARGETS
+        else:
+            job["y"], job["y_kind"] = address(y), records.LABELS if y.ndim == 1 else records.DENSE
+        self._keep = (X, y, scaling)
+
+    def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
+        """Point the job at a rule and its moments, which `t` updates have shaped."""
+        job = self.job[0]
+        job["optimizer"], job["lr"], job["weight_decay"], job["t"] = (
+            optimizer.code,
+            optimizer.lr,
+            optimizer.weight_decay,
+            t,
+        )
+        job["beta1"], job["beta2"], job["eps"] = optimizer.rates
+        places = [address(moment) for moment in self.moments] + [0, 0]
+        job["state1"], job["state2"] = places[:2]
+
+    def set_moments(self, n: int) -> None:
+        """Fresh moments, n for each parameter."""
+        self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in range(n)]
+
+    def need_gradient(self) -> Array:
+        """The buffer of a whole gradient, made when it is first needed."""
+        if self.gradient is None:
+            self.gradient = allocate(self.plan.n_parameters, self.plan.dtype)
+            self.job[0]["gradient"] = address(self.gradient)
+        return self.gradient
+
+    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
+        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
+        plan, job = self.plan, self.job[0]
+        block = max(16, min(512, BLOCK_BYTES // plan.row_bytes))
+        groups = n_groups(plan, batch) if whole else 0
+        rows = batch if whole and not groups else min(block, batch) * n_threads
+        if self.buffers is None or self.buffers.rows < rows:
+            self.buffers = Buffers(plan, rows, self.parameters, self.transposed)
+        self.row_losses = _room(self.row_losses, batch)
+        self.losses = _room(self.losses, n_steps)
+        block_bytes = (2 * plan.lanes) * (2 * plan.lanes + 1) * plan.dtype.itemsize
+        per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
+        self.scratch = _room(self.scratch, n_threads * per_thread // plan.dtype.itemsize)
+        self.partials = _room(self.partials, groups * plan.n_parameters)
+        job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
+        job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
+        job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
+        job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
+
+    # --- calls ----------------------------------------------------------------------------------------------
+
+    def call(self, mode: int, n_threads: int, *, detached: bool = False) -> int:
+        """Run the compiled entry with some threads; returns its status."""
+        self.job[0]["mode"], self.job[0]["n_threads"] = mode, n_threads
+        self.sync[0] = self.sync[16] = 0
+        kernel, job, tag = entry(run_kernel, self.plan.dtype.name), self.job, self._tag
+        assert self.buffers is not None
+        layers = self.buffers.records
+        team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
+        return int(self.sync[16])
+
+    def request_stop(self) -> None:
+        """Ask a running call to end before it changes parameters again."""
+        self.sync[8] = 1
+
+    def clear_stop(self) -> None:
+        """Forget an earlier request."""
+        self.sync[8] = 0
+
+    def backprop(self, rows: int, n_threads: int, *, detached: bool = False) -> tuple[int, Array]:
+        """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in)."""
+        plan, first = self.plan, self.plan.layers[0]
+        self.need_gradient()
+        self.prepare(rows, n_threads, whole=True)
+        assert self.buffers is not None
+        stride = plan.stride(first.n_in)
+        input_deltas = allocate(rows * stride, plan.dtype)
+        # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
+        plan.transpose_layer(first, plan.unpack_layer(first, self.parameters)[0], self.transposed)
+        record = self.buffers.records[0]
+        record["transposed"] = address(self.transposed) + first.transposed_offset * plan.dtype.itemsize
+        self.job[0]["input_deltas"] = address(input_deltas)
+        try:
+            status = self.call(records.BACKPROP, n_threads, detached=detached)
+        finally:
+            record["transposed"] = self.job[0]["input_deltas"] = 0
+        return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
+
+    def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float) -> int:
+        """`wanted`, or what is faster for a step of some rows by a simple model: work shared against two barriers."""
+        if wanted is not None:
+            return wanted
+        available = team.default_threads()
+        alone = rows * flops_per_row / THREAD_FLOPS
+        return available if alone > alone / available + BARRIER_SECONDS else 1
+
+
+def n_groups(plan: Plan, batch: int) -> int:
+    """Shares that a batch is cut into, or 0. Depends on sizes alone: it decides the order of summation."""
+    too_big = batch * plan.row_bytes > CACHE_BYTES
+    worth_it = N_GROUPS * plan.n_parameters * plan.dtype.itemsize * 2 < batch * plan.row_bytes
+    return N_GROUPS if too_big and worth_it and batch >= 64 * N_GROUPS else 0
+
+
+def _room(buffer: Array, n: int) -> Array:
+    """The buffer, or a larger one."""
+    return buffer if buffer.size >= n else allocate(n, buffer.dtype)

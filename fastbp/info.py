@@ -1,0 +1,62 @@
+"""What this machine is to fastbp, and its machine code made ready ahead of time."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastbp import team, validation
+from fastbp.kernels import cache, jit, probe, simd
+from fastbp.kernels.run import run as _run_kernel
+
+
+def warmup(
+    dtypes: Sequence[str] = ("float32", "float64"), progress: Callable[[int, int, str], None] | None = None
+) -> None:
+    """Compile everything, or load it from the cache on disk, so that no later call waits for it.
+
+    Parameters
+    ----------
+    dtypes : sequence of str
+        Of the networks to come.
+    progress : callable, optional
+        Called as ``progress(done, total, what)`` before each piece of code and after the last.
+    """
+    names = [validation.check_dtype(dtype).name for dtype in dtypes]
+    pieces = [(leaf, name) for name in names for leaf in jit.leaves_of(_run_kernel)]
+    for done, (leaf, name) in enumerate(pieces):
+        if progress is not None:
+            progress(done, len(pieces), f"{leaf.name} {name}")
+        jit.prepare(leaf, name)
+    for name in names:
+        jit.entry(_run_kernel, name)
+    if progress is not None:
+        progress(len(pieces), len(pieces), "")
+
+
+def machine() -> dict[str, Any]:
+    """CPU, vector width, register tile, threads, cache folder and measured FMA peak of this machine."""
+    threads = team.default_threads()
+    target = simd.TARGET
+    return {
+        "cpu": _cpu_model(),
+        "llvm_cpu": cache.cpu_name_and_features()[0],
+        "instruction_set": target.name,
+        "vector_bits": target.vector_bytes * 8,
+        "tile_float32": f"{target.tile_rows} x {2 * target.vector_bytes // 4}",
+        "tile_float64": f"{target.tile_rows} x {2 * target.vector_bytes // 8}",
+        "threads": threads,
+        "cache_folder": str(cache.cache_folder()),
+        "fma_peak_gflops_float32_1_thread": probe.fma_peak("float32", 1),
+        f"fma_peak_gflops_float32_{threads}_threads": probe.fma_peak("float32", threads),
+        "fma_peak_gflops_float64_1_thread": probe.fma_peak("float64", 1),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,108 @@
+"""The network and the task as data: one record a layer, one record a call. No network shape triggers a compile.
+
+Every field is an integer or a float; addresses and strides are in bytes, counts in rows, columns or elements.
+Numba reads the fields by name in compiled code; `fastbp.plan` fills them in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import from_dtype
+
+_ADDRESS = _COUNT = _CODE = _STRIDE = np.uint64
+
+LAYER = np.dtype(
+    [
+        ("n_in", _COUNT),
+        ("n_out", _COUNT),
+        ("activation", _CODE),
+        ("offset", _COUNT),  # elements before this layer's weights in parameters, moments and gradient
+        ("weights", _ADDRESS),  # column panels, each (n_in + 1, 1 or 2 vectors): row n_in is the bias
+        ("transposed", _ADDRESS),  # the same weights without biases, panels over n_in; 0 where no delta is sent down
+        ("inputs", _ADDRESS),  # (batch, input_row): activations of the layer below, or the gathered rows of X
+        ("input_row", _STRIDE),
+        ("outputs", _ADDRESS),  # (batch, output_row): z, then f(z)
+        ("output_row", _STRIDE),
+        ("deltas", _ADDRESS),  # (batch, output_row): f'(z), then dJ/dz
+        ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
+    ],
+    align=True,
+)
+
+# Values of JOB["mode"].
+TRAIN, BACKPROP, UPDATE, FORWARD, EVALUATE = range(5)
+# Values of JOB["status"], which threads share.
+RUNNING, STOPPED, BAD_INPUT, DIVERGED = range(4)
+# Values of JOB["X_kind"] and of JOB["y_kind"].
+FLOAT32, FLOAT64, UINT8 = range(3)
+NO_TARGETS, LABELS, DENSE, DELTAS = range(4)
+
+JOB = np.dtype(
+    [
+        ("mode", np.int64),
+        ("n_layers", _COUNT),
+        ("n_threads", np.int64),
+        ("n_blocks", _COUNT),  # weight blocks of all layers
+        # data
+        ("X", _ADDRESS),
+        ("X_row", np.int64),
+        ("X_column", np.int64),
+        ("X_kind", _CODE),
+        ("x_mean", _ADDRESS),  # (n_in,) or 0: the gathered rows become (x - mean) * scale
+        ("x_scale", _ADDRESS),
+        ("scan", np.int64),  # look for NaN and infinity while gathering
+        ("y", _ADDRESS),  # int64 labels (n,), or numbers (n, n_out) in the dtype of the network, without gaps:
+        # targets, or (DELTAS) dJ/dz of the output layer itself
+        ("y_kind", _CODE),
+        ("order", _ADDRESS),  # (n,) int64 row numbers in the order of the epoch, or 0 for the rows as they stand
+        ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
+        ("n_samples", _COUNT),
+        ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps
+        ("input_deltas", _ADDRESS),  # BACKPROP: (n, input_row), dJ/dX
+        # the walk over the data
+        ("batch_size", _COUNT),
+        ("n_steps", _COUNT),
+        ("position", _COUNT),  # rows of this epoch done
+        ("epoch", _COUNT),
+        ("shuffle", np.int64),
+        ("seed", np.uint64),
+        ("block_rows", _COUNT),  # rows that go through all layers together
+        ("n_groups", _COUNT),  # 0, or: shares of the batch whose weight gradients are summed apart, see `step.py`
+        ("two_pass", np.int64),  # store the gradient, then update: a stop is honoured up to the last moment
+        # cost
+        ("loss", _CODE),
+        ("loss_parameter", np.float64),
+        ("loss_columns", _COUNT),  # 1, or n_out where the cost is a mean over elements
+        ("row_losses", _ADDRESS),  # (batch,)
+        ("targets", _ADDRESS),  # (batch, output_row of the last layer)
+        ("loss_values", _ADDRESS),  # the same
+        ("losses", _ADDRESS),  # (n_steps,) float64: J of every step
+        # descent
+        ("optimizer", _CODE),
+        ("lr", np.float64),
+        ("weight_decay", np.float64),
+        ("beta1", np.float64),
+        ("beta2", np.float64),
+        ("eps", np.float64),
+        ("t", _COUNT),  # updates done
+        ("parameters", _ADDRESS),
+        ("state1", _ADDRESS),
+        ("state2", _ADDRESS),
+        ("gradient", _ADDRESS),  # as parameters
+        ("partials", _ADDRESS),  # (n_groups, n_parameters)
+        ("n_parameters", _COUNT),  # elements, padding included
+        # threads
+        ("scratch", _ADDRESS),
+        ("scratch_size", _COUNT),  # bytes a thread: one gradient block
+        ("zeros", _ADDRESS),  # as many zeros as the widest layer, padded
+        ("barrier", _ADDRESS),  # int64 counter on a cache line of its own
+        ("stop", _ADDRESS),  # int64 on a cache line of its own: set from outside
+        ("status", _ADDRESS),  # int64 on a cache line of its own
+        # results
+        ("steps_done", _COUNT),
+        ("bad_row", _COUNT),
+    ],
+    align=True,
+)
+
+Layer, Job = from_dtype(LAYER), from_dtype(JOB)

@@ -1,0 +1,171 @@
+"""The compiled entry: one call carries a thread through many steps, or through inference, of any network.
+
+Threads call it together with the same records and their own number; they meet at barriers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from fastbp.kernels.gather import shuffle
+from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
+from fastbp.kernels.simd import ONE, ZERO, atomic_load, atomic_store, itemsize, view
+from fastbp.kernels.step import backward, pass_blocks, pass_group, pass_rows, share
+from fastbp.kernels.team import barrier
+from fastbp.kernels.update import write_rates
+
+FUSED, STORE_GRADIENT, USE_GRADIENT = 0, 1, 2
+RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
+
+
+@jit
+def even_blocks(n, limit):
+    """Rows a block, at most `limit`, so that n rows fall into blocks of one size, or nearly so."""
+    blocks = max(ONE, (n + limit - ONE) // limit)
+    return max(ONE, (n + blocks - ONE) // blocks)
+
+
+@jit
+def phase_one(tag, job, layers, thread, start, batch_rows):
+    """This thread's share of the rows of a batch, or of its groups."""
+    slot, parts = np.uintp(thread), np.uintp(job.n_threads)
+    if job.n_groups > 0:
+        for group in range(share(job.n_groups, slot, parts), share(job.n_groups, slot + ONE, parts)):
+            if atomic_load(job.stop) != 0:
+                break
+            pass_group(tag, job, layers, slot, np.uintp(group), start, batch_rows)
+        return
+    row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
+    block_rows = even_blocks(end - row, job.block_rows)
+    while row < end and atomic_load(job.stop) == 0:
+        rows = min(block_rows, end - row)
+        pass_rows(tag, job, layers, row, rows, start, row, batch_rows)
+        backward(tag, job, layers, row, rows, row)
+        row += rows
+
+
+@jit
+def thread_rates(job, thread):
+    """Address where a thread keeps the rates of the step: the head of its scratch."""
+    return job.scratch + np.uintp(thread) * job.scratch_size
+
+
+@jit
+def phase_two(tag, job, layers, thread, batch_rows, rates, use):
+    """This thread's share of the weight blocks."""
+    slot, parts = np.uintp(thread), np.uintp(job.n_threads)
+    first, end = share(job.n_blocks, slot, parts), share(job.n_blocks, slot + ONE, parts)
+    pass_blocks(tag, job, layers, first, end, batch_rows, rates, use, thread_rates(job, thread) + np.uintp(RATES_BYTES))
+
+
+@jit
+def sum_losses(tag, job, batch_rows):
+    """J of a batch: the row losses added in double precision, in their order."""
+    losses = view(job.row_losses, batch_rows, tag)
+    total = 0.0
+    for r in range(batch_rows):
+        total += np.float64(losses[r])
+    return total / float(batch_rows * job.loss_columns)
+
+
+@jit
+def check(job):
+    """Before a barrier: make a wish to stop known to all threads, who read the same status after it."""
+    if atomic_load(job.stop) != 0:
+        atomic_store(job.status, STOPPED)
+
+
+@jit
+def train(tag, job, layers, thread):
+    """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
+    passed = 0
+    position, epoch = job.position, job.epoch
+    lead = thread == 0
+    rates = thread_rates(job, thread)
+    losses = view(job.losses, job.n_steps, 0.0)
+    for s in range(job.n_steps):
+        if position == 0 and job.shuffle != 0:
+            if lead:
+                shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
+            passed = barrier(job.barrier, job.n_threads, passed)
+        rows = min(job.batch_size, job.n_samples - position)
+        phase_one(tag, job, layers, thread, position, rows)
+        check(job)
+        passed = barrier(job.barrier, job.n_threads, passed)
+        if atomic_load(job.status) != RUNNING:
+            return
+        if lead:
+            loss = sum_losses(tag, job, rows)
+            losses[s] = loss
+        write_rates(tag, job, job.t + s + ONE, rates)
+        if job.two_pass != 0:
+            phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT)
+            check(job)
+            passed = barrier(job.barrier, job.n_threads, passed)
+            if atomic_load(job.status) != RUNNING:
+                return
+            phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT)
+        else:
+            phase_two(tag, job, layers, thread, rows, rates, FUSED)
+        if lead:
+            job.steps_done = s + ONE
+            if loss - loss != 0.0:
+                atomic_store(job.status, DIVERGED)
+        passed = barrier(job.barrier, job.n_threads, passed)
+        if atomic_load(job.status) == DIVERGED:
+            return
+        position += rows
+        if position == job.n_samples:
+            position = ZERO
+            epoch += ONE
+
+
+@jit
+def backprop(tag, job, layers, thread):
+    """Loss and gradient of all samples as one batch; parameters stay as they are."""
+    phase_one(tag, job, layers, thread, ZERO, job.n_samples)
+    check(job)
+    barrier(job.barrier, job.n_threads, 0)
+    if atomic_load(job.status) == RUNNING:
+        phase_two(tag, job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT)
+        if thread == 0:
+            view(job.losses, 1, 0.0)[0] = sum_losses(tag, job, job.n_samples)
+
+
+@jit
+def infer(tag, job, layers, thread):
+    """Outputs of the last layer before its activation, or the loss of every row, without gradients."""
+    slot, parts = np.uintp(thread), np.uintp(job.n_threads)
+    place, end = share(job.n_samples, slot, parts), share(job.n_samples, slot + ONE, parts)
+    row = slot * job.block_rows
+    top = layers[job.n_layers - ONE]
+    item = itemsize(tag)
+    while place < end and atomic_load(job.stop) == 0:
+        rows = min(job.block_rows, end - place)
+        pass_rows(tag, job, layers, row, rows, ZERO, place, job.n_samples)
+        if job.outputs != 0:
+            for r in range(rows):
+                source = view(top.outputs + (row + r) * top.output_row, top.n_out, tag)
+                target = view(job.outputs + (place + r) * top.n_out * item, top.n_out, tag)
+                for j in range(top.n_out):
+                    target[j] = source[j]
+        place += rows
+    check(job)
+
+
+@leaf(types.Array(Job, 1, "C"), types.Array(Layer, 1, "C"), types.int64)
+def run(jobs, layers, thread, tag):
+    """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
+    job = jobs[0]
+    if job.mode == TRAIN:
+        train(tag, job, layers, thread)
+    elif job.mode == BACKPROP:
+        backprop(tag, job, layers, thread)
+    elif job.mode == UPDATE:
+        rates = thread_rates(job, thread)
+        write_rates(tag, job, job.t + ONE, rates)
+        phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT)
+    else:
+        infer(tag, job, layers, thread)

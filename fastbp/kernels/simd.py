@@ -1,0 +1,282 @@
+"""Vector code: the table of tile shapes by CPU, and the intrinsics that say what Numba's type system cannot.
+
+Everything that depends on the release of llvmlite stands in this file and in `tile.py`, which builds on it.
+Addresses are plain `uintp` integers: an array that crosses Numba functions is reference-counted, an integer is not.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from fastbp.kernels.cache import cpu_name_and_features
+from fastbp.kernels.jit import jit
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+# Counts and addresses are unsigned everywhere: an int literal beside one would make Numba compute in float64.
+ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the tile table.
+
+    name: instruction set; vector_bytes: width of a vector register; tile_rows: rows of the register tile, which
+    is two vectors wide (rows * 2 accumulators, 2 vectors of weights and 1 broadcast must fit the register file,
+    and 8 accumulators are needed to hide the latency of two FMA units); fma: fused multiply-add in hardware.
+    """
+
+    name: str
+    vector_bytes: int
+    tile_rows: int
+    fma: bool
+
+
+# Order is preference. 12 of the 16 registers of AVX2 hold accumulators: on a Zen 3 6x16 ran at 96 to 100 GFLOP/s,
+# 4x16 at 85 to 95 and 5x16 at 82 to 96 (K = 64 to 256, out of a peak of about 110).
+AVX512 = Target("avx512", 64, 8, True)
+AVX2 = Target("avx2", 32, 6, True)
+NEON = Target("neon", 16, 8, True)
+GENERIC = Target("generic", 16, 4, False)
+
+
+def choose_target() -> Target:
+    """Pick the row of the table for the CPU that Numba compiles for."""
+    enabled = {f[1:] for f in cpu_name_and_features()[1].split(",") if f.startswith("+")}
+    if "avx512f" in enabled:
+        return AVX512
+    if {"avx2", "fma"} <= enabled:
+        return AVX2
+    if "neon" in enabled:
+        return NEON
+    return GENERIC
+
+
+TARGET = choose_target()
+
+
+def scalar_type(dtype: types.Float) -> ir.Type:
+    return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
+
+
+def lanes_of(dtype: types.Float) -> int:
+    return TARGET.vector_bytes * 8 // dtype.bitwidth
+
+
+def vector_type(dtype: types.Float) -> ir.VectorType:
+    return ir.VectorType(scalar_type(dtype), lanes_of(dtype))
+
+
+def declare_fma(module: ir.Module, kind: ir.Type) -> ir.Function:
+    """`a * b + c`, rounded once where the CPU has it; the name is spelt out because llvmlite cannot mangle vectors."""
+    op = "fma" if TARGET.fma else "fmuladd"
+    scalar = kind.element if isinstance(kind, ir.VectorType) else kind
+    suffix = ("f32" if isinstance(scalar, ir.FloatType) else "f64") if kind is scalar else ""
+    if not suffix:
+        suffix = f"v{kind.count}" + ("f32" if isinstance(scalar, ir.FloatType) else "f64")
+    return cgutils.get_or_insert_function(module, ir.FunctionType(kind, [kind] * 3), f"llvm.{op}.{suffix}")
+
+
+# --- addresses ----------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def view(typingctx, address, n, tag):
+    """Array of n elements of the tag's type at an address; owns nothing, counts no references."""
+    result = types.Array(tag, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        address, n = (context.cast(builder, args[i], signature.args[i], types.uintp) for i in (0, 1))
+        array = context.make_array(result)(context, builder)
+        element = context.get_data_type(tag)
+        size = I64(context.get_abi_sizeof(element))
+        pointer = builder.inttoptr(address, element.as_pointer())
+        populate_array(array, data=pointer, shape=[n], strides=[size], itemsize=size, meminfo=None)
+        return array._getvalue()
+
+    return result(address, n, tag), codegen
+
+
+@jit
+def row_number(order, i):
+    """Row that comes i-th in an epoch; order is the address of int64 numbers, or 0 for the order as it stands."""
+    return i if order == ZERO else np.uintp(view(order, i + ONE, np.int64(0))[i])
+
+
+@intrinsic
+def itemsize(typingctx, tag):
+    """Bytes of an element of the tag's type, as a constant."""
+    size = tag.bitwidth // 8
+    return types.uintp(tag), lambda context, builder, signature, args: I64(size)
+
+
+@intrinsic
+def lanes(typingctx, tag):
+    """Elements of the tag's type in a vector, as a constant."""
+    count = lanes_of(tag)
+    return types.uintp(tag), lambda context, builder, signature, args: I64(count)
+
+
+# --- scalars that vectorise ---------------------------------------------------------------------------------
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """`a * b + c` in one rounding, where the CPU has it."""
+    assert a == b == c, (a, b, c)
+
+    def codegen(context, builder, signature, args):
+        return builder.call(declare_fma(builder.module, args[0].type), args)
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
+def cast(typingctx, like, x):
+    """The number x in the type of `like`: Numba would promote float32 with a float literal to float64."""
+    return like(like, x), lambda context, builder, signature, args: context.cast(
+        builder, args[1], signature.args[1], signature.args[0]
+    )
+
+
+@intrinsic
+def bits(typingctx, x):
+    """The bit pattern of a float as an integer of its width."""
+    result = types.int32 if x == types.float32 else types.int64
+    return result(x), lambda context, builder, signature, args: builder.bitcast(
+        args[0], context.get_value_type(signature.return_type)
+    )
+
+
+@intrinsic
+def power_of_two(typingctx, like, n, shift):
+    """2^(n + shift), the integer n standing in the low bits of a pattern that `bits` returned."""
+
+    def codegen(context, builder, signature, args):
+        kind, mantissa, bias = (I32, 23, 127) if signature.args[0] == types.float32 else (I64, 52, 1023)
+        shift = context.cast(builder, args[2], signature.args[2], types.Integer(f"int{kind.width}"))
+        exponent = builder.add(builder.add(args[1], shift), kind(bias))
+        return builder.bitcast(builder.shl(exponent, kind(mantissa)), args[0].type)
+
+    return like(like, n, shift), codegen
+
+
+@intrinsic
+def split_exponent(typingctx, x):
+    """(k, m) with x = 2^k m and m in [sqrt(1/2), sqrt(2)), k as a float; for positive normal x."""
+
+    def codegen(context, builder, signature, args):
+        single = signature.args[0] == types.float32
+        kind, mantissa = (I32, 23) if single else (I64, 52)
+        root, magic = (0x3F3504F3, 12582912.0) if single else (0x3FE6A09E667F3BCD, 6755399441055744.0)
+        pattern = builder.bitcast(args[0], kind)
+        exponent = builder.ashr(builder.sub(pattern, kind(root)), kind(mantissa))
+        m = builder.bitcast(builder.sub(pattern, builder.shl(exponent, kind(mantissa))), args[0].type)
+        # Integer to float through the low bits of a large float: AVX2 cannot convert vectors of int64.
+        large = builder.bitcast(ir.Constant(args[0].type, magic), kind)
+        k = builder.fsub(builder.bitcast(builder.add(large, exponent), args[0].type), ir.Constant(args[0].type, magic))
+        return context.make_tuple(builder, signature.return_type, (k, m))
+
+    return types.UniTuple(x, 2)(x), codegen
+
+
+def polynomial(single, double):
+    """Horner's scheme over FMAs, unrolled: coefficients by precision, highest power first."""
+
+    @intrinsic
+    def evaluate(typingctx, x):
+        def codegen(context, builder, signature, args):
+            kind = args[0].type
+            head, *rest = single if signature.args[0] == types.float32 else double
+            value = ir.Constant(kind, head)
+            for coefficient in rest:
+                value = builder.call(
+                    declare_fma(builder.module, kind), [value, args[0], ir.Constant(kind, coefficient)]
+                )
+            return value
+
+        return x(x), codegen
+
+    return evaluate
+
+
+@intrinsic
+def pick(typingctx, like, single, double):
+    """`single` in the type of a float32 `like`, `double` in that of a float64."""
+    chosen = 1 if like == types.float32 else 2
+    return like(like, single, double), lambda context, builder, signature, args: context.cast(
+        builder, args[chosen], signature.args[chosen], signature.args[0]
+    )
+
+
+# --- threads ------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def atomic_add(typingctx, address, n):
+    """Add n to the int64 at an address; returns the value before. Acquire and release."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "acq_rel")
+
+    return types.int64(types.uintp, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, address):
+    """The int64 at an address, acquired; a plain load would be hoisted out of a spin loop."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.uintp), codegen
+
+
+@intrinsic
+def atomic_store(typingctx, address, n):
+    """Store n as the int64 at an address, released."""
+
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(args[1], builder.inttoptr(args[0], I64.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the CPU that this is a spin loop."""
+    # Intrinsics, not inline assembly: Numba's LLVM has no assembly parser.
+    machine = platform.machine().lower()
+
+    def codegen(context, builder, signature, args):
+        if machine in ("x86_64", "amd64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        elif machine in ("aarch64", "arm64"):
+            kind = ir.FunctionType(ir.VoidType(), [I32])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.hint"), [I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def yield_cpu(typingctx):
+    """Give the rest of the time slice to another thread."""
+
+    def codegen(context, builder, signature, args):
+        if sys.platform != "win32":
+            kind = ir.FunctionType(I32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen

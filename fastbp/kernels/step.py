@@ -1,0 +1,263 @@
+"""The step: forward, loss and backward by rows of the batch, then weight gradients and update by blocks of weights.
+
+    phase 1, rows shared among threads:     gather -> forward -> loss, output delta -> deltas down to layer 1
+    barrier
+    phase 2, weight blocks shared:          gradient block = A^T . delta over the batch -> update while it is hot
+    barrier
+
+Every number is computed by one thread in one order, and parameters change in phase 2 alone: the bits do not depend on
+the number of threads. A big batch on a small net has too few weight blocks to share and activations that leave the
+cache: there the batch is cut into `n_groups` shares; each is carried through to a gradient of its own (`partials`), and
+phase 2 adds these up in their order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastbp.kernels.elementwise import activate
+from fastbp.kernels.gather import gather
+from fastbp.kernels.jit import jit
+from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas
+from fastbp.kernels.records import DELTAS, FORWARD, NO_TARGETS
+from fastbp.kernels.simd import ONE, TWO, ZERO, atomic_load, cast, itemsize, lanes, view
+from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
+from fastbp.kernels.update import update
+
+# Rows of the batch summed into a gradient block before its next part: 256 rows of deltas and activations, a cache line
+# each, are an L1.
+ROW_BLOCK = 256
+
+
+@jit
+def share(n, part, parts):
+    """First of the n things that fall to a part; the next part's first is where it ends."""
+    return np.uintp(n) * np.uintp(part) // np.uintp(parts)
+
+
+# --- phase 1 ------------------------------------------------------------------------------------------------
+
+
+@jit
+def forward(tag, job, layers, row, rows, with_output_activation):
+    """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer."""
+    last = job.n_layers - ONE
+    for k in range(job.n_layers):
+        layer = layers[k]
+        a, z = layer.inputs + row * layer.input_row, layer.outputs + row * layer.output_row
+        product(
+            rows, layer.n_out, a, layer.input_row, layer.weights, layer.n_in + ONE, layer.n_in,
+            z, layer.output_row, ZERO, np.uintp(STORE), tag,
+        )  # fmt: skip
+        if k < last or with_output_activation:
+            n = rows * layer.output_row // itemsize(tag)
+            activate(layer.activation, n, z, layer.deltas + row * layer.output_row, tag)
+
+
+@jit
+def output_loss(tag, job, layer, row, rows, first, batch_rows, losses):
+    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch."""
+    scale = 1.0 / float(batch_rows * job.loss_columns)
+    if job.y_kind == np.uint64(DELTAS):
+        given_deltas(job, layer, row, rows, first, losses, tag)
+    elif job.loss == CROSS_ENTROPY:
+        cross_entropy(job, layer, row, rows, first, scale, losses, tag)
+    else:
+        element_loss(job, layer, row, rows, first, scale, losses, tag)
+
+
+@jit
+def backward(tag, job, layers, row, rows, place):
+    """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
+    for k in range(np.uintp(job.n_layers) - ONE, ZERO, -1):
+        layer = layers[k]
+        below = layers[np.uintp(k) - ONE]
+        product_down(tag, layer, rows, row, below.deltas + row * below.output_row, job.zeros, np.uintp(MULTIPLY))
+    if job.input_deltas != 0:
+        bottom = layers[0]
+        result = job.input_deltas + place * bottom.input_row
+        product_down(tag, bottom, rows, row, result, job.zeros, np.uintp(STORE))
+
+
+@jit
+def product_down(tag, layer, rows, row, result, zeros, mode):
+    """result (rows, n_in) = delta . W^T, or result times that."""
+    size = lanes(tag)
+    k_rows = (layer.n_out + size - ONE) // size * size
+    product(
+        rows, layer.n_in, layer.deltas + row * layer.output_row, layer.output_row, layer.transposed, k_rows,
+        layer.n_out, result, layer.input_row, zeros, mode, tag,
+    )  # fmt: skip
+
+
+@jit
+def pass_rows(tag, job, layers, row, rows, start, place, batch_rows):
+    """Phase 1 down to the output delta, for a block of rows at `row` in the buffers and at `place` in the batch.
+
+    The batch begins at `start` in the epoch.
+    """
+    bottom, top = layers[0], layers[job.n_layers - ONE]
+    gather(job, bottom.n_in, start + place, rows, bottom.inputs + row * bottom.input_row, bottom.input_row, tag)
+    forward(tag, job, layers, row, rows, job.mode != FORWARD and job.loss != CROSS_ENTROPY)
+    if job.y_kind != np.uint64(NO_TARGETS):
+        output_loss(tag, job, top, row, rows, start + place, batch_rows, job.row_losses + place * itemsize(tag))
+
+
+# --- phase 2 ------------------------------------------------------------------------------------------------
+
+
+@jit
+def gradient_block(tag, layer, panel, block, row, rows, result, add, zeros):
+    """Gradient of one block of weights, (block rows, 1 or 2 vectors), the bias as a last row at the panel's end.
+
+    Over `rows` rows of the buffers from `row` on; added to what is there, or not.
+    """
+    size, item = lanes(tag), itemsize(tag)
+    wide = TWO * size
+    vectors = panel_vectors(layer.n_out, panel, size)
+    width = vectors * size * item
+    i0 = block * wide
+    n = min(wide, layer.n_in - i0)
+    a = layer.inputs + row * layer.input_row + i0 * item
+    b = layer.deltas + row * layer.output_row + panel * wide * item
+    r0 = ZERO
+    while r0 < rows:
+        now = min(np.uintp(ROW_BLOCK), rows - r0)
+        begin, begin_row = (result, width) if add or r0 > 0 else (zeros, ZERO)
+        product_columns(
+            n, vectors, a, layer.input_row, b, layer.output_row, now, result, width, begin, begin_row,
+            i0 + n == layer.n_in, tag,
+        )  # fmt: skip
+        a += now * layer.input_row
+        b += now * layer.output_row
+        r0 += now
+
+
+@jit
+def panel_vectors(n, panel, size):
+    """1 or 2: the vectors in a panel of n columns."""
+    wide = TWO * size
+    return TWO if n - panel * wide > size else ONE
+
+
+@jit
+def blocks_per_panel(tag, layer):
+    """Weight blocks, each 2 vectors high, in a panel of a layer."""
+    wide = TWO * lanes(tag)
+    return (layer.n_in + wide - ONE) // wide
+
+
+@jit
+def block_place(tag, layer, panel, block):
+    """(first element, elements) of a block of weights in the flat parameters."""
+    size = lanes(tag)
+    wide = TWO * size
+    width = panel_vectors(layer.n_out, panel, size) * size
+    i0 = block * wide
+    n = min(wide, layer.n_in - i0)
+    if i0 + n == layer.n_in:
+        n += ONE
+    return layer.offset + panel * wide * (layer.n_in + ONE) + i0 * width, n * width
+
+
+@jit
+def refresh_transposed(tag, layer, panel, block):
+    """Bring a block of weights to the transposed copy, from which deltas go down."""
+    size, item = lanes(tag), itemsize(tag)
+    wide, one = TWO * size, ONE
+    vectors = panel_vectors(layer.n_out, panel, size)
+    source_row = vectors * size * item
+    i0, j0 = block * wide, panel * wide
+    n = min(wide, layer.n_in - i0)
+    source = layer.weights + (panel * wide * (layer.n_in + one)) * item + i0 * source_row
+    k_rows = (layer.n_out + size - one) // size * size
+    target_row = panel_vectors(layer.n_in, block, size) * size * item
+    target = layer.transposed + block * wide * k_rows * item + j0 * target_row
+    for v in range(vectors):
+        i = ZERO
+        while i + size <= n:
+            transpose_square(
+                tag, source + i * source_row + v * size * item, source_row,
+                target + v * size * target_row + i * item, target_row,
+            )  # fmt: skip
+            i += size
+        for ii in range(i, n):
+            x = view(source + ii * source_row + v * size * item, size, tag)
+            for j in range(size):
+                view(target + (v * size + j) * target_row + ii * item, 1, tag)[0] = x[j]
+
+
+@jit
+def sum_partials(tag, job, offset, n, result):
+    """Add up the gradients of the groups, in their order."""
+    out = view(result, n, tag)
+    for g in range(job.n_groups):
+        part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
+        if g == 0:
+            for i in range(n):
+                out[i] = part[i]
+        else:
+            for i in range(n):
+                out[i] += part[i]
+
+
+@jit
+def pass_blocks(tag, job, layers, first, end, rows, rates, use, scratch):
+    """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it.
+
+    use: 0 fused, 1 store the gradient, 2 update by the stored gradient.
+    """
+    item = itemsize(tag)
+    k = ZERO
+    for number in range(first, end):
+        while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
+            k += ONE
+        layer = layers[k]
+        per_panel = blocks_per_panel(tag, layer)
+        local = np.uintp(number) - layer.first_block
+        panel = local // per_panel
+        block = local - panel * per_panel
+        offset, n = block_place(tag, layer, panel, block)
+        gradient = scratch if use == 0 else job.gradient + offset * item
+        if use != 2:
+            if job.n_groups == 0:
+                gradient_block(tag, layer, panel, block, ZERO, rows, gradient, False, job.zeros)
+            else:
+                sum_partials(tag, job, offset, n, gradient)
+        if use != 1:
+            update(job, rates, offset, n, gradient, tag)
+            if layer.transposed != 0:
+                refresh_transposed(tag, layer, panel, block)
+        if use == 1 and atomic_load(job.stop) != 0:
+            break
+
+
+# --- shares of a big batch ----------------------------------------------------------------------------------
+
+
+@jit
+def pass_group(tag, job, layers, slot, group, start, batch_rows):
+    """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
+
+    Block by block of rows, each added to the group's own gradient while its activations are in the cache.
+    """
+    row, item = slot * job.block_rows, itemsize(tag)
+    wide = TWO * lanes(tag)
+    begin, end = share(batch_rows, group, job.n_groups), share(batch_rows, group + ONE, job.n_groups)
+    place = begin
+    if begin == end:  # fewer rows than groups: the last, short batch
+        part = view(job.partials + group * job.n_parameters * item, job.n_parameters, tag)
+        for i in range(job.n_parameters):
+            part[i] = cast(tag, 0.0)
+    while place < end:
+        rows = min(job.block_rows, end - place)
+        pass_rows(tag, job, layers, row, rows, start, place, batch_rows)
+        backward(tag, job, layers, row, rows, place)
+        for k in range(job.n_layers):
+            layer = layers[k]
+            for panel in range((layer.n_out + wide - ONE) // wide):
+                for block in range(blocks_per_panel(tag, layer)):
+                    offset, n = block_place(tag, layer, panel, block)
+                    result = job.partials + (group * job.n_parameters + offset) * item
+                    gradient_block(tag, layer, panel, block, row, rows, result, place > begin, job.zeros)
+        place += rows

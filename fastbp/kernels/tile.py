@@ -1,0 +1,298 @@
+"""The register-tile product, written once as explicit vector code, and the loops that cover a matrix with it.
+
+    C[m, v] = init[m, v] + sum_k A[m, k] * B[k, v]        m < tile rows, v < one or two vectors
+
+Every element is one chain of FMAs in the order of k, whatever the shape of the tile it falls into: that is why the
+bits depend neither on the batch size, nor on the blocking, nor on how rows and weights are shared among threads.
+
+A is read one element at a time and broadcast, through two strides, so that one emitter serves the forward product
+(A = activations, layout "rows") and the weight gradient (A = activations transposed, layout "columns").
+B is read in whole vectors: a panel of weights, or deltas.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.simd import (
+    I32,
+    I64,
+    ONE,
+    TARGET,
+    TWO,
+    ZERO,
+    declare_fma,
+    itemsize,
+    lanes,
+    lanes_of,
+    scalar_type,
+    vector_type,
+)
+
+TILE_ROWS = TARGET.tile_rows
+UNROLL = 4
+# Rows of a weight panel kept in L1 while the rows of a block pass over it: 256 * 16 * 4 bytes is half of a 32 KiB L1.
+K_BLOCK = 256
+
+# What happens to the finished accumulators.
+STORE = 0  # C = acc
+MULTIPLY = 1  # C = C * acc: the deltas buffer holds f'(z), so the delta product needs no pass of its own
+
+
+class _Tile:
+    """Emits one variant of the tile as an LLVM function of its own (not inlined: three products share it)."""
+
+    def __init__(self, module: ir.Module, dtype: types.Float, rows: int, vectors: int, layout: str, column_sum: bool):
+        self.rows, self.vectors, self.column_sum, self.layout = rows, vectors, column_sum, layout
+        self.item = dtype.bitwidth // 8
+        self.width = TARGET.vector_bytes
+        self.scalar, self.vector = scalar_type(dtype), vector_type(dtype)
+        self.lanes = lanes_of(dtype)
+        self.module = module
+        self.fma = declare_fma(module, self.vector)
+
+    @property
+    def name(self) -> str:
+        kind = f"f{self.item * 8}x{self.lanes}"
+        return f"fastbp_tile_{kind}_{self.rows}x{self.vectors}_{self.layout}" + ("_sum" if self.column_sum else "")
+
+    def emit(self) -> ir.Function:
+        if self.name in self.module.globals:
+            return self.module.globals[self.name]
+        kind = ir.FunctionType(ir.VoidType(), [I64] * 11)
+        self.function = ir.Function(self.module, kind, self.name)
+        self.function.linkage = "linkonce_odr"
+        self.function.attributes.add("noinline")
+        self.function.attributes.add("nounwind")
+        a, a_row, a_k, b, self.b_k, k, c, c_row, init, init_row, mode = self.function.args
+        self.b = builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        # One of A's two strides is a constant, which frees a register and lets offsets fold into addresses.
+        self.a_k = I64(self.item) if self.layout == "rows" else a_k
+        a_row = I64(self.item) if self.layout == "columns" else a_row
+        self.a_rows = [builder.add(a, builder.mul(a_row, I64(m))) for m in range(self.rows)]
+        n_rows = self.rows + self.column_sum
+        acc = [self.load_row(builder.add(init, builder.mul(init_row, I64(m)))) for m in range(n_rows)]
+        unrolled = builder.udiv(k, I64(UNROLL))
+        rest = builder.and_(k, I64(UNROLL - 1))
+        offset, b, acc = self.loop("main", unrolled, UNROLL, I64(0), b, acc)
+        _, _, acc = self.loop("rest", rest, 1, offset, b, acc)
+        self.finish(acc, c, c_row, mode)
+        return self.function
+
+    def load_row(self, address: ir.Value) -> list[ir.Value]:
+        return [self.load(self.b.add(address, I64(v * self.width)), self.vector) for v in range(self.vectors)]
+
+    def load(self, address: ir.Value, kind: ir.Type) -> ir.Value:
+        value = self.b.load(self.b.inttoptr(address, kind.as_pointer()))
+        value.align = self.item
+        return value
+
+    def store_row(self, row: list[ir.Value], address: ir.Value) -> None:
+        for v, value in enumerate(row):
+            pointer = self.b.inttoptr(self.b.add(address, I64(v * self.width)), self.vector.as_pointer())
+            self.b.store(value, pointer).align = self.item
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.b.shuffle_vector(self.b.insert_element(undefined, scalar, I32(0)), undefined, mask)
+
+    def one_k(self, offset: ir.Value, b: ir.Value, acc: list[list[ir.Value]]) -> list[list[ir.Value]]:
+        builder = self.b
+        weights = self.load_row(b)
+        result = []
+        for m in range(self.rows):
+            x = self.splat(self.load(builder.add(self.a_rows[m], offset), self.scalar))
+            result.append([builder.call(self.fma, [x, w, old]) for w, old in zip(weights, acc[m], strict=True)])
+        if self.column_sum:  # the bias gradient: a row of ones, on the adders that the FMAs leave free
+            result.append([builder.fadd(old, w) for w, old in zip(weights, acc[-1], strict=True)])
+        return result
+
+    def loop(self, tag: str, count: ir.Value, unroll: int, offset: ir.Value, b: ir.Value, acc: list[list[ir.Value]]):
+        """`count` times `unroll` steps of k; returns the offset into A, the address in B and the accumulators after."""
+        builder, before = self.b, self.b.block
+        body, end = (self.function.append_basic_block(f"{tag}_{part}") for part in ("body", "end"))
+        builder.cbranch(builder.icmp_unsigned(">", count, I64(0)), body, end)
+        builder.position_at_end(body)
+        state = [count, offset, b] + [value for row in acc for value in row]
+        phis = [builder.phi(value.type) for value in state]
+        new_offset, new_b, new_acc = phis[1], phis[2], self.fold(phis[3:])
+        for _ in range(unroll):
+            new_acc = self.one_k(new_offset, new_b, new_acc)
+            new_offset, new_b = builder.add(new_offset, self.a_k), builder.add(new_b, self.b_k)
+        left = builder.sub(phis[0], I64(1))
+        after = [left, new_offset, new_b] + [value for row in new_acc for value in row]
+        builder.cbranch(builder.icmp_unsigned(">", left, I64(0)), body, end)
+        for phi, first, later in zip(phis, state, after, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, body)
+        builder.position_at_end(end)
+        out = [builder.phi(value.type) for value in state]
+        for phi, first, later in zip(out, state, after, strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, body)
+        return out[1], out[2], self.fold(out[3:])
+
+    def fold(self, values: list[ir.Value]) -> list[list[ir.Value]]:
+        return [values[i : i + self.vectors] for i in range(0, len(values), self.vectors)]
+
+    def finish(self, acc: list[list[ir.Value]], c: ir.Value, c_row: ir.Value, mode: ir.Value) -> None:
+        builder = self.b
+        addresses = [builder.add(c, builder.mul(c_row, I64(m))) for m in range(len(acc))]
+        with builder.if_else(builder.icmp_unsigned("==", mode, I64(MULTIPLY))) as (multiply, store):
+            with multiply:
+                for row, address in zip(acc, addresses, strict=True):
+                    old = self.load_row(address)
+                    self.store_row([builder.fmul(x, y) for x, y in zip(row, old, strict=True)], address)
+            with store:
+                for row, address in zip(acc, addresses, strict=True):
+                    self.store_row(row, address)
+        builder.ret_void()
+
+
+def _variants(layout: str) -> list[tuple[int, int, bool]]:
+    """(rows, vectors, column_sum) of every variant of a layout; the position of one is its code."""
+    plain = [(rows, vectors, False) for vectors in (1, 2) for rows in range(1, TILE_ROWS + 1)]
+    if layout == "rows":
+        return plain
+    return plain + [(rows, vectors, True) for vectors in (1, 2) for rows in range(TILE_ROWS)]
+
+
+def _make_tile(layout: str):
+    @intrinsic
+    def tile(typingctx, tag, variant, a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, mode):
+        signature = types.void(tag, *[types.uintp] * 12)
+
+        def codegen(context, builder, signature, args):
+            variant, rest = args[1], args[2:]
+            done = builder.append_basic_block("tile_done")
+            switch = builder.switch(variant, done)
+            for code, (rows, vectors, column_sum) in enumerate(_variants(layout)):
+                block = builder.append_basic_block(f"tile_{code}")
+                switch.add_case(I64(code), block)
+                builder.position_at_end(block)
+                emitted = _Tile(builder.module, signature.args[0], rows, vectors, layout, column_sum).emit()
+                builder.call(emitted, rest)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+_tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
+
+
+@jit
+def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode):
+    """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; strides in bytes.
+
+    The rows are shared evenly among the tiles, so that no tile is left with one row and no latency hidden.
+    """
+    tile_rows, item, width = np.uintp(TILE_ROWS), itemsize(tag), itemsize(tag) * lanes(tag)
+    n_tiles = (rows + tile_rows - ONE) // tile_rows
+    small = rows // n_tiles
+    n_large = rows - small * n_tiles
+    first = (vectors - ONE) * tile_rows - ONE
+    for t in range(n_tiles):
+        m = small + ONE if t < n_large else small
+        _tile_rows(tag, first + m, a, a_row, item, b, vectors * width, k, c, c_row, init, init_row, mode)
+        a += m * a_row
+        c += m * c_row
+        init += m * init_row
+
+
+@leaf(*[types.uintp] * 11, types.boolean)
+def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, with_sum, tag):
+    """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B."""
+    tile_rows, item = np.uintp(TILE_ROWS), itemsize(tag)
+    one = ONE
+    all_rows = rows + one if with_sum else rows
+    n_tiles = (all_rows + tile_rows - one) // tile_rows
+    small = all_rows // n_tiles
+    n_large = all_rows - small * n_tiles
+    plain = (vectors - one) * tile_rows - one
+    summing = TWO * tile_rows + (vectors - one) * tile_rows - one
+    for t in range(n_tiles):
+        m = small + one if t < n_large else small
+        variant = summing + m if with_sum and t == n_tiles - one else plain + m
+        _tile_columns(tag, variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, np.uintp(STORE))
+        a += m * item
+        c += m * c_row
+        init += m * init_row
+
+
+@leaf(*[types.uintp] * 11)
+def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag):
+    """C (rows, n) = init + A (rows, k) . B, B in column panels of `panel_rows` rows each, starting at `panels`.
+
+    init: address of n numbers that every row starts from (a bias), or 0: the row `k` of each panel, where the bias
+    of a layer is kept. Long k is cut into blocks, so that a block of a panel stays in L1 while all rows pass over it.
+    """
+    size, wide = lanes(tag), TWO
+    width = size * itemsize(tag)
+    blocks = (k + np.uintp(K_BLOCK - 1)) // np.uintp(K_BLOCK) if mode == np.uintp(STORE) else ONE
+    k_block = (k + blocks - ONE) // blocks
+    k0 = ZERO
+    while k0 < k:
+        k_now = min(k_block, k - k0)
+        panel, out, start = panels, c, init
+        column = ZERO
+        while column < n:
+            vectors = wide if n - column > size else ONE
+            panel_row = vectors * width
+            b = panel + k0 * panel_row
+            if k0 == 0:
+                first, first_row = (start, ZERO) if init != 0 else (panel + k * panel_row, ZERO)
+            else:
+                first, first_row = out, c_row
+            product_rows(
+                tag, rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode
+            )
+            panel += panel_rows * panel_row
+            out += panel_row
+            start += panel_row
+            column += vectors * size
+        k0 += k_now
+
+
+# --- transposition ------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def transpose_square(typingctx, tag, source, source_row, target, target_row):
+    """Transpose a block of lanes x lanes elements, in registers; strides in bytes."""
+    signature = types.void(tag, *[types.uintp] * 4)
+
+    def codegen(context, builder, signature, args):
+        dtype = signature.args[0]
+        size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
+        _, source, source_row, target, target_row = args
+        rows = []
+        for i in range(size):
+            pointer = builder.inttoptr(builder.add(source, builder.mul(source_row, I64(i))), vector.as_pointer())
+            rows.append(builder.load(pointer))
+            rows[-1].align = item
+        mask_of = ir.VectorType(I32, size)
+        half = size // 2
+        while half:  # swap the off-diagonal quarters of every block of 2 * half rows
+            low = ir.Constant(mask_of, [j if j & half == 0 else size + j - half for j in range(size)])
+            high = ir.Constant(mask_of, [j + half if j & half == 0 else size + j for j in range(size)])
+            for i in range(size):
+                if i & half == 0:
+                    top, bottom = rows[i], rows[i + half]
+                    rows[i] = builder.shuffle_vector(top, bottom, low)
+                    rows[i + half] = builder.shuffle_vector(top, bottom, high)
+            half //= 2
+        for i, row in enumerate(rows):
+            pointer = builder.inttoptr(builder.add(target, builder.mul(target_row, I64(i))), vector.as_pointer())
+            builder.store(row, pointer).align = item
+        return context.get_dummy_value()
+
+    return signature, codegen

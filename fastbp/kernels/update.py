@@ -1,0 +1,141 @@
+"""Gradient descent: one rule a family of optimisers, by PyTorch's formulas.
+
+A rule takes the weight w, its gradient g, the moments it keeps (none, one or two) and the rates of the step, and
+returns the new weight and moments; it costs one function here and one line of RULES. The loops around it are shared,
+and so is the function itself between the fused pass and the separate `optimizer.update`: both give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+
+from fastbp.kernels.jit import element, jit, leaf, switch
+from fastbp.kernels.records import Job
+from fastbp.kernels.simd import cast, fma, itemsize, view
+
+# lr: learning rate; step: lr / (1 - beta1^t); decay: weight decay; shrink: 1 - lr * decay; mu, beta1, beta2 and
+# their complements; eps; root: 1 / sqrt(1 - beta2^t).
+Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root")
+N_RATES = len(Rates._fields)
+
+
+@jit
+def write_rates(tag, job, t, address):
+    """Write the rates of update number t (from 1), computed in double precision, for the blocks of a step."""
+    corrected1 = 1.0 - job.beta1**t if job.beta1 > 0.0 else 1.0
+    corrected2 = 1.0 - job.beta2**t if job.beta2 > 0.0 else 1.0
+    r = view(address, N_RATES, tag)
+    r[0] = cast(tag, job.lr)
+    r[1] = cast(tag, job.lr / corrected1)
+    r[2] = cast(tag, job.weight_decay)
+    r[3] = cast(tag, 1.0 - job.lr * job.weight_decay)
+    r[4] = cast(tag, job.beta1)
+    r[5] = cast(tag, 1.0 - job.beta1)
+    r[6] = cast(tag, job.beta2)
+    r[7] = cast(tag, 1.0 - job.beta2)
+    r[8] = cast(tag, job.eps)
+    r[9] = cast(tag, 1.0 / np.sqrt(corrected2))
+
+
+@element
+def sgd(w, g, r):
+    """w - lr (g + decay w)"""
+    return fma(-r.lr, fma(r.decay, w, g), w)
+
+
+@element
+def momentum(w, g, m, r):
+    """m = mu m + g;  w - lr m"""
+    m = fma(r.beta1, m, fma(r.decay, w, g))
+    return fma(-r.lr, m, w), m
+
+
+@element
+def nesterov(w, g, m, r):
+    """m = mu m + g;  w - lr (g + mu m)"""
+    g = fma(r.decay, w, g)
+    m = fma(r.beta1, m, g)
+    return fma(-r.lr, fma(r.beta1, m, g), w), m
+
+
+@element
+def _adam_step(w, g, m, v, r):
+    m = fma(r.rest1, g - m, m)
+    v = fma(r.rest2 * g, g, r.beta2 * v)
+    return w - r.step * (m / fma(np.sqrt(v), r.root, r.eps)), m, v
+
+
+@element
+def adam(w, g, m, v, r):
+    """m, v: decayed means of g and g^2;  w - lr m' / (sqrt(v') + eps), bias-corrected (Kingma and Ba 2015)"""
+    return _adam_step(w, fma(r.decay, w, g), m, v, r)
+
+
+@element
+def adamw(w, g, m, v, r):
+    """Adam with the weights shrunk by lr * decay instead of a penalty (Loshchilov and Hutter 2019)"""
+    return _adam_step(w * r.shrink, g, m, v, r)
+
+
+@element
+def rmsprop(w, g, v, r):
+    """v = alpha v + (1 - alpha) g^2;  w - lr g / (sqrt(v) + eps) (Hinton 2012)"""
+    g = fma(r.decay, w, g)
+    v = fma(r.rest2 * g, g, r.beta2 * v)
+    return w - r.lr * (g / (np.sqrt(v) + r.eps)), v
+
+
+# name -> (rule, number of moments); the code of a rule is its position.
+RULES = {
+    "sgd": (sgd, 0),
+    "momentum": (momentum, 1),
+    "nesterov": (nesterov, 1),
+    "adam": (adam, 2),
+    "adamw": (adamw, 2),
+    "rmsprop": (rmsprop, 1),
+}
+RULE_CODES = {name: code for code, name in enumerate(RULES)}
+
+
+def _update_loop(rule, n_moments):
+    if n_moments == 0:
+
+        @jit
+        def loop(tag, n, weights, gradient, state1, state2, rates):
+            w, g = view(weights, n, tag), view(gradient, n, tag)
+            for i in range(n):
+                w[i] = rule(w[i], g[i], rates)
+
+    elif n_moments == 1:
+
+        @jit
+        def loop(tag, n, weights, gradient, state1, state2, rates):
+            w, g, m = view(weights, n, tag), view(gradient, n, tag), view(state1, n, tag)
+            for i in range(n):
+                w[i], m[i] = rule(w[i], g[i], m[i], rates)
+
+    else:
+
+        @jit
+        def loop(tag, n, weights, gradient, state1, state2, rates):
+            w, g = view(weights, n, tag), view(gradient, n, tag)
+            m, v = view(state1, n, tag), view(state2, n, tag)
+            for i in range(n):
+                w[i], m[i], v[i] = rule(w[i], g[i], m[i], v[i], rates)
+
+    return loop
+
+
+_rules = switch([_update_loop(rule, n_moments) for rule, n_moments in RULES.values()])
+
+
+@leaf(Job, *[types.uintp] * 4)
+def update(job, rates, offset, n, gradient, tag):
+    """Update n parameters from element `offset` on, by the gradient and the rates of the step at their addresses."""
+    r = view(rates, N_RATES, tag)
+    rates_now = Rates(r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9])
+    skip = offset * itemsize(tag)
+    _rules(job.optimizer, tag, n, job.parameters + skip, gradient, job.state1 + skip, job.state2 + skip, rates_now)

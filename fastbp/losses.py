@@ -1,0 +1,115 @@
+"""The cost functions by name, as frozen descriptions. Their formulas are compiled in `fastbp.kernels.loss`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fastbp.kernels.loss import LOSS_CODES
+from fastbp.validation import check_choice, check_positive_finite
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A cost function.
+
+    Attributes
+    ----------
+    name : str
+        What `MLP(loss=...)` takes.
+    target : {"classes", "binary", "real", "counts"}
+        What y holds.
+    linked : bool
+        The loss has its own link from output to prediction (softmax, sigmoid, exp) and takes no output activation.
+    """
+
+    name: ClassVar[str]
+    target: ClassVar[str]
+    linked: ClassVar[bool] = False
+
+    @property
+    def code(self) -> int:
+        """Number of its case in the compiled switch."""
+        return LOSS_CODES[self.name]
+
+    @property
+    def parameter(self) -> float:
+        """The number that the kernel takes."""
+        return 0.0
+
+    @property
+    def score_name(self) -> str:
+        """What `evaluate` reports beside the loss."""
+        return "accuracy" if self.target in ("classes", "binary") else "r2"
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Softmax cross-entropy: ``J = -1/N sum_r sum_j y_rj log softmax(z_r)_j`` (Bishop 2006, 4.108)."""
+
+    name = "cross_entropy"
+    target = "classes"
+    linked = True
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Cross-entropy of independent yes-or-no outputs: ``J = -1/(NM) sum y log s + (1 - y) log(1 - s)``, s = sigmoid(z)."""
+
+    name = "binary_cross_entropy"
+    target = "binary"
+    linked = True
+
+
+@dataclass(frozen=True)
+class MSE(Loss):
+    """Mean squared error: ``J = 1/(NM) sum (p - y)^2``."""
+
+    name = "mse"
+    target = "real"
+
+
+@dataclass(frozen=True)
+class MAE(Loss):
+    """Mean absolute error: ``J = 1/(NM) sum |p - y|``."""
+
+    name = "mae"
+    target = "real"
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or delta (|d| - delta/2)."""
+
+    delta: float = 1.0
+
+    name = "huber"
+    target = "real"
+
+    def __post_init__(self) -> None:
+        check_positive_finite("delta", self.delta)
+
+    @property
+    def parameter(self) -> float:
+        return self.delta
+
+
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """Poisson regression of counts: ``J = 1/(NM) sum e^z - y z``, the negative log-likelihood without its constant."""
+
+    name = "poisson"
+    target = "counts"
+    linked = True
+
+
+LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, MSE, MAE, Huber, Poisson)
+}
+
+
+def get(loss: str | Loss) -> Loss:
+    """The loss of a name with its defaults; a description is returned as it is."""
+    if isinstance(loss, Loss):
+        return loss
+    return LOSSES[check_choice("loss", loss, LOSSES)]()

@@ -1,0 +1,505 @@
+"""What a network is: `MLP`, whose methods are short calls of the modules below it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import activations, initializers, losses, optimizers, scoring, serialization, team, training, validation
+from fastbp.engine import LONG_STEP_FLOPS, Engine
+from fastbp.kernels import records
+from fastbp.plan import Array, Plan
+from fastbp.training import History
+
+
+@dataclass
+class Gradient:
+    """What backpropagation yields: the loss and its derivative by every parameter, and by the inputs.
+
+    Attributes
+    ----------
+    loss : float or None
+        J of the batch; None where an output gradient was handed in.
+    weights, biases : list of array
+        dJ/dW ``(n_in, n_out)`` and dJ/db ``(n_out,)``, one a layer.
+    inputs : array
+        dJ/dX, ``(n, n_in)``.
+    """
+
+    loss: float | None
+    weights: list[Array]
+    biases: list[Array]
+    inputs: Array
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Standardisation that a network applies by itself: ``x' = (x - mean) / scale``, and back for its predictions.
+
+    Attributes
+    ----------
+    x_mean, x_scale : array
+        ``(n_in,)``, float64.
+    y_mean, y_scale : array or None
+        ``(n_out,)``, float64; None where targets stay as they are.
+    """
+
+    x_mean: Array
+    x_scale: Array
+    y_mean: Array | None = None
+    y_scale: Array | None = None
+
+
+class MLP:
+    """A feed-forward network of dense layers, trained by backpropagation and gradient descent.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of each layer, inputs and outputs included: ``[64, 128, 10]``.
+    activation : str, Activation, or a list of them
+        Of the hidden layers: one for all, or one each. identity, relu, leaky_relu, elu, selu, tanh, sigmoid, softplus,
+        gelu or silu.
+    output_activation : str or Activation, optional
+        Of the last layer, for mse, mae and huber. The other losses bring their own link (softmax, sigmoid, exp).
+    loss : str or Loss
+        cross_entropy, binary_cross_entropy, mse, mae, huber or poisson; or a description such as ``Huber(delta=2)``.
+    init : str, optional
+        Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
+    dtype : {"float32", "float64"}
+        Of the parameters and all arithmetic.
+    seed : int, optional
+        Of the initial weights, the order of the rows and the validation split; drawn, and kept in `seed`, if None.
+
+    Attributes
+    ----------
+    history : History or None
+        Of the last `fit`.
+    scaling : Scaling or None
+        See `standardize`.
+    class_labels : list or None
+        Names of the classes, for whoever shows predictions; the network itself counts from 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described; the message says what was expected.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str | activations.Activation | Sequence[str | activations.Activation] = "relu",
+        output_activation: str | activations.Activation | None = None,
+        loss: str | losses.Loss = "cross_entropy",
+        init: str | None = None,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self.sizes = validation.check_sizes(sizes)
+        self.activations = validation.check_activations(activation, len(self.sizes) - 2, activations.ACTIVATIONS)
+        self.loss = losses.get(loss)
+        if output_activation is not None and self.loss.linked:
+            raise ValueError(
+                f"output_activation must be None with loss={self.loss.name!r}, which has its own link from outputs to "
+                f"predictions; got {output_activation!r}"
+            )
+        output = activations.get("identity" if output_activation is None else output_activation)
+        self.output_activation = None if output_activation is None else output.name
+        self.dtype = validation.check_dtype(dtype)
+        checked = validation.check_seed(seed)
+        self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
+        named = [*self.activations, output.name]
+        weights, biases = initializers.initial_weights(self.sizes, named, init, self.seed, self.dtype)
+        self.history: History | None = None
+        self.scaling: Scaling | None = None
+        self.class_labels: list[Any] | None = None
+        self._build(weights, biases)
+
+    def _build(self, weights: list[Array], biases: list[Array]) -> None:
+        named = [*self.activations, self.output_activation or "identity"]
+        self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype)
+        self._engine = Engine(self._plan, self.loss)
+        self._plan.pack(weights, biases, self._engine.parameters, self._engine.transposed)
+        self._steps = self._epochs = 0
+        self._layout: tuple[str, int] | None = None
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        shape = "-".join(str(n) for n in self.sizes)
+        hidden = ", ".join(dict.fromkeys(self.activations)) or "linear"
+        return f"<fastbp.MLP {shape} {hidden}, {self.loss.name}, {self.dtype}, {self.n_parameters:,} parameters>"
+
+    # --- parameters -----------------------------------------------------------------------------------------
+
+    @property
+    def weights(self) -> list[Array]:
+        """Read-only copies of the weights, ``(n_in, n_out)`` each; write with `set_weights`."""
+        with self._lock:
+            return self._plan.unpack(self._engine.parameters)[0]
+
+    @property
+    def biases(self) -> list[Array]:
+        """Read-only copies of the biases, ``(n_out,)`` each; write with `set_weights`."""
+        with self._lock:
+            return self._plan.unpack(self._engine.parameters)[1]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights and biases."""
+        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+
+    def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None:
+        """Replace all weights ``(n_in, n_out)`` and biases ``(n_out,)``; moments and counters stay."""
+        checked = validation.check_weights(weights, biases, self.sizes, self.dtype)
+        with self._lock:
+            self._plan.pack(*checked, self._engine.parameters, self._engine.transposed)
+
+    def standardize(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> None:
+        """Make the network standardise its inputs, and with y its targets, by the mean and deviation of these rows.
+
+        Both are applied while rows are gathered, and undone in predictions; they are saved with the network. A column
+        that never changes keeps its scale. Losses are reported in standardised units.
+
+        Parameters
+        ----------
+        X : array-like, (n, n_in)
+            Training rows.
+        y : array-like, (n,) or (n, n_out), optional
+            Training targets, for the losses of real targets.
+        """
+        rows = validation.check_X(X, self.sizes[0], dtype=self.dtype)
+        validation.check_finite(rows, "X", self.dtype)
+        if y is None:
+            self.scaling = Scaling(*scoring.moments(rows))
+            return
+        if self.loss.target != "real":
+            raise ValueError(f"y can be standardised for mse, mae and huber only, not for {self.loss.name}")
+        targets = validation.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
+        self.scaling = Scaling(*scoring.moments(rows), *scoring.moments(targets))
+
+    # --- training -------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        epochs: int = 10,
+        batch_size: int = 32,
+        optimizer: str | optimizers.Optimizer = "adam",
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> History:
+        """Train by mini-batch gradient descent; goes on where an earlier call with the same optimiser stopped.
+
+        Parameters
+        ----------
+        X : array-like, (n, n_in)
+            Samples. float32, float64 and uint8 arrays of any strides are read in place, memory maps included.
+        y : array-like
+            Integer classes ``(n,)`` or probabilities ``(n, n_out)`` for cross_entropy; ``(n, n_out)`` otherwise, or
+            ``(n,)`` if n_out is 1.
+        epochs : int
+            Passes over the data.
+        batch_size : int
+            Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
+        optimizer : str or Optimizer
+            sgd, adam, adamw or rmsprop with their defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``.
+        validation_data : tuple (X, y), optional
+            Scored after every epoch.
+        validation_split : float
+            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes.
+        shuffle : bool
+            A new order of the rows in every epoch, by the seed and the number of the epoch.
+        threads : int, optional
+            By default what is fastest. The result does not depend on it, not in a single bit.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        History
+            Also kept as `history`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is not as described, before anything is changed.
+        DivergenceError
+            If the loss stops being finite; the network keeps its last finite weights.
+        KeyboardInterrupt
+            On Ctrl-C, with a usable network and the finished epochs in `history`.
+        """
+        recipe = optimizers.get(optimizer)
+        validation.check_positive_int("epochs", epochs)
+        validation.check_positive_int("batch_size", batch_size)
+        training.check_threads(threads)
+        samples, targets = self._check_batch(X, y, scan=True)
+        rows = None
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
+            validation.check_fraction("validation_split", validation_split)
+            stratify = targets.ndim == 1 and self.loss.target == "classes"
+            rows, held = training.split_rows(targets, validation_split, self.seed, stratify=stratify)
+            validation_data = np.asarray(samples)[held], np.asarray(targets)[held]
+        elif validation_data is not None:
+            validation_data = self._check_batch(*validation_data, scan=True, names=("validation X", "validation y"))
+        with self._lock:
+            self._use(recipe)
+            fit = training.Fit(
+                self, samples, targets, rows, epochs, batch_size, recipe, validation_data, shuffle, threads, progress
+            )
+            return fit.run()
+
+    def train_step(self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | optimizers.Optimizer) -> float:
+        """One step of gradient descent on one batch; returns its loss before the update.
+
+        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN.
+        """
+        recipe = optimizers.get(optimizer)
+        samples, targets = self._check_batch(X, y)
+        with self._lock:
+            self._use(recipe)
+            engine, n = self._engine, len(samples)
+            threads, long = self._bind(samples, targets)
+            engine.bind_optimizer(recipe, self._steps)
+            engine.prepare(n, threads, whole=True)
+            job = engine.job[0]
+            job["n_steps"], job["position"], job["epoch"], job["shuffle"], job["two_pass"] = 1, 0, 0, 0, long
+            if long:
+                engine.need_gradient()
+            self._call(records.TRAIN, threads, long)
+            self._steps += 1
+            return float(engine.losses[0])
+
+    def backprop(
+        self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None
+    ) -> Gradient:
+        """Backpropagation alone: the loss of a batch and its gradient. Changes nothing.
+
+        Parameters
+        ----------
+        X : array-like, (n, n_in)
+            The batch.
+        y : array-like, optional
+            Its targets, as `fit` takes them.
+        output_gradient : array-like, (n, n_out), optional
+            dJ/dz by what `forward` returns, instead of y: for costs that are computed elsewhere.
+        """
+        if (y is None) == (output_gradient is None):
+            raise ValueError("backprop takes either y or output_gradient")
+        if y is not None:
+            samples, targets = self._check_batch(X, y)
+        else:
+            samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
+            real = losses.MSE()
+            targets = validation.check_y(
+                output_gradient, real, len(samples), self.sizes[-1], self.dtype, name="output_gradient", scan=False  # type: ignore[arg-type]
+            )  # fmt: skip
+        with self._lock:
+            engine, n = self._engine, len(samples)
+            threads, long = self._bind(samples, targets)
+            if y is None:
+                engine.job[0]["y_kind"] = records.DELTAS
+            with team.interruptible(engine.request_stop) as interrupted:
+                _, inputs = engine.backprop(n, threads, detached=long)
+            engine.clear_stop()
+            if interrupted():
+                raise KeyboardInterrupt
+            weights, biases = self._plan.unpack(engine.need_gradient())
+            return Gradient(None if y is None else float(engine.losses[0]), weights, biases, inputs)
+
+    def _apply(self, recipe: optimizers.Optimizer, gradient: Gradient) -> None:
+        """Update the parameters by a gradient: the work of `Optimizer.update`."""
+        weights, biases = validation.check_weights(
+            list(gradient.weights), list(gradient.biases), self.sizes, self.dtype
+        )
+        with self._lock:
+            self._use(recipe)
+            engine = self._engine
+            self._plan.pack(weights, biases, engine.need_gradient(), np.empty_like(engine.transposed))
+            engine.bind_optimizer(recipe, self._steps)
+            engine.prepare(1, 1, whole=False)
+            engine.call(records.UPDATE, 1)
+            self._steps += 1
+
+    def _use(self, recipe: optimizers.Optimizer) -> None:
+        """Keep the moments if they fit the optimiser, or start anew."""
+        layout = (recipe.name, recipe.n_moments)
+        if layout != self._layout:
+            self.reset_optimizer()
+            self._layout = layout
+            self._engine.set_moments(recipe.n_moments)
+
+    def reset_optimizer(self) -> None:
+        """Forget moments, and the counts of steps and epochs."""
+        with self._lock:
+            self._layout = None
+            self._engine.set_moments(0)
+            self._steps = self._epochs = 0
+
+    # --- inference ------------------------------------------------------------------------------------------
+
+    def forward(self, X: npt.ArrayLike) -> Array:
+        """The outputs before their activation or link (logits), ``(n, n_out)``.
+
+        A row's result is the same bits, whatever other rows come with it.
+        """
+        samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
+        with self._lock:
+            return self._infer(samples, None)[0]
+
+    def predict_proba(self, X: npt.ArrayLike) -> Array:
+        """Probabilities: ``(n, n_out)`` by class for cross_entropy; for binary_cross_entropy by output, or ``(n,)``."""
+        if self.loss.target not in ("classes", "binary"):
+            raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
+        return scoring.probabilities(self.loss, self.forward(X))
+
+    def predict(self, X: npt.ArrayLike) -> Array:
+        """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
+
+        ``(n,)``, or ``(n, n_out)`` for several outputs.
+        """
+        samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
+        with self._lock:
+            outputs = self._infer(samples, None, activated=True)[0]
+        return scoring.predictions(self.loss, outputs, self.scaling)
+
+    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}`` for classes, ``{"loss": ..., "r2": ...}`` for numbers."""
+        samples, targets = self._check_batch(X, y, scan=True)
+        with self._lock:
+            return self._evaluate(samples, targets)
+
+    def _evaluate(self, samples: Array, targets: Array, threads: int | None = None) -> dict[str, float]:
+        outputs, loss = self._infer(samples, targets, activated=True, threads=threads)
+        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets)}
+
+    def _infer(
+        self, samples: Array, targets: Array | None, *, activated: bool = False, threads: int | None = None
+    ) -> tuple[Array, float]:
+        """Outputs of checked samples, and their mean loss if there are targets."""
+        engine, n = self._engine, len(samples)
+        outputs = np.empty((n, self.sizes[-1]), self.dtype)
+        engine.bind_data(samples, targets, self._kernel_scaling())
+        chosen = engine.choose_threads(threads, n, self._plan.flops_per_row / 3)
+        engine.prepare(n, chosen, whole=False)
+        engine.job[0]["outputs"] = outputs.ctypes.data
+        active = activated and self.output_activation is not None
+        mode = records.EVALUATE if active or targets is not None else records.FORWARD
+        self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS)
+        columns = int(engine.job[0]["loss_columns"])
+        loss = float(engine.row_losses[:n].sum(dtype=np.float64)) / (n * columns) if targets is not None else 0.0
+        return outputs, loss
+
+    # --- shared ---------------------------------------------------------------------------------------------
+
+    def _check_batch(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, *, scan: bool = False, names: tuple[str, str] = ("X", "y")
+    ) -> tuple[Array, Array]:
+        """Samples and targets in the kernels' form, targets scaled."""
+        samples, targets = validation.check_batch(X, y, self.loss, self.sizes, self.dtype, names=names, scan=scan)
+        if self.scaling is not None and self.scaling.y_mean is not None:
+            targets = ((targets - self.scaling.y_mean) / self.scaling.y_scale).astype(self.dtype)
+        return samples, targets
+
+    def _kernel_scaling(self) -> tuple[Array, Array] | None:
+        """(mean, 1 / scale) of the inputs in the network's dtype."""
+        if self.scaling is None:
+            return None
+        return self.scaling.x_mean.astype(self.dtype), (1.0 / self.scaling.x_scale).astype(self.dtype)
+
+    def _bind(self, samples: Array, targets: Array) -> tuple[int, bool]:
+        """Point the engine at one batch; returns the threads to use, and whether the call can last long."""
+        flops = self._plan.flops_per_row
+        self._engine.bind_data(samples, targets, self._kernel_scaling())
+        threads = self._engine.choose_threads(None, len(samples), flops)
+        return threads, len(samples) * flops > LONG_STEP_FLOPS
+
+    def _call(self, mode: int, threads: int, long: bool) -> None:
+        """Run the engine, answering Ctrl-C if that may take long."""
+        if threads == 1 and not long:
+            self._engine.call(mode, threads)
+            return
+        with team.interruptible(self._engine.request_stop) as interrupted:
+            self._engine.call(mode, threads, detached=long)
+        self._engine.clear_stop()
+        if interrupted():
+            raise KeyboardInterrupt
+
+    # --- keeping --------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """A table of the layers: units, activation, parameters; and the flops of one row."""
+        return scoring.summary(self)
+
+    def copy(self) -> MLP:
+        """An independent network with equal weights, moments and counters."""
+        other: MLP = object.__new__(type(self))
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def astype(self, dtype: npt.DTypeLike) -> MLP:
+        """A copy that computes in another dtype, without moments."""
+        other = MLP(
+            self.sizes, activation=list(self.activations), output_activation=self.output_activation, loss=self.loss,
+            init="zeros", dtype=dtype, seed=self.seed,
+        )  # fmt: skip
+        other.set_weights(self.weights, self.biases)
+        other.scaling, other.class_labels = self.scaling, self.class_labels
+        return other
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        return self.copy()
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the network to a safetensors file, moments and scaling included, whole or not at all."""
+        serialization.save_model(self, path)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Moments and counters, as plain values and flat arrays by layer."""
+        with self._lock:
+            moments = [self._plan.unpack(moment) for moment in self._engine.moments]
+            return {
+                "layout": None if self._layout is None else list(self._layout),
+                "steps": self._steps,
+                "epochs": self._epochs,
+                "moments": [{"weights": list(weights), "biases": list(biases)} for weights, biases in moments],
+            }
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Put back what `optimizer_state` returned."""
+        with self._lock:
+            self._layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
+            self._engine.set_moments(len(state["moments"]))
+            scratch = np.empty_like(self._engine.transposed)
+            for moment, saved in zip(self._engine.moments, state["moments"], strict=True):
+                checked = validation.check_weights(saved["weights"], saved["biases"], self.sizes, self.dtype)
+                self._plan.pack(*checked, moment, scratch)
+            self._steps, self._epochs = int(state["steps"]), int(state["epochs"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            state = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+            state["activations"] = list(self.activations)
+            return {"public": state, "parameters": (self.weights, self.biases), "optimizer": self.optimizer_state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state["public"])
+        self.activations = tuple(self.activations)
+        self._build(*state["parameters"])
+        self.load_optimizer_state(state["optimizer"])

@@ -1,0 +1,82 @@
+"""From the outputs of a network to what a user asks for: predictions, probabilities, scores, a summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastbp.losses import Loss
+from fastbp.plan import Array
+
+if TYPE_CHECKING:
+    from fastbp.network import MLP, Scaling
+
+_BLOCK = 1 << 14
+
+
+def moments(array: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column in float64, by blocks of rows; deviation 1 where nothing varies."""
+    n, total = len(array), np.zeros(array.shape[1])
+    for start in range(0, n, _BLOCK):
+        total += array[start : start + _BLOCK].sum(axis=0, dtype=np.float64)
+    mean, squares = total / n, np.zeros(array.shape[1])
+    for start in range(0, n, _BLOCK):
+        squares += ((array[start : start + _BLOCK] - mean) ** 2).sum(axis=0)
+    scale = np.sqrt(squares / n)
+    scale[scale <= 1e-12 * np.abs(mean)] = 1.0
+    return mean, scale
+
+
+def probabilities(loss: Loss, logits: Array) -> Array:
+    """softmax or sigmoid of the logits; one column of the latter as ``(n,)``."""
+    if loss.target == "classes":
+        e: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
+        e /= e.sum(axis=1, keepdims=True)
+        return e
+    e = np.exp(-np.abs(logits))
+    p: Array = np.where(logits < 0, e, logits.dtype.type(1)) / (1 + e)
+    return p[:, 0] if p.shape[1] == 1 else p
+
+
+def predictions(loss: Loss, outputs: Array, scaling: Scaling | None) -> Array:
+    """What `MLP.predict` returns, from the outputs after their activation."""
+    if loss.target == "classes":
+        return outputs.argmax(axis=1)
+    if loss.target == "binary":
+        outputs = (outputs > 0).astype(np.int64)
+    elif loss.target == "counts":
+        outputs = np.exp(outputs)
+    elif scaling is not None and scaling.y_mean is not None:
+        outputs = (outputs * scaling.y_scale + scaling.y_mean).astype(outputs.dtype)
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def score(loss: Loss, outputs: Array, targets: Array) -> float:
+    """Accuracy, or the coefficient of determination averaged over targets."""
+    if loss.target == "classes":
+        wanted = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        return float((outputs.argmax(axis=1) == wanted).mean())
+    if loss.target == "binary":
+        return float(((outputs > 0) == (targets > 0.5)).mean())
+    predicted = np.exp(outputs) if loss.target == "counts" else outputs
+    error = ((predicted.astype(np.float64) - targets) ** 2).sum(axis=0)
+    spread = ((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=0)
+    constant = spread == 0  # as scikit-learn: 1 where a constant is met, 0 where it is missed
+    r2 = np.where(constant, error == 0, 1.0 - error / np.where(constant, 1.0, spread))
+    return float(r2.mean())
+
+
+def summary(net: MLP) -> str:
+    """A table of layers, parameters and flops."""
+    rows = [("layer", "shape", "activation", "parameters")]
+    names = [*net.activations, net.output_activation or "identity"]
+    for k, layer in enumerate(net._plan.layers):
+        rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
+    widths = [max(len(row[c]) for row in rows) for c in range(4)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    flops = sum(2 * layer.n_in * layer.n_out for layer in net._plan.layers)
+    lines.append(
+        f"{net.n_parameters:,} parameters, {flops:,} flops a row forward, {net._plan.flops_per_row:,} a training row"
+    )
+    return "\n".join(lines)

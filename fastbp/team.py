@@ -1,0 +1,175 @@
+"""The threads that run a kernel together: parked between calls, borrowed for one call, new in a forked child."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Work = Callable[[int], Any]
+
+
+class _Worker:
+    """A thread that waits for work. A lock is the lightest hand-over there is in Python."""
+
+    def __init__(self) -> None:
+        self.start, self.done = threading.Lock(), threading.Lock()
+        self.start.acquire()
+        self.done.acquire()
+        self.job: tuple[Work, int, int] | None = None
+        self.error: BaseException | None = None
+        threading.Thread(target=self._loop, name="fastbp", daemon=True).start()
+
+    def _loop(self) -> None:
+        while True:
+            self.start.acquire()
+            assert self.job is not None
+            work, number, caller = self.job
+            self.job = None
+            try:
+                _leave_cpu(caller)
+                work(number)
+            except BaseException as error:  # handed to the caller
+                self.error = error
+            del work
+            self.done.release()
+
+    def give(self, work: Work, number: int, caller: int) -> None:
+        self.job, self.error = (work, number, caller), None
+        self.start.release()
+
+    def wait(self) -> None:
+        self.done.acquire()
+        if self.error is not None:
+            raise self.error
+
+
+_idle: list[_Worker] = []
+
+
+def _forget_workers() -> None:
+    """A forked child has the list, but not the threads."""
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
+
+
+def run(work: Work, n_threads: int, *, detached: bool = False) -> None:
+    """Call ``work(0)`` to ``work(n_threads - 1)`` at once, and wait for all.
+
+    detached: leave none to the calling thread, so that it goes on seeing signals while the others compute.
+    """
+    if n_threads == 1 and not detached:
+        work(0)
+        return
+    here = 0 if detached else 1
+    workers = []
+    for _ in range(n_threads - here):
+        try:
+            workers.append(_idle.pop())
+        except IndexError:
+            workers.append(_Worker())
+    cpu = -1 if detached else _current_cpu()
+    for number, worker in enumerate(workers, here):
+        worker.give(work, number, cpu)
+    try:
+        if not detached:
+            work(0)
+    finally:
+        errors: list[BaseException] = []
+        for worker in workers:
+            try:
+                worker.wait()
+            except Exception as error:
+                errors.append(error)
+        _idle.extend(workers)
+    if errors:
+        raise errors[0]
+
+
+@contextlib.contextmanager
+def interruptible(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C into a call of `stop` while the block runs; yields a function that tells whether it came.
+
+    An exception between the hand-over to one worker and to the next would leave the first at a barrier for ever, so
+    KeyboardInterrupt is raised by the caller, when the kernel has returned. A handler of the user's own is left alone.
+    """
+    came = False
+
+    def on_interrupt(number: int, frame: Any) -> None:
+        nonlocal came
+        came = True
+        stop()
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: came
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def default_threads() -> int:
+    """Threads that this process may use: by affinity, the cgroup's quota, and FASTBP_NUM_THREADS."""
+    wanted = os.environ.get("FASTBP_NUM_THREADS")
+    if wanted:
+        if not wanted.isdigit() or int(wanted) < 1:
+            raise ValueError(f"FASTBP_NUM_THREADS must be a positive integer, got {wanted!r}")
+        return int(wanted)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(cpus, int(quota))) if quota else cpus
+
+
+def _cgroup_quota() -> float | None:
+    """CPUs that the cgroup grants, or None where nothing limits it."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as quota_file:
+            quota_us = int(quota_file.read())
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as period_file:
+            return quota_us / int(period_file.read()) if quota_us > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+# --- placement ----------------------------------------------------------------------------------------------
+# A freshly woken thread may be put on its waker's CPU and stay there for longer than an epoch lasts.
+
+try:
+    _getcpu: Callable[[], int] | None = ctypes.CDLL(None).sched_getcpu
+    os.sched_getaffinity  # noqa: B018 - where it is missing, placement is the system's affair
+except (AttributeError, OSError, TypeError):
+    _getcpu = None
+
+
+def _current_cpu() -> int:
+    return _getcpu() if _getcpu is not None else -1
+
+
+def _leave_cpu(caller: int) -> None:
+    """Move the current thread off the caller's CPU, where there is another, and let it go wherever it may again."""
+    if _getcpu is None or caller < 0 or _getcpu() != caller:
+        return
+    allowed = os.sched_getaffinity(0)
+    others = allowed - {caller}
+    if others:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, others)
+            os.sched_setaffinity(0, allowed)

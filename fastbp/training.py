@@ -1,0 +1,228 @@
+"""The fit loop: epochs, chunks of steps, validation, history, stopping.
+
+One native call carries many steps, across epochs; it comes back when Python has something to do.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastbp import datasets, team, validation
+from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, Engine
+from fastbp.errors import DivergenceError
+from fastbp.kernels import records
+from fastbp.optimizers import Optimizer
+from fastbp.plan import Array, address
+from fastbp.progress import Progress
+
+if TYPE_CHECKING:
+    from fastbp.network import MLP
+
+# Seconds of a chunk: the progress bar and Ctrl-C wait no longer.
+CHUNK_SECONDS = 0.05
+# Seconds between two copies of the parameters to go back to.
+SNAPSHOT_SECONDS = 0.25
+MAX_STEPS = 1 << 16
+
+
+@dataclass
+class History:
+    """What a `fit` has seen, one entry an epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean of the batch losses before each update, weighted by rows.
+    val_loss, val_score : list of float
+        Loss and score on the validation data; empty without.
+    score_name : str
+        "accuracy" or "r2".
+    lr : list of float
+        Learning rate.
+    seconds : list of float
+        Duration, validation apart.
+    """
+
+    score_name: str
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_score: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+class _Epochs:
+    """Cuts the stream of step losses into epochs; the same figures wherever the chunks ended."""
+
+    def __init__(self, n: int, batch_size: int, history: History, lr: float) -> None:
+        self.n, self.history, self.lr = n, history, lr
+        self.steps = -(-n // batch_size)
+        self.rows = np.full(self.steps, batch_size, np.float64)
+        self.rows[-1] = n - batch_size * (self.steps - 1)
+        self.open = np.empty(0)
+        self.open_seconds = 0.0
+
+    def add(self, losses: Array, seconds: float) -> None:
+        """Take the losses of some steps, which lasted so many seconds."""
+        before = len(self.open)
+        stream = np.concatenate([self.open, losses])
+        whole = len(stream) // self.steps
+        done = stream[: whole * self.steps].reshape(whole, self.steps)
+        self.open = stream[whole * self.steps :].copy()
+        each = seconds / max(1, len(losses))
+        durations = [each * self.steps] * whole
+        if whole:
+            durations[0] = self.open_seconds + each * (self.steps - before)
+            self.open_seconds = 0.0
+        self.open_seconds += each * (len(self.open) if whole else len(losses))
+        self.history.loss += ((done * self.rows).sum(axis=1) / self.n).tolist()
+        self.history.seconds += durations
+        self.history.lr += [self.lr] * whole
+
+
+class _Snapshot:
+    """The last parameters that were known to be finite, with their counters."""
+
+    def __init__(self, net: MLP, engine: Engine) -> None:
+        self.net, self.engine = net, engine
+        self.time = -np.inf
+        self.take()
+
+    def arrays(self) -> list[Array]:
+        engine = self.engine
+        return [engine.parameters, engine.transposed, *engine.moments]
+
+    def take(self) -> None:
+        if not hasattr(self, "saved"):
+            self.saved = [array.copy() for array in self.arrays()]
+        else:
+            for old, new in zip(self.saved, self.arrays(), strict=True):
+                old[:] = new
+        self.counters = self.net._steps, self.net._epochs
+        self.time = time.perf_counter()
+
+    def restore(self) -> None:
+        for old, new in zip(self.saved, self.arrays(), strict=True):
+            new[:] = old
+        self.net._steps, self.net._epochs = self.counters
+
+
+class Fit:
+    """One call of `MLP.fit`, its arguments checked."""
+
+    def __init__(
+        self, net: MLP, X: Array, y: Array, rows: Array | None, epochs: int, batch_size: int, optimizer: Optimizer,
+        validation_data: tuple[Any, Any] | None, shuffle: bool, threads: int | None, progress: bool,
+    ) -> None:  # fmt: skip
+        self.net, self.engine, self.X, self.y, self.rows = net, net._engine, X, y, rows
+        self.n = len(X) if rows is None else len(rows)
+        self.batch_size, self.epochs, self.optimizer = min(batch_size, self.n), epochs, optimizer
+        self.validation_data, self.shuffle = validation_data, shuffle
+        flops = net._plan.flops_per_row
+        self.step_flops = flops * self.batch_size
+        self.threads = self.engine.choose_threads(threads, self.batch_size, flops)
+        self.history = History(net.loss.score_name)
+        self.progress = Progress(epochs, self.n, show=progress)
+        self.order = np.empty(self.n, np.int64) if shuffle else None
+
+    def run(self) -> History:
+        """Train; the network's history is kept up to date, whatever happens."""
+        net, steps = self.net, -(-self.n // self.batch_size)
+        net.history = self.history
+        self.snapshot = _Snapshot(net, self.engine)
+        books = _Epochs(self.n, self.batch_size, self.history, self.optimizer.lr)
+        total, done = self.epochs * steps, 0
+        step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
+        self.bind()
+        with team.interruptible(self.engine.request_stop) as interrupted, self.progress:
+            while done < total:
+                now = min(total - done, MAX_STEPS, max(1, int(CHUNK_SECONDS / step_seconds)))
+                if self.validation_data is not None:
+                    now = min(now, steps - done % steps)
+                started = time.perf_counter()
+                status, made = self.chunk(done % steps, now, long=step_seconds > CHUNK_SECONDS)
+                seconds = time.perf_counter() - started
+                books.add(self.engine.losses[:made], seconds)
+                done += made
+                if made:
+                    step_seconds = seconds / made
+                if status == records.BAD_INPUT:
+                    raise ValueError(self.bad_input())
+                if status == records.DIVERGED:
+                    self.diverged()
+                if self.validation_data is not None and made and done % steps == 0:
+                    self.validate()
+                self.progress.update(done / steps, self.history, self.optimizer.lr)
+                if interrupted():
+                    raise KeyboardInterrupt
+                if done == total or time.perf_counter() - self.snapshot.time > SNAPSHOT_SECONDS:
+                    self.keep(done == total)
+        return self.history
+
+    def bind(self) -> None:
+        """Point the engine at the training data, the order of rows and the optimiser."""
+        net, engine = self.net, self.engine
+        engine.bind_data(self.X, self.y, net._kernel_scaling(), scan=isinstance(self.X, np.memmap))
+        engine.prepare(self.batch_size, self.threads, n_steps=1, whole=True)
+        job = engine.job[0]
+        job["n_samples"], job["seed"], job["shuffle"] = self.n, np.uint64(net.seed), self.order is not None
+        rows = 0 if self.rows is None else address(self.rows)
+        job["subset"], job["order"] = rows, rows if self.order is None else address(self.order)
+        if self.step_flops > LONG_STEP_FLOPS:
+            engine.need_gradient()
+
+    def chunk(self, first: int, n_steps: int, *, long: bool) -> tuple[int, int]:
+        """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
+        net, engine, job = self.net, self.engine, self.engine.job[0]
+        engine.bind_optimizer(self.optimizer, net._steps)
+        engine.prepare(self.batch_size, self.threads, n_steps=n_steps, whole=True)
+        job["n_steps"], job["position"], job["epoch"] = n_steps, first * self.batch_size, net._epochs
+        job["steps_done"], job["two_pass"] = 0, self.step_flops > LONG_STEP_FLOPS
+        status = engine.call(records.TRAIN, self.threads, detached=long)
+        made = int(job["steps_done"])
+        net._steps += made
+        net._epochs += (first + made) // -(-self.n // self.batch_size)
+        return status, made
+
+    def keep(self, last: bool) -> None:
+        """Remember the parameters, if they are finite: a step may have ruined them after its own loss was fine."""
+        if not np.isfinite(self.engine.parameters).all():
+            self.diverged()
+        if not last:
+            self.snapshot.take()
+
+    def diverged(self) -> None:
+        """Go back to the last finite parameters and say where it went wrong."""
+        net = self.net
+        epoch, step = net._epochs, net._steps
+        self.snapshot.restore()
+        raise DivergenceError(epoch, max(0, step - 1), self.optimizer.lr, self.history)
+
+    def bad_input(self) -> str:
+        row = int(self.engine.job[0]["bad_row"])
+        bad = int(np.flatnonzero(~np.isfinite(self.X[row]))[0])
+        return f"X[{row}, {bad}] is {self.X[row, bad]}; every value must be finite: drop or fill such rows first"
+
+    def validate(self) -> None:
+        """Score the validation data, and point the engine back at the training data."""
+        assert self.validation_data is not None
+        found = self.net._evaluate(*self.validation_data, threads=self.threads)
+        self.history.val_loss.append(found["loss"])
+        self.history.val_score.append(found[self.history.score_name])
+        self.bind()
+
+
+def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
+    """Row numbers for training and for validation, drawn by the seed; by classes where y holds them."""
+    rows = np.arange(len(y), dtype=np.int64)
+    train, held, _, _ = datasets.train_test_split(rows[:, None], y, fraction, seed=seed % 2**32, stratify=stratify)
+    return np.ascontiguousarray(train[:, 0]), np.ascontiguousarray(held[:, 0])
+
+
+def check_threads(threads: int | None) -> int | None:
+    """None, or a positive number of threads."""
+    return None if threads is None else validation.check_positive_int("threads", threads)

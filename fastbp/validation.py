@@ -1,0 +1,398 @@
+"""Every check of what a user hands in: the one place that words such errors, so that kernels may assume.
+
+All functions are pure: they return the checked value in the form the kernels take, or raise ``ValueError`` (right type,
+wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is expected.
+The module imports nothing of fastbp, so every other module may use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+# Kernels gather rows of these as they stand. A byte-swapped dtype compares unequal, so membership also says "native".
+IN_PLACE_DTYPES = frozenset(np.dtype(name) for name in ("float32", "float64", "uint8"))
+NETWORK_DTYPES = (np.dtype("float32"), np.dtype("float64"))
+
+# How far a row of probabilities may be from 1: float16 tables of a hundred classes pass, a forgotten softmax does not.
+PROBABILITY_TOLERANCE = 1e-3
+# Elements scanned at a time: 2 MB of float64 stays in a core's cache for the second look, and bounds temporaries.
+_SCAN_BLOCK = 1 << 18
+
+
+class LossLike(Protocol):
+    """What ``check_y`` reads of a loss: its name, and the kind of target it takes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def target(self) -> str: ...
+
+
+class Offence(NamedTuple):
+    """Where an array first breaks a rule, and the value found there."""
+
+    at: tuple[int, ...]
+    value: float
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of `choices`; otherwise raise, with the nearest choice as a hint."""
+    known = list(choices)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(known)}, got {value!r} of type {type(value).__name__}")
+    if value in known:
+        return value
+    near = difflib.get_close_matches(value.lower(), known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"{name}={value!r} is unknown{hint}; choose from {', '.join(known)}")
+
+
+def check_positive_int(name: str, value: object) -> int:
+    """Return `value` as int if it is an integer of at least 1. Booleans and floats raise ``TypeError``."""
+    number = _integer(name, value, "a positive integer")
+    if number < 1:
+        raise ValueError(f"{name} must be a positive integer, got {number}")
+    return number
+
+
+def check_positive_finite(name: str, value: object) -> float:
+    """Return `value` as float if it is finite and above zero."""
+    return _real(name, value, "a positive finite number", lambda number: 0.0 < number < math.inf)
+
+
+def check_non_negative_finite(name: str, value: object) -> float:
+    """Return `value` as float if it is finite and not below zero."""
+    return _real(name, value, "a finite number of at least 0", lambda number: 0.0 <= number < math.inf)
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as float if it lies in [0, 1)."""
+    return _real(name, value, "a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
+
+
+def check_seed(seed: object) -> int | None:
+    """Return the seed, None or an integer in [0, 2**64)."""
+    if seed is None:
+        return None
+    number = _integer("seed", seed, "None or an integer in [0, 2**64)")
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"seed must be None or an integer in [0, 2**64), got {number}")
+    return number
+
+
+def check_dtype(dtype: object) -> np.dtype[Any]:
+    """Return the network's dtype, float32 or float64, from its name, type or NumPy dtype."""
+    for known in NETWORK_DTYPES:
+        # None equals float64 to np.dtype: a forgotten argument must not choose a precision.
+        with contextlib.suppress(TypeError):
+            if dtype is not None and known == dtype:
+                return known
+    raise ValueError(f"dtype must be 'float32' or 'float64', got {dtype!r}")
+
+
+def check_sizes(sizes: object) -> tuple[int, ...]:
+    """Return layer sizes as a tuple of at least two positive ints: inputs, hidden layers, outputs."""
+    expected = "sizes must list at least two positive integers, inputs first, e.g. [64, 128, 10]"
+    if isinstance(sizes, str | bytes | dict | set) or not isinstance(sizes, Iterable):
+        raise TypeError(f"{expected}; got {sizes!r}")
+    entries = list(sizes)
+    if len(entries) < 2:
+        raise ValueError(f"{expected}; got {entries!r}")
+    return tuple(check_positive_int(f"sizes[{k}]", entry) for k, entry in enumerate(entries))
+
+
+def check_activations(activation: object, n_hidden: int, choices: Iterable[str]) -> tuple[str, ...]:
+    """Return one activation name per hidden layer, from one value for all or a sequence of `n_hidden` values.
+
+    A value is a name from `choices` or a description with such a ``.name``.
+    """
+    known = list(choices)
+    if isinstance(activation, list | tuple):
+        if len(activation) != n_hidden:
+            raise ValueError(
+                f"activation lists {len(activation)} entries for {n_hidden} hidden layers; "
+                "give one value for all of them, or one per hidden layer"
+            )
+        return tuple(check_choice(f"activation[{k}]", _name(one), known) for k, one in enumerate(activation))
+    return (check_choice("activation", _name(activation), known),) * n_hidden
+
+
+def check_X(X: npt.ArrayLike, n_in: int, *, name: str = "X", dtype: np.dtype[Any], min_rows: int = 1) -> Array:
+    """Return the samples as a 2-D array ``(n, n_in)`` that the kernels can gather from.
+
+    A NumPy array of float32, float64 or uint8 in native byte order is returned as it stands, whatever its strides,
+    read-only and memory-mapped ones included. Other numeric array-likes are converted once, to `dtype`, the network's.
+    Sparse, masked, object, string, complex and date arrays raise ``TypeError``; a wrong number of dimensions, columns
+    or rows raises ``ValueError``.
+    """
+    array = X if type(X) is np.ndarray else _numeric(X, name)
+    if array.ndim != 2:
+        raise ValueError(_not_two_dimensional(array, n_in, name))
+    n_rows, n_columns = array.shape
+    if n_columns != n_in:
+        raise ValueError(f"{name} has {n_columns} columns, but the network takes {n_in} inputs: shape {array.shape}")
+    if n_rows < min_rows:
+        raise ValueError(f"{name} has {n_rows} rows, at least {min_rows} needed")
+    if array.dtype in IN_PLACE_DTYPES and array.flags.aligned:
+        return array
+    _check_kind(array, name)
+    return _convert(array, dtype)
+
+
+def check_y(
+    y: npt.ArrayLike,
+    loss: LossLike,
+    n_rows: int,
+    n_out: int,
+    dtype: np.dtype[Any],
+    *,
+    name: str = "y",
+    scan: bool = True,
+) -> Array:
+    """Return the targets as loss kernels read them, C-contiguous: int64 ``(n,)`` labels, or ``(n, n_out)`` in `dtype`.
+
+    Parameters
+    ----------
+    y : array-like
+        By ``loss.target``. "classes": integer labels ``(n,)`` in 0..n_out-1, or probabilities ``(n, n_out)``, each row
+        non-negative and summing to 1. "binary": 0, 1 or a probability. "real": any finite number. "counts": at
+        least 0. The last three have shape ``(n, n_out)``, or ``(n,)`` if n_out is 1; nothing broadcasts.
+    scan : bool
+        False leaves the values of a float target unread (one training step cannot afford it). The range of integer
+        labels is checked either way: a wrong label would make a kernel read outside its buffer.
+    """
+    array = y if type(y) is np.ndarray else _numeric(y, name, labels=loss.target == "classes")
+    _check_kind(array, name, labels=loss.target == "classes")
+    if array.ndim == 0:
+        raise ValueError(f"{name} is the single value {array[()]}; expected one target for each of {n_rows} rows")
+    if array.shape[0] != n_rows:
+        raise ValueError(f"{name} has {array.shape[0]} rows, but X has {n_rows}")
+    if loss.target == "classes" and array.ndim == 1:
+        return _labels(array, loss, n_out, name)
+    shaped = _outputs(array, loss, n_out, name)
+    if scan:
+        _check_values(shaped, loss, dtype, name)
+    if shaped.dtype == dtype and shaped.flags.c_contiguous and shaped.flags.aligned:
+        return np.asarray(shaped)
+    return _convert(shaped, dtype)
+
+
+def check_batch(
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    loss: LossLike,
+    sizes: Sequence[int],
+    dtype: np.dtype[Any],
+    *,
+    names: tuple[str, str] = ("X", "y"),
+    scan: bool = False,
+) -> tuple[Array, Array]:
+    """Return one checked pair of samples and targets; `scan` also looks for NaN, infinity and impossible targets."""
+    samples = check_X(X, sizes[0], name=names[0], dtype=dtype)
+    targets = check_y(y, loss, samples.shape[0], sizes[-1], dtype, name=names[1], scan=scan)
+    if scan:
+        check_finite(samples, names[0], dtype)
+    return samples, targets
+
+
+def check_finite(array: Array, name: str, dtype: np.dtype[Any] | None = None) -> None:
+    """Raise ``ValueError`` naming the first NaN or infinity of `array`, if it has one.
+
+    With `dtype`, a value that would become infinite when cast to it counts too. Integers are never scanned, nor are
+    memory maps: those may be larger than memory, and are checked while their rows are gathered.
+    """
+    if array.dtype.kind != "f" or isinstance(array, np.memmap):
+        return
+    limit = min(float(np.finfo(found).max) for found in (array.dtype, dtype, np.float64) if found is not None)
+    offence = first_outside(array, -limit, limit)
+    if offence is not None:
+        raise ValueError(_not_finite(offence, name, dtype))
+
+
+def check_weights(
+    weights: Sequence[Any], biases: Sequence[Any], sizes: Sequence[int], dtype: np.dtype[Any]
+) -> tuple[list[Array], list[Array]]:
+    """Return weights ``(n_in, n_out)`` and biases ``(n_out,)``, one of each a layer, C-contiguous and of `dtype`."""
+    n_layers = len(sizes) - 1
+    weight_shapes: list[tuple[int, ...]] = list(itertools.pairwise(sizes))
+    bias_shapes: list[tuple[int, ...]] = [(n_out,) for n_out in sizes[1:]]
+    checked: dict[str, list[Array]] = {}
+    for name, given, shapes in (("weights", weights, weight_shapes), ("biases", biases, bias_shapes)):
+        if not isinstance(given, list | tuple):
+            raise TypeError(f"{name} must be a list of {n_layers} arrays, one a layer; got {type(given).__name__}")
+        if len(given) != n_layers:
+            raise ValueError(f"{name} lists {len(given)} arrays, but the network has {n_layers} layers")
+        checked[name] = []
+        for k, (one, shape) in enumerate(zip(given, shapes, strict=True)):
+            label = f"{name}[{k}]"
+            array = _numeric(one, label)
+            if array.shape != shape:
+                raise ValueError(f"{label} has shape {array.shape}, expected {shape}")
+            check_finite(np.asarray(array), label, dtype)
+            checked[name].append(_convert(array, dtype))
+    return checked["weights"], checked["biases"]
+
+
+def first_outside(array: Array, low: float, high: float) -> Offence | None:
+    """Return the first element that is NaN or outside [low, high], in row order, or None.
+
+    Minimum and maximum carry NaN along and need no temporary; only a block with a culprit is looked at twice.
+    """
+    if array.size == 0:
+        return None
+    rows = max(1, _SCAN_BLOCK // max(1, array[0].size))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for start in range(0, array.shape[0], rows):
+            block = array[start : start + rows]
+            if float(block.min()) >= low and float(block.max()) <= high:
+                continue
+            values = block.astype(np.float64)
+            bad = np.argwhere(~((values >= low) & (values <= high)))[0]
+            return Offence((start + int(bad[0]), *(int(i) for i in bad[1:])), float(values[tuple(bad)]))
+    return None
+
+
+def _integer(name: str, value: object, expected: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be {expected}, got {value!r} of type {type(value).__name__}")
+    return operator.index(value)
+
+
+def _real(name: str, value: object, expected: str, allowed: Callable[[float], bool]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be {expected}, got {value!r} of type {type(value).__name__}")
+    with contextlib.suppress(OverflowError):  # an int beyond float64
+        if allowed(float(value)):
+            return float(value)
+    raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def _name(value: object) -> object:
+    return getattr(value, "name", value)
+
+
+def _numeric(value: Any, name: str, *, labels: bool = False) -> Array:
+    """Anything array-like as a numeric ndarray; a memory map stays one, for ``check_finite`` to know it by."""
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise TypeError(f"{name} is a sparse matrix, which fastbp does not take; pass {name}.toarray()")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name} is a masked array with masked values; fill them first, e.g. {name}.filled(0)")
+    if isinstance(value, np.memmap):
+        array: Array = value
+    else:
+        try:
+            array = np.asarray(value)
+        except (ValueError, RuntimeError) as error:  # ragged lists; tensors that refuse to become arrays
+            reason = "rows differ in length" if "inhomogeneous" in str(error) else str(error)
+            raise ValueError(f"{name} cannot be read as an array: {reason}") from error
+    _check_kind(array, name, labels=labels)
+    return array
+
+
+def _check_kind(array: Array, name: str, *, labels: bool = False) -> None:
+    """Only booleans, integers and floats pass. `labels` adds how names become class labels."""
+    if array.dtype.kind in "fiub":
+        return
+    hint = "numbers are needed"
+    if labels and array.dtype.kind in "OSU":
+        hint = f"class labels must be integers: names, {name} = np.unique({name}, return_inverse=True)"
+    elif array.dtype.kind == "c":
+        hint = f"pass {name}.real, or real and imaginary parts as separate columns"
+    elif array.dtype.kind == "O":
+        hint = f"numbers are needed, e.g. {name}.astype('float32')"
+    raise TypeError(f"{name} has dtype {array.dtype}; {hint}")
+
+
+def _not_two_dimensional(array: Array, n_in: int, name: str) -> str:
+    text = f"{name} must have shape (rows, {n_in}), got {array.shape}"
+    if array.ndim == 0:
+        return f"{text}: a single value"
+    if array.ndim > 2:
+        return f"{text}; flatten each sample with {name}.reshape(len({name}), -1)"
+    if n_in == 1:
+        return f"{text}; use {name}.reshape(-1, 1)"
+    if array.shape[0] == n_in:
+        return f"{text}; for one sample use {name}.reshape(1, -1)"
+    return f"{text}; use {name}.reshape(1, -1) for one sample, {name}.reshape(-1, 1) for one input a sample"
+
+
+def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
+    """One C-contiguous, aligned array of `dtype`; overflow to infinity is for ``check_finite`` to report."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(np.require(array, dtype, ["C", "A"]))
+
+
+def _labels(array: Array, loss: LossLike, n_out: int, name: str) -> Array:
+    if array.dtype.kind == "f":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}, but {loss.name} takes integer class labels (rows,): "
+            f"pass {name}.astype('int64'), or probabilities of shape (rows, {n_out})"
+        )
+    labels = np.asarray(array, dtype=np.int64)
+    if not (labels.flags.c_contiguous and labels.flags.aligned):
+        labels = np.require(labels, requirements=["C", "A"])
+    # Seen as unsigned, a negative label is huge: one pass finds both ends (uint64 beyond int64 wraps to negative).
+    if labels.size and int(np.maximum.reduce(labels.view(np.uint64))) >= n_out:
+        row = int(np.argmax(labels.view(np.uint64) >= n_out))
+        raise ValueError(f"{name}[{row}] is {array[row]}, but labels for {n_out} outputs run from 0 to {n_out - 1}")
+    return labels
+
+
+def _outputs(array: Array, loss: LossLike, n_out: int, name: str) -> Array:
+    """`array` as (rows, n_out): a view, never a broadcast."""
+    n_rows = array.shape[0]
+    if array.shape == (n_rows, n_out):
+        return array
+    if n_out == 1 and array.ndim == 1:
+        return array.reshape(n_rows, 1)
+    expected = f"({n_rows}, {n_out})"
+    if loss.target == "classes":
+        expected = f"integer labels ({n_rows},) or probabilities {expected}"
+    elif n_out == 1:
+        expected = f"({n_rows},) or {expected}"
+    hint = ""
+    if loss.target == "classes" and array.shape == (n_rows, 1):
+        hint = f"; pass {name}[:, 0]"
+    raise ValueError(f"{name} has shape {array.shape}; {loss.name} with {n_out} outputs takes {expected}{hint}")
+
+
+def _check_values(y: Array, loss: LossLike, dtype: np.dtype[Any], name: str) -> None:
+    limit = float(np.finfo(dtype).max)
+    ranges = {
+        "classes": (0.0, 1.0 + PROBABILITY_TOLERANCE, "probabilities from 0 to 1"),
+        "binary": (0.0, 1.0, "0, 1 or a probability in between"),
+        "counts": (0.0, limit, "counts or rates of at least 0"),
+        "real": (-limit, limit, "finite numbers"),
+    }
+    low, high, expected = ranges[loss.target]
+    offence = first_outside(y, low, high)
+    if offence is not None:
+        if not abs(offence.value) <= limit:
+            raise ValueError(_not_finite(offence, name, dtype))
+        raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; {loss.name} takes {expected}")
+    if loss.target == "classes":
+        sums = y.sum(axis=1, dtype=np.float64)
+        worst = first_outside(sums, 1.0 - PROBABILITY_TOLERANCE, 1.0 + PROBABILITY_TOLERANCE)
+        if worst is not None:
+            raise ValueError(
+                f"{name}[{worst.at[0]}] sums to {worst.value:g}; {loss.name} takes integer labels, "
+                "or rows of probabilities that each sum to 1"
+            )
+
+
+def _not_finite(offence: Offence, name: str, dtype: np.dtype[Any] | None) -> str:
+    where = f"{name}{list(offence.at)} is {offence.value:g}"
+    if math.isfinite(offence.value):
+        return f"{where}, too large for a {dtype} network; scale the data, or use dtype='float64'"
+    return f"{where}; every value must be finite: drop or fill such rows first"

@@ -1,0 +1,462 @@
+"""The command line, through CliRunner and as a real process: results, exit codes, one line for every failure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import fastbp
+from fastbp import datasets, optimizers
+from fastbp.cli import COMMANDS, main
+from fastbp.commands.train import DIGITS_RECIPE, TEST_FRACTION
+
+FASTBP = [sys.executable, "-m", "fastbp.cli"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def succeed(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def as_json(*arguments: object) -> Any:
+    return json.loads(succeed(*arguments, "--json"))
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def rows() -> Any:
+    return 50.0 + 10.0 * np.random.default_rng(0).standard_normal((300, 3))
+
+
+def write_csv(path: Path, X: Any, y: Any, header: str = "a,b,c,goal") -> Path:
+    lines = [",".join([*(f"{cell:.6g}" for cell in row), str(goal)]) for row, goal in zip(X, y, strict=True)]
+    path.write_text("\n".join([header, *lines, ""]))
+    return path
+
+
+@pytest.fixture
+def named(tmp_path: Path, rows: Any) -> Path:
+    return write_csv(tmp_path / "named.csv", rows, np.array(["ant", "bee", "cow"])[rows.argmax(axis=1)])
+
+
+@pytest.fixture
+def priced(tmp_path: Path, rows: Any) -> Path:
+    return write_csv(tmp_path / "priced.csv", rows, [f"{1000 + 3 * row[0] - row[1]:.3f}" for row in rows])
+
+
+@pytest.fixture
+def npz(tmp_path: Path, rows: Any) -> Path:
+    y = rows.argmax(axis=1)
+    np.savez(tmp_path / "data.npz", X=rows[:200], y=y[:200], X_test=rows[200:], y_test=y[200:])
+    return tmp_path / "data.npz"
+
+
+# --- the group
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from fastbp.cli import main\n"
+        "result = CliRunner().invoke(main, ['--help']); assert result.exit_code == 0, result.output\n"
+        "print(result.stdout)\n"
+        "loaded = {'fastbp.commands.train', 'fastbp.commands.apply', 'fastbp.bench', 'rich'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, (_, text) in COMMANDS.items():
+        assert name in done.stdout
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    assert isinstance(main.get_command(click.Context(main), name), click.Command)
+    assert "Usage:" in succeed(name, "--help")
+
+
+def test_version() -> None:
+    assert fastbp.__version__ in succeed("--version")
+
+
+# --- train
+
+
+def test_train_on_the_digits(tmp_path: Path) -> None:
+    out = tmp_path / "digits.safetensors"
+    text = succeed("train", "--out", out)
+    for part in (
+        "no DATA given",
+        "cross_entropy",
+        "samples/s",
+        "test accuracy",
+        "pure NumPy",
+        "times as long",
+        "saved",
+    ):
+        assert part in text
+    assert fastbp.load(out).sizes[-1] == 10
+
+
+def test_the_digits_recipe_reaches_97_per_cent() -> None:
+    X, y = datasets.load_digits()
+    scores = []
+    for seed in range(10):
+        X_train, X_test, y_train, y_test = datasets.train_test_split(X, y, TEST_FRACTION, seed=seed)
+        net = fastbp.MLP([64, *DIGITS_RECIPE.hidden, 10], activation=DIGITS_RECIPE.activation, seed=seed)
+        optimizer = optimizers.Adam(lr=DIGITS_RECIPE.lr)
+        net.fit(X_train, y_train, epochs=DIGITS_RECIPE.epochs, batch_size=DIGITS_RECIPE.batch_size, optimizer=optimizer)
+        scores.append(net.evaluate(X_test, y_test)["accuracy"])
+    assert np.median(scores) >= 0.97
+
+
+def test_train_prints_json_only() -> None:
+    result = as_json("train", "--epochs", 2, "--compare", "none", "--hidden", "16,8", "--activation", "relu,tanh")
+    assert result["sizes"] == [64, 16, 8, 10]
+    assert result["activation"] == ["relu", "tanh"]
+    assert (result["train_rows"], result["test_rows"]) == (1438, 359)
+    assert len(result["train_loss"]) == 2
+    assert result["test"].keys() == {"loss", "accuracy"}
+    assert result["samples_per_second"] > 0
+    assert result["standardize"] is False
+    assert "numpy" not in result
+
+
+def test_the_seed_decides_everything(tmp_path: Path) -> None:
+    first, second, other = (
+        as_json("train", "--epochs", 2, "--compare", "none", "--seed", seed)["train_loss"] for seed in (0, 0, 1)
+    )
+    assert first == second
+    assert first != other
+
+
+def test_names_as_classes(named: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    text = succeed("train", named, "--target", "goal", "--epochs", 40, "--out", out)
+    assert "y holds names: classes, so the loss is cross_entropy" in text
+    assert as_json("evaluate", out, named, "--target", "goal")["accuracy"] > 0.9
+    predicted = read_csv(succeed("predict", out, named, "--target", "goal", "--proba"))
+    assert len(predicted) == 300
+    for row in predicted:
+        proba = {name: float(row[f"proba_{name}"]) for name in ("ant", "bee", "cow")}
+        assert sum(proba.values()) == pytest.approx(1.0, abs=1e-5)
+        assert max(proba, key=lambda name: proba[name]) == row["prediction"]
+
+
+@pytest.mark.parametrize(("loss", "n_out"), [("cross_entropy", 2), ("binary_cross_entropy", 1)])
+def test_integer_labels_keep_their_names(tmp_path: Path, rows: Any, loss: str, n_out: int) -> None:
+    data = write_csv(tmp_path / "data.csv", rows, np.where(rows[:, 0] > 50, 7, 3))
+    out = tmp_path / "model"
+    result = as_json("train", data, "--target", "goal", "--loss", loss, "--epochs", 30, "--out", out)
+    assert result["class_labels"] == [3, 7]
+    assert result["sizes"][-1] == n_out
+    assert result["test"]["accuracy"] > 0.9
+    assert set(as_json("predict", out, data, "--target", "goal")["prediction"]) == {3, 7}
+    assert as_json("evaluate", out, data, "--target", "goal")["accuracy"] > 0.9
+    assert "proba_7" in succeed("predict", out, data, "--target", "goal", "--proba").splitlines()[0]
+
+
+def test_floats_are_quantities_in_their_own_units(priced: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    text = succeed("train", priced, "--target", "goal", "--epochs", 60, "--out", out, "--compare", "numpy")
+    assert "y holds floats: quantities, so the loss is mse" in text
+    assert "test r2" in text
+    assert "pure NumPy" in text
+    assert as_json("evaluate", out, priced, "--target", "goal")["r2"] > 0.9
+    predicted = np.array(as_json("predict", out, priced, "--target", "goal")["prediction"])
+    assert abs(predicted.mean() - 1100) < 10
+    assert fastbp.load(out).scaling is not None
+
+
+def test_standardize_can_be_switched_off(priced: Path) -> None:
+    assert as_json("train", priced, "--target", "goal", "--epochs", 1)["standardize"] is True
+    off = ("--no-standardize", "--lr", 1e-4)
+    assert as_json("train", priced, "--target", "goal", "--epochs", 1, *off)["standardize"] is False
+
+
+def test_the_test_rows_of_an_npz_are_used(npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    result = as_json("train", npz, "--epochs", 30, "--out", out)
+    assert (result["train_rows"], result["test_rows"]) == (200, 100)
+    evaluated = as_json("evaluate", out, npz)
+    assert evaluated["rows"] == 100
+    assert evaluated["accuracy"] == pytest.approx(result["test"]["accuracy"])
+
+
+def test_several_targets_and_no_hidden_layer(tmp_path: Path, rows: Any) -> None:
+    data, out = tmp_path / "data.npz", tmp_path / "model"
+    np.savez(data, X=rows, y=rows[:, :2] * 2.0)
+    result = as_json("train", data, "--hidden", "none", "--loss", "huber", "--lr", 0.01, "--epochs", 60, "--out", out)
+    assert result["sizes"] == [3, 2]
+    assert result["test"]["r2"] > 0.9
+    assert succeed("predict", out, data).splitlines()[0] == "prediction_0,prediction_1"
+
+
+def test_without_rows_held_out(named: Path) -> None:
+    text = succeed("train", named, "--target", "goal", "--epochs", 1, "--test-fraction", 0)
+    assert "no rows held out" in text
+
+
+def test_counts(tmp_path: Path, rows: Any) -> None:
+    data = write_csv(tmp_path / "data.csv", rows, np.random.default_rng(1).poisson(np.exp(rows[:, 0] / 50)))
+    result = as_json("train", data, "--target", "goal", "--loss", "poisson", "--epochs", 3)
+    assert result["sizes"][-1] == 1
+    assert result["class_labels"] is None
+
+
+# --- predict
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz"])
+def test_predictions_to_a_file(npz: Path, tmp_path: Path, ending: str) -> None:
+    model, out = tmp_path / "model", tmp_path / f"out{ending}"
+    succeed("train", npz, "--epochs", 2, "--out", model)
+    assert "wrote 200 predictions" in succeed("predict", model, npz, "--proba", "--out", out)
+    net, X = fastbp.load(model), np.load(npz)["X"]
+    if ending == ".csv":
+        table = read_csv(out.read_text())
+        predicted = [int(row["prediction"]) for row in table]
+        proba = [[float(row[f"proba_{k}"]) for k in range(3)] for row in table]
+    else:
+        with np.load(out) as file:
+            predicted, proba = file["prediction"], file["proba"]
+    np.testing.assert_array_equal(predicted, net.predict(X))
+    np.testing.assert_array_equal(np.asarray(proba, dtype=np.float32), net.predict_proba(X))
+
+
+# --- failures
+
+WRONG_USAGE: list[tuple[list[str], str]] = [
+    (["nope"], "No such command"),
+    (["train", "--epochs", "0"], "--epochs"),
+    (["train", "--hidden", "3,x"], "128,64"),
+    (["train", "--hidden", "0"], "128,64"),
+    (["train", "--activation", "rleu"], "did you mean 'relu'"),
+    (["train", "--loss", "msee"], "did you mean 'mse'"),
+    (["train", "--optimizer", "adan"], "did you mean 'adam'"),
+    (["train", "--lr", "-1"], "lr must be a finite number of at least 0"),
+    (["train", "--lr", "nan"], "lr must be a finite number of at least 0"),
+    (["train", "--seed", "-1"], "--seed"),
+    (["train", "--test-fraction", "1"], "--test-fraction"),
+    (["train", "--out", "no/such/folder/model"], "does not exist"),
+    (["train", "--target", "goal"], "no DATA"),
+    (["train", "named.csv"], "needs --target NAME"),
+    (["evaluate", "model", "named.csv"], "needs --target NAME"),
+    (["predict", "model"], "Missing argument 'DATA'"),
+]
+FAILURES: list[tuple[list[str], str]] = [
+    (["train", "missing.npz"], "No such file"),
+    (["train", "named.csv", "--target", "gaol"], "did you mean 'goal'"),
+    (["train", "named.csv", "--target", "goal", "--loss", "mse"], "names such as"),
+    (["train", "priced.csv", "--target", "goal", "--loss", "cross_entropy"], "fractions"),
+    (["train", "named.csv", "--target", "goal", "--loss", "binary_cross_entropy"], "3 classes"),
+    (["train", "named.csv", "--target", "a", "--activation", "relu,tanh,relu"], "line 2: column 'goal' is"),
+    (["train", "priced.csv", "--target", "goal", "--activation", "relu,tanh,relu"], "2 hidden layers"),
+    (["train", "text.md"], "unknown kind of file '.md'"),
+    (["train", "cut.npz"], "not an NPZ file"),
+    (["train", "pickled.npz"], "Python objects"),
+    (["train", "no_y.npz"], "has no array y; it holds X, Y"),
+    (["train", "nan.npz"], "X[2, 1] is nan"),
+    (["train", "images.npz"], "X.reshape(len(X), -1)"),
+    (["train", "rows.npz"], "rows must match"),
+    (["train", "one_class.npz"], "a single class"),
+    (["train", "bad_test.npz"], "y_test has shape (3, 1)"),
+    (["train", "many.npz"], "say what they are"),
+    (["train", "empty.csv", "--target", "goal"], "is empty"),
+    (["train", "header.csv", "--target", "b"], "no rows below its header"),
+    (["train", "headless.csv", "--target", "b"], "must name the columns"),
+    (["train", "hole.csv", "--target", "b"], "line 3: column 'a' is empty"),
+    (["train", "ragged.csv", "--target", "b"], "line 3: 1 cells, but the header names 2 columns"),
+    (["train", "text.csv", "--target", "b"], "line 3: column 'a' is 'x'"),
+    (["train", "nan.csv", "--target", "b"], "line 3: column 'a' is nan"),
+    (["train", "index.csv", "--target", "b"], "column 1 has no name"),
+    (["predict", "named.csv", "named.csv"], "is not a fastbp model"),
+    (["predict", "missing", "named.csv"], "No such file"),
+    (["predict", "model", "named.csv", "--target", "goal"], "3 columns, but the network takes 2 inputs"),
+    (["predict", "model", "nan.npz"], "X[2, 1] is nan"),
+    (["predict", "model", "good.npz", "--out", "out.txt"], "go to .csv or .npz"),
+    (["evaluate", "model", "no_y.npz"], "no array y"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, rows: Any, named: Path, priced: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of broken files, and a model of two inputs."""
+    X, y = rows[:10, :2], np.arange(10) % 2
+    holed = X.copy()
+    holed[2, 1] = np.nan
+    files: dict[str, dict[str, Any]] = {
+        "good": {"X": X, "y": y},
+        "pickled": {"X": np.array([object()]), "y": y},
+        "no_y": {"X": X, "Y": y},
+        "nan": {"X": holed, "y": y},
+        "images": {"X": np.zeros((10, 4, 4)), "y": y},
+        "rows": {"X": X, "y": y[:9]},
+        "one_class": {"X": X, "y": y * 0},
+        "bad_test": {"X": X, "y": X, "X_test": X[:3], "y_test": X[:3, :1]},
+        "many": {"X": X, "y": np.zeros((10, 2), dtype=int)},
+    }
+    for name, arrays in files.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "good.npz").read_bytes()[:100])
+    texts = {
+        "text.md": "hello",
+        "empty.csv": "",
+        "header.csv": "a,b\n",
+        "headless.csv": "1,2\n3,4\n",
+        "hole.csv": "a,b\n1,2\n,4\n",
+        "ragged.csv": "a,b\n1,2\n3\n",
+        "text.csv": "a,b\n1,2\nx,4\n",
+        "nan.csv": "a,b\n1,2\nnan,4\n",
+        "index.csv": ",a,b\n0,1,2\n1,3,4\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    fastbp.MLP([2, 3, 2], seed=0).save("model")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG_USAGE, ids=lambda value: str(value)[:60])
+@pytest.mark.usefixtures("folder")
+def test_wrong_usage_exits_with_2(arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert not result.stdout
+
+
+@pytest.mark.parametrize(("arguments", "says"), FAILURES, ids=lambda value: str(value)[:60])
+@pytest.mark.usefixtures("folder")
+def test_failures_exit_with_1_and_one_line(arguments: list[str], says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert says in result.stderr
+    assert result.stderr.startswith("fastbp: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_failure_leaves_no_file() -> None:
+    before = sorted(Path.cwd().iterdir())
+    run("train", "nan.npz", "--out", "out")
+    run("predict", "model", "nan.npz", "--out", "out.csv")
+    assert sorted(Path.cwd().iterdir()) == before
+
+
+def test_divergence_names_the_learning_rate() -> None:
+    result = run("train", "--optimizer", "sgd", "--lr", 1e18, "--compare", "none")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "epoch" in result.stderr
+    assert "--lr" in result.stderr
+
+
+def test_bugs_are_told_from_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(fastbp.MLP, "fit", broken)
+    monkeypatch.delenv("FASTBP_DEBUG", raising=False)
+    result = run("train")
+    assert result.exit_code == 1
+    assert "unexpected ZeroDivisionError: division by zero; run again with FASTBP_DEBUG=1" in result.stderr
+    monkeypatch.setenv("FASTBP_DEBUG", "1")
+    assert isinstance(run("train").exception, ZeroDivisionError)
+
+
+# --- interruption
+
+
+def test_an_interrupted_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = fastbp.MLP.fit
+
+    def interrupted(net: Any, X: Any, y: Any, **options: Any) -> None:
+        fit(net, X, y, **options | {"epochs": 2})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastbp.MLP, "fit", interrupted)
+    out = tmp_path / "model"
+    result = run("train", "--epochs", 9, "--out", out)
+    assert result.exit_code == 130
+    assert f"interrupted after 2 of 9 epochs; the network as it stood is in {out}" in result.stderr
+    assert result.stderr.count("\n") == 1
+    X, y = datasets.load_digits()
+    assert fastbp.load(out).evaluate(X, y)["accuracy"] > 0.5
+    result = run("train", "--epochs", 9)
+    assert result.exit_code == 130
+    assert "nothing was kept" in result.stderr
+
+
+# --- a real process
+
+
+def test_a_real_process(tmp_path: Path, named: Path) -> None:
+    def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [*FASTBP, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+    out = tmp_path / "model"
+    trained = call("train", named, "--target", "goal", "--epochs", 3, "--out", out)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""
+    assert "test accuracy" in trained.stdout
+    predicted = call("predict", out, named, "--target", "goal")
+    assert predicted.stdout.splitlines()[0] == "prediction"
+    assert len(predicted.stdout.splitlines()) == 301
+    failed = call("evaluate", out, "missing.csv")
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
+    assert call("train", "--lr", "x").returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
+def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    command = [*FASTBP, "train", "--epochs", "10000000", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            while not process.stdout.readline().startswith("network"):
+                assert process.poll() is None
+            time.sleep(1.0)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "interrupted after" in errors
+    assert fastbp.load(out).sizes[0] == 64
+
+
+# --- info and warmup
+
+
+def test_info() -> None:
+    found = as_json("info")
+    assert found
+    assert len(succeed("info").splitlines()) == len(found)
+
+
+def test_warmup() -> None:
+    assert "float32 ready in" in succeed("warmup", "--dtype", "float32")
+    assert as_json("warmup", "--dtype", "float32")["dtypes"] == ["float32"]
