@@ -37,8 +37,8 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def get(activation: str | Activation) -> Activation:
-    """The activation of a name; an `Activation` is returned as it is."""
+def get(activation: str | Activation, argument: str = "activation") -> Activation:
+    """The activation of a name; an `Activation` is returned as it is. `argument` is what errors call it."""
     if isinstance(activation, Activation):
         return activation
-    return ACTIVATIONS[check_choice("activation", activation, ACTIVATIONS)]
+    return ACTIVATIONS[check_choice(argument, activation, ACTIVATIONS)]

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. The commands are i
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from typing import Any
@@ -15,7 +16,7 @@ import click
 from fastbp._version import __version__
 from fastbp.commands.output import Failure, Interrupted
 
-# name -> (module, what it does). Said here, so that `fastbp --help` need not import them (Numba alone takes 0.3 s).
+# name -> (module, what it does). Said here, so that `fastbp --help` need not import them.
 COMMANDS = {
     "train": ("fastbp.commands.train", "Train a network on a table, or on the embedded digits."),
     "predict": ("fastbp.commands.apply", "Apply a saved network to a table."),
@@ -38,6 +39,14 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and near:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -63,7 +72,8 @@ def explain(error: Exception) -> str:
 
     text = str(error) or type(error).__name__
     if isinstance(error, DivergenceError):
-        return text if "--lr" in text else f"{text}; try a smaller --lr"
+        place = f"epoch {error.epoch}, step {error.step}, with lr {error.lr:g}"
+        return f"the loss is not finite at {place}; try a smaller --lr, or scale the inputs with --standardize"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; check the path and its permissions"
@@ -86,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="fastbp")

@@ -8,12 +8,13 @@ import numpy as np
 
 from fastbp import losses as _losses
 from fastbp import optimizers as _optimizers
-from fastbp import team
+from fastbp import team, validation
 from fastbp.kernels import records
 from fastbp.kernels.jit import entry
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.run import run as run_kernel
+from fastbp.kernels.step import MAX_RUN
 from fastbp.plan import Array, Buffers, Plan, address, allocate
 
 _X_KINDS = {
@@ -106,7 +107,7 @@ class Engine:
             self.buffers = Buffers(plan, rows, self.parameters, self.transposed)
         self.row_losses = _room(self.row_losses, batch)
         self.losses = _room(self.losses, n_steps)
-        block_bytes = (2 * plan.lanes) * (2 * plan.lanes + 1) * plan.dtype.itemsize
+        block_bytes = (2 * plan.lanes) * (2 * plan.lanes * MAX_RUN + 1) * plan.dtype.itemsize
         per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
         self.scratch = _room(self.scratch, n_threads * per_thread // plan.dtype.itemsize)
         self.partials = _room(self.partials, groups * plan.n_parameters)
@@ -126,6 +127,14 @@ class Engine:
         layers = self.buffers.records
         team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
         return int(self.sync[16])
+
+    def bad_input(self, name: str = "X") -> ValueError:
+        """What to raise where the kernels met NaN or infinity while they gathered the rows of a memory map."""
+        X, row = self._keep[0], int(self.job[0]["bad_row"])
+        with np.errstate(over="ignore"):
+            column = int(np.argmin(np.isfinite(X[row].astype(self.plan.dtype))))
+        offence = validation.Offence((row, column), float(X[row, column]))
+        return ValueError(validation.not_finite(offence, name, self.plan.dtype))
 
     def request_stop(self) -> None:
         """Ask a running call to end before it changes parameters again."""

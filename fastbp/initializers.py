@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastbp import activations as _activations
+from fastbp.validation import check_choice
 
 Initializer = Callable[[int, int, np.random.Generator], NDArray[np.float64]]
 
@@ -82,12 +83,10 @@ def get(name: str) -> Initializer:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If no initializer has that name.
     """
-    if name not in INITIALIZERS:
-        raise ValueError(f"init must be one of {', '.join(INITIALIZERS)}; got {name!r}")
-    return INITIALIZERS[name]
+    return INITIALIZERS[check_choice("init", name, INITIALIZERS)]
 
 
 def initialize(

@@ -111,7 +111,7 @@ class MLP:
                 f"output_activation must be None with loss={self.loss.name!r}, which has its own link from outputs to "
                 f"predictions; got {output_activation!r}"
             )
-        output = activations.get("identity" if output_activation is None else output_activation)
+        output = activations.get("identity" if output_activation is None else output_activation, "output_activation")
         self.output_activation = None if output_activation is None else output.name
         self.dtype = validation.check_dtype(dtype)
         checked = validation.check_seed(seed)
@@ -176,7 +176,7 @@ class MLP:
             Training targets, for the losses of real targets.
         """
         rows = validation.check_X(X, self.sizes[0], dtype=self.dtype)
-        validation.check_finite(rows, "X", self.dtype)
+        validation.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
         if y is None:
             self.scaling = Scaling(*scoring.moments(rows))
             return
@@ -254,8 +254,10 @@ class MLP:
             stratify = targets.ndim == 1 and self.loss.target == "classes"
             rows, held = training.split_rows(targets, validation_split, self.seed, stratify=stratify)
             validation_data = np.asarray(samples)[held], np.asarray(targets)[held]
+            validation.check_finite(validation_data[0], "validation X", self.dtype)
         elif validation_data is not None:
-            validation_data = self._check_batch(*validation_data, scan=True, names=("validation X", "validation y"))
+            held_X, held_y = validation.check_pair("validation_data", validation_data)
+            validation_data = self._check_batch(held_X, held_y, scan=True, names=("validation X", "validation y"))
         with self._lock:
             self._use(recipe)
             fit = training.Fit(
@@ -319,6 +321,8 @@ class MLP:
             if interrupted():
                 raise KeyboardInterrupt
             weights, biases = self._plan.unpack(engine.need_gradient())
+            if self.scaling is not None:
+                inputs /= self.scaling.x_scale
             return Gradient(None if y is None else float(engine.losses[0]), weights, biases, inputs)
 
     def _apply(self, recipe: optimizers.Optimizer, gradient: Gradient) -> None:
@@ -393,13 +397,15 @@ class MLP:
         """Outputs of checked samples, and their mean loss if there are targets."""
         engine, n = self._engine, len(samples)
         outputs = np.empty((n, self.sizes[-1]), self.dtype)
-        engine.bind_data(samples, targets, self._kernel_scaling())
+        scan = targets is not None and isinstance(samples, np.memmap)
+        engine.bind_data(samples, targets, self._kernel_scaling(), scan=scan)
         chosen = engine.choose_threads(threads, n, self._plan.flops_per_row / 3)
         engine.prepare(n, chosen, whole=False)
         engine.job[0]["outputs"] = outputs.ctypes.data
         active = activated and self.output_activation is not None
         mode = records.EVALUATE if active or targets is not None else records.FORWARD
-        self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS)
+        if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) == records.BAD_INPUT:
+            raise engine.bad_input()
         columns = int(engine.job[0]["loss_columns"])
         loss = float(engine.row_losses[:n].sum(dtype=np.float64)) / (n * columns) if targets is not None else 0.0
         return outputs, loss
@@ -428,16 +434,16 @@ class MLP:
         threads = self._engine.choose_threads(None, len(samples), flops)
         return threads, len(samples) * flops > LONG_STEP_FLOPS
 
-    def _call(self, mode: int, threads: int, long: bool) -> None:
-        """Run the engine, answering Ctrl-C if that may take long."""
+    def _call(self, mode: int, threads: int, long: bool) -> int:
+        """Run the engine, answering Ctrl-C if that may take long; returns its status."""
         if threads == 1 and not long:
-            self._engine.call(mode, threads)
-            return
+            return self._engine.call(mode, threads)
         with team.interruptible(self._engine.request_stop) as interrupted:
-            self._engine.call(mode, threads, detached=long)
+            status = self._engine.call(mode, threads, detached=long)
         self._engine.clear_stop()
         if interrupted():
             raise KeyboardInterrupt
+        return status
 
     # --- keeping --------------------------------------------------------------------------------------------
 

@@ -25,10 +25,19 @@ ALIGNMENT = 64
 PAGE = 4096
 
 
+_places = itertools.count()
+
+
 def allocate(n: int, dtype: np.dtype[Any]) -> Array:
-    """n zeros, aligned to a cache line: every buffer that a kernel touches is made here."""
-    raw = np.zeros(n * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    """n zeros, aligned to a cache line: every buffer that a kernel touches is made here.
+
+    Large arrays begin at the start of a page. Two that are read and written in step would then compete for the same
+    cache sets, and loads would wait for stores 4 KiB apart (relu: 0.6 ns an element instead of 0.1), so each
+    buffer starts 11 cache lines further into a page than the one before.
+    """
+    lead = next(_places) * 11 * ALIGNMENT % PAGE
+    raw = np.zeros(n * dtype.itemsize + lead + ALIGNMENT, np.uint8)
+    start = lead + -(raw.ctypes.data + lead) % ALIGNMENT
     return raw[start : start + n * dtype.itemsize].view(dtype)
 
 

@@ -1,4 +1,4 @@
-"""The progress bar of `fit`: rich's, loaded when it is wanted."""
+"""The progress bar of `fit`: rich's, on stderr, loaded when it is wanted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self.show:
+            from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             self.bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"), BarColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"), refresh_per_second=10,
+                TextColumn("{task.fields[text]}"), refresh_per_second=10, console=Console(stderr=True),
             )  # fmt: skip
             self.bar.start()
             self.task = self.bar.add_task("fit", total=self.epochs, epoch=0, epochs=self.epochs, text="")

@@ -42,7 +42,8 @@ def probabilities(loss: Loss, logits: Array) -> Array:
 def predictions(loss: Loss, outputs: Array, scaling: Scaling | None) -> Array:
     """What `MLP.predict` returns, from the outputs after their activation."""
     if loss.target == "classes":
-        return outputs.argmax(axis=1)
+        classes: Array = outputs.argmax(axis=1)
+        return classes
     if loss.target == "binary":
         outputs = (outputs > 0).astype(np.int64)
     elif loss.target == "counts":

@@ -139,7 +139,8 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
     layers = range(len(metadata["sizes"]) - 1)
     net.set_weights([tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers])
     if "scaling.x_mean" in tensors:
-        net.scaling = Scaling(**{field: tensors.get(f"scaling.{field}") for field in _SCALING_FIELDS})
+        scaling = {field: tensors[f"scaling.{field}"] for field in _SCALING_FIELDS if f"scaling.{field}" in tensors}
+        net.scaling = Scaling(**scaling)
     net.class_labels = metadata["class_labels"]
     net.load_optimizer_state(_unpack(metadata["optimizer"], tensors))
     return net

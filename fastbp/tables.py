@@ -240,7 +240,10 @@ def _first_fault(
                 if not cell:
                     return ValueError(f"{where}: column {names[k]!r} is empty; fill or drop missing values")
                 if not _is_number(cell):
-                    return ValueError(f"{where}: column {names[k]!r} is {cell!r}, but only the --target may be text")
+                    return ValueError(
+                        f"{where}: column {names[k]!r} is {cell!r}, but only the target may be text: drop the column, "
+                        f"or use --target {names[k]} if it is the target"
+                    )
                 if not math.isfinite(float(cell)):
                     return ValueError(
                         f"{where}: column {names[k]!r} is {cell}; fill or drop values that are not finite"

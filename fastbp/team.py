@@ -20,6 +20,7 @@ class _Worker:
         self.start, self.done = threading.Lock(), threading.Lock()
         self.start.acquire()
         self.done.acquire()
+        self.busy = False
         self.job: tuple[Work, int, int] | None = None
         self.error: BaseException | None = None
         threading.Thread(target=self._loop, name="fastbp", daemon=True).start()
@@ -36,16 +37,17 @@ class _Worker:
             except BaseException as error:  # handed to the caller
                 self.error = error
             del work
-            self.done.release()
+            self.busy = False
+            with contextlib.suppress(RuntimeError):  # released already, if a signal ended the wait before this one
+                self.done.release()
 
     def give(self, work: Work, number: int, caller: int) -> None:
-        self.job, self.error = (work, number, caller), None
+        self.job, self.error, self.busy = (work, number, caller), None, True
         self.start.release()
 
     def wait(self) -> None:
-        self.done.acquire()
-        if self.error is not None:
-            raise self.error
+        while self.busy:  # the lock may be free since an earlier wait, which a signal ended
+            self.done.acquire()
 
 
 _idle: list[_Worker] = []
@@ -82,15 +84,20 @@ def run(work: Work, n_threads: int, *, detached: bool = False) -> None:
         if not detached:
             work(0)
     finally:
-        errors: list[BaseException] = []
-        for worker in workers:
+        # A signal handler of the user's own may raise in the middle: the kernel still works on the caller's memory.
+        raised: list[BaseException] = []
+        while any(worker.busy for worker in workers):
             try:
-                worker.wait()
-            except Exception as error:
-                errors.append(error)
+                for worker in workers:
+                    worker.wait()
+            except BaseException as error:
+                raised.append(error)
         _idle.extend(workers)
-    if errors:
-        raise errors[0]
+    for worker in workers:
+        if worker.error is not None:
+            raised.append(worker.error)
+    if raised:
+        raise raised[0]
 
 
 @contextlib.contextmanager
@@ -118,6 +125,36 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     finally:
         if ours:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class Chooser:
+    """The number of threads for the next chunk of steps: what has been fastest of late, one or all.
+
+    Results do not depend on it, so it may change at any chunk: that is how a busy neighbour is survived. The other
+    candidate is tried now and then, for a short chunk.
+    """
+
+    TRY_EVERY = 24  # chunks
+    SHORTEN = 4  # a trial lasts this part of a chunk
+
+    def __init__(self, wanted: int | None, expected: int) -> None:
+        self.most = wanted or default_threads()
+        self.candidates = [self.most] if wanted or self.most == 1 else [1, self.most]
+        self.best = expected if expected in self.candidates else self.most
+        self.seconds: dict[int, float] = {}  # a step, by number of threads
+        self.chunks = 0
+
+    def next(self) -> tuple[int, int]:
+        """(threads, divisor of the chunk's length)."""
+        self.chunks += 1
+        if len(self.candidates) > 1 and self.chunks % self.TRY_EVERY == 2:
+            return next(n for n in self.candidates if n != self.best), self.SHORTEN
+        return self.best, 1
+
+    def note(self, threads: int, seconds: float) -> None:
+        """Learn how long a step took."""
+        self.seconds[threads] = seconds
+        self.best = min(self.candidates, key=lambda n: self.seconds.get(n, seconds if n == self.best else float("inf")))
 
 
 def default_threads() -> int:

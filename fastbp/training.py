@@ -6,6 +6,7 @@ One native call carries many steps, across epochs; it comes back when Python has
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ CHUNK_SECONDS = 0.05
 # Seconds between two copies of the parameters to go back to.
 SNAPSHOT_SECONDS = 0.25
 MAX_STEPS = 1 << 16
+# Steps of the first chunk on a number of threads, whose speed is a guess: 40 thin layers, 5 threads on 2 CPUs took a
+# hundred times longer, and Ctrl-C 6 s.
+FIRST_STEPS = 64
 
 
 @dataclass
@@ -124,7 +128,7 @@ class Fit:
         self.validation_data, self.shuffle = validation_data, shuffle
         flops = net._plan.flops_per_row
         self.step_flops = flops * self.batch_size
-        self.threads = self.engine.choose_threads(threads, self.batch_size, flops)
+        self.threads = team.Chooser(threads, self.engine.choose_threads(threads, self.batch_size, flops))
         self.history = History(net.loss.score_name)
         self.progress = Progress(epochs, self.n, show=progress)
         self.order = np.empty(self.n, np.int64) if shuffle else None
@@ -138,36 +142,45 @@ class Fit:
         total, done = self.epochs * steps, 0
         step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
         self.bind()
-        with team.interruptible(self.engine.request_stop) as interrupted, self.progress:
-            while done < total:
-                now = min(total - done, MAX_STEPS, max(1, int(CHUNK_SECONDS / step_seconds)))
-                if self.validation_data is not None:
-                    now = min(now, steps - done % steps)
-                started = time.perf_counter()
-                status, made = self.chunk(done % steps, now, long=step_seconds > CHUNK_SECONDS)
-                seconds = time.perf_counter() - started
-                books.add(self.engine.losses[:made], seconds)
-                done += made
-                if made:
-                    step_seconds = seconds / made
-                if status == records.BAD_INPUT:
-                    raise ValueError(self.bad_input())
-                if status == records.DIVERGED:
-                    self.diverged()
-                if self.validation_data is not None and made and done % steps == 0:
-                    self.validate()
-                self.progress.update(done / steps, self.history, self.optimizer.lr)
-                if interrupted():
-                    raise KeyboardInterrupt
-                if done == total or time.perf_counter() - self.snapshot.time > SNAPSHOT_SECONDS:
-                    self.keep(done == total)
+        try:
+            with team.interruptible(self.engine.request_stop) as interrupted, self.progress:
+                while done < total:
+                    threads, divisor = self.threads.next()
+                    most = MAX_STEPS if threads in self.threads.seconds else FIRST_STEPS
+                    step_seconds = self.threads.seconds.get(threads, step_seconds)
+                    now = min(total - done, most, max(1, int(CHUNK_SECONDS / divisor / step_seconds)))
+                    if self.validation_data is not None:
+                        now = min(now, steps - done % steps)
+                    started = time.perf_counter()
+                    status, made = self.chunk(done % steps, now, threads, long=step_seconds > CHUNK_SECONDS)
+                    seconds = time.perf_counter() - started
+                    books.add(self.engine.losses[:made], seconds)
+                    done += made
+                    if made:
+                        step_seconds = seconds / made
+                        self.threads.note(threads, step_seconds)
+                    if status == records.BAD_INPUT:
+                        raise self.engine.bad_input()
+                    if status == records.DIVERGED:
+                        self.diverged(self.net._epochs, self.net._steps)
+                    if self.validation_data is not None and made and done % steps == 0 and not interrupted():
+                        self.validate(interrupted)
+                    self.progress.update(done / steps, self.history, self.optimizer.lr)
+                    if interrupted():
+                        break
+                    if done == total or time.perf_counter() - self.snapshot.time > SNAPSHOT_SECONDS:
+                        self.keep(done == total)
+        finally:
+            self.engine.clear_stop()
+        if interrupted():
+            raise KeyboardInterrupt
         return self.history
 
     def bind(self) -> None:
         """Point the engine at the training data, the order of rows and the optimiser."""
         net, engine = self.net, self.engine
         engine.bind_data(self.X, self.y, net._kernel_scaling(), scan=isinstance(self.X, np.memmap))
-        engine.prepare(self.batch_size, self.threads, n_steps=1, whole=True)
+        engine.prepare(self.batch_size, self.threads.most, n_steps=1, whole=True)
         job = engine.job[0]
         job["n_samples"], job["seed"], job["shuffle"] = self.n, np.uint64(net.seed), self.order is not None
         rows = 0 if self.rows is None else address(self.rows)
@@ -175,44 +188,39 @@ class Fit:
         if self.step_flops > LONG_STEP_FLOPS:
             engine.need_gradient()
 
-    def chunk(self, first: int, n_steps: int, *, long: bool) -> tuple[int, int]:
+    def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
         net, engine, job = self.net, self.engine, self.engine.job[0]
         engine.bind_optimizer(self.optimizer, net._steps)
-        engine.prepare(self.batch_size, self.threads, n_steps=n_steps, whole=True)
+        engine.prepare(self.batch_size, self.threads.most, n_steps=n_steps, whole=True)
         job["n_steps"], job["position"], job["epoch"] = n_steps, first * self.batch_size, net._epochs
         job["steps_done"], job["two_pass"] = 0, self.step_flops > LONG_STEP_FLOPS
-        status = engine.call(records.TRAIN, self.threads, detached=long)
-        made = int(job["steps_done"])
+        status = engine.call(records.TRAIN, threads, detached=long)
+        made = int(job["steps_done"]) - (status == records.DIVERGED)  # not counting the step whose loss is not finite
         net._steps += made
         net._epochs += (first + made) // -(-self.n // self.batch_size)
         return status, made
 
     def keep(self, last: bool) -> None:
         """Remember the parameters, if they are finite: a step may have ruined them after its own loss was fine."""
-        if not np.isfinite(self.engine.parameters).all():
-            self.diverged()
-        if not last:
-            self.snapshot.take()
+        if np.isfinite(self.engine.parameters).all():
+            if not last:
+                self.snapshot.take()
+        elif last:  # otherwise the loss of the next step tells, wherever chunks end
+            self.diverged(self.net._epochs - 1, self.net._steps - 1)
 
-    def diverged(self) -> None:
+    def diverged(self, epoch: int, step: int) -> None:
         """Go back to the last finite parameters and say where it went wrong."""
-        net = self.net
-        epoch, step = net._epochs, net._steps
         self.snapshot.restore()
-        raise DivergenceError(epoch, max(0, step - 1), self.optimizer.lr, self.history)
+        raise DivergenceError(epoch, step, self.optimizer.lr, self.history)
 
-    def bad_input(self) -> str:
-        row = int(self.engine.job[0]["bad_row"])
-        bad = int(np.flatnonzero(~np.isfinite(self.X[row]))[0])
-        return f"X[{row}, {bad}] is {self.X[row, bad]}; every value must be finite: drop or fill such rows first"
-
-    def validate(self) -> None:
+    def validate(self, interrupted: Callable[[], bool]) -> None:
         """Score the validation data, and point the engine back at the training data."""
         assert self.validation_data is not None
-        found = self.net._evaluate(*self.validation_data, threads=self.threads)
-        self.history.val_loss.append(found["loss"])
-        self.history.val_score.append(found[self.history.score_name])
+        found = self.net._evaluate(*self.validation_data, threads=self.threads.best)
+        if not interrupted():  # which would have left the evaluation half done
+            self.history.val_loss.append(found["loss"])
+            self.history.val_score.append(found[self.history.score_name])
         self.bind()
 
 

@@ -81,6 +81,13 @@ def check_fraction(name: str, value: object) -> float:
     return _real(name, value, "a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
 
 
+def check_pair(name: str, value: object) -> tuple[Any, Any]:
+    """Return `value` if it is a tuple or list of two: samples and targets."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        return value[0], value[1]
+    raise TypeError(f"{name} must be a pair (X, y), got {type(value).__name__}")
+
+
 def check_seed(seed: object) -> int | None:
     """Return the seed, None or an integer in [0, 2**64)."""
     if seed is None:
@@ -217,7 +224,7 @@ def check_finite(array: Array, name: str, dtype: np.dtype[Any] | None = None) ->
     limit = min(float(np.finfo(found).max) for found in (array.dtype, dtype, np.float64) if found is not None)
     offence = first_outside(array, -limit, limit)
     if offence is not None:
-        raise ValueError(_not_finite(offence, name, dtype))
+        raise ValueError(not_finite(offence, name, dtype))
 
 
 def check_weights(
@@ -379,7 +386,7 @@ def _check_values(y: Array, loss: LossLike, dtype: np.dtype[Any], name: str) -> 
     offence = first_outside(y, low, high)
     if offence is not None:
         if not abs(offence.value) <= limit:
-            raise ValueError(_not_finite(offence, name, dtype))
+            raise ValueError(not_finite(offence, name, dtype))
         raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; {loss.name} takes {expected}")
     if loss.target == "classes":
         sums = y.sum(axis=1, dtype=np.float64)
@@ -391,7 +398,8 @@ def _check_values(y: Array, loss: LossLike, dtype: np.dtype[Any], name: str) -> 
             )
 
 
-def _not_finite(offence: Offence, name: str, dtype: np.dtype[Any] | None) -> str:
+def not_finite(offence: Offence, name: str, dtype: np.dtype[Any] | None) -> str:
+    """What to say of a value that is NaN or infinite, or becomes so in `dtype`."""
     where = f"{name}{list(offence.at)} is {offence.value:g}"
     if math.isfinite(offence.value):
         return f"{where}, too large for a {dtype} network; scale the data, or use dtype='float64'"

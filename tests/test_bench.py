@@ -316,10 +316,11 @@ def test_rivals_take_turns_and_the_turn_rotates(clock: _Clock) -> None:
     assert [line[0] for line in clock.log if line.endswith("reset")] == list("abcbcacab")
 
 
-def test_no_turn_begins_past_the_limit(clock: _Clock) -> None:
+@pytest.mark.parametrize(("seconds", "turns"), [(-1.0, 1), (3.0, 1), (7.0, 2)])
+def test_no_turn_but_the_first_begins_past_the_deadline(clock: _Clock, seconds: float, turns: int) -> None:
     entries = [protocol.Entry(_Scripted(name, clock, seconds=1.0), Setting(1), 1) for name in "ab"]
-    blocks = protocol.interleave(entries, replace(INSTANT, blocks=9, limit_seconds=3.0))
-    assert [len(of_one) for of_one in blocks] == [2, 2]  # a turn takes 4 s: a warm-up and a block of 1 s for each
+    blocks = protocol.interleave(entries, replace(INSTANT, blocks=9), deadline=clock.now + seconds)
+    assert [len(of_one) for of_one in blocks] == [turns, turns]  # 4 s each: a warm-up and a block of 1 s for two
 
 
 def test_median_and_spread_are_over_blocks() -> None:
@@ -455,6 +456,14 @@ def test_run_verifies_and_times_everyone() -> None:
     assert {"fastbp", "numpy", "numba"} <= set(found.versions)
     assert any("verifying fastbp" in line for line in said)
     assert result.from_document(json.loads(json.dumps(found.to_document()))) == found
+
+
+@pytest.mark.usefixtures("small_table")
+def test_a_run_short_of_time_takes_one_block_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "QUICK", replace(INSTANT, blocks=5, run_seconds=0.0))
+    found = runner.run(None, threads=1, quick=True)
+    assert found.passed
+    assert {len(timed.blocks) for entry in found.workloads for timed in entry.rivals} == {1}
 
 
 @pytest.mark.usefixtures("small_table")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from click.testing import CliRunner, Result
 import fastbp
 from fastbp import datasets, optimizers
 from fastbp.cli import COMMANDS, main
+from fastbp.commands.output import LABEL_WIDTH
 from fastbp.commands.train import DIGITS_RECIPE, TEST_FRACTION
 
 FASTBP = [sys.executable, "-m", "fastbp.cli"]
@@ -105,15 +107,9 @@ def test_version() -> None:
 def test_train_on_the_digits(tmp_path: Path) -> None:
     out = tmp_path / "digits.safetensors"
     text = succeed("train", "--out", out)
-    for part in (
-        "no DATA given",
-        "cross_entropy",
-        "samples/s",
-        "test accuracy",
-        "pure NumPy",
-        "times as long",
-        "saved",
-    ):
+    labels = ["data", "", "", "network", "method", "trained", "test", "saved", "NumPy"]
+    assert [line[:LABEL_WIDTH].strip() for line in text.splitlines()] == labels
+    for part in ("embedded digits", "cross_entropy", "64-256-128-10", "samples/s", "accuracy 9", "times as long"):
         assert part in text
     assert fastbp.load(out).sizes[-1] == 10
 
@@ -180,8 +176,9 @@ def test_floats_are_quantities_in_their_own_units(priced: Path, tmp_path: Path) 
     out = tmp_path / "model"
     text = succeed("train", priced, "--target", "goal", "--epochs", 60, "--out", out, "--compare", "numpy")
     assert "y holds floats: quantities, so the loss is mse" in text
-    assert "test r2" in text
-    assert "pure NumPy" in text
+    assert "inputs and targets standardized" in text
+    assert "test     r2" in text
+    assert "NumPy    the same in" in text
     assert as_json("evaluate", out, priced, "--target", "goal")["r2"] > 0.9
     predicted = np.array(as_json("predict", out, priced, "--target", "goal")["prediction"])
     assert abs(predicted.mean() - 1100) < 10
@@ -214,7 +211,7 @@ def test_several_targets_and_no_hidden_layer(tmp_path: Path, rows: Any) -> None:
 
 def test_without_rows_held_out(named: Path) -> None:
     text = succeed("train", named, "--target", "goal", "--epochs", 1, "--test-fraction", 0)
-    assert "no rows held out" in text
+    assert "test     none: no rows were held out" in text
 
 
 def test_counts(tmp_path: Path, rows: Any) -> None:
@@ -248,6 +245,7 @@ def test_predictions_to_a_file(npz: Path, tmp_path: Path, ending: str) -> None:
 
 WRONG_USAGE: list[tuple[list[str], str]] = [
     (["nope"], "No such command"),
+    (["trian"], "Did you mean 'train'"),
     (["train", "--epochs", "0"], "--epochs"),
     (["train", "--hidden", "3,x"], "128,64"),
     (["train", "--hidden", "0"], "128,64"),
@@ -368,8 +366,8 @@ def test_divergence_names_the_learning_rate() -> None:
     result = run("train", "--optimizer", "sgd", "--lr", 1e18, "--compare", "none")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "epoch" in result.stderr
-    assert "--lr" in result.stderr
+    assert "epoch 0, step" in result.stderr
+    assert "a smaller --lr" in result.stderr
 
 
 def test_bugs_are_told_from_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +418,7 @@ def test_a_real_process(tmp_path: Path, named: Path) -> None:
     trained = call("train", named, "--target", "goal", "--epochs", 3, "--out", out)
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
-    assert "test accuracy" in trained.stdout
+    assert "test     accuracy" in trained.stdout
     predicted = call("predict", out, named, "--target", "goal")
     assert predicted.stdout.splitlines()[0] == "prediction"
     assert len(predicted.stdout.splitlines()) == 301
@@ -431,6 +429,7 @@ def test_a_real_process(tmp_path: Path, named: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
+    succeed("warmup", "--dtype", "float32")
     out = tmp_path / "model"
     command = [*FASTBP, "train", "--epochs", "10000000", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -446,6 +445,25 @@ def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted after" in errors
     assert fastbp.load(out).sizes[0] == 64
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
+def test_ctrl_c_while_compiling(tmp_path: Path) -> None:
+    environment = os.environ | {"FASTBP_CACHE_DIR": str(tmp_path)}
+    command = [*FASTBP, "warmup", "--dtype", "float32"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not any(tmp_path.rglob("*.bin")):  # the first piece is compiled, the second is on its way
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert errors == "fastbp: interrupted while compiling; nothing was kept\n"
 
 
 # --- info and warmup

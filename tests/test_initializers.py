@@ -85,7 +85,7 @@ def test_no_seed_draws_anew() -> None:
 
 
 def test_errors_name_the_argument() -> None:
-    with pytest.raises(ValueError, match=r"init must be one of he_normal, .*zeros; got 'he'"):
+    with pytest.raises(ValueError, match=r"init='he' is unknown.*choose from he_normal, .*zeros"):
         initializers.initial_weights([4, 4], ["relu"], "he")
     with pytest.raises(ValueError, match=r"activations must hold one name per layer of weights \(2 for"):
         initializers.initial_weights([4, 4, 2], ["relu"])

@@ -13,7 +13,8 @@ import torch
 
 from fastbp import activations, datasets, losses, optimizers
 from fastbp.errors import DivergenceError
-from fastbp.reference import ACTIVATIONS, LOSSES, OPTIMIZERS, NumpyMLP
+from fastbp.reference import NumpyMLP
+from fastbp.reference_math import ACTIVATIONS, LOSSES, OPTIMIZERS
 
 ROWS, N_IN, N_OUT = 6, 4, 3
 LINKED = ("cross_entropy", "binary_cross_entropy", "poisson")

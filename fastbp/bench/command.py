@@ -12,7 +12,8 @@ from rich.console import Console
 from fastbp.bench import report
 from fastbp.bench.peers import PEERS
 from fastbp.bench.runner import run
-from fastbp.bench.workloads import WORKLOADS
+from fastbp.bench.workloads import WORKLOADS, select
+from fastbp.commands.output import make_ready
 
 PIPE_WIDTH = 132  # columns when the output is no terminal: a table in a log file should not be cut at 80
 
@@ -81,6 +82,7 @@ def bench(
             status.file.write(f"\r\x1b[2K{message}")
             status.file.flush()
 
+    make_ready(sorted({workload.dtype for workload in select(workloads)}))
     try:
         result = run(workloads, peers=peers, threads=threads, quick=quick, progress=progress)
     except RuntimeError as error:

@@ -26,7 +26,7 @@ class Protocol:
     trial_seconds: float = 0.15  # length of a block when settings are tried
     trial_rounds: int = 2  # the best of them counts, since noise only adds
     peak_seconds: float = 0.2  # one probe of the FMA peak
-    limit_seconds: float | None = None  # a rival's share of the clock, idling included; past it no new turn begins
+    run_seconds: float | None = None  # of a whole run of two rivals: what is left is shared by the workloads to come
 
 
 FULL = Protocol()
@@ -39,7 +39,7 @@ QUICK = Protocol(
     trial_seconds=0.04,
     trial_rounds=1,
     peak_seconds=0.1,
-    limit_seconds=1.0,  # three blocks take 0.8; on a busy machine one or two must do
+    run_seconds=55.0,  # an idle machine needs less; on a busy one, one or two blocks must do
 )
 
 
@@ -105,13 +105,18 @@ def try_settings(
 
 
 def interleave(
-    entries: Sequence[Entry], protocol: Protocol, progress: Callable[[str], None] = lambda message: None
+    entries: Sequence[Entry],
+    protocol: Protocol,
+    progress: Callable[[str], None] = lambda message: None,
+    deadline: float = math.inf,
 ) -> list[tuple[Block, ...]]:
-    """Time all the entries in turns; the turn rotates, so that nobody always runs after the same neighbour."""
+    """Time all the entries in turns; the turn rotates, so that nobody always runs after the same neighbour.
+
+    Past `deadline`, a time of `perf_counter`, no turn but the first begins.
+    """
     blocks: list[list[Block]] = [[] for _ in entries]
-    began, limit = perf_counter(), protocol.limit_seconds
     for turn in range(protocol.blocks):
-        if turn and limit is not None and perf_counter() - began > limit * len(entries):
+        if turn and perf_counter() > deadline:
             break
         for place in range(len(entries)):
             which = (turn + place) % len(entries)

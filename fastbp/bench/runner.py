@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from fastbp.bench import machine, startup
 from fastbp.bench.peers import PEERS
 from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
-from fastbp.bench.result import BenchResult, Peak, RivalResult, StartUp, Verification, WorkloadResult
+from fastbp.bench.result import BenchResult, Peak, RivalResult, Verification, WorkloadResult
 from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
 from fastbp.bench.verify import expected_losses, verify
 from fastbp.bench.workloads import Workload, select
@@ -21,7 +22,6 @@ Progress = Callable[[str], None]
 BASELINE_WORKLOAD = "mnist"  # where NumPy is held against its own bare matrix products
 BASELINE_LIMIT = 1.15
 STARTUP_WORKLOAD = "digits"
-QUICK_STARTUP_DEADLINE = 42.0  # seconds into a quick run after which start-up is left out, to end within 60
 
 
 def run(
@@ -67,10 +67,18 @@ def run(
     protocol = protocol or (QUICK if quick else FULL)
     factories, notes = _installed(peers)
     dtypes = sorted({workload.dtype for workload in chosen})
+    start_up = None
+    if any(workload.name == STARTUP_WORKLOAD for workload in chosen):
+        progress("start-up: fresh processes, one of which compiles everything")
+        start_up = startup.measure(repeats=1 if quick else 3)
     progress("measuring the FMA peak")
     peaks = _probe(dtypes, threads, protocol)
-    results = [run_workload(workload, factories, threads, protocol, notes, progress) for workload in chosen]
-    start_up = _measure_startup(chosen, quick, began, notes, progress)
+    results = []
+    ends = math.inf if protocol.run_seconds is None else began + protocol.run_seconds * len(factories) / 2
+    for number, workload in enumerate(chosen):
+        now = time.perf_counter()
+        deadline = now + (ends - now) / (len(chosen) - number)
+        results.append(run_workload(workload, factories, threads, protocol, notes, progress, deadline))
     again = _probe(dtypes, threads, protocol)  # the better of both: a peak disturbed once would flatter everybody
     best = [max(pair, key=lambda peak: peak.gflops) for pair in zip(peaks, again, strict=True)]
     return BenchResult(
@@ -93,8 +101,12 @@ def run_workload(
     protocol: Protocol,
     notes: list[str],
     progress: Progress = lambda message: None,
+    deadline: float = math.inf,
 ) -> WorkloadResult:
-    """All rivals on one workload; appends to `notes` what their figures need to be read."""
+    """All rivals on one workload; appends to `notes` what their figures need to be read.
+
+    Past `deadline`, a time of `perf_counter`, one timed block for each must do.
+    """
     progress(f"{workload.name}: data and reference losses")
     task = Task.of(workload)
     expected = expected_losses(task)
@@ -120,7 +132,7 @@ def run_workload(
             verdicts[bare.name] = None
             running.append(bare)
             entrants.append(bare)
-        timed = _time(workload, entrants, verdicts, threads, protocol, progress)
+        timed = _time(workload, entrants, verdicts, threads, protocol, progress, deadline)
     finally:
         for rival in running:
             rival.close()
@@ -137,6 +149,7 @@ def _time(
     threads: int,
     protocol: Protocol,
     progress: Progress,
+    deadline: float,
 ) -> dict[str, RivalResult]:
     """Each rival in its better setting, in turns; name -> result."""
     entries, trials = [], []
@@ -145,7 +158,7 @@ def _time(
         setting, tried = try_settings(rival, rival.settings(threads), workload.steps_per_epoch, protocol)
         entries.append(Entry(rival, setting, workload.steps_per_epoch))
         trials.append(tried)
-    blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"))
+    blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"), deadline)
     return {
         entry.rival.name: RivalResult(entry.rival.name, entry.setting, verdicts[entry.rival.name], tried, of_one)
         for entry, tried, of_one in zip(entries, trials, blocks, strict=True)
@@ -176,15 +189,3 @@ def _probe(dtypes: Sequence[str], threads: int, protocol: Protocol) -> list[Peak
             time.sleep(protocol.idle_seconds)
             peaks.append(Peak(dtype, count, float(fma_peak(dtype, threads=count, seconds=protocol.peak_seconds))))
     return peaks
-
-
-def _measure_startup(
-    chosen: Sequence[Workload], quick: bool, began: float, notes: list[str], progress: Progress
-) -> StartUp | None:
-    if all(workload.name != STARTUP_WORKLOAD for workload in chosen):
-        return None
-    if quick and time.perf_counter() - began > QUICK_STARTUP_DEADLINE:
-        notes.append("start-up not measured: the quick run had no time left for it")
-        return None
-    progress("start-up: fresh processes, cold and cached")
-    return startup.measure(repeats=1 if quick else 3)

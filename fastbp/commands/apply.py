@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.commands.output import json_option, print_json, score_text
+from fastbp.commands.output import json_option, make_ready, print_json, score_text
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -40,6 +40,7 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     if proba and net.loss.target not in ("classes", "binary"):
         raise click.UsageError(f"--proba needs a classifier, but {model} was trained with the loss {net.loss.name}")
     table = _read(net, data, target, needs_y=False)
+    make_ready([net.dtype.name])
     predicted = np.asarray(net.predict(table.X))
     if net.class_labels is not None:
         predicted = np.asarray(net.class_labels)[predicted.astype(np.int64)]
@@ -74,6 +75,7 @@ def evaluate(model: str, data: str, target: str | None, as_json: bool) -> None:
     table = _read(net, data, target, needs_y=True)
     X, y = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
     assert y is not None  # read_table was told that it is needed
+    make_ready([net.dtype.name])
     scores = net.evaluate(X, targets_for(net, y))
     part = "all rows" if table.X_test is None else "X_test, y_test"
     if as_json:

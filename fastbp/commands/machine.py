@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
-from fastbp.commands.output import json_option, print_json
+from fastbp.commands.output import json_option, make_ready, print_json
 
 
 @click.command()
@@ -36,25 +35,12 @@ def info(as_json: bool) -> None:
 @json_option
 def warmup(dtypes: tuple[str, ...], as_json: bool) -> None:
     """Compile everything now and keep it in the cache folder, so that no later run has to."""
-    import fastbp
-
     chosen = dtypes or ("float32", "float64")
-    started = time.perf_counter()
+    seconds = make_ready(chosen)
     if as_json:
-        fastbp.warmup(chosen, progress=None)
-        print_json({"dtypes": chosen, "seconds": time.perf_counter() - started})
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("compiling", total=None)
-
-        def progress(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
-
-        fastbp.warmup(chosen, progress=progress)
-    click.echo(f"{' and '.join(chosen)} ready in {time.perf_counter() - started:.1f} s")
+        print_json({"dtypes": chosen, "seconds": seconds})
+    else:
+        click.echo(f"{' and '.join(chosen)} ready in {seconds:.1f} s")
 
 
 def _text(value: Any) -> str:

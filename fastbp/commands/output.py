@@ -1,13 +1,23 @@
-"""What the commands share: how results, failures and interruptions are printed."""
+"""What the commands share: how results, failures, interruptions and the wait for the compiler are shown."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 import click
+
+LABEL_WIDTH = 9
+# A bar that comes and goes within half a second only flickers.
+BAR_DELAY = 0.5
 
 
 class Failure(click.ClickException):
@@ -26,9 +36,17 @@ class Interrupted(Failure):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 
 
-def printer(as_json: bool) -> Callable[[str], None]:
-    """Return what prints a line for people: silent if the output is for a program."""
-    return (lambda _line: None) if as_json else click.echo
+def say(label: str, text: str) -> None:
+    """Print a line of a report: what it is about in a narrow first column, then the text."""
+    click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{text}")
+
+
+def seconds_text(seconds: float) -> str:
+    """Format a duration with three digits, from microseconds up."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:,.0f} s"
+    return f"{seconds * 1e6:.3g} us"
 
 
 def print_json(result: dict[str, Any]) -> None:
@@ -53,3 +71,52 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+@contextmanager
+def _leaving_on_interrupt(message: str) -> Iterator[None]:
+    """End the process on Ctrl-C. A KeyboardInterrupt would be lost where LLVM calls Python back, and break it there."""
+
+    def leave(*_: object) -> None:
+        cleared = "\r\x1b[2K\x1b[?25h" if sys.stderr.isatty() else ""  # the bar away, the cursor back
+        os.write(2, f"{cleared}fastbp: {message}\n".encode())
+        os._exit(Interrupted.exit_code)
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def make_ready(dtypes: Sequence[str]) -> float:
+    """Compile or load the machine code of these dtypes, under a bar on stderr where that takes long; returns seconds.
+
+    The first run on a machine compiles for up to half a minute: that must not look like a training that hangs.
+    """
+    import fastbp
+
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(_leaving_on_interrupt("interrupted while compiling; nothing was kept"))
+        bar: Any = None
+        task: Any = None
+
+        def progress(done: int, total: int, _what: str) -> None:
+            nonlocal bar, task
+            if bar is None and sys.stderr.isatty() and time.perf_counter() - started > BAR_DELAY:
+                from rich.console import Console
+                from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+                bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+                task = bar.add_task("compiling for this CPU, once", total=total)
+            if bar is not None:
+                bar.update(task, completed=done)
+
+        fastbp.warmup(dtypes, progress)
+    return time.perf_counter() - started

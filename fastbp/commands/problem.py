@@ -55,7 +55,7 @@ def load_problem(data: str | None, target: str | None, loss: str | None, test_fr
             raise click.UsageError("--target names a column of a CSV, but no DATA is given")
         X, y = datasets.load_digits()
         table = tables.Table(X, y)
-        notes.append("no DATA given: training on the embedded digits, 8x8 images in ten classes (UCI, CC BY 4.0)")
+        notes.append("the embedded digits, as no DATA is given: 8x8 images in ten classes (UCI, CC BY 4.0)")
     else:
         try:
             table = tables.read_table(data, target)
@@ -76,7 +76,7 @@ def load_problem(data: str | None, target: str | None, loss: str | None, test_fr
         if rows is not None and targets is not None:
             validation.check_y(targets, losses.get(chosen), len(rows), n_out, np.dtype("float32"), name=name)
     held_out = 0 if X_test is None else len(X_test)
-    notes.append(f"inputs {n_in}, outputs {n_out}; {len(X_train):,} rows to train on, {held_out:,} held out")
+    notes.append(f"{len(X_train):,} rows to train on, {held_out:,} held out; inputs {n_in}, outputs {n_out}")
     in_place = labels is None or labels == list(range(len(labels)))
     return Problem(
         "digits" if data is None else data,

@@ -128,33 +128,33 @@ def identity(z):
 @element
 def relu(z):
     """f(z) = max(z, 0); f'(0) = 0"""
-    off = z <= cast(z, 0.0)  # false for NaN, which passes
-    return cast(z, 0.0) if off else z, cast(z, 0.0) if off else cast(z, 1.0)
+    zero = cast(z, 0.0)
+    return zero if zero > z else z, zero if z <= zero else cast(z, 1.0)
 
 
 @element
 def leaky_relu(z):
     """f(z) = z for z > 0, else 0.01 z"""
     slope = cast(z, 0.01)
-    off = z <= cast(z, 0.0)
-    return slope * z if off else z, slope if off else cast(z, 1.0)
+    scaled = slope * z
+    return scaled if scaled > z else z, slope if z <= cast(z, 0.0) else cast(z, 1.0)
 
 
 @element
 def elu(z):
     """f(z) = z for z > 0, else e^z - 1 (Clevert et al. 2016)"""
-    e = expm1(z)
-    off = z <= cast(z, 0.0)
-    return e if off else z, e + cast(z, 1.0) if off else cast(z, 1.0)
+    zero = cast(z, 0.0)
+    e = expm1(zero if zero < z else z)  # 0 for z > 0
+    return e + (zero if zero > z else z), e + cast(z, 1.0)
 
 
 @element
 def selu(z):
     """f(z) = 1.0507 z for z > 0, else 1.0507 * 1.6733 (e^z - 1) (Klambauer et al. 2017)"""
-    scale, scaled_alpha = cast(z, 1.0507009873554804934), cast(z, 1.7580993408473768599)
-    e = expm1(z)
-    off = z <= cast(z, 0.0)
-    return scaled_alpha * e if off else scale * z, fma(scaled_alpha, e, scaled_alpha) if off else scale
+    zero, scale, scaled_alpha = cast(z, 0.0), cast(z, 1.0507009873554804934), cast(z, 1.7580993408473768599)
+    e = expm1(zero if zero < z else z)
+    value = fma(scaled_alpha, e, scale * (zero if zero > z else z))
+    return value, fma(scaled_alpha, e, scaled_alpha) if z <= zero else scale
 
 
 @element
@@ -234,11 +234,13 @@ ACTIVATIONS = {
 
 
 def _activation_loop(function):
+    # z is read where f'(z) goes, and f(z) goes elsewhere: stored over z itself, LLVM makes of relu's choice between z
+    # and 0 a masked store, which is microcoded on AMD (0.6 ns an element instead of 0.1).
     @jit
-    def loop(tag, n, values, derivatives):
-        z, d = view(values, n, tag), view(derivatives, n, tag)
+    def loop(tag, n, deltas, values):
+        d, a = view(deltas, n, tag), view(values, n, tag)
         for i in range(n):  # unsigned: a signed index costs a wrap-around select
-            z[i], d[i] = function(z[i])
+            a[i], d[i] = function(d[i])
 
     return loop
 
@@ -247,9 +249,9 @@ _activate = switch([_activation_loop(kernel.function) for kernel in ACTIVATIONS.
 
 
 @leaf(*[types.uintp] * 4)
-def activate(code, n, values, derivatives, tag):
-    """Replace n pre-activations z by f(z), in place, and store f'(z)."""
-    _activate(code, tag, n, values, derivatives)
+def activate(code, n, deltas, values, tag):
+    """From n pre-activations z in `deltas`: values = f(z), and f'(z) in the place of z."""
+    _activate(code, tag, n, deltas, values)
 
 
 @leaf(types.uintp, types.uintp)

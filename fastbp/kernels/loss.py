@@ -12,7 +12,7 @@ from numba import types
 from fastbp.kernels.elementwise import exp, exp_in_place, log1p, log_in_place
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import LABELS, Job, Layer
-from fastbp.kernels.simd import ONE, cast, itemsize, row_number, view
+from fastbp.kernels.simd import ONE, cast, itemsize, lanes, row_number, row_scale, row_shift, row_sum, view
 
 
 @element
@@ -141,49 +141,33 @@ def given_deltas(job, layer, row, rows, first, losses, tag):
 
 
 @jit
-def softmax(tag, rows, n_out, row_stride, outputs, result, sums):
-    """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1."""
-    stride = row_stride // itemsize(tag)
+def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
+    """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1; the padding becomes 0."""
+    stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
     totals = view(sums, rows, tag)
     for r in range(rows):
-        z, e = view(outputs + r * row_stride, stride, tag), view(result + r * row_stride, stride, tag)
-        largest = z[0]
-        for j in range(ONE, n_out):
-            largest = z[j] if z[j] > largest else largest
-        for j in range(n_out):
-            e[j] = z[j] - largest
-        for j in range(n_out, stride):
-            e[j] = cast(tag, 0.0)
+        largest = row_shift(tag, outputs + r * row_stride, result + r * row_stride, n_vectors, n_out)
+        view(maxima + r * row_stride, ONE, tag)[0] = largest
     exp_in_place(rows * stride, result, tag)
     for r in range(rows):
-        e = view(result + r * row_stride, stride, tag)
-        total = cast(tag, 0.0)
-        for j in range(n_out):
-            total += e[j]
-        totals[r] = total
+        totals[r] = row_sum(tag, result + r * row_stride, n_vectors)
 
 
 @leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp)
 def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y)."""
     n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
-    outputs, deltas = layer.outputs + row * row_stride, layer.deltas + row * row_stride
-    stride = row_stride // itemsize(tag)
-    softmax(tag, rows, n_out, row_stride, outputs, deltas, row_losses)
+    start = row * row_stride
+    outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
+    stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
+    softmax(tag, rows, n_out, row_stride, outputs, deltas, maxima, row_losses)
     losses = view(row_losses, rows, tag)
     for r in range(rows):
-        d = view(deltas + r * row_stride, stride, tag)
-        factor = cast(tag, scale) / losses[r]
-        for j in range(n_out):
-            d[j] *= factor
-        for j in range(n_out, stride):
-            d[j] = cast(tag, 0.0)
+        row_scale(cast(tag, scale) / losses[r], deltas + r * row_stride, n_vectors)
     log_in_place(rows, row_losses, tag)
     for r in range(rows):
         z, d = view(outputs + r * row_stride, stride, tag), view(deltas + r * row_stride, stride, tag)
-        largest = z[0]
-        for j in range(ONE, n_out):
-            largest = z[j] if z[j] > largest else largest
+        largest = view(maxima + r * row_stride, ONE, tag)[0]
         number = row_number(order, first + r)
         if job.y_kind == np.uint64(LABELS):
             label = np.uintp(view(y, number + ONE, np.int64(0))[number])
@@ -193,7 +177,8 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
             target = view(y + number * n_out * itemsize(tag), n_out, tag)
             total, mass = cast(tag, 0.0), cast(tag, 0.0)
             for j in range(n_out):
-                d[j] -= cast(tag, scale) * target[j]
                 total += target[j] * (largest - z[j])
                 mass += target[j]
+            for j in range(n_out):  # mass: 1 up to the rounding of the targets, of which they may have much
+                d[j] = d[j] * mass - cast(tag, scale) * target[j]
             losses[r] = losses[r] * mass + total

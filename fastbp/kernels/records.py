@@ -21,9 +21,9 @@ LAYER = np.dtype(
         ("transposed", _ADDRESS),  # the same weights without biases, panels over n_in; 0 where no delta is sent down
         ("inputs", _ADDRESS),  # (batch, input_row): activations of the layer below, or the gathered rows of X
         ("input_row", _STRIDE),
-        ("outputs", _ADDRESS),  # (batch, output_row): z, then f(z)
+        ("outputs", _ADDRESS),  # (batch, output_row): f(z); or z, where nothing is to be applied
         ("output_row", _STRIDE),
-        ("deltas", _ADDRESS),  # (batch, output_row): f'(z), then dJ/dz
+        ("deltas", _ADDRESS),  # (batch, output_row): z, then f'(z), then dJ/dz
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
     ],
     align=True,
@@ -98,6 +98,8 @@ JOB = np.dtype(
         ("barrier", _ADDRESS),  # int64 counter on a cache line of its own
         ("stop", _ADDRESS),  # int64 on a cache line of its own: set from outside
         ("status", _ADDRESS),  # int64 on a cache line of its own
+        ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`
+        ("profile_size", _COUNT),  # bytes a thread
         # results
         ("steps_done", _COUNT),
         ("bad_row", _COUNT),

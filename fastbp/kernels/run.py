@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from fastbp.kernels import clock as ticks
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
 from fastbp.kernels.simd import ONE, ZERO, atomic_load, atomic_store, itemsize, view
-from fastbp.kernels.step import backward, pass_blocks, pass_group, pass_rows, share
+from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import barrier
 from fastbp.kernels.update import write_rates
 
-FUSED, STORE_GRADIENT, USE_GRADIENT = 0, 1, 2
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
 
 
@@ -31,18 +31,18 @@ def even_blocks(n, limit):
 def phase_one(tag, job, layers, thread, start, batch_rows):
     """This thread's share of the rows of a batch, or of its groups."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
+    clock = ticks.thread_clock(job, thread)
     if job.n_groups > 0:
         for group in range(share(job.n_groups, slot, parts), share(job.n_groups, slot + ONE, parts)):
             if atomic_load(job.stop) != 0:
                 break
-            pass_group(tag, job, layers, slot, np.uintp(group), start, batch_rows)
+            pass_group(job, layers, slot, np.uintp(group), start, batch_rows, clock, tag)
         return
     row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
     block_rows = even_blocks(end - row, job.block_rows)
     while row < end and atomic_load(job.stop) == 0:
         rows = min(block_rows, end - row)
-        pass_rows(tag, job, layers, row, rows, start, row, batch_rows)
-        backward(tag, job, layers, row, rows, row)
+        pass_rows(job, layers, row, rows, start, row, batch_rows, clock, tag)
         row += rows
 
 
@@ -57,7 +57,8 @@ def phase_two(tag, job, layers, thread, batch_rows, rates, use):
     """This thread's share of the weight blocks."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     first, end = share(job.n_blocks, slot, parts), share(job.n_blocks, slot + ONE, parts)
-    pass_blocks(tag, job, layers, first, end, batch_rows, rates, use, thread_rates(job, thread) + np.uintp(RATES_BYTES))
+    scratch, clock = thread_rates(job, thread) + np.uintp(RATES_BYTES), ticks.thread_clock(job, thread)
+    pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
 
 
 @jit
@@ -83,7 +84,7 @@ def train(tag, job, layers, thread):
     passed = 0
     position, epoch = job.position, job.epoch
     lead = thread == 0
-    rates = thread_rates(job, thread)
+    rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
     losses = view(job.losses, job.n_steps, 0.0)
     for s in range(job.n_steps):
         if position == 0 and job.shuffle != 0:
@@ -93,7 +94,9 @@ def train(tag, job, layers, thread):
         rows = min(job.batch_size, job.n_samples - position)
         phase_one(tag, job, layers, thread, position, rows)
         check(job)
+        since = ticks.start(clock)
         passed = barrier(job.barrier, job.n_threads, passed)
+        ticks.charge(clock, ticks.BARRIER, since)
         if atomic_load(job.status) != RUNNING:
             return
         if lead:
@@ -113,7 +116,9 @@ def train(tag, job, layers, thread):
             job.steps_done = s + ONE
             if loss - loss != 0.0:
                 atomic_store(job.status, DIVERGED)
+        since = ticks.start(clock)
         passed = barrier(job.barrier, job.n_threads, passed)
+        ticks.charge(clock, ticks.BARRIER, since)
         if atomic_load(job.status) == DIVERGED:
             return
         position += rows
@@ -144,7 +149,7 @@ def infer(tag, job, layers, thread):
     item = itemsize(tag)
     while place < end and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, end - place)
-        pass_rows(tag, job, layers, row, rows, ZERO, place, job.n_samples)
+        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ticks.thread_clock(job, thread), tag)
         if job.outputs != 0:
             for r in range(rows):
                 source = view(top.outputs + (row + r) * top.output_row, top.n_out, tag)

@@ -15,7 +15,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from fastbp.kernels.cache import cpu_name_and_features
 from fastbp.kernels.jit import jit
@@ -94,6 +93,8 @@ def view(typingctx, address, n, tag):
     result = types.Array(tag, 1, "C")
 
     def codegen(context, builder, signature, args):
+        from numba.np.arrayobj import populate_array  # 75 ms to import, and only compiling needs it
+
         address, n = (context.cast(builder, args[i], signature.args[i], types.uintp) for i in (0, 1))
         array = context.make_array(result)(context, builder)
         element = context.get_data_type(tag)
@@ -217,6 +218,133 @@ def pick(typingctx, like, single, double):
     )
 
 
+# --- rows of whole vectors ----------------------------------------------------------------------------------
+# A row of ten outputs is too short for LLVM's vectoriser, which wants 32 elements before it leaves scalar code.
+
+
+class _RowLoop:
+    """A loop over the vectors of a row: `step(address offset, state) -> state`, states being vectors."""
+
+    def __init__(self, builder: ir.IRBuilder, n_vectors: ir.Value, state: list[ir.Value], step) -> None:
+        before = builder.block
+        body, end = builder.append_basic_block("row"), builder.append_basic_block("row_end")
+        builder.branch(body)
+        builder.position_at_end(body)
+        left, offset = builder.phi(I64), builder.phi(I64)
+        phis = [builder.phi(value.type) for value in state]
+        after = step(offset, phis)
+        less, further = builder.sub(left, I64(1)), builder.add(offset, I64(TARGET.vector_bytes))
+        for phi, first, later in [
+            (left, n_vectors, less),
+            (offset, I64(0), further),
+            *zip(phis, state, after, strict=True),
+        ]:
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, builder.block)
+        builder.cbranch(builder.icmp_unsigned(">", less, I64(0)), body, end)
+        builder.position_at_end(end)
+        self.state = after
+
+
+def splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType) -> ir.Value:
+    """A vector of one number."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    mask = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(builder.insert_element(undefined, scalar, I32(0)), undefined, mask)
+
+
+def _fold(builder: ir.IRBuilder, vector: ir.Value, combine) -> ir.Value:
+    """One number from the lanes of a vector, halves first: an order of its own, always the same."""
+    count = vector.type.count
+    half = count // 2
+    while half:
+        mask = ir.Constant(ir.VectorType(I32, count), [(i + half) % count for i in range(count)])
+        vector = combine(vector, builder.shuffle_vector(vector, vector, mask))
+        half //= 2
+    return builder.extract_element(vector, I32(0))
+
+
+def _row_pointer(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value, kind: ir.Type) -> ir.Value:
+    return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
+
+
+@intrinsic
+def row_shift(typingctx, tag, source, target, n_vectors, n):
+    """target = source - max(source) over the n numbers of a row, -inf beyond; returns the maximum. NaN stays NaN.
+
+    The padding is masked in registers: written with scalar stores, it would stall the vector loads behind them.
+    """
+
+    def codegen(context, builder, signature, args):
+        kind = vector_type(signature.args[0])
+        numbers = ir.VectorType(I64, kind.count)
+        _, source, target, n_vectors, n = args
+        lowest = ir.Constant(kind, [float("-inf")] * kind.count)
+        end = splat(builder, builder.mul(n, I64(TARGET.vector_bytes // kind.count)), numbers)
+        places = ir.Constant(numbers, [lane * (TARGET.vector_bytes // kind.count) for lane in range(kind.count)])
+
+        def masked(offset, vector):
+            inside = builder.icmp_unsigned("<", builder.add(splat(builder, offset, numbers), places), end)
+            return builder.select(inside, vector, lowest)
+
+        def load(offset):
+            return builder.load(_row_pointer(builder, source, offset, kind))
+
+        def larger(x, y):
+            return builder.select(builder.fcmp_ordered(">", x, y), x, y)
+
+        def seek(offset, state):
+            return [larger(masked(offset, load(offset)), state[0])]
+
+        largest = _fold(builder, _RowLoop(builder, n_vectors, [lowest], seek).state[0], larger)
+        all_largest = splat(builder, largest, kind)
+
+        def shift(offset, state):
+            shifted = masked(offset, builder.fsub(load(offset), all_largest))
+            builder.store(shifted, _row_pointer(builder, target, offset, kind))
+            return []
+
+        _RowLoop(builder, n_vectors, [], shift)
+        return largest
+
+    return tag(tag, *[types.uintp] * 4), codegen
+
+
+@intrinsic
+def row_sum(typingctx, tag, source, n_vectors):
+    """Sum of a row of whole vectors: lane by lane, then the lanes by halves."""
+
+    def codegen(context, builder, signature, args):
+        kind = vector_type(signature.args[0])
+
+        def step(offset, state):
+            return [builder.fadd(state[0], builder.load(_row_pointer(builder, args[1], offset, kind)))]
+
+        total = _RowLoop(builder, args[2], [ir.Constant(kind, [0.0] * kind.count)], step).state[0]
+        return _fold(builder, total, builder.fadd)
+
+    return tag(tag, types.uintp, types.uintp), codegen
+
+
+@intrinsic
+def row_scale(typingctx, factor, target, n_vectors):
+    """Multiply a row of whole vectors by a number."""
+
+    def codegen(context, builder, signature, args):
+        kind = vector_type(signature.args[0])
+        factors = splat(builder, args[0], kind)
+
+        def step(offset, state):
+            pointer = _row_pointer(builder, args[1], offset, kind)
+            builder.store(builder.fmul(builder.load(pointer), factors), pointer)
+            return []
+
+        _RowLoop(builder, args[2], [], step)
+        return context.get_dummy_value()
+
+    return types.void(factor, types.uintp, types.uintp), codegen
+
+
 # --- threads ------------------------------------------------------------------------------------------------
 
 
@@ -249,6 +377,17 @@ def atomic_store(typingctx, address, n):
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.int64), codegen
+
+
+@intrinsic
+def cycle_counter(typingctx):
+    """The CPU's time-stamp counter."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(I64, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+
+    return types.int64(), codegen
 
 
 @intrinsic

@@ -14,12 +14,14 @@ phase 2 adds these up in their order.
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 
+from fastbp.kernels import clock as ticks
 from fastbp.kernels.elementwise import activate
 from fastbp.kernels.gather import gather
-from fastbp.kernels.jit import jit
+from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas
-from fastbp.kernels.records import DELTAS, FORWARD, NO_TARGETS
+from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
 from fastbp.kernels.simd import ONE, TWO, ZERO, atomic_load, cast, itemsize, lanes, view
 from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
 from fastbp.kernels.update import update
@@ -27,6 +29,10 @@ from fastbp.kernels.update import update
 # Rows of the batch summed into a gradient block before its next part: 256 rows of deltas and activations, a cache line
 # each, are an L1.
 ROW_BLOCK = 256
+# Weight blocks of a panel whose gradient is made in one go, before the update passes over it.
+MAX_RUN = 4
+# What phase 2 does with the gradient of a block: update by it at once, only store it, or update by the stored one.
+FUSED, STORE_GRADIENT, USE_GRADIENT = (np.uint64(code) for code in range(3))
 
 
 @jit
@@ -39,19 +45,22 @@ def share(n, part, parts):
 
 
 @jit
-def forward(tag, job, layers, row, rows, with_output_activation):
+def forward(tag, job, layers, row, rows, with_output_activation, clock):
     """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer."""
     last = job.n_layers - ONE
+    since = ticks.start(clock)
     for k in range(job.n_layers):
         layer = layers[k]
-        a, z = layer.inputs + row * layer.input_row, layer.outputs + row * layer.output_row
+        a, outputs = layer.inputs + row * layer.input_row, layer.outputs + row * layer.output_row
+        deltas = layer.deltas + row * layer.output_row
+        active = k < last or with_output_activation
         product(
             rows, layer.n_out, a, layer.input_row, layer.weights, layer.n_in + ONE, layer.n_in,
-            z, layer.output_row, ZERO, np.uintp(STORE), tag,
+            deltas if active else outputs, layer.output_row, ZERO, np.uintp(STORE), tag,
         )  # fmt: skip
-        if k < last or with_output_activation:
-            n = rows * layer.output_row // itemsize(tag)
-            activate(layer.activation, n, z, layer.deltas + row * layer.output_row, tag)
+        if active:
+            activate(layer.activation, rows * layer.output_row // itemsize(tag), deltas, outputs, tag)
+        since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
 @jit
@@ -67,12 +76,14 @@ def output_loss(tag, job, layer, row, rows, first, batch_rows, losses):
 
 
 @jit
-def backward(tag, job, layers, row, rows, place):
+def backward(tag, job, layers, row, rows, place, clock):
     """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
-    for k in range(np.uintp(job.n_layers) - ONE, ZERO, -1):
+    since = ticks.start(clock)
+    for k in range(job.n_layers - ONE, ZERO, -1):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
         product_down(tag, layer, rows, row, below.deltas + row * below.output_row, job.zeros, np.uintp(MULTIPLY))
+        since = ticks.charge(clock, ticks.layer_slot(k, ticks.BACKWARD), since)
     if job.input_deltas != 0:
         bottom = layers[0]
         result = job.input_deltas + place * bottom.input_row
@@ -90,25 +101,28 @@ def product_down(tag, layer, rows, row, result, zeros, mode):
     )  # fmt: skip
 
 
-@jit
-def pass_rows(tag, job, layers, row, rows, start, place, batch_rows):
-    """Phase 1 down to the output delta, for a block of rows at `row` in the buffers and at `place` in the batch.
-
-    The batch begins at `start` in the epoch.
-    """
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6)
+def pass_rows(job, layers, row, rows, start, place, batch_rows, clock, tag):
+    """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`."""
     bottom, top = layers[0], layers[job.n_layers - ONE]
+    since = ticks.start(clock)
     gather(job, bottom.n_in, start + place, rows, bottom.inputs + row * bottom.input_row, bottom.input_row, tag)
-    forward(tag, job, layers, row, rows, job.mode != FORWARD and job.loss != CROSS_ENTROPY)
+    ticks.charge(clock, ticks.GATHER, since)
+    forward(tag, job, layers, row, rows, job.mode != FORWARD and job.loss != CROSS_ENTROPY, clock)
+    since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
         output_loss(tag, job, top, row, rows, start + place, batch_rows, job.row_losses + place * itemsize(tag))
+        ticks.charge(clock, ticks.LOSS, since)
+    if job.mode == TRAIN or job.mode == BACKPROP:
+        backward(tag, job, layers, row, rows, place, clock)
 
 
 # --- phase 2 ------------------------------------------------------------------------------------------------
 
 
 @jit
-def gradient_block(tag, layer, panel, block, row, rows, result, add, zeros):
-    """Gradient of one block of weights, (block rows, 1 or 2 vectors), the bias as a last row at the panel's end.
+def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zeros):
+    """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
     Over `rows` rows of the buffers from `row` on; added to what is there, or not.
     """
@@ -117,7 +131,7 @@ def gradient_block(tag, layer, panel, block, row, rows, result, add, zeros):
     vectors = panel_vectors(layer.n_out, panel, size)
     width = vectors * size * item
     i0 = block * wide
-    n = min(wide, layer.n_in - i0)
+    n = min(count * wide, layer.n_in - i0)
     a = layer.inputs + row * layer.input_row + i0 * item
     b = layer.deltas + row * layer.output_row + panel * wide * item
     r0 = ZERO
@@ -148,13 +162,13 @@ def blocks_per_panel(tag, layer):
 
 
 @jit
-def block_place(tag, layer, panel, block):
-    """(first element, elements) of a block of weights in the flat parameters."""
+def blocks_place(tag, layer, panel, block, count):
+    """(first element, elements) of some blocks of a panel in the flat parameters, where they lie together."""
     size = lanes(tag)
     wide = TWO * size
     width = panel_vectors(layer.n_out, panel, size) * size
     i0 = block * wide
-    n = min(wide, layer.n_in - i0)
+    n = min(count * wide, layer.n_in - i0)
     if i0 + n == layer.n_in:
         n += ONE
     return layer.offset + panel * wide * (layer.n_in + ONE) + i0 * width, n * width
@@ -201,42 +215,44 @@ def sum_partials(tag, job, offset, n, result):
                 out[i] += part[i]
 
 
-@jit
-def pass_blocks(tag, job, layers, first, end, rows, rates, use, scratch):
-    """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it.
-
-    use: 0 fused, 1 store the gradient, 2 update by the stored gradient.
-    """
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7)
+def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
+    """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it."""
     item = itemsize(tag)
-    k = ZERO
-    for number in range(first, end):
+    k, number = ZERO, first
+    since = ticks.start(clock)
+    while number < end:
         while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
             k += ONE
         layer = layers[k]
         per_panel = blocks_per_panel(tag, layer)
-        local = np.uintp(number) - layer.first_block
+        local = number - layer.first_block
         panel = local // per_panel
         block = local - panel * per_panel
-        offset, n = block_place(tag, layer, panel, block)
-        gradient = scratch if use == 0 else job.gradient + offset * item
-        if use != 2:
+        count = min(np.uintp(MAX_RUN), min(end - number, per_panel - block))
+        offset, n = blocks_place(tag, layer, panel, block, count)
+        gradient = scratch if use == FUSED else job.gradient + offset * item
+        if use != USE_GRADIENT:
             if job.n_groups == 0:
-                gradient_block(tag, layer, panel, block, ZERO, rows, gradient, False, job.zeros)
+                gradient_blocks(tag, layer, panel, block, count, ZERO, rows, gradient, False, job.zeros)
             else:
                 sum_partials(tag, job, offset, n, gradient)
-        if use != 1:
+        if use != STORE_GRADIENT:
             update(job, rates, offset, n, gradient, tag)
             if layer.transposed != 0:
-                refresh_transposed(tag, layer, panel, block)
-        if use == 1 and atomic_load(job.stop) != 0:
+                for b in range(count):
+                    refresh_transposed(tag, layer, panel, block + b)
+        elif atomic_load(job.stop) != 0:
             break
+        since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
+        number += count
 
 
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@jit
-def pass_group(tag, job, layers, slot, group, start, batch_rows):
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5)
+def pass_group(job, layers, slot, group, start, batch_rows, clock, tag):
     """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
 
     Block by block of rows, each added to the group's own gradient while its activations are in the cache.
@@ -249,15 +265,16 @@ def pass_group(tag, job, layers, slot, group, start, batch_rows):
         part = view(job.partials + group * job.n_parameters * item, job.n_parameters, tag)
         for i in range(job.n_parameters):
             part[i] = cast(tag, 0.0)
-    while place < end:
+    while place < end and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, end - place)
-        pass_rows(tag, job, layers, row, rows, start, place, batch_rows)
-        backward(tag, job, layers, row, rows, place)
+        pass_rows(job, layers, row, rows, start, place, batch_rows, clock, tag)
+        since = ticks.start(clock)
         for k in range(job.n_layers):
             layer = layers[k]
             for panel in range((layer.n_out + wide - ONE) // wide):
-                for block in range(blocks_per_panel(tag, layer)):
-                    offset, n = block_place(tag, layer, panel, block)
-                    result = job.partials + (group * job.n_parameters + offset) * item
-                    gradient_block(tag, layer, panel, block, row, rows, result, place > begin, job.zeros)
+                count = blocks_per_panel(tag, layer)
+                offset = blocks_place(tag, layer, panel, ZERO, count)[0]
+                result = job.partials + (group * job.n_parameters + offset) * item
+                gradient_blocks(tag, layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros)
+            since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

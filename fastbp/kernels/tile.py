@@ -30,6 +30,7 @@ from fastbp.kernels.simd import (
     lanes,
     lanes_of,
     scalar_type,
+    splat,
     vector_type,
 )
 
@@ -96,17 +97,12 @@ class _Tile:
             pointer = self.b.inttoptr(self.b.add(address, I64(v * self.width)), self.vector.as_pointer())
             self.b.store(value, pointer).align = self.item
 
-    def splat(self, scalar: ir.Value) -> ir.Value:
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        mask = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        return self.b.shuffle_vector(self.b.insert_element(undefined, scalar, I32(0)), undefined, mask)
-
     def one_k(self, offset: ir.Value, b: ir.Value, acc: list[list[ir.Value]]) -> list[list[ir.Value]]:
         builder = self.b
         weights = self.load_row(b)
         result = []
         for m in range(self.rows):
-            x = self.splat(self.load(builder.add(self.a_rows[m], offset), self.scalar))
+            x = splat(builder, self.load(builder.add(self.a_rows[m], offset), self.scalar), self.vector)
             result.append([builder.call(self.fma, [x, w, old]) for w, old in zip(weights, acc[m], strict=True)])
         if self.column_sum:  # the bias gradient: a row of ones, on the adders that the FMAs leave free
             result.append([builder.fadd(old, w) for w, old in zip(weights, acc[-1], strict=True)])
@@ -186,6 +182,89 @@ def _make_tile(layout: str):
     return tile
 
 
+# --- batches of a few rows ----------------------------------------------------------------------------------
+# With one to four terms a sum, a tile is all entry and exit. Here deltas stay in registers while weights stream by.
+
+FEW = 4
+
+
+def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir.Function:
+    """C (rows, vectors) = init + A^T . B for k rows of A and B, and a last row init + sum of B if with_sum."""
+    name = f"fastbp_few_f{dtype.bitwidth}_{k}x{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    item, width, vector = dtype.bitwidth // 8, TARGET.vector_bytes, vector_type(dtype)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 10), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum = function.args
+    entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
+    builder = ir.IRBuilder(entry)
+    fma = declare_fma(module, vector)
+
+    def load(address, offset, kind=vector):
+        value = builder.load(builder.inttoptr(builder.add(address, I64(offset)), kind.as_pointer()))
+        value.align = item
+        return value
+
+    def store(values, address):
+        for v, value in enumerate(values):
+            pointer = builder.inttoptr(builder.add(address, I64(v * width)), vector.as_pointer())
+            builder.store(value, pointer).align = item
+
+    a_rows = [builder.add(a, builder.mul(a_k, I64(r))) for r in range(k)]
+    terms = [[load(builder.add(b, builder.mul(b_k, I64(r))), v * width) for v in range(vectors)] for r in range(k)]
+    builder.branch(body)
+    builder.position_at_end(body)
+    left, offset, out, start = (builder.phi(I64) for _ in range(4))
+    acc = [load(start, v * width) for v in range(vectors)]
+    for r in range(k):
+        x = splat(builder, load(builder.add(a_rows[r], offset), 0, vector.element), vector)
+        acc = [builder.call(fma, [x, term, old]) for term, old in zip(terms[r], acc, strict=True)]
+    store(acc, out)
+    after = [builder.sub(left, I64(1)), builder.add(offset, I64(item)), builder.add(out, c_row)]
+    after.append(builder.add(start, init_row))
+    for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(later, body)
+    more = builder.icmp_unsigned(">", after[0], I64(0))
+    tail = builder.append_basic_block("tail")
+    builder.cbranch(more, body, tail)
+    builder.position_at_end(tail)
+    builder.cbranch(builder.icmp_unsigned("!=", with_sum, I64(0)), last, end)
+    builder.position_at_end(last)
+    acc = [load(after[3], v * width) for v in range(vectors)]
+    for r in range(k):
+        acc = [builder.fadd(old, term) for term, old in zip(terms[r], acc, strict=True)]
+    store(acc, after[2])
+    builder.branch(end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def _few(typingctx, tag, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum):
+    """The product of `_emit_few` for k of 1 to FEW."""
+    signature = types.void(tag, *[types.uintp] * 12)
+
+    def codegen(context, builder, signature, args):
+        done = builder.append_basic_block("few_done")
+        variant = builder.add(builder.mul(args[1], I64(2)), args[2])
+        switch = builder.switch(variant, done)
+        for k in range(1, FEW + 1):
+            for vectors in (1, 2):
+                block = builder.append_basic_block(f"few_{k}_{vectors}")
+                switch.add_case(I64(2 * k + vectors), block)
+                builder.position_at_end(block)
+                builder.call(_emit_few(builder.module, signature.args[0], k, vectors), args[3:])
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
@@ -211,8 +290,10 @@ def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, m
 @leaf(*[types.uintp] * 11, types.boolean)
 def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, with_sum, tag):
     """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B."""
-    tile_rows, item = np.uintp(TILE_ROWS), itemsize(tag)
-    one = ONE
+    if k <= np.uintp(FEW):
+        _few(tag, k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO)
+        return
+    tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
     n_tiles = (all_rows + tile_rows - one) // tile_rows
     small = all_rows // n_tiles

@@ -1,0 +1,31 @@
+"""Fresh Python processes for tests: what a crash, a fork, a signal or a cache does shows only there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fastbp
+
+# The tests, and the very fastbp that is tested here.
+FOLDERS = [str(Path(__file__).parent), str(Path(fastbp.__file__).parents[1])]
+# A cold compile of both dtypes on a slow, busy machine; a hang is cut off here.
+TIMEOUT = 300
+
+
+def python(code: str, *arguments: object, timeout: float = TIMEOUT, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `code`, from which the modules of the tests can be imported; `env` is added to the environment."""
+    path = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    return subprocess.run(
+        [sys.executable, "-P", "-X", "faulthandler", "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": path, **env}, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+def succeed(code: str, *arguments: object, timeout: float = TIMEOUT, **env: str) -> str:
+    """Run `code`, which must end well; returns what it printed."""
+    done = python(code, *arguments, timeout=timeout, **env)
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
