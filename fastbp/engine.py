@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,17 @@ _X_KINDS = {
     np.dtype("float64"): records.FLOAT64,
     np.dtype("uint8"): records.UINT8,
 }
+# The fields of a job that describe its data stand together, and are written in one go: one by one, they would cost a
+# small call more than its arithmetic.
+_DATA_FIELDS = (
+    "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "scan", "y", "y_kind",
+    "order", "subset", "n_samples", "outputs", "input_deltas",
+)  # fmt: skip
+_DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
+_DATA_START = JOB.fields["X"][1]  # type: ignore[index]
+assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
+_MODE, _MODE_START = struct.Struct("=3q"), JOB.fields["mode"][1]  # type: ignore[index]
+assert JOB.names[:3] == ("mode", "n_layers", "n_threads")  # type: ignore[index]
 # Rows go through all layers in blocks whose activations take a part of the second-level cache.
 BLOCK_BYTES = 256 * 1024
 # A batch whose activations leave the second-level cache is cut into shares with a gradient of their own (`step.py`),
@@ -50,6 +62,10 @@ class Engine:
         self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
         self.losses = allocate(0, np.dtype(np.float64))
         self._tag = plan.dtype.type(1)
+        self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
+        self._kernel: Any = None
+        self._prepared: tuple[int, int, int, bool] | None = None
+        self._optimizer: _optimizers.Optimizer | None = None
         self._keep: tuple[Any, ...] = ()
         job, at = self.job[0], address(self.sync)
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
@@ -60,28 +76,30 @@ class Engine:
 
     # --- what a call works on -------------------------------------------------------------------------------
 
-    def bind_data(self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, *, scan: bool = False) -> None:
+    def bind_data(
+        self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, *, scan: bool = False, outputs: int = 0
+    ) -> None:
         """Point the job at samples and targets, both checked and in the kernels' form."""
-        job = self.job[0]
-        job["X"], job["X_row"], job["X_column"] = address(X), *X.strides
-        job["X_kind"], job["n_samples"], job["scan"] = _X_KINDS[X.dtype], X.shape[0], scan
-        job["order"] = job["subset"] = job["outputs"] = job["input_deltas"] = 0
-        job["x_mean"], job["x_scale"] = (address(part) for part in scaling) if scaling else (0, 0)
+        mean, scale = (address(scaling[0]), address(scaling[1])) if scaling else (0, 0)
         if y is None:
-            job["y"], job["y_kind"] = 0, records.NO_TARGETS
+            at, kind = 0, records.NO_TARGETS
         else:
-            job["y"], job["y_kind"] = address(y), records.LABELS if y.ndim == 1 else records.DENSE
+            at, kind = address(y), records.LABELS if y.ndim == 1 else records.DENSE
+        row, column = X.strides
+        n, x_kind = X.shape[0], _X_KINDS[X.dtype]
+        _DATA.pack_into(
+            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, 0, 0, n, outputs, 0
+        )
         self._keep = (X, y, scaling)
 
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
         """Point the job at a rule and its moments, which `t` updates have shaped."""
         job = self.job[0]
-        job["optimizer"], job["lr"], job["weight_decay"], job["t"] = (
-            optimizer.code,
-            optimizer.lr,
-            optimizer.weight_decay,
-            t,
-        )
+        job["t"] = t
+        if optimizer is self._optimizer:
+            return
+        self._optimizer = optimizer
+        job["optimizer"], job["lr"], job["weight_decay"] = optimizer.code, optimizer.lr, optimizer.weight_decay
         job["beta1"], job["beta2"], job["eps"] = optimizer.rates
         places = [address(moment) for moment in self.moments] + [0, 0]
         job["state1"], job["state2"] = places[:2]
@@ -89,6 +107,7 @@ class Engine:
     def set_moments(self, n: int) -> None:
         """Fresh moments, n for each parameter."""
         self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in range(n)]
+        self._optimizer = None
 
     def need_gradient(self) -> Array:
         """The buffer of a whole gradient, made when it is first needed."""
@@ -99,6 +118,10 @@ class Engine:
 
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
         """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
+        wanted = (batch, n_threads, n_steps, whole)
+        if wanted == self._prepared:
+            return
+        self._prepared = wanted
         plan, job = self.plan, self.job[0]
         block = max(16, min(512, BLOCK_BYTES // plan.row_bytes))
         groups = n_groups(plan, batch) if whole else 0
@@ -120,13 +143,19 @@ class Engine:
 
     def call(self, mode: int, n_threads: int, *, detached: bool = False) -> int:
         """Run the compiled entry with some threads; returns its status."""
-        self.job[0]["mode"], self.job[0]["n_threads"] = mode, n_threads
-        self.sync[0] = self.sync[16] = 0
-        kernel, job, tag = entry(run_kernel, self.plan.dtype.name), self.job, self._tag
+        job, tag, sync = self.job, self._tag, self.sync
+        if self._kernel is None:
+            self._kernel = entry(run_kernel, self.plan.dtype.name)
+        kernel = self._kernel
+        _MODE.pack_into(self._bytes, _MODE_START, mode, len(self.plan.layers), n_threads)
+        sync[0] = sync[16] = 0
         assert self.buffers is not None
         layers = self.buffers.records
-        team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
-        return int(self.sync[16])
+        if n_threads == 1 and not detached:
+            kernel(job, layers, 0, tag)
+        else:
+            team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
+        return int(sync[16])
 
     def bad_input(self, name: str = "X") -> ValueError:
         """What to raise where the kernels met NaN or infinity while they gathered the rows of a memory map."""
@@ -167,8 +196,10 @@ class Engine:
         """`wanted`, or what is faster for a step of some rows by a simple model: work shared against two barriers."""
         if wanted is not None:
             return wanted
-        available = team.default_threads()
         alone = rows * flops_per_row / THREAD_FLOPS
+        if alone < BARRIER_SECONDS:
+            return 1
+        available = team.default_threads()
         return available if alone > alone / available + BARRIER_SECONDS else 1
 
 

@@ -48,9 +48,10 @@ def machine() -> dict[str, Any]:
         "tile_float64": f"{target.tile_rows} x {2 * target.vector_bytes // 8}",
         "threads": threads,
         "cache_folder": str(cache.cache_folder()),
-        "fma_peak_gflops_float32_1_thread": probe.fma_peak("float32", 1),
-        f"fma_peak_gflops_float32_{threads}_threads": probe.fma_peak("float32", threads),
-        "fma_peak_gflops_float64_1_thread": probe.fma_peak("float64", 1),
+        "fma_peak_gflops": {  # threads -> measured
+            dtype: {count: probe.fma_peak(dtype, count) for count in sorted({1, threads})}
+            for dtype in ("float32", "float64")
+        },
     }
 
 

@@ -54,7 +54,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """Cross-entropy of independent yes-or-no outputs: ``J = -1/(NM) sum y log s + (1 - y) log(1 - s)``, s = sigmoid(z)."""
+    """Cross-entropy of yes-or-no outputs: ``J = -1/(NM) sum y log s + (1 - y) log(1 - s)``, s = sigmoid(z)."""
 
     name = "binary_cross_entropy"
     target = "binary"

@@ -95,6 +95,11 @@ class Plan:
             )
         self.n_parameters, self.n_transposed, self.n_blocks = offset, transposed, blocks
         self.zeros_size = _round_up(max(sizes), self.lanes)
+        # Floating-point operations of one row in one step: forward, weight gradient, and delta but for layer 0.
+        self.flops_per_row = sum((6 if k else 4) * layer.n_in * layer.n_out for k, layer in enumerate(self.layers))
+        # Bytes of activations and deltas that one row needs.
+        widths = self.stride(sizes[0]) + sum(2 * self.stride(layer.n_out) for layer in self.layers)
+        self.row_bytes = widths * dtype.itemsize
 
     def stride(self, n: int) -> int:
         """Elements from row to row of a buffer of n columns: whole vectors, but no multiple of a page.
@@ -103,17 +108,6 @@ class Plan:
         """
         padded = _round_up(n, self.lanes)
         return padded + self.lanes * 2 if padded * self.dtype.itemsize % PAGE == 0 else padded
-
-    @property
-    def flops_per_row(self) -> int:
-        """Floating-point operations of one row in one step: forward, weight gradient, and delta but for layer 0."""
-        return sum((6 if k else 4) * layer.n_in * layer.n_out for k, layer in enumerate(self.layers))
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of activations and deltas that one row needs."""
-        widths = self.stride(self.sizes[0]) + sum(2 * self.stride(layer.n_out) for layer in self.layers)
-        return widths * self.dtype.itemsize
 
     def pack(self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array) -> None:
         """Write weights and biases into the flat parameters, and the weights into their transposed copy."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import threading
@@ -169,6 +170,7 @@ def default_threads() -> int:
     return max(1, min(cpus, int(quota))) if quota else cpus
 
 
+@functools.cache
 def _cgroup_quota() -> float | None:
     """CPUs that the cgroup grants, or None where nothing limits it."""
     try:

@@ -471,8 +471,13 @@ def test_ctrl_c_while_compiling(tmp_path: Path) -> None:
 
 def test_info() -> None:
     found = as_json("info")
-    assert found
-    assert len(succeed("info").splitlines()) == len(found)
+    text = succeed("info")
+    assert found["cache_folder"] in text
+    assert {dtype: min(peaks.values()) > 0 for dtype, peaks in found["fma_peak_gflops"].items()} == {
+        "float32": True,
+        "float64": True,
+    }
+    assert "FMA peak float64" in text
 
 
 def test_warmup() -> None:

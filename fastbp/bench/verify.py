@@ -34,8 +34,12 @@ def expected_losses(task: Task) -> tuple[float, ...]:
         [bias.astype(np.float64) for bias in task.biases],
     )
     reference = NumpyRival()
-    reference.setup(exact)
-    return tuple(reference.train(epochs_to_compare(task.workload.steps_per_epoch), shuffle=False))
+    reference.apply(reference.settings(1)[0])  # on a busy machine, BLAS threads wait for each other most of the time
+    try:
+        reference.setup(exact)
+        return tuple(reference.train(epochs_to_compare(task.workload.steps_per_epoch), shuffle=False))
+    finally:
+        reference.close()
 
 
 def verify(rival: Rival, task: Task, expected: Sequence[float], settings: Sequence[Setting]) -> Verification:

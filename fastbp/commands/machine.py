@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from fastbp.commands.output import json_option, make_ready, print_json
@@ -19,9 +17,14 @@ def info(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    width = max(len(key) for key in found)
-    for key, value in found.items():
-        click.echo(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
+    rows = {key.replace("_", " "): str(value) for key, value in found.items() if key != "fma_peak_gflops"}
+    for dtype, peaks in found["fma_peak_gflops"].items():
+        rows[f"FMA peak {dtype}"] = ", ".join(
+            f"{gflops:.4g} GFLOP/s with {count} thread{'s' * (count != 1)}" for count, gflops in peaks.items()
+        )
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        click.echo(f"{name:<{width}}  {text}")
 
 
 @click.command()
@@ -41,13 +44,3 @@ def warmup(dtypes: tuple[str, ...], as_json: bool) -> None:
         print_json({"dtypes": chosen, "seconds": seconds})
     else:
         click.echo(f"{' and '.join(chosen)} ready in {seconds:.1f} s")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(one) for one in value)
-    return str(value)

@@ -65,7 +65,7 @@ def user_cache_folder() -> Path:
 
 @cache
 def cache_folder() -> Path:
-    """The folder of this build's machine code; a temporary one, with a warning, where the right one cannot be written."""
+    """The folder of this build's machine code; where it cannot be written, a temporary one, with a warning."""
     folder = user_cache_folder() / fingerprint()
     try:
         folder.mkdir(parents=True, exist_ok=True)

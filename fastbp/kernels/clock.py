@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastbp.kernels.atomics import cycle_counter
 from fastbp.kernels.jit import jit
-from fastbp.kernels.simd import ZERO, cycle_counter, view
+from fastbp.kernels.simd import ZERO, view
 
 # Slots of a thread's record: these, then three a layer.
 GATHER, LOSS, BARRIER, LAYERS = (np.uint64(slot) for slot in range(4))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from fastbp.kernels.atomics import atomic_store
 from fastbp.kernels.jit import jit, leaf, switch
 from fastbp.kernels.records import BAD_INPUT, Job
-from fastbp.kernels.simd import ONE, atomic_store, cast, row_number, view
+from fastbp.kernels.simd import ONE, cast, row_number, view
 
 
 def _gather_loop(sample):
@@ -63,7 +64,7 @@ def mix(x):
 
 @leaf(Job, *[types.uintp] * 5)
 def gather(job, n_in, first, rows, target, target_row, tag):
-    """Bring rows first .. first + rows of the epoch to (rows, target_row), scaled; look for NaN and infinity if asked."""
+    """Bring rows first .. first + rows of the epoch to (rows, target_row), scaled; seek NaN and infinity if asked."""
     for r in range(rows):
         row = row_number(job.order, first + r)
         out = target + r * target_row
@@ -76,7 +77,7 @@ def gather(job, n_in, first, rows, target, target_row, tag):
         if job.scan != 0:
             wrong = False
             for c in range(n_in):
-                wrong |= not (x[c] - x[c] == cast(tag, 0.0))
+                wrong |= x[c] - x[c] != cast(tag, 0.0)  # NaN is unequal to all
             if wrong:
                 job.bad_row = row
                 atomic_store(job.status, BAD_INPUT)

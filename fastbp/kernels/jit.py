@@ -42,7 +42,7 @@ _lock = threading.Lock()
 
 
 class Leaf:
-    """A compiled function `f(*arguments, tag) -> None` with one signature a dtype; the tag is a number of that dtype."""
+    """A compiled function `f(*arguments, tag) -> None`, one signature a dtype; the tag is a number of that dtype."""
 
     def __init__(self, function, arguments, alone):
         self.name, self.alone = function.__name__, alone

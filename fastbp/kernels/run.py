@@ -9,10 +9,11 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels import clock as ticks
+from fastbp.kernels.atomics import atomic_load, atomic_store
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
-from fastbp.kernels.simd import ONE, ZERO, atomic_load, atomic_store, itemsize, view
+from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import barrier
 from fastbp.kernels.update import write_rates

@@ -17,12 +17,13 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels import clock as ticks
+from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.elementwise import activate
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
-from fastbp.kernels.simd import ONE, TWO, ZERO, atomic_load, cast, itemsize, lanes, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
 from fastbp.kernels.update import update
 

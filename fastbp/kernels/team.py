@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fastbp.kernels.atomics import atomic_add, atomic_load, pause, yield_cpu
 from fastbp.kernels.jit import jit
-from fastbp.kernels.simd import atomic_add, atomic_load, pause, yield_cpu
 
 # Oversubscribed, a pure spin costs milliseconds a barrier; 64 pauses and then sched_yield 3 to 9 microseconds.
 SPINS = 64

@@ -1,0 +1,86 @@
+"""What threads that compute together need: atomics, the spin loop's courtesies, and the CPU's clock."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastbp.kernels.simd import I32, I64
+
+
+@intrinsic
+def atomic_add(typingctx, address, n):
+    """Add n to the int64 at an address; returns the value before. Acquire and release."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "acq_rel")
+
+    return types.int64(types.uintp, types.int64), codegen
+
+
+@intrinsic
+def atomic_load(typingctx, address):
+    """The int64 at an address, acquired; a plain load would be hoisted out of a spin loop."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "acquire", 8)
+
+    return types.int64(types.uintp), codegen
+
+
+@intrinsic
+def atomic_store(typingctx, address, n):
+    """Store n as the int64 at an address, released."""
+
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(args[1], builder.inttoptr(args[0], I64.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.int64), codegen
+
+
+@intrinsic
+def cycle_counter(typingctx):
+    """The CPU's time-stamp counter."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(I64, [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter"), [])
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the CPU that this is a spin loop."""
+    # Intrinsics, not inline assembly: Numba's LLVM has no assembly parser.
+    machine = platform.machine().lower()
+
+    def codegen(context, builder, signature, args):
+        if machine in ("x86_64", "amd64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        elif machine in ("aarch64", "arm64"):
+            kind = ir.FunctionType(ir.VoidType(), [I32])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.hint"), [I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def yield_cpu(typingctx):
+    """Give the rest of the time slice to another thread."""
+
+    def codegen(context, builder, signature, args):
+        if sys.platform != "win32":
+            kind = ir.FunctionType(I32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen

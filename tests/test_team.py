@@ -1,0 +1,115 @@
+"""The team of threads: whose turn it is, what it does with errors, and how many threads a machine grants."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from processes import succeed
+
+from fastbp import MLP, SGD, team
+
+
+def test_an_error_of_a_worker_reaches_the_caller() -> None:
+    def work(number: int) -> None:
+        if number == 2:
+            raise RuntimeError("from thread 2")
+
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="from thread 2"):
+            team.run(work, 4)
+    seen: list[int] = []
+    team.run(seen.append, 4)
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_detached_work_leaves_the_calling_thread_free() -> None:
+    names: list[str] = []
+    team.run(lambda number: names.append(threading.current_thread().name), 2, detached=True)
+    assert names == ["fastbp", "fastbp"]
+
+
+# --- threads
+
+
+@pytest.mark.parametrize(("given", "expected"), [("1", 1), ("7", 7), ("", None)])
+def test_threads_by_the_environment(given: str, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTBP_NUM_THREADS", given)
+    monkeypatch.setattr(team, "_cgroup_quota", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 9}, raising=False)
+    assert team.default_threads() == (expected or 3)
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
+def test_a_wrong_environment(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTBP_NUM_THREADS", given)
+    with pytest.raises(ValueError, match=rf"FASTBP_NUM_THREADS must be a positive integer, got '{given}'"):
+        team.default_threads()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 6),
+        ({"cpu.max": "max 100000\n"}, 6),
+        ({"cpu.max": "250000 100000\n"}, 2),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "6400000 100000\n"}, 6),
+        ({"cpu.max": "nonsense\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "300000\n"}, 6),
+    ],
+)
+def test_threads_by_the_cgroup(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake(path: str, *args: Any, **options: Any) -> Any:
+        name = str(path).removeprefix("/sys/fs/cgroup/")
+        if name not in files:
+            raise FileNotFoundError(path)
+        return io.StringIO(files[name])
+
+    monkeypatch.delenv("FASTBP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(team, "_cgroup_quota", inspect.unwrap(team._cgroup_quota))  # which remembers its answer
+    monkeypatch.setattr("builtins.open", fake)
+    found = team.default_threads()
+    monkeypatch.undo()
+    assert found == expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the affinity")
+def test_affinity_limits_a_fit() -> None:
+    code = """
+import os, fastbp, numpy as np
+from fastbp import team
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+assert team.default_threads() == 1
+net = fastbp.MLP([300, 300, 3], seed=0)
+net.fit(np.zeros((600, 300)), np.zeros(600, int), epochs=1, batch_size=300)
+assert net._engine.job[0]["n_threads"] == 1 and not team._idle
+assert len(os.sched_getaffinity(0)) == 1
+"""
+    succeed(code, FASTBP_NUM_THREADS="")
+
+
+def test_placement_gives_the_affinity_back() -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("no affinity on this system")
+    masks: list[set[int]] = []
+    team.run(lambda _: masks.append(os.sched_getaffinity(0)), 3)
+    assert masks == [os.sched_getaffinity(0)] * 3
+
+
+def test_more_threads_than_rows_and_weights() -> None:
+    X, y = np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)
+    one, many = (MLP([1, 1], loss="mse", seed=0) for _ in range(2))
+    assert one.fit(X, y, threads=1, optimizer=SGD(lr=0.1)).loss == many.fit(X, y, threads=9, optimizer=SGD(lr=0.1)).loss
