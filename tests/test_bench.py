@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from threadpoolctl import threadpool_info
 
 from fastbp import initializers
 from fastbp.bench import command, machine, peers, protocol, report, result, rivals, runner, startup, verify, workloads
@@ -245,10 +246,8 @@ def test_thread_counts() -> None:
 
 
 def test_blas_threads_are_restored() -> None:
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-
     def counts() -> list[int]:
-        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
     before = counts()
     rival = rivals.NumpyRival()
@@ -256,14 +255,6 @@ def test_blas_threads_are_restored() -> None:
     assert set(counts()) == {1}
     rival.close()
     assert counts() == before
-
-
-def test_without_threadpoolctl_the_threads_stay_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    rival = rivals.NumpyRival()
-    assert rival.settings(2) == (Setting(None),)
-    rival.apply(Setting(None))
-    assert "left as they are" in rival.notes()[0]
 
 
 def test_bare_products_are_all_products_of_a_step() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fastbp._version import __version__
 from fastbp.bench.result import Setting
@@ -140,29 +140,16 @@ class BlasThreads(Rival):
     """A rival whose threads are those of NumPy's BLAS."""
 
     def __init__(self) -> None:
-        self._limit: Any = None
-        try:
-            self._threadpoolctl: Any = importlib.import_module("threadpoolctl")
-        except ImportError:
-            self._threadpoolctl = None
-
-    def settings(self, threads: int) -> tuple[Setting, ...]:
-        return super().settings(threads) if self._threadpoolctl else (Setting(),)
+        self._limit: threadpool_limits | None = None
 
     def apply(self, setting: Setting) -> None:
         self.close()
-        if self._threadpoolctl and setting.threads is not None:
-            self._limit = self._threadpoolctl.threadpool_limits(limits=setting.threads, user_api="blas")
+        self._limit = threadpool_limits(limits=setting.threads, user_api="blas")
 
     def close(self) -> None:
         if self._limit is not None:
             self._limit.restore_original_limits()
             self._limit = None
-
-    def notes(self) -> tuple[str, ...]:
-        if self._threadpoolctl:
-            return ()
-        return (f"{self.name}: BLAS threads left as they are; `pip install threadpoolctl` lets the benchmark set them",)
 
 
 class NumpyRival(BlasThreads):

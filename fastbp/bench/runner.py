@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from fastbp.bench import machine, startup
 from fastbp.bench.peers import PEERS
 from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
-from fastbp.bench.result import BenchResult, Peak, RivalResult, Verification, WorkloadResult
+from fastbp.bench.result import BenchResult, Peak, RivalResult, Setting, Verification, WorkloadResult
 from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
 from fastbp.bench.verify import expected_losses, verify
 from fastbp.bench.workloads import Workload, select
@@ -153,9 +153,13 @@ def _time(
 ) -> dict[str, RivalResult]:
     """Each rival in its better setting, in turns; name -> result."""
     entries, trials = [], []
+    chosen: dict[str, Setting] = {}
     for rival in rivals:
         progress(f"{workload.name}: trying the settings of {rival.name}")
-        setting, tried = try_settings(rival, rival.settings(threads), workload.steps_per_epoch, protocol)
+        # The bare products are those of NumPy: in its setting, whatever would suit them alone.
+        settings = [chosen["numpy"]] if isinstance(rival, BareProducts) else rival.settings(threads)
+        setting, tried = try_settings(rival, settings, workload.steps_per_epoch, protocol)
+        chosen[rival.name] = setting
         entries.append(Entry(rival, setting, workload.steps_per_epoch))
         trials.append(tried)
     blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"), deadline)

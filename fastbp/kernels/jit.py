@@ -7,6 +7,7 @@ with one signature, found by their symbol, called by all others as C functions a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -14,7 +15,9 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext
 from numba.extending import intrinsic
 
 from fastbp.kernels.cache import KernelCache
@@ -41,6 +44,33 @@ LEAVES: list[Leaf] = []
 _lock = threading.Lock()
 
 
+@contextlib.contextmanager
+def _inner_code_stays_open(name: str):
+    """While a leaf of this name compiles, leave the functions inside it as they are: LLVM sees them once, in their place.
+
+    Numba optimises every function to machine code before its caller takes it in, and once more inside the caller, and
+    so on up: of a cold compile of 17 s, 5 went there.
+    """
+    finalize, get_executable = CPUCodeLibrary.finalize, CPUContext.get_executable
+
+    def link_only(self):
+        if self.name == name:
+            return finalize(self)
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def not_from_python(self, library, fndesc, env):
+        return get_executable(self, library, fndesc, env) if library.name == name else [].append
+
+    CPUCodeLibrary.finalize, CPUContext.get_executable = link_only, not_from_python
+    try:
+        yield
+    finally:
+        CPUCodeLibrary.finalize, CPUContext.get_executable = finalize, get_executable
+
+
 class Leaf:
     """A compiled function `f(*arguments, tag) -> None`, one signature a dtype; the tag is a number of that dtype."""
 
@@ -53,7 +83,8 @@ class Leaf:
     def compile(self, dtype: str):
         """Compile or load the code for a dtype and make its symbol known; returns what Python calls."""
         signature = (*self.arguments, DTYPES[dtype])
-        self.dispatcher.compile(signature)
+        with _inner_code_stays_open(self.name):
+            self.dispatcher.compile(signature)
         compiled = self.dispatcher.overloads[signature]
         address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         llvm.add_symbol(self.symbol(DTYPES[dtype]), address)
