@@ -44,6 +44,8 @@ N_GROUPS = 16
 LONG_STEP_FLOPS = 5e9
 # What the choice of the number of threads assumes: flop/s of one thread, and seconds a step for two barriers.
 THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
+# A call of one step or one prediction also wakes the parked threads: 45 us, more where they are put on one CPU.
+WAKE_SECONDS = 1e-4
 
 
 class Engine:
@@ -192,15 +194,15 @@ class Engine:
             record["transposed"] = self.job[0]["input_deltas"] = 0
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
-    def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float) -> int:
-        """`wanted`, or what is faster for a step of some rows by a simple model: work shared against two barriers."""
+    def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float = BARRIER_SECONDS) -> int:
+        """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""
         if wanted is not None:
             return wanted
         alone = rows * flops_per_row / THREAD_FLOPS
-        if alone < BARRIER_SECONDS:
+        if alone < cost:
             return 1
         available = team.default_threads()
-        return available if alone > alone / available + BARRIER_SECONDS else 1
+        return available if alone > alone / available + cost else 1
 
 
 def n_groups(plan: Plan, batch: int) -> int:

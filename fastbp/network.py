@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import activations, initializers, losses, optimizers, scoring, serialization, team, training, validation
-from fastbp.engine import LONG_STEP_FLOPS, Engine
+from fastbp.engine import LONG_STEP_FLOPS, WAKE_SECONDS, Engine
 from fastbp.kernels import records
 from fastbp.plan import Array, Plan
 from fastbp.training import History
@@ -399,7 +399,7 @@ class MLP:
         outputs = np.empty((n, self.sizes[-1]), self.dtype)
         scan = targets is not None and isinstance(samples, np.memmap)
         engine.bind_data(samples, targets, self._kernel_scaling(), scan=scan)
-        chosen = engine.choose_threads(threads, n, self._plan.flops_per_row / 3)
+        chosen = engine.choose_threads(threads, n, self._plan.flops_per_row / 3, WAKE_SECONDS)
         engine.prepare(n, chosen, whole=False)
         engine.job[0]["outputs"] = outputs.ctypes.data
         active = activated and self.output_activation is not None
@@ -431,7 +431,7 @@ class MLP:
         """Point the engine at one batch; returns the threads to use, and whether the call can last long."""
         flops = self._plan.flops_per_row
         self._engine.bind_data(samples, targets, self._kernel_scaling())
-        threads = self._engine.choose_threads(None, len(samples), flops)
+        threads = self._engine.choose_threads(None, len(samples), flops, WAKE_SECONDS)
         return threads, len(samples) * flops > LONG_STEP_FLOPS
 
     def _call(self, mode: int, threads: int, long: bool) -> int:

@@ -534,6 +534,22 @@ def test_startup_process_reports_three_times(tmp_path: Path) -> None:
     assert min(start.numba_seconds, start.import_seconds, start.fit_seconds) > 0
 
 
+def test_what_the_cold_start_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(_workload: Any, folder: str) -> result.Start:
+        (Path(folder) / "build").mkdir(exist_ok=True)
+        (Path(folder) / "build" / "new.bin").write_text("code")
+        (Path(folder) / "build" / "old.bin").write_text("as good")
+        return result.Start(1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(startup, "start_process", fill)
+    monkeypatch.setenv("FASTBP_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "build").mkdir(parents=True)
+    (tmp_path / "cache" / "build" / "old.bin").write_text("code")
+    startup.measure(repeats=1)
+    kept = {path.name: path.read_text() for path in (tmp_path / "cache" / "build").iterdir()}
+    assert kept == {"new.bin": "code", "old.bin": "code"}
+
+
 def test_startup_failure_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "_SCRIPT", "raise OSError('no compiler')")
     with pytest.raises(RuntimeError, match=r"start-up process failed: OSError: no compiler"):

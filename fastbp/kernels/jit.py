@@ -46,7 +46,7 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def _inner_code_stays_open(name: str):
-    """While a leaf of this name compiles, leave the functions inside it as they are: LLVM sees them once, in their place.
+    """While a leaf of this name compiles, leave the functions inside it as they are: LLVM sees them once, there.
 
     Numba optimises every function to machine code before its caller takes it in, and once more inside the caller, and
     so on up: of a cold compile of 17 s, 5 went there.

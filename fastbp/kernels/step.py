@@ -163,6 +163,23 @@ def blocks_per_panel(tag, layer):
 
 
 @jit
+def blocks_at(tag, layer, local):
+    """(panel, block, blocks that go on from there in one run) of a layer's weight block number `local`.
+
+    Blocks count along a run, then from panel to panel, then from run to run: the activations that a run reads stay in
+    the cache while all panels of deltas pass by.
+    """
+    wide, run = TWO * lanes(tag), np.uintp(MAX_RUN)
+    panels = (layer.n_out + wide - ONE) // wide
+    group = local // (run * panels)
+    rest = local - group * run * panels
+    in_run = min(run, blocks_per_panel(tag, layer) - group * run)
+    panel = rest // in_run
+    place = rest - panel * in_run
+    return panel, group * run + place, in_run - place
+
+
+@jit
 def blocks_place(tag, layer, panel, block, count):
     """(first element, elements) of some blocks of a panel in the flat parameters, where they lie together."""
     size = lanes(tag)
@@ -226,11 +243,8 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
         while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
             k += ONE
         layer = layers[k]
-        per_panel = blocks_per_panel(tag, layer)
-        local = number - layer.first_block
-        panel = local // per_panel
-        block = local - panel * per_panel
-        count = min(np.uintp(MAX_RUN), min(end - number, per_panel - block))
+        panel, block, count = blocks_at(tag, layer, number - layer.first_block)
+        count = min(count, end - number)
         offset, n = blocks_place(tag, layer, panel, block, count)
         gradient = scratch if use == FUSED else job.gradient + offset * item
         if use != USE_GRADIENT:
