@@ -34,8 +34,9 @@ _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
 assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
 _MODE, _MODE_START = struct.Struct("=3q"), JOB.fields["mode"][1]  # type: ignore[index]
 assert JOB.names[:3] == ("mode", "n_layers", "n_threads")  # type: ignore[index]
-# Rows go through all layers in blocks whose activations take a part of the second-level cache.
-BLOCK_BYTES = 256 * 1024
+# Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
+# these, or weights that come from further away are read too often.
+BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
 # A batch whose activations leave the second-level cache is cut into shares with a gradient of their own (`step.py`),
 # if adding these up costs less than reading the activations again.
 CACHE_BYTES = 512 * 1024
@@ -125,7 +126,7 @@ class Engine:
             return
         self._prepared = wanted
         plan, job = self.plan, self.job[0]
-        block = max(16, min(512, BLOCK_BYTES // plan.row_bytes))
+        block = max(MIN_BLOCK, min(512, BLOCK_BYTES // plan.row_bytes))
         groups = n_groups(plan, batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:

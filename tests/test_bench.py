@@ -232,7 +232,7 @@ def test_the_worst_setting_is_the_verdict(clock: _Clock) -> None:
 
 
 def test_epochs_to_compare() -> None:
-    assert [verify.epochs_to_compare(steps) for steps in (1, 4, 5, 100)] == [10, 3, 2, 2]
+    assert [verify.epochs_to_compare(steps) for steps in (1, 4, 6, 100)] == [12, 3, 2, 2]
 
 
 def test_missing_peer_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

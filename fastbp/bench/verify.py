@@ -16,11 +16,11 @@ from fastbp.bench.rivals import NumpyRival, Rival, Task
 #: frozen bias 2e-5 (`large`) to 8e-3, a learning rate off by 1 % 4e-4 to 5e-3, a beta2 of 0.99 2e-4 and more.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-8}
 MIN_EPOCHS = 2
-MIN_STEPS = 10  # a full batch takes one step an epoch, and a loss seen before one update says little
+MIN_STEPS = 12  # a full batch takes one step an epoch, and a loss seen before one update says little
 
 
 def epochs_to_compare(steps_per_epoch: int) -> int:
-    """At least two epochs, and at least ten steps."""
+    """At least two epochs, and at least twelve steps."""
     return max(MIN_EPOCHS, math.ceil(MIN_STEPS / steps_per_epoch))
 
 

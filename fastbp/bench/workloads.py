@@ -132,7 +132,7 @@ _TABLE = (
     Workload("digits-deep", (64, 128, 64, 10), 64, 1_792),
     Workload("mnist", (784, 128, 10), 128, 12_800),
     Workload("mnist-deep", (784, 256, 128, 10), 128, 12_800),
-    Workload("large", (784, 1024, 1024, 10), 512, 2_048),
+    Workload("large", (784, 1024, 1024, 10), 512, 1_024),
     Workload("online", (20, 40, 4), 1, 2_000),
     Workload("rl", (8, 64, 64, 2), 256, 10_240, activation="tanh", loss="mse", optimizer="adam", lr=1e-3),
     Workload("simplechains", (4, 32, 16, 4), 10_000, 10_000, activation="tanh", loss="mse", optimizer="adam", lr=1e-3),
