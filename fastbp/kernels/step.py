@@ -28,7 +28,7 @@ from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, trans
 from fastbp.kernels.update import update
 
 # Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
-# cache line each, leave room in an L1; on `large`, two threads, a step took 34 to 39 ms with 128, 40 with 256, 42 with 512.
+# cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
 ROW_BLOCK = 128
 # Weight blocks of a panel whose gradient is made in one go, before the update passes over it.
 MAX_RUN = 4
