@@ -54,30 +54,21 @@ def _inner_code_stays_open(name: str):
     finalize, get_executable = CPUCodeLibrary.finalize, CPUContext.get_executable
 
     def link_only(self):
+        if self.name == name:
+            return finalize(self)
         for library in dict.fromkeys(self._linking_libraries):
             self._reload_init.update(library._reload_init)
             self._final_module.link_in(library._get_module_for_linking(), preserve=True)
-        if self.name == name:
-            passes, builder = self._codegen._module_pass_manager()
-            passes.run(self._final_module, builder)
-            self._final_module.verify()
-            self._finalize_final_module()
         self._finalized = True
-
-    def lay_out(self, module):
-        module.data_layout = self._codegen._data_layout
 
     def not_from_python(self, library, fndesc, env):
         return get_executable(self, library, fndesc, env) if library.name == name else [].append
 
-    optimize = CPUCodeLibrary._optimize_functions
-    CPUCodeLibrary._optimize_functions = lay_out
     CPUCodeLibrary.finalize, CPUContext.get_executable = link_only, not_from_python
     try:
         yield
     finally:
         CPUCodeLibrary.finalize, CPUContext.get_executable = finalize, get_executable
-        CPUCodeLibrary._optimize_functions = optimize
 
 
 class Leaf:
