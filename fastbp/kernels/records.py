@@ -96,6 +96,8 @@ JOB = np.dtype(
         ("scratch_size", _COUNT),  # bytes a thread: one gradient block
         ("zeros", _ADDRESS),  # as many zeros as the widest layer, padded
         ("barrier", _ADDRESS),  # int64 counter on a cache line of its own
+        ("claims", _ADDRESS),  # int64 counter on a cache line of its own: shares of work that threads have taken
+        ("dynamic", np.int64),  # threads claim their shares one after the other, instead of one fixed share each
         ("stop", _ADDRESS),  # int64 on a cache line of its own: set from outside
         ("status", _ADDRESS),  # int64 on a cache line of its own
         ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`

@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels import clock as ticks
-from fastbp.kernels.atomics import atomic_load, atomic_store
+from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_store
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
@@ -18,6 +18,7 @@ from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks
 from fastbp.kernels.team import barrier
 from fastbp.kernels.update import write_rates
 
+CLAIM_ROUNDS = np.uint64(4)
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
 
 
@@ -29,22 +30,63 @@ def even_blocks(n, limit):
 
 
 @jit
-def phase_one(tag, job, layers, thread, start, batch_rows):
-    """This thread's share of the rows of a batch, or of its groups."""
-    slot, parts = np.uintp(thread), np.uintp(job.n_threads)
-    clock = ticks.thread_clock(job, thread)
-    if job.n_groups > 0:
-        for group in range(share(job.n_groups, slot, parts), share(job.n_groups, slot + ONE, parts)):
-            if atomic_load(job.stop) != 0:
-                break
-            pass_group(job, layers, slot, np.uintp(group), start, batch_rows, clock, tag)
-        return
-    row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
+def cut(n, number, parts):
+    """Where claim `number` of n things begins: a round of large claims, one a thread, and three of ever smaller ones.
+
+    Threads do not run at one speed for long; the small claims at the end level that out.
+    """
+    turn, place = number // parts, number % parts
+    if turn == ZERO:
+        begin, size = np.uintp(0), np.uintp(70)
+    elif turn == ONE:
+        begin, size = np.uintp(70), np.uintp(16)
+    elif turn == np.uintp(2):
+        begin, size = np.uintp(86), np.uintp(9)
+    elif turn == np.uintp(3):
+        begin, size = np.uintp(95), np.uintp(5)
+    else:  # where the last claim ends
+        begin, size = np.uintp(100), np.uintp(0)
+    return n * (begin * parts + size * place) // (np.uintp(100) * parts)
+
+
+@jit
+def take(job, taken):
+    """Number of the next claim of a phase; `taken` are those of all phases before."""
+    return np.uintp(atomic_add(job.claims, 1) - taken)
+
+
+@jit
+def pass_range(tag, job, layers, row, end, start, batch_rows, clock):
+    """Phase 1 of rows `row` .. `end`, in blocks."""
     block_rows = even_blocks(end - row, job.block_rows)
     while row < end and atomic_load(job.stop) == 0:
         rows = min(block_rows, end - row)
         pass_rows(job, layers, row, rows, start, row, batch_rows, clock, tag)
         row += rows
+
+
+@jit
+def phase_one(tag, job, layers, thread, start, batch_rows, taken):
+    """This thread's share of the rows of a batch, or of its groups; returns the claims taken by all threads since."""
+    slot, parts = np.uintp(thread), np.uintp(job.n_threads)
+    clock = ticks.thread_clock(job, thread)
+    if job.n_groups > 0:
+        group = take(job, taken)
+        while group < job.n_groups:
+            if atomic_load(job.stop) == 0:
+                pass_group(job, layers, slot, group, start, batch_rows, clock, tag)
+            group = take(job, taken)
+        return taken + np.int64(job.n_groups) + job.n_threads
+    if job.dynamic == 0 or parts == ONE:
+        row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
+        pass_range(tag, job, layers, row, end, start, batch_rows, clock)
+        return taken
+    number = take(job, taken)
+    while number < CLAIM_ROUNDS * parts:
+        row, end = cut(batch_rows, number, parts), cut(batch_rows, number + ONE, parts)
+        pass_range(tag, job, layers, row, end, start, batch_rows, clock)
+        number = take(job, taken)
+    return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
 
 @jit
@@ -54,12 +96,20 @@ def thread_rates(job, thread):
 
 
 @jit
-def phase_two(tag, job, layers, thread, batch_rows, rates, use):
-    """This thread's share of the weight blocks."""
+def phase_two(tag, job, layers, thread, batch_rows, rates, use, taken):
+    """This thread's share of the weight blocks; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
-    first, end = share(job.n_blocks, slot, parts), share(job.n_blocks, slot + ONE, parts)
     scratch, clock = thread_rates(job, thread) + np.uintp(RATES_BYTES), ticks.thread_clock(job, thread)
-    pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
+    if job.dynamic == 0 or parts == ONE:
+        first, end = share(job.n_blocks, slot, parts), share(job.n_blocks, slot + ONE, parts)
+        pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
+        return taken
+    number = take(job, taken)
+    while number < CLAIM_ROUNDS * parts:
+        first, end = cut(job.n_blocks, number, parts), cut(job.n_blocks, number + ONE, parts)
+        pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
+        number = take(job, taken)
+    return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
 
 @jit
@@ -82,7 +132,7 @@ def check(job):
 @jit
 def train(tag, job, layers, thread):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
-    passed = 0
+    passed = taken = 0
     position, epoch = job.position, job.epoch
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
@@ -93,7 +143,7 @@ def train(tag, job, layers, thread):
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
             passed = barrier(job.barrier, job.n_threads, passed)
         rows = min(job.batch_size, job.n_samples - position)
-        phase_one(tag, job, layers, thread, position, rows)
+        taken = phase_one(tag, job, layers, thread, position, rows, taken)
         check(job)
         since = ticks.start(clock)
         passed = barrier(job.barrier, job.n_threads, passed)
@@ -105,14 +155,14 @@ def train(tag, job, layers, thread):
             losses[s] = loss
         write_rates(tag, job, job.t + s + ONE, rates)
         if job.two_pass != 0:
-            phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT)
+            taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
             check(job)
             passed = barrier(job.barrier, job.n_threads, passed)
             if atomic_load(job.status) != RUNNING:
                 return
-            phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT)
+            taken = phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT, taken)
         else:
-            phase_two(tag, job, layers, thread, rows, rates, FUSED)
+            taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
         if lead:
             job.steps_done = s + ONE
             if loss - loss != 0.0:
@@ -131,11 +181,11 @@ def train(tag, job, layers, thread):
 @jit
 def backprop(tag, job, layers, thread):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
-    phase_one(tag, job, layers, thread, ZERO, job.n_samples)
+    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, 0)
     check(job)
     barrier(job.barrier, job.n_threads, 0)
     if atomic_load(job.status) == RUNNING:
-        phase_two(tag, job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT)
+        phase_two(tag, job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken)
         if thread == 0:
             view(job.losses, 1, 0.0)[0] = sum_losses(tag, job, job.n_samples)
 
@@ -143,13 +193,13 @@ def backprop(tag, job, layers, thread):
 @jit
 def infer(tag, job, layers, thread):
     """Outputs of the last layer before its activation, or the loss of every row, without gradients."""
-    slot, parts = np.uintp(thread), np.uintp(job.n_threads)
-    place, end = share(job.n_samples, slot, parts), share(job.n_samples, slot + ONE, parts)
+    slot = np.uintp(thread)
     row = slot * job.block_rows
     top = layers[job.n_layers - ONE]
     item = itemsize(tag)
-    while place < end and atomic_load(job.stop) == 0:
-        rows = min(job.block_rows, end - place)
+    place = take(job, 0) * job.block_rows
+    while place < job.n_samples and atomic_load(job.stop) == 0:
+        rows = min(job.block_rows, job.n_samples - place)
         pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ticks.thread_clock(job, thread), tag)
         if job.outputs != 0:
             for r in range(rows):
@@ -157,7 +207,7 @@ def infer(tag, job, layers, thread):
                 target = view(job.outputs + (place + r) * top.n_out * item, top.n_out, tag)
                 for j in range(top.n_out):
                     target[j] = source[j]
-        place += rows
+        place = take(job, 0) * job.block_rows
     check(job)
 
 
@@ -172,6 +222,6 @@ def run(jobs, layers, thread, tag):
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
         write_rates(tag, job, job.t + ONE, rates)
-        phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT)
+        phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, 0)
     else:
         infer(tag, job, layers, thread)

@@ -104,6 +104,28 @@ def view(typingctx, address, n, tag):
     return result(address, n, tag), codegen
 
 
+@intrinsic
+def prefetch(typingctx, address):
+    """Have the line at an address brought to the second-level cache; never faults."""
+
+    def codegen(context, builder, signature, args):
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(args[0], byte), I32(0), I32(2), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.uintp), codegen
+
+
+@jit
+def prefetch_part(address, stride, lines, part, parts):
+    """Prefetch one part of `lines` cache lines that lie `stride` bytes apart."""
+    each = (lines + parts - ONE) // parts
+    for i in range(part * each, min(lines, (part + ONE) * each)):
+        prefetch(address + i * stride)
+
+
 @jit
 def row_number(order, i):
     """Row that comes i-th in an epoch; order is the address of int64 numbers, or 0 for the order as it stands."""

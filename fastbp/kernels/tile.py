@@ -29,6 +29,7 @@ from fastbp.kernels.simd import (
     itemsize,
     lanes,
     lanes_of,
+    prefetch_part,
     scalar_type,
     splat,
     vector_type,
@@ -38,6 +39,9 @@ TILE_ROWS = TARGET.tile_rows
 UNROLL = 4
 # Rows of a weight panel kept in L1 while the rows of a block pass over it: 256 * 16 * 4 bytes is half of a 32 KiB L1.
 K_BLOCK = 256
+# Weights of more bytes come from the third-level cache or memory: a block is fetched while the one before is worked on.
+# (1024x1024 weights, 126 rows: 0.93 instead of 0.88 of the speed of a tile in L1. For deltas it changed nothing.)
+NEAR_BYTES = 128 * 1024
 
 # What happens to the finished accumulators.
 STORE = 0  # C = acc
@@ -269,10 +273,11 @@ _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
 @jit
-def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode):
+def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode, ahead, lines):
     """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; strides in bytes.
 
     The rows are shared evenly among the tiles, so that no tile is left with one row and no latency hidden.
+    Meanwhile `lines` cache lines from `ahead` on are fetched.
     """
     tile_rows, item, width = np.uintp(TILE_ROWS), itemsize(tag), itemsize(tag) * lanes(tag)
     n_tiles = (rows + tile_rows - ONE) // tile_rows
@@ -281,6 +286,8 @@ def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, m
     first = (vectors - ONE) * tile_rows - ONE
     for t in range(n_tiles):
         m = small + ONE if t < n_large else small
+        if lines != ZERO:
+            prefetch_part(ahead, np.uintp(64), lines, np.uintp(t), n_tiles)
         _tile_rows(tag, first + m, a, a_row, item, b, vectors * width, k, c, c_row, init, init_row, mode)
         a += m * a_row
         c += m * c_row
@@ -320,6 +327,7 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
     width = size * itemsize(tag)
     blocks = (k + np.uintp(K_BLOCK - 1)) // np.uintp(K_BLOCK) if mode == np.uintp(STORE) else ONE
     k_block = (k + blocks - ONE) // blocks
+    far = k * n * itemsize(tag) > np.uintp(NEAR_BYTES)
     k0 = ZERO
     while k0 < k:
         k_now = min(k_block, k - k0)
@@ -333,9 +341,11 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
                 first, first_row = (start, ZERO) if init != 0 else (panel + k * panel_row, ZERO)
             else:
                 first, first_row = out, c_row
+            lines = k_now * panel_row // np.uintp(64) if far else ZERO
             product_rows(
-                tag, rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode
-            )
+                tag, rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode,
+                b + panel_rows * panel_row, lines,
+            )  # fmt: skip
             panel += panel_rows * panel_row
             out += panel_row
             start += panel_row
