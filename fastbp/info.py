@@ -11,9 +11,7 @@ from fastbp.kernels import cache, jit, probe, simd
 from fastbp.kernels.run import run as _run_kernel
 
 
-def warmup(
-    dtypes: Sequence[str] = ("float32", "float64"), progress: Callable[[int, int, str], None] | None = None
-) -> None:
+def warmup(dtypes: Sequence[str] = ("float32", "float64"), progress: Callable[[int, int], None] | None = None) -> None:
     """Compile everything, or load it from the cache on disk, so that no later call waits for it.
 
     Parameters
@@ -21,18 +19,21 @@ def warmup(
     dtypes : sequence of str
         Of the networks to come.
     progress : callable, optional
-        Called as ``progress(done, total, what)`` before each piece of code and after the last.
+        Called as ``progress(done, total)`` now and then, in pieces of code, and after the last.
     """
     names = [validation.check_dtype(dtype).name for dtype in dtypes]
-    pieces = [(leaf, name) for name in names for leaf in jit.leaves_of(_run_kernel)]
-    for done, (leaf, name) in enumerate(pieces):
-        if progress is not None:
-            progress(done, len(pieces), f"{leaf.name} {name}")
-        jit.prepare(leaf, name)
-    for name in names:
-        jit.entry(_run_kernel, name)
+    each = len(jit.leaves_of(_run_kernel))
+    total = each * len(names)
+    for number, name in enumerate(names):
+
+        def report(done: int, before: int = number * each) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        report(0)
+        jit.entry(_run_kernel, name, report)
     if progress is not None:
-        progress(len(pieces), len(pieces), "")
+        progress(total, total)
 
 
 def machine() -> dict[str, Any]:

@@ -106,7 +106,7 @@ def make_ready(dtypes: Sequence[str]) -> float:
         bar: Any = None
         task: Any = None
 
-        def progress(done: int, total: int, _what: str) -> None:
+        def progress(done: int, total: int) -> None:
             nonlocal bar, task
             if bar is None and sys.stderr.isatty() and time.perf_counter() - started > BAR_DELAY:
                 from rich.console import Console

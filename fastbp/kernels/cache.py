@@ -91,7 +91,11 @@ class KernelCache:
         self.name = name
 
     def path(self, signature) -> Path:
-        return cache_folder() / f"{self.name}-{signature[-1].name}.bin"
+        return self.path_of(signature[-1].name)
+
+    def path_of(self, dtype: str) -> Path:
+        """Where the code of a dtype is kept."""
+        return cache_folder() / f"{self.name}-{dtype}.bin"
 
     def load_overload(self, signature, target_context):
         """The compile result of a signature, or None where there is none that can be trusted."""

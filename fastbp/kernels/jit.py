@@ -21,6 +21,7 @@ from numba.core.cpu import CPUContext
 from numba.extending import intrinsic
 
 from fastbp.kernels.cache import KernelCache
+from fastbp.kernels.helper import compile_together
 
 # Never `reassoc` (bits would depend on buffer addresses), `nnan` or `ninf` (divergence must be seen), or `contract`
 # (fused and separate updates must round alike; FMAs are written out where they are meant).
@@ -78,7 +79,11 @@ class Leaf:
         self.name, self.alone = function.__name__, alone
         self.arguments = arguments
         self.dispatcher = njit(**FLAGS)(function)
-        self.dispatcher._cache = KernelCache(self.name)
+        self.cache = self.dispatcher._cache = KernelCache(self.name)
+
+    def is_cached(self, dtype: str) -> bool:
+        """Is there code of a dtype on disk?"""
+        return self.cache.path_of(dtype).exists()
 
     def compile(self, dtype: str):
         """Compile or load the code for a dtype and make its symbol known; returns what Python calls."""
@@ -189,10 +194,15 @@ def prepare(made: Leaf, dtype: str):
     return _prepared[key]
 
 
-def entry(function, dtype: str):
-    """The compiled leaf of a dtype as Python calls it, with all that it may call ready."""
+def entry(function, dtype: str, report=lambda done: None):
+    """The compiled leaf of a dtype as Python calls it, with all that it may call ready.
+
+    report: called with the number of leaves that are on disk, now and then while others are compiled.
+    """
     found = _prepared.get((function.leaf.name, dtype))
     if found is None:
-        for made in leaves_of(function):
+        leaves = leaves_of(function)
+        compile_together(leaves, dtype, prepare, lambda: report(sum(made.is_cached(dtype) for made in leaves)))
+        for made in leaves:
             found = prepare(made, dtype)
     return found

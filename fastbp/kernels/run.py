@@ -132,7 +132,7 @@ def check(job):
 @jit
 def train(tag, job, layers, thread):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
-    passed = taken = 0
+    passed = taken = np.int64(0)
     position, epoch = job.position, job.epoch
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
@@ -181,9 +181,9 @@ def train(tag, job, layers, thread):
 @jit
 def backprop(tag, job, layers, thread):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
-    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, 0)
+    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, np.int64(0))
     check(job)
-    barrier(job.barrier, job.n_threads, 0)
+    barrier(job.barrier, job.n_threads, np.int64(0))
     if atomic_load(job.status) == RUNNING:
         phase_two(tag, job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken)
         if thread == 0:
@@ -197,7 +197,7 @@ def infer(tag, job, layers, thread):
     row = slot * job.block_rows
     top = layers[job.n_layers - ONE]
     item = itemsize(tag)
-    place = take(job, 0) * job.block_rows
+    place = take(job, np.int64(0)) * job.block_rows
     while place < job.n_samples and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, job.n_samples - place)
         pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ticks.thread_clock(job, thread), tag)
@@ -207,7 +207,7 @@ def infer(tag, job, layers, thread):
                 target = view(job.outputs + (place + r) * top.n_out * item, top.n_out, tag)
                 for j in range(top.n_out):
                     target[j] = source[j]
-        place = take(job, 0) * job.block_rows
+        place = take(job, np.int64(0)) * job.block_rows
     check(job)
 
 
@@ -222,6 +222,6 @@ def run(jobs, layers, thread, tag):
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
         write_rates(tag, job, job.t + ONE, rates)
-        phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, 0)
+        phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
     else:
         infer(tag, job, layers, thread)
