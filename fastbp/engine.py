@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from fastbp import losses as _losses
 from fastbp import optimizers as _optimizers
 from fastbp import team, validation
-from fastbp.kernels import records
+from fastbp.kernels import clock, records
 from fastbp.kernels.jit import entry
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
@@ -179,6 +181,19 @@ class Engine:
     def clear_stop(self) -> None:
         """Forget an earlier request."""
         self.sync[8] = 0
+
+    @contextlib.contextmanager
+    def clock(self, n_threads: int) -> Iterator[Array]:
+        """Ticks by thread and by slot of `fastbp.kernels.clock`, counted while the block runs."""
+        slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.plan.layers)))
+        room = -(-slots // 8) * 8  # whole cache lines
+        counts = allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
+        job = self.job[0]
+        job["profile"], job["profile_size"] = address(counts), room * 8
+        try:
+            yield counts[:, :slots]
+        finally:
+            job["profile"] = 0
 
     def backprop(self, rows: int, n_threads: int, *, detached: bool = False) -> tuple[int, Array]:
         """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in)."""

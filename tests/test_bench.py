@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -257,6 +258,15 @@ def test_blas_threads_are_restored() -> None:
     assert counts() == before
 
 
+def test_without_threadpoolctl_numpy_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rival = rivals.NumpyRival()
+    assert rival.settings(4) == (Setting(),)
+    rival.apply(Setting())
+    rival.close()
+    assert any("fastbp[bench]" in note for note in rival.notes())
+
+
 def test_bare_products_are_all_products_of_a_step() -> None:
     bare = rivals.BareProducts()
     bare.setup(rivals.Task.of(SMALL_MSE))
@@ -345,7 +355,7 @@ def sample() -> result.BenchResult:
 
 def test_document_survives_a_round_trip(sample: result.BenchResult, tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
-    report.save(sample, path)
+    report.save(sample.to_document(), path)
     assert report.load(path) == sample
     assert [entry.name for entry in tmp_path.iterdir()] == ["bench.json"]
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -356,7 +366,7 @@ def test_document_survives_a_round_trip(sample: result.BenchResult, tmp_path: Pa
     assert entry["rivals"][2]["figures"] is None
     assert len(entry["rivals"][0]["blocks"]) == 3
     without = replace(sample, startup=None, workloads=(replace(sample.workloads[0], bare_products=None),))
-    report.save(without, path)
+    report.save(without.to_document(), path)
     assert report.load(path) == without
 
 
@@ -391,7 +401,7 @@ def test_a_failed_write_leaves_the_old_file(
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        report.save(sample, path)
+        report.save(sample.to_document(), path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["bench.json"]
     assert path.read_text(encoding="utf-8") == "old"
 

@@ -26,6 +26,7 @@ LAYERS = [
     {"bench"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Upward, inside a function: a file that holds a network makes one; the bench command looks like the others.

@@ -66,39 +66,49 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
     metavar="NAME,...",
     help=f"Compare with these too, where installed: {','.join(PEERS)}.",
 )
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Instead: take fastbp's step apart, by layer and phase, and say what limits each.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(dir_okay=False, writable=True),
+    callback=_writable,
+    metavar="FILE.png",
+    help="With --profile: draw the parts under the machine's roofline (extra plot).",
+)
 def bench(
-    json_path: Path | None, workloads: tuple[str, ...], threads: int | None, quick: bool, peers: tuple[str, ...]
+    json_path: Path | None,
+    workloads: tuple[str, ...],
+    threads: int | None,
+    quick: bool,
+    peers: tuple[str, ...],
+    profile: bool,
+    plot_path: Path | None,
 ) -> None:
     """Check that fastbp, NumPy and the peers reach the same losses, then time them side by side.
 
     Exits with 1 when a rival misses the losses of the float64 NumPy reference.
     """
-    # Plain lines between blocks. A live display has a thread of its own that redraws, and would be timed with the rest.
-    status = Console(stderr=True, highlight=False)
-
-    def progress(message: str) -> None:
-        # \x1b[2K clears the line that the previous message left.
-        if status.is_terminal:
-            status.file.write(f"\r\x1b[2K{message}")
-            status.file.flush()
-
+    if profile:
+        _profile(workloads, threads, json_path, plot_path)
+        return
+    if plot_path is not None:
+        raise click.UsageError("--plot draws what --profile measures: give both")
     chosen = select(workloads)
     if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
         make_ready(sorted({workload.dtype for workload in chosen}))
     try:
-        result = run(workloads, peers=peers, threads=threads, quick=quick, progress=progress)
+        result = run(workloads, peers=peers, threads=threads, quick=quick, progress=_progress)
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
     finally:
-        progress("")
+        _progress("")
     console = _console()
     console.print(report.render(result, width=console.width))
-    if json_path is not None:
-        try:
-            report.save(result, json_path)
-        except OSError as error:
-            message = f"cannot write {json_path}: {error.strerror}; choose another --json FILE"
-            raise click.ClickException(message) from error
+    _save(result.to_document(), json_path)
     if not result.passed:
         wrong = [
             f"{entry.rival} on {workload.workload.name}"
@@ -107,6 +117,41 @@ def bench(
             if entry.verification and not entry.verification.passed
         ]
         raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(wrong)}")
+
+
+def _profile(workloads: tuple[str, ...], threads: int | None, json_path: Path | None, plot_path: Path | None) -> None:
+    """`bench --profile`."""
+    from fastbp.bench import profile, roofline
+
+    if plot_path is not None:
+        try:
+            roofline.check_plot()
+        except ImportError as error:
+            raise click.ClickException(str(error)) from error
+    make_ready(sorted({workload.dtype for workload in select(workloads)}))
+    found = profile.run(workloads, threads=threads, progress=_progress)
+    _progress("")
+    _console().print(roofline.render(found))
+    _save({"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}, json_path)
+    if plot_path is not None:
+        roofline.plot(found, plot_path)
+
+
+def _save(document: dict[str, Any], path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        report.save(document, path)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}; choose another --json FILE") from error
+
+
+def _progress(message: str) -> None:
+    """A line that overwrites itself, between blocks: a live display redraws in a thread that would be timed too."""
+    status = Console(stderr=True, highlight=False)
+    if status.is_terminal:
+        status.file.write(f"\r\x1b[2K{message}")
+        status.file.flush()
 
 
 def _console() -> Console:

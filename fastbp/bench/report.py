@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -19,10 +20,10 @@ _COLUMNS = ("setting", "µs/step", "fastest to slowest", "samples/s", "GFLOP/s",
 _ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
 
 
-def save(result: BenchResult, path: str | os.PathLike[str]) -> None:
+def save(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Write the JSON document; the file is complete or as it was before."""
     target = Path(path)
-    text = json.dumps(result.to_document(), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

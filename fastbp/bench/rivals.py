@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import metadata
@@ -9,9 +10,9 @@ from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fastbp._version import __version__
+from fastbp.bench import blas
 from fastbp.bench.result import Setting
 from fastbp.bench.workloads import Array, Workload
 
@@ -140,16 +141,20 @@ class BlasThreads(Rival):
     """A rival whose threads are those of NumPy's BLAS."""
 
     def __init__(self) -> None:
-        self._limit: threadpool_limits | None = None
+        self._limit = contextlib.ExitStack()
+
+    def settings(self, threads: int) -> tuple[Setting, ...]:
+        return super().settings(threads) if blas.can_limit() else (Setting(),)
 
     def apply(self, setting: Setting) -> None:
         self.close()
-        self._limit = threadpool_limits(limits=setting.threads, user_api="blas")
+        self._limit.enter_context(blas.limit(setting.threads))
 
     def close(self) -> None:
-        if self._limit is not None:
-            self._limit.restore_original_limits()
-            self._limit = None
+        self._limit.close()
+
+    def notes(self) -> tuple[str, ...]:
+        return () if blas.can_limit() else (blas.MISSING,)
 
 
 class NumpyRival(BlasThreads):

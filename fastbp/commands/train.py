@@ -274,15 +274,15 @@ class _Run:
 
 def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optimizer: Any) -> float:
     """Train in the better of one BLAS thread and as many as NumPy takes by itself; often that is one."""
-    from threadpoolctl import threadpool_limits
+    from fastbp.bench import blas
 
     def trial(threads: int | None) -> float:
         rows = slice(0, TRIAL_STEPS * recipe.batch_size)
-        with threadpool_limits(threads, user_api="blas"):
+        with blas.limit(threads):
             options = {"epochs": 2, "batch_size": recipe.batch_size, "optimizer": optimizer}
             return copy.copy(rival).fit(X[rows], y[rows], **options).seconds[-1]
 
-    with threadpool_limits(min((1, None), key=trial), user_api="blas"):
+    with blas.limit(min((1, None), key=trial) if blas.can_limit() else None):
         history = rival.fit(X, y, epochs=recipe.epochs, batch_size=recipe.batch_size, optimizer=optimizer)
     return sum(history.seconds)
 

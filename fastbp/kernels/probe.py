@@ -1,4 +1,4 @@
-"""The FMA peak of the machine, measured: independent chains of vector FMAs that live in registers."""
+"""The limits of the machine, measured: FMAs that live in registers, bytes moved in a working set, and its clock."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.atomics import cycle_counter
 from fastbp.kernels.jit import entry, leaf
 from fastbp.kernels.simd import I64, TARGET, declare_fma, vector_type, view
 
@@ -63,6 +64,44 @@ def fma_probe(n, result, tag):
     view(result, np.uintp(1), tag)[0] = _fma_chains(n, tag)
 
 
+@leaf(types.uintp, alone=True)
+def tick_probe(result, tag):
+    """The CPU's time-stamp counter, to an address."""
+    view(result, np.uintp(1), np.int64(0))[0] = cycle_counter()
+
+
+@leaf(*[types.uintp] * 4, alone=True)
+def add_probe(source, target, n, rounds, tag):
+    """Add n numbers to n others, again and again: two reads and a write, and next to no arithmetic."""
+    x, y = view(source, n, tag), view(target, n, tag)
+    for _ in range(rounds):
+        for i in range(n):
+            y[i] += x[i]
+
+
+def bandwidth(size: int, threads: int = 1, seconds: float = 0.1) -> float:
+    """Bytes a second that some threads move together, each in a working set of `size` bytes; the best round."""
+    kernel, n = entry(add_probe, "float32"), size // 8
+    pairs = [np.zeros((2, n), np.float32) for _ in range(threads)]
+    rounds = max(1, (8 << 20) // size)
+
+    def work(number: int) -> None:
+        source, target = pairs[number]
+        kernel(source.ctypes.data, target.ctypes.data, n, rounds, np.float32(0))
+
+    best, end = 0.0, time.perf_counter() + seconds
+    while best == 0.0 or time.perf_counter() < end:
+        best = max(best, threads * rounds * 12.0 * n / _together(work, threads))
+    return best
+
+
+def read_ticks() -> int:
+    """Ticks now, of the clock that `fastbp.kernels.clock` counts by."""
+    result = np.zeros(1, np.int64)
+    entry(tick_probe, "float32")(result.ctypes.data, np.float32(0))
+    return int(result[0])
+
+
 def fma_peak(dtype: str = "float32", threads: int = 1, seconds: float = 0.2) -> float:
     """GFLOP/s that some threads reach together in nothing but FMAs; the best of several rounds."""
     kernel = entry(fma_probe, dtype)
@@ -70,30 +109,37 @@ def fma_peak(dtype: str = "float32", threads: int = 1, seconds: float = 0.2) -> 
     flops = 2.0 * CHAINS * UNROLL * (TARGET.vector_bytes // item)
     results = np.zeros((threads, 64), dtype)
     tag = results.dtype.type(1)
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     rounds = 20_000
     best, end = 0.0, time.perf_counter() + seconds
     while best == 0.0 or time.perf_counter() < end:
-        gate = threading.Barrier(threads)
-        # Read by the workers: this thread may get no CPU while they run, and would see a shorter time than they took.
-        begins, ends = [0.0] * threads, [0.0] * threads
 
-        def work(
-            number: int, gate: threading.Barrier = gate, rounds: int = rounds, begins: list = begins, ends: list = ends
-        ) -> None:
-            if cpus:  # pinned, and not let go: the waker's CPU takes a woken thread for longer than the probe lasts
-                os.sched_setaffinity(0, {cpus[number % len(cpus)]})
-            gate.wait()
-            begins[number] = time.perf_counter()
+        def work(number: int, rounds: int = rounds) -> None:
             kernel(rounds, results[number].ctypes.data, tag)
-            ends[number] = time.perf_counter()
 
-        team = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
-        for thread in team:
-            thread.start()
-        for thread in team:
-            thread.join()
-        elapsed = max(ends) - min(begins)
+        elapsed = _together(work, threads)
         best = max(best, threads * rounds * flops / elapsed / 1e9)
         rounds = int(rounds * min(4.0, max(1.0, 0.02 / elapsed)))
     return best
+
+
+def _together(work, threads: int) -> float:
+    """Seconds that `work(number)` takes in some threads, from the first start to the last end, each on its own CPU."""
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    gate = threading.Barrier(threads)
+    # Read by the workers: this thread may get no CPU while they run, and would see a shorter time than they took.
+    begins, ends = [0.0] * threads, [0.0] * threads
+
+    def run(number: int) -> None:
+        if cpus:  # pinned, and not let go: the waker's CPU takes a woken thread for longer than a probe lasts
+            os.sched_setaffinity(0, {cpus[number % len(cpus)]})
+        gate.wait()
+        begins[number] = time.perf_counter()
+        work(number)
+        ends[number] = time.perf_counter()
+
+    team = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    return max(ends) - min(begins)

@@ -1,0 +1,132 @@
+"""Where the time of a step goes, by phase and layer, and what limits each: FMA units, memory, or neither.
+
+The kernels count ticks of the CPU's clock for each thread (`fastbp.kernels.clock`); flops and bytes are counted here.
+Roofline model: Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastbp.bench import machine
+from fastbp.bench.workloads import Array, Workload, select
+from fastbp.kernels import clock, probe
+from fastbp.network import MLP
+from fastbp.validation import check_positive_int
+
+#: Working sets, in bytes a thread, whose speed is measured: first and second-level cache, third-level cache, memory.
+LEVELS = {"L1": 16 << 10, "L2": 192 << 10, "L3": 4 << 20, "memory": 64 << 20}
+#: A part that reaches less than this of both its roofs is held up by neither: by calls, latency, or the other threads.
+NEAR_ROOF = 0.4
+SECONDS = 0.6
+
+
+@dataclass(frozen=True)
+class Part:
+    """One phase of a step in one layer (layer -1: of the whole network)."""
+
+    phase: str  # gather, forward, loss, backward, update, barrier, other
+    layer: int
+    seconds: float  # a step, mean over the threads
+    flops: int  # a step, products only
+    bytes: int  # a step: every operand read once, every result written once
+    roof_seconds: float  # what flops and bytes need at the measured roofs, all threads together
+    limit: str  # "FMA", a level of LEVELS, or "" where neither binds
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A workload's step, taken apart."""
+
+    workload: Workload
+    threads: int
+    seconds: float  # a step, wall clock
+    peak_gflops: float
+    bandwidths: dict[str, float]  # bytes a second of all threads together, by level
+    parts: tuple[Part, ...]
+
+    def to_document(self) -> dict[str, Any]:
+        """For JSON."""
+        parts = [vars(part) | {"share": part.seconds / self.seconds} for part in self.parts]
+        return vars(self) | {"workload": vars(self.workload), "parts": parts}
+
+
+def run(
+    workloads: Sequence[str] | None = None,
+    *,
+    threads: int | None = None,
+    progress: Callable[[str], None] = lambda message: None,
+) -> list[Profile]:
+    """Profile some workloads, all of them by default, on this many threads, all there are by default."""
+    count = machine.available_threads() if threads is None else check_positive_int("threads", threads)
+    progress("measuring the speed of caches and memory")
+    bandwidths = {level: probe.bandwidth(size, count) for level, size in LEVELS.items()}
+    profiles = []
+    for workload in select(workloads):
+        progress(f"{workload.name}: profiling")
+        peak = float(probe.fma_peak(workload.dtype, threads=count, seconds=0.2))
+        profiles.append(profile(workload, count, peak, bandwidths))
+    return profiles
+
+
+def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str, float]) -> Profile:
+    """Train a workload for a moment, with the clock on."""
+    X, y = workload.data()
+    net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
+    options: dict[str, Any] = {
+        "batch_size": workload.batch_size, "optimizer": workload.make_optimizer(), "threads": threads
+    }  # fmt: skip
+    net.fit(X, y, epochs=1, **options)  # compiles, allocates, warms up
+    start = time.perf_counter()
+    net.fit(X, y, epochs=1, **options)
+    epochs = max(2, round(SECONDS / (time.perf_counter() - start)))
+    with net._engine.clock(threads) as counts:
+        ticks, start = probe.read_ticks(), time.perf_counter()
+        net.fit(X, y, epochs=epochs, **options)
+        seconds = time.perf_counter() - start
+        frequency = (probe.read_ticks() - ticks) / seconds
+    steps = epochs * workload.steps_per_epoch
+    measured = counts.mean(axis=0) / frequency / steps
+    parts = tuple(_parts(workload, threads, measured, seconds / steps, peak, bandwidths))
+    return Profile(workload, threads, seconds / steps, peak, bandwidths, parts)
+
+
+def _parts(
+    workload: Workload, threads: int, measured: Array, total: float, peak: float, bandwidths: dict[str, float]
+) -> Iterator[Part]:
+    def part(phase: str, layer: int, slot: int, flops: int, moved: int) -> Part:
+        # A thread's share of what the phase touches says which level it comes from.
+        level = next((name for name, size in LEVELS.items() if moved / threads <= 2 * size), "memory")
+        by_flops, by_bytes = flops / (peak * 1e9), moved / bandwidths[level]
+        roof, seconds = max(by_flops, by_bytes), float(measured[slot])
+        near = seconds > 0 and roof >= NEAR_ROOF * seconds
+        limit = ("FMA" if by_flops >= by_bytes else level) if near else ""
+        return Part(phase, layer, seconds, flops, moved, roof, limit)
+
+    rows, sizes = workload.batch_size, workload.sizes
+    item = np.dtype(workload.dtype).itemsize
+    moments = {"sgd": 0, "adam": 2}[workload.optimizer]
+    yield part("gather", -1, int(clock.GATHER), 0, 2 * rows * sizes[0] * item)
+    layers = list(itertools.pairwise(sizes))
+    for k, (n_in, n_out) in enumerate(layers):
+        flops, weights = 2 * rows * n_in * n_out, n_in * n_out
+        slot = int(clock.LAYERS) + k * int(clock.SLOTS_A_LAYER)
+        last = k == len(layers) - 1
+        # The forward pass leaves f(z), and f'(z) where the delta will be.
+        written = rows * n_out * (1 if last else 2)
+        yield part("forward", k, slot + int(clock.FORWARD), flops, (rows * n_in + weights + written) * item)
+        if k:
+            moved = (rows * n_out + weights + 2 * rows * n_in) * item
+            yield part("backward", k, slot + int(clock.BACKWARD), flops, moved)
+        moved = (rows * (n_in + n_out) + weights * (2 + 2 * moments + (1 if k else 0))) * item
+        yield part("update", k, slot + int(clock.UPDATE), flops, moved)
+    yield part("loss", -1, int(clock.LOSS), 0, 3 * rows * sizes[-1] * item)
+    yield part("barrier", -1, int(clock.BARRIER), 0, 0)
+    rest = max(0.0, total - float(measured.sum()))
+    yield Part("other", -1, rest, 0, 0, 0.0, "")
