@@ -62,6 +62,7 @@ class Engine:
         self.parameters = allocate(plan.n_parameters, plan.dtype)
         self.transposed = allocate(plan.n_transposed, plan.dtype)
         self.moments: list[Array] = []
+        self.kept: list[Array] = []
         self.gradient: Array | None = None
         self.zeros = allocate(plan.zeros_size, plan.dtype)
         self.sync = allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
@@ -123,6 +124,20 @@ class Engine:
             self.gradient = allocate(self.plan.n_parameters, self.plan.dtype)
             self.job[0]["gradient"] = address(self.gradient)
         return self.gradient
+
+    def keep(self) -> None:
+        """Remember parameters and moments as they are. The room for it stays: to ask for it anew costs more."""
+        now = [self.parameters, *self.moments]
+        if len(self.kept) != len(now):
+            self.kept = [np.empty_like(array) for array in now]
+        for old, new in zip(self.kept, now, strict=True):
+            old[:] = new
+
+    def go_back(self) -> None:
+        """Set parameters and moments to what `keep` remembered."""
+        for old, new in zip(self.kept, [self.parameters, *self.moments], strict=True):
+            new[:] = old
+        self.plan.transpose(self.plan.unpack(self.parameters)[0], self.transposed)
 
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
         """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""

@@ -96,22 +96,13 @@ class _Snapshot:
         self.time = -np.inf
         self.take()
 
-    def arrays(self) -> list[Array]:
-        engine = self.engine
-        return [engine.parameters, engine.transposed, *engine.moments]
-
     def take(self) -> None:
-        if not hasattr(self, "saved"):
-            self.saved = [array.copy() for array in self.arrays()]
-        else:
-            for old, new in zip(self.saved, self.arrays(), strict=True):
-                old[:] = new
+        self.engine.keep()
         self.counters = self.net._steps, self.net._epochs
         self.time = time.perf_counter()
 
     def restore(self) -> None:
-        for old, new in zip(self.saved, self.arrays(), strict=True):
-            new[:] = old
+        self.engine.go_back()
         self.net._steps, self.net._epochs = self.counters
 
 
