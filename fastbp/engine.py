@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,7 @@ _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
 assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
 _MODE, _MODE_START = struct.Struct("=3q"), JOB.fields["mode"][1]  # type: ignore[index]
 assert JOB.names[:3] == ("mode", "n_layers", "n_threads")  # type: ignore[index]
+_TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
 # Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
 # these, or weights that come from further away are read too often.
 BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
@@ -43,6 +44,8 @@ BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
 # if adding these up costs less than reading the activations again.
 CACHE_BYTES = 512 * 1024
 N_GROUPS = 16
+# A batch of no more numbers than this is copied to a stage.
+STAGE_SIZE = 4096
 # Steps with more flops than this can last long enough to delay Ctrl-C.
 LONG_STEP_FLOPS = 5e9
 # Steps of more flops last longer than a time slice: threads then claim their work bit by bit, because one of them may
@@ -52,6 +55,24 @@ DYNAMIC_FLOPS = 1e9
 THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
 # A call of one step or one prediction also wakes the parked threads: 45 us, more where they are put on one CPU.
 WAKE_SECONDS = 1e-4
+
+
+class Stage(NamedTuple):
+    """Where a small call of the same kind as the last finds its batch, and leaves its outputs.
+
+    To copy a small batch to where the job points already costs less than to point the job at the caller's arrays.
+    """
+
+    mode: int
+    X: Array
+    y: Array | None
+    outputs: Array | None
+    recipe: object  # optimiser and scaling, as the job holds them
+    scaling: object
+    shape: tuple[int, ...]  # of X
+    dtype: np.dtype[Any]
+    kernel: Any
+    records: Array
 
 
 class Engine:
@@ -66,6 +87,7 @@ class Engine:
         self.gradient: Array | None = None
         self.zeros = allocate(plan.zeros_size, plan.dtype)
         self.sync = allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
+        self._sync = memoryview(self.sync)  # type: ignore[arg-type]
         self.job = np.zeros(1, JOB)
         self.buffers: Buffers | None = None
         self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
@@ -76,6 +98,8 @@ class Engine:
         self._prepared: tuple[int, int, int, bool] | None = None
         self._optimizer: _optimizers.Optimizer | None = None
         self._keep: tuple[Any, ...] = ()
+        self._stage: Stage | None = None
+        self._alone = False  # the last call ran on the calling thread
         job, at = self.job[0], address(self.sync)
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
@@ -104,7 +128,7 @@ class Engine:
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
         """Point the job at a rule and its moments, which `t` updates have shaped."""
         job = self.job[0]
-        job["t"] = t
+        self.set_time(t)
         if optimizer is self._optimizer:
             return
         self._optimizer = optimizer
@@ -113,8 +137,13 @@ class Engine:
         places = [address(moment) for moment in self.moments] + [0, 0]
         job["state1"], job["state2"] = places[:2]
 
+    def set_time(self, t: int) -> None:
+        """The number of updates done."""
+        _TIME.pack_into(self._bytes, _TIME_START, t)
+
     def set_moments(self, n: int) -> None:
         """Fresh moments, n for each parameter."""
+        self._stage = None
         self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in range(n)]
         self._optimizer = None
 
@@ -167,7 +196,9 @@ class Engine:
 
     def call(self, mode: int, n_threads: int, *, detached: bool = False) -> int:
         """Run the compiled entry with some threads; returns its status."""
-        job, tag, sync = self.job, self._tag, self.sync
+        job, tag, sync = self.job, self._tag, self._sync
+        self._stage = None
+        self._alone = n_threads == 1 and not detached
         if self._kernel is None:
             self._kernel = entry(run_kernel, self.plan.dtype.name)
         kernel = self._kernel
@@ -181,6 +212,35 @@ class Engine:
             team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
         return int(sync[16])
 
+    def stage(
+        self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object
+    ) -> None:
+        """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
+        if self._alone and self.buffers is not None:
+            kernel, layers = self._kernel, self.buffers.records
+            self._stage = Stage(mode, X, y, outputs, recipe, scaling, X.shape, X.dtype, kernel, layers)
+
+    def call_again(self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object) -> Stage | None:
+        """Repeat the last call with another batch, if that differed in nothing else; None if it did."""
+        stage = self._stage
+        if (
+            stage is None
+            or stage.mode != mode
+            or stage.shape != X.shape
+            or stage.dtype is not X.dtype
+            or stage.recipe is not recipe
+            or stage.scaling is not scaling
+        ):
+            return None
+        if stage.y is not None:
+            if y is None or y.shape != stage.y.shape:
+                return None
+            stage.y[:] = y
+        stage.X[:] = X
+        self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
+        stage.kernel(self.job, stage.records, 0, self._tag)
+        return stage
+
     def bad_input(self, name: str = "X") -> ValueError:
         """What to raise where the kernels met NaN or infinity while they gathered the rows of a memory map."""
         X, row = self._keep[0], int(self.job[0]["bad_row"])
@@ -191,11 +251,11 @@ class Engine:
 
     def request_stop(self) -> None:
         """Ask a running call to end before it changes parameters again."""
-        self.sync[8] = 1
+        self._sync[8] = 1
 
     def clear_stop(self) -> None:
         """Forget an earlier request."""
-        self.sync[8] = 0
+        self._sync[8] = 0
 
     @contextlib.contextmanager
     def clock(self, n_threads: int) -> Iterator[Array]:

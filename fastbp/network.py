@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import activations, initializers, losses, optimizers, scoring, serialization, team, training, validation
-from fastbp.engine import LONG_STEP_FLOPS, WAKE_SECONDS, Engine
+from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
 from fastbp.kernels import records
 from fastbp.plan import Array, Plan
 from fastbp.training import History
@@ -272,9 +272,14 @@ class MLP:
         """
         recipe = optimizers.get(optimizer)
         samples, targets = self._check_batch(X, y)
+        engine, n = self._engine, len(samples)
         with self._lock:
             self._use(recipe)
-            engine, n = self._engine, len(samples)
+            engine.set_time(self._steps)
+            if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling) is not None:
+                self._steps += 1
+                return float(engine.losses.item(0))
+            samples, targets, small = self._staged(samples, targets)
             threads, long = self._bind(samples, targets)
             engine.bind_optimizer(recipe, self._steps)
             engine.prepare(n, threads, whole=True)
@@ -283,8 +288,10 @@ class MLP:
             if long:
                 engine.need_gradient()
             self._call(records.TRAIN, threads, long)
+            if small:
+                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling)
             self._steps += 1
-            return float(engine.losses[0])
+            return float(engine.losses.item(0))
 
     def backprop(
         self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None
@@ -363,7 +370,7 @@ class MLP:
         """
         samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
         with self._lock:
-            return self._infer(samples, None)[0]
+            return self._outputs(samples)
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Probabilities: ``(n, n_out)`` by class for cross_entropy; for binary_cross_entropy by output, or ``(n,)``."""
@@ -378,7 +385,7 @@ class MLP:
         """
         samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
         with self._lock:
-            outputs = self._infer(samples, None, activated=True)[0]
+            outputs = self._outputs(samples, activated=True)
         return scoring.predictions(self.loss, outputs, self.scaling)
 
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
@@ -390,6 +397,25 @@ class MLP:
     def _evaluate(self, samples: Array, targets: Array, threads: int | None = None) -> dict[str, float]:
         outputs, loss = self._infer(samples, targets, activated=True, threads=threads)
         return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets)}
+
+    def _outputs(self, samples: Array, *, activated: bool = False) -> Array:
+        """Outputs of checked samples."""
+        mode = records.EVALUATE if activated and self.output_activation is not None else records.FORWARD
+        ready = self._engine.call_again(mode, samples, None, None, self.scaling)
+        if ready is not None:
+            return ready.outputs.copy()  # type: ignore[union-attr]
+        samples, _, small = self._staged(samples, None)
+        outputs = self._infer(samples, None, activated=activated)[0]
+        if not small:
+            return outputs
+        self._engine.stage(mode, samples, None, outputs, None, self.scaling)
+        return outputs.copy()
+
+    def _staged(self, samples: Array, targets: Array | None) -> tuple[Array, Any, bool]:
+        """A small batch as arrays of our own, which later calls may copy theirs to; and whether it is a small one."""
+        if samples.dtype != self.dtype or samples.size > STAGE_SIZE:
+            return samples, targets, False
+        return samples.copy(), None if targets is None else targets.copy(), True
 
     def _infer(
         self, samples: Array, targets: Array | None, *, activated: bool = False, threads: int | None = None

@@ -5,6 +5,7 @@ The rules are compiled in `fastbp.kernels.update`; the moments live in the netwo
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -153,7 +154,13 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     """The optimiser of a name with its defaults; a description is returned as it is."""
     if isinstance(optimizer, Optimizer):
         return optimizer
-    return OPTIMIZERS[check_choice("optimizer", optimizer, OPTIMIZERS)]()  # type: ignore[call-arg]
+    return _by_name(check_choice("optimizer", optimizer, OPTIMIZERS))
+
+
+@functools.cache
+def _by_name(name: str) -> Optimizer:
+    """Always the same one, by which a network knows that nothing has changed."""
+    return OPTIMIZERS[name]()  # type: ignore[call-arg]
 
 
 def _check_decay(name: str, value: float) -> float:

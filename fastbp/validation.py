@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 
 # Kernels gather rows of these as they stand. A byte-swapped dtype compares unequal, so membership also says "native".
 IN_PLACE_DTYPES = frozenset(np.dtype(name) for name in ("float32", "float64", "uint8"))
+_INT64 = np.dtype(np.int64)
 NETWORK_DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
 # How far a row of probabilities may be from 1: float16 tables of a hundred classes pass, a forgotten softmax does not.
@@ -346,9 +347,13 @@ def _labels(array: Array, loss: LossLike, n_out: int, name: str) -> Array:
             f"{name} has dtype {array.dtype}, but {loss.name} takes integer class labels (rows,): "
             f"pass {name}.astype('int64'), or probabilities of shape (rows, {n_out})"
         )
-    labels = np.asarray(array, dtype=np.int64)
-    if not (labels.flags.c_contiguous and labels.flags.aligned):
+    labels = array if array.dtype is _INT64 else np.asarray(array, dtype=np.int64)
+    if not labels.flags.carray and not (labels.flags.c_contiguous and labels.flags.aligned):
         labels = np.require(labels, requirements=["C", "A"])
+    if 0 < labels.size <= 32:  # a few numbers are faster looked at one by one
+        values = labels.tolist()
+        if min(values) >= 0 and max(values) < n_out:
+            return labels
     # Seen as unsigned, a negative label is huge: one pass finds both ends (uint64 beyond int64 wraps to negative).
     if labels.size and int(np.maximum.reduce(labels.view(np.uint64))) >= n_out:
         row = int(np.argmax(labels.view(np.uint64) >= n_out))

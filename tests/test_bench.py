@@ -20,9 +20,24 @@ from rich.console import Console
 from threadpoolctl import threadpool_info
 
 from fastbp import initializers
-from fastbp.bench import command, machine, peers, protocol, report, result, rivals, runner, startup, verify, workloads
+from fastbp.bench import (
+    command,
+    machine,
+    peers,
+    predictors,
+    profile,
+    protocol,
+    report,
+    result,
+    rivals,
+    roofline,
+    runner,
+    startup,
+    verify,
+    workloads,
+)
 from fastbp.bench.result import Block, Peak, RivalResult, Setting, Start, StartUp, Trial, Verification, WorkloadResult
-from fastbp.bench.workloads import WORKLOADS, Workload
+from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, Workload
 
 INSTANT = protocol.Protocol(
     block_seconds=0.001,
@@ -104,7 +119,7 @@ def test_rows_must_fill_the_batches() -> None:
 
 def test_select_keeps_the_order_of_the_table() -> None:
     assert [workload.name for workload in workloads.select(("large", "tiny"))] == ["tiny", "large"]
-    assert workloads.select(None) == workloads.select(()) == list(WORKLOADS.values())
+    assert workloads.select(None) == workloads.select(()) == [*WORKLOADS.values(), *PREDICTIONS.values()]
     with pytest.raises(ValueError, match="workload='tny'"):
         workloads.select(("tny",))
 
@@ -240,6 +255,56 @@ def test_missing_peer_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(rivals.MissingPeerError, match=r'"torch" is not installed: pip install "fastbp\[peers\]"'):
         peers.TorchRival().load()
+
+
+SMALL_PREDICTION = Workload("small", (6, 5, 3), 4, 4, task="predict")
+
+
+@pytest.mark.parametrize(
+    "kind", [predictors.FastbpPredictor, predictors.NumpyPredictor, *predictors.PREDICTORS.values()]
+)
+def test_predictors_compute_the_loss_of_the_reference(kind: Any) -> None:
+    task = rivals.Task.of(SMALL_PREDICTION)
+    expected = predictors.expected_loss(task)
+    rival = kind()
+    rival.load()
+    rival.setup(task)
+    try:
+        for setting in rival.settings(2):
+            rival.apply(setting)
+            rival.reset()
+            assert rival.train(1, shuffle=False) == pytest.approx([expected], rel=1e-5)
+            assert rival.train(3, shuffle=True) == []
+            assert rival.outputs().shape == (4, 3)
+    finally:
+        rival.close()
+
+
+def test_a_profile_adds_up(tmp_path: Path) -> None:
+    found = profile.run(["tiny", "rl"], threads=1)
+    for one in found:
+        assert one.threads == 1
+        assert sum(part.seconds for part in one.parts) == pytest.approx(one.seconds, rel=0.2)
+        assert sum(part.flops for part in one.parts) == one.workload.flops_per_step
+        assert {part.phase for part in one.parts} == {
+            "gather", "forward", "loss", "backward", "update", "barrier", "other"
+        }  # fmt: skip
+        assert all(part.limit in ("", "FMA", *profile.LEVELS) for part in one.parts)
+    json.dumps([one.to_document() for one in found], allow_nan=False)
+    roofline.plot(found, tmp_path / "roof.png")
+    assert (tmp_path / "roof.png").read_bytes().startswith(b"\x89PNG")
+    text = StringIO()
+    Console(file=text, width=132).print(roofline.render(found))
+    assert "8-64-64-2" in text.getvalue()
+
+
+def test_profile_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    done = CliRunner().invoke(command.bench, ["--profile", "--workload", "tiny", "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(path.read_text())["profiles"][0]["workload"]["name"] == "tiny"
+    for wrong in (["--plot", "x.png"], ["--profile", "--workload", "predict-row"]):
+        assert CliRunner().invoke(command.bench, wrong).exit_code == 2
 
 
 def test_thread_counts() -> None:

@@ -10,9 +10,8 @@ import click
 from rich.console import Console
 
 from fastbp.bench import report
-from fastbp.bench.peers import PEERS
-from fastbp.bench.runner import STARTUP_WORKLOAD, run
-from fastbp.bench.workloads import WORKLOADS, select
+from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
+from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, select
 from fastbp.commands.output import make_ready
 
 PIPE_WIDTH = 132  # columns when the output is no terminal: a table in a log file should not be cut at 80
@@ -22,8 +21,8 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     """Split the comma-separated names."""
     names = tuple(name.strip() for name in value.split(",") if name.strip())
     for name in names:
-        if name not in PEERS:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(PEERS)}", param=parameter)
+        if name not in PEER_NAMES:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(PEER_NAMES)}", param=parameter)
     return names
 
 
@@ -50,7 +49,7 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
     "--workload",
     "workloads",
     multiple=True,
-    type=click.Choice(list(WORKLOADS)),
+    type=click.Choice([*WORKLOADS, *PREDICTIONS]),
     help="Run only this workload; may be given several times.",
 )
 @click.option(
@@ -64,7 +63,7 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
     default="",
     callback=_peers,
     metavar="NAME,...",
-    help=f"Compare with these too, where installed: {','.join(PEERS)}.",
+    help=f"Compare with these too, where installed: {','.join(PEER_NAMES)}.",
 )
 @click.option(
     "--profile",
@@ -129,7 +128,10 @@ def _profile(workloads: tuple[str, ...], threads: int | None, json_path: Path | 
         except ImportError as error:
             raise click.ClickException(str(error)) from error
     make_ready(sorted({workload.dtype for workload in select(workloads)}))
-    found = profile.run(workloads, threads=threads, progress=_progress)
+    try:
+        found = profile.run(workloads, threads=threads, progress=_progress)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     _progress("")
     _console().print(roofline.render(found))
     _save({"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}, json_path)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from fastbp.bench import machine
-from fastbp.bench.workloads import Array, Workload, select
+from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
 from fastbp.kernels import clock, probe
 from fastbp.network import MLP
 from fastbp.validation import check_positive_int
@@ -53,8 +53,8 @@ class Profile:
 
     def to_document(self) -> dict[str, Any]:
         """For JSON."""
-        parts = [vars(part) | {"share": part.seconds / self.seconds} for part in self.parts]
-        return vars(self) | {"workload": vars(self.workload), "parts": parts}
+        parts = [asdict(part) | {"share": part.seconds / self.seconds} for part in self.parts]
+        return asdict(self) | {"parts": parts}
 
 
 def run(
@@ -65,10 +65,14 @@ def run(
 ) -> list[Profile]:
     """Profile some workloads, all of them by default, on this many threads, all there are by default."""
     count = machine.available_threads() if threads is None else check_positive_int("threads", threads)
+    chosen = select(workloads or list(WORKLOADS))
+    for workload in chosen:
+        if workload.task != "train":
+            raise ValueError(f"workload must be one that trains to be profiled, got {workload.name!r}")
     progress("measuring the speed of caches and memory")
     bandwidths = {level: probe.bandwidth(size, count) for level, size in LEVELS.items()}
     profiles = []
-    for workload in select(workloads):
+    for workload in chosen:
         progress(f"{workload.name}: profiling")
         peak = float(probe.fma_peak(workload.dtype, threads=count, seconds=0.2))
         profiles.append(profile(workload, count, peak, bandwidths))

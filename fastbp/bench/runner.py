@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from fastbp.bench import machine, startup
 from fastbp.bench.peers import PEERS
+from fastbp.bench.predictors import PREDICTORS, FastbpPredictor, NumpyPredictor, expected_loss
 from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
 from fastbp.bench.result import BenchResult, Peak, RivalResult, Setting, Verification, WorkloadResult
 from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
@@ -18,6 +19,9 @@ from fastbp.bench.workloads import Workload, select
 from fastbp.validation import check_choice, check_positive_int
 
 Progress = Callable[[str], None]
+Factories = dict[str, list[Callable[[], Rival]]]  # by the task of a workload
+
+PEER_NAMES = tuple(dict.fromkeys([*PEERS, *PREDICTORS]))
 
 BASELINE_WORKLOAD = "mnist"  # where NumPy is held against its own bare matrix products
 BASELINE_LIMIT = 1.15
@@ -38,9 +42,10 @@ def run(
     Parameters
     ----------
     workloads : sequence of str, optional
-        Names from `WORKLOADS`; all of them by default. Start-up is measured when `digits` is among them.
+        Names from `WORKLOADS` and `PREDICTIONS`; all of them by default. Start-up is measured when `digits` is among
+        them.
     peers : sequence of str
-        Names from `PEERS`. One that is not installed is left out, with a note.
+        Names from `PEER_NAMES`. One that is not installed is left out, with a note.
     threads : int, optional
         The most threads any rival may use; by default the processors this process may run on.
     quick : bool, default False
@@ -62,7 +67,7 @@ def run(
     """
     began, chosen = time.perf_counter(), select(workloads)
     for name in peers:
-        check_choice("peer", name, PEERS)
+        check_choice("peer", name, PEER_NAMES)
     threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
     protocol = protocol or (QUICK if quick else FULL)
     factories, notes = _installed(peers)
@@ -74,17 +79,17 @@ def run(
     progress("measuring the FMA peak")
     peaks = _probe(dtypes, threads, protocol)
     results = []
-    ends = math.inf if protocol.run_seconds is None else began + protocol.run_seconds * len(factories) / 2
+    ends = math.inf if protocol.run_seconds is None else began + protocol.run_seconds * len(factories["train"]) / 2
     for number, workload in enumerate(chosen):
         now = time.perf_counter()
         deadline = now + (ends - now) / (len(chosen) - number)
-        results.append(run_workload(workload, factories, threads, protocol, notes, progress, deadline))
+        results.append(run_workload(workload, factories[workload.task], threads, protocol, notes, progress, deadline))
     again = _probe(dtypes, threads, protocol)  # the better of both: a peak disturbed once would flatter everybody
     best = [max(pair, key=lambda peak: peak.gflops) for pair in zip(peaks, again, strict=True)]
     return BenchResult(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine.describe(),
-        versions=machine.versions(factory() for factory in factories),
+        versions=machine.versions(factory() for kind in factories.values() for factory in kind),
         threads=threads,
         settings={"quick": quick} | asdict(protocol),
         peaks=tuple(best),
@@ -109,7 +114,7 @@ def run_workload(
     """
     progress(f"{workload.name}: data and reference losses")
     task = Task.of(workload)
-    expected = expected_losses(task)
+    expected = expected_losses(task) if workload.task == "train" else (expected_loss(task),)
     verdicts: dict[str, Verification | None] = {}
     running: list[Rival] = []
     try:
@@ -169,17 +174,20 @@ def _time(
     }
 
 
-def _installed(peers: Sequence[str]) -> tuple[list[Callable[[], Rival]], list[str]]:
+def _installed(peers: Sequence[str]) -> tuple[Factories, list[str]]:
     """Factories of fastbp, NumPy and the peers that can be imported; a note for each that cannot."""
-    factories: list[Callable[[], Rival]] = [FastbpRival, NumpyRival]
+    factories: Factories = {"train": [FastbpRival, NumpyRival], "predict": [FastbpPredictor, NumpyPredictor]}
     notes = []
     for name in dict.fromkeys(peers):
-        try:
-            PEERS[name]().load()
-        except MissingPeerError as error:
-            notes.append(str(error))
-        else:
-            factories.append(PEERS[name])
+        for task, known in (("train", PEERS), ("predict", PREDICTORS)):
+            if name not in known:
+                continue
+            try:
+                known[name]().load()
+            except MissingPeerError as error:
+                notes.append(str(error))
+            else:
+                factories[task].append(known[name])
     return factories, notes
 
 

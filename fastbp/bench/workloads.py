@@ -46,6 +46,8 @@ class Workload:
         "float32" or "float64".
     seed : int, default 0
         Seed of the data and of the initial weights.
+    task : str, default "train"
+        "train", or "predict": a step is then one call of the forward pass over `batch_size` rows.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Workload:
     lr: float = 0.01
     dtype: str = "float32"
     seed: int = 0
+    task: str = "train"
 
     def __post_init__(self) -> None:
         if self.n_samples < 1 or self.n_samples % self.batch_size:
@@ -87,6 +90,8 @@ class Workload:
     @property
     def flops_per_step(self) -> int:
         """Real flops of the matrix products of one step: no padding, no activations, no optimiser."""
+        if self.task == "predict":
+            return self.flops_forward
         return self.flops_forward + self.flops_weight_gradient + self.flops_delta
 
     def data(self) -> tuple[Array, Array]:
@@ -106,8 +111,8 @@ class Workload:
         scores = X @ teacher
         if self.loss == "cross_entropy":
             classes = np.argmax(3.0 * scores + rng.gumbel(size=scores.shape), axis=1).astype(np.int64)
-            # Every class occurs, since scikit-learn counts the outputs by the labels it sees.
-            classes[rng.choice(self.n_samples, n_out, replace=False)] = np.arange(n_out)
+            if self.task == "train":  # every class occurs: scikit-learn counts the outputs by the labels it sees
+                classes[rng.choice(self.n_samples, n_out, replace=False)] = np.arange(n_out)
             return X.astype(self.dtype, copy=False), classes
         y = np.tanh(scores) + np.float32(0.1) * rng.standard_normal(scores.shape, dtype=np.float32)
         return X.astype(self.dtype, copy=False), y.astype(self.dtype, copy=False)
@@ -141,9 +146,20 @@ _TABLE = (
 #: Name -> workload, in the order of the report.
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _TABLE}
 
+_ROWS = 100_000
+_PREDICTIONS = (
+    Workload("predict-row", (64, 64, 10), 1, 1, task="predict"),
+    Workload("predict-64", (64, 64, 10), _ROWS, _ROWS, task="predict"),
+    Workload("predict-128", (128, 128, 10), _ROWS, _ROWS, task="predict"),
+    Workload("predict-784", (784, 128, 10), _ROWS, _ROWS, task="predict"),
+)
+
+#: The same for inference: one row as Python calls it, and many.
+PREDICTIONS: dict[str, Workload] = {workload.name: workload for workload in _PREDICTIONS}
+
 
 def select(names: Sequence[str] | None) -> list[Workload]:
-    """The workloads of these names, in the order of the table; all of them for None or nothing.
+    """The workloads of these names, in the order of the tables; all of them for None or nothing.
 
     Raises
     ------
@@ -151,5 +167,5 @@ def select(names: Sequence[str] | None) -> list[Workload]:
         A name that is not in the table.
     """
     for name in names or ():
-        check_choice("workload", name, WORKLOADS)
-    return [workload for workload in _TABLE if not names or workload.name in names]
+        check_choice("workload", name, [*WORKLOADS, *PREDICTIONS])
+    return [workload for workload in (*_TABLE, *_PREDICTIONS) if not names or workload.name in names]
