@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ class Workload:
     loss : str, default "cross_entropy"
         "cross_entropy" (integer classes) or "mse" (real targets).
     optimizer : str, default "sgd"
-        "sgd" (no momentum) or "adam" (PyTorch's defaults apart from `lr`).
+        "sgd" (no momentum) or "adam" (PyTorch's defaults apart from `lr`); "momentum" (0.9) for fastbp and NumPy alone.
     lr : float, default 0.01
         Learning rate.
     dtype : str, default "float32"
@@ -127,7 +128,9 @@ class Workload:
         """The optimiser description that `MLP.fit` and `NumpyMLP.fit` take."""
         from fastbp import optimizers
 
-        kinds: dict[str, Callable[..., Optimizer]] = {"sgd": optimizers.SGD, "adam": optimizers.Adam}
+        kinds: dict[str, Callable[..., Optimizer]] = {
+            "sgd": optimizers.SGD, "adam": optimizers.Adam, "momentum": partial(optimizers.SGD, momentum=0.9)
+        }  # fmt: skip
         return kinds[self.optimizer](lr=self.lr)
 
 

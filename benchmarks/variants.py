@@ -1,0 +1,134 @@
+"""What each choice costs: optimisers, activations, precision and odd sizes against the plain network of the same shape.
+
+    python benchmarks/variants.py --json variants.json
+
+Blocks of a variant and of its plain network take turns in one process; a figure is the median ratio over the pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fastbp.bench import machine
+from fastbp.bench.protocol import Entry, Protocol, time_block
+from fastbp.bench.result import Setting
+from fastbp.bench.rivals import FastbpRival, NumpyRival, Rival, Task
+from fastbp.bench.workloads import WORKLOADS, Workload
+
+PROTOCOL = Protocol(block_seconds=0.15, idle_seconds=0.05, warmup_seconds=0.05)
+PAIRS = 7
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Two workloads, and what the first is to reach beside the second."""
+
+    name: str
+    measured: Workload
+    against: Workload
+    by: str  # "time" a step, or "flops": throughput in real flops
+    target: float  # at most (time), at least (flops)
+    rival: str = "fastbp"  # who runs `against`
+
+
+@dataclass(frozen=True)
+class Found:
+    """A variant, measured."""
+
+    name: str
+    by: str
+    target: float
+    reached: float
+    microseconds: float
+
+    @property
+    def met(self) -> bool:
+        return self.reached <= self.target if self.by == "time" else self.reached >= self.target
+
+
+def variants() -> Iterator[Variant]:
+    """The table of choices."""
+    for name in ("digits", "digits-deep", "mnist", "mnist-deep", "large"):
+        plain = WORKLOADS[name]
+        choices = {"adam": {"optimizer": "adam", "lr": 1e-3}, "momentum": {"optimizer": "momentum"}}
+        choices |= {f: {"activation": f} for f in ("tanh", "sigmoid", "gelu")}
+        for label, change in choices.items():
+            yield Variant(f"{name}, {label}", replace(plain, **change), plain, "time", 1.25)
+    for name in ("mnist", "large"):
+        plain = WORKLOADS[name]
+        yield Variant(f"{name}, float64", replace(plain, dtype="float64"), plain, "flops", 0.45)
+    for width, others in ((45, {48: 0.8}), (33, {32: 0.6, 64: 0.6})):
+        for other, target in others.items():
+            yield Variant(f"width {width} beside {other}", _square(width), _square(other), "flops", target)
+    for width in (1, 7, 13, 31, 61, 127):
+        yield Variant(f"width {width} beside NumPy", _square(width), _square(width), "flops", 1.0, "numpy")
+    one = Workload("one", (64, 64, 1), 32, 1_600, loss="mse")
+    yield Variant("one output beside NumPy", one, one, "flops", 1.0, "numpy")
+
+
+def _square(width: int) -> Workload:
+    return Workload(f"{width}", (width, width, width, 10), 64, 3_200)
+
+
+def measure(variant: Variant, threads: int) -> Found:
+    """Interleave the two; the ratio of each pair, and the median of these."""
+    ours = _entry(FastbpRival(), variant.measured, threads)
+    theirs = [_entry(FastbpRival(), variant.against, threads)]
+    if variant.rival == "numpy":
+        theirs = [_entry(NumpyRival(), variant.against, count) for count in {1, threads}]
+    ratios, times = [], []
+    for _ in range(PAIRS):
+        mine = time_block(ours, PROTOCOL, PROTOCOL.block_seconds).seconds_per_step
+        best = min(time_block(entry, PROTOCOL, PROTOCOL.block_seconds).seconds_per_step for entry in theirs)
+        times.append(mine)
+        scale = variant.measured.flops_per_step / variant.against.flops_per_step
+        ratios.append(mine / best if variant.by == "time" else scale * best / mine)
+    for entry in (ours, *theirs):
+        entry.rival.close()
+    return Found(variant.name, variant.by, variant.target, median(ratios), median(times) * 1e6)
+
+
+def _entry(rival: Rival, workload: Workload, threads: int) -> Entry:
+    rival.setup(Task.of(workload))
+    # fastbp chooses by itself: a variant may need the second thread where the plain network does not.
+    setting = Setting(None) if isinstance(rival, FastbpRival) else Setting(threads)
+    return Entry(rival, setting, workload.steps_per_epoch)
+
+
+@click.command()
+@click.option("--json", "path", type=click.Path(dir_okay=False), help="Write the figures to this file.")
+@click.option("--only", default="", help="Only variants whose names contain this.")
+def main(path: str | None, only: str) -> None:
+    """Measure what each choice costs beside the plain network."""
+    threads = machine.available_threads()
+    table = Table("variant", "by", "target", "reached", "µs/step", "")
+    found = []
+    for variant in variants():
+        if only in variant.name:
+            one = measure(variant, threads)
+            found.append(one)
+            sign = "≤" if one.by == "time" else "≥"
+            table.add_row(
+                one.name, one.by, f"{sign} {one.target:.2f}", f"{one.reached:.2f}", f"{one.microseconds:,.1f}",
+                "" if one.met else "missed",
+            )  # fmt: skip
+    Console(width=100).print(table)
+    if path is not None:
+        document = {
+            "kind": "fastbp-variants",
+            "machine": machine.describe(),
+            "variants": [asdict(one) for one in found],
+        }
+        Path(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
