@@ -32,7 +32,7 @@ BOUNDS = {
     "tanh": (2.75, 0, 1.5, 1),
     "sigmoid": (2.5, 0, 0.75, 1),
     "softplus": (2, 0, 2.5, 0),
-    "gelu": (1.5, 1, 1.25, 1),
+    "gelu": (1.5, 1, 1.5, 1),
     "silu": (3, 0, 20, 1),  # f' = s (1 + z (1 - s)): the half ULP of 1 in 1 - s, times z
 }
 
