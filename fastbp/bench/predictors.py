@@ -66,7 +66,7 @@ class FastbpPredictor(Predictor):
         return __version__
 
     def settings(self, threads: int) -> tuple[Setting, ...]:
-        return (Setting(),)
+        return (Setting(),)  # inference takes no number of threads
 
     def setup(self, task: Task) -> None:
         from fastbp.network import MLP

@@ -15,6 +15,7 @@ from fastbp._version import __version__
 from fastbp.bench import blas
 from fastbp.bench.result import Setting
 from fastbp.bench.workloads import Array, Workload
+from fastbp.team import default_threads
 
 
 class MissingPeerError(ImportError):
@@ -102,6 +103,11 @@ class FastbpRival(Rival):
 
     def version(self) -> str:
         return __version__  # not the metadata: a source tree need not be installed
+
+    def settings(self, threads: int) -> tuple[Setting, ...]:
+        # Its own choice, made anew as it runs, is what users get, and what a short trial cannot know: on a shared host a
+        # second thread that won the trial on `digits` took twice as long a second later.
+        return (Setting(),) if threads == default_threads() else super().settings(threads)
 
     def setup(self, task: Task) -> None:
         self.task = task
