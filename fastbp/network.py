@@ -474,7 +474,7 @@ class MLP:
     # --- keeping --------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
-        """A table of the layers: units, activation, parameters; and the flops of one row."""
+        """A table of the layers: units, activation, parameters; flops of one row; and the memory that `fit` takes."""
         return scoring.summary(self)
 
     def copy(self) -> MLP:

@@ -122,6 +122,16 @@ class Plan:
         padded = _round_up(n, self.lanes)
         return padded + self.lanes * 2 if padded * self.dtype.itemsize % PAGE == 0 else padded
 
+    def memory(self, batch_size: int, n_moments: int) -> int:
+        """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
+
+        Parameters and moments, both once more to go back to after a divergence; the transposed weights; activations,
+        deltas, targets and losses of one batch; all with their padding.
+        """
+        fixed = 2 * (1 + n_moments) * self.n_parameters + self.n_transposed
+        of_a_row = self.row_bytes + (2 * self.stride(self.sizes[-1]) + 1) * self.dtype.itemsize
+        return fixed * self.dtype.itemsize + batch_size * of_a_row
+
     def pack(self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array) -> None:
         """Write weights and biases into the flat parameters, and the weights into their transposed copy."""
         for layer, weight, bias in zip(self.layers, weights, biases, strict=True):

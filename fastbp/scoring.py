@@ -69,7 +69,7 @@ def score(loss: Loss, outputs: Array, targets: Array) -> float:
 
 
 def summary(net: MLP) -> str:
-    """A table of layers, parameters and flops."""
+    """A table of layers, parameters and flops, and the memory that training takes."""
     rows = [("layer", "shape", "activation", "parameters")]
     names = [*net.activations, net.output_activation or "identity"]
     for k, layer in enumerate(net._plan.layers):
@@ -79,5 +79,11 @@ def summary(net: MLP) -> str:
     flops = sum(2 * layer.n_in * layer.n_out for layer in net._plan.layers)
     lines.append(
         f"{net.n_parameters:,} parameters, {flops:,} flops a row forward, {net._plan.flops_per_row:,} a training row"
+    )
+    plain, adam = (net._plan.memory(0, n_moments) for n_moments in (0, 2))
+    row = net._plan.memory(1, 0) - plain
+    lines.append(
+        f"memory of fit: {plain / 1e6:,.3g} MB with SGD, {adam / 1e6:,.3g} MB with Adam, and {row / 1e3:,.3g} kB for "
+        "each row of a batch"
     )
     return "\n".join(lines)

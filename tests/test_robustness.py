@@ -115,6 +115,77 @@ def test_memory_does_not_grow_over_1000_fits() -> None:
     assert int(succeed(GROWTH)) < 2 << 20  # one leaked network a fit would be 30 MB
 
 
+PEAK = """
+import sys, threading, time, numpy as np, fastbp
+def anonymous():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("RssAnon"))
+class Peak(threading.Thread):  # the kernel keeps no peak of anonymous memory alone
+    def run(self):
+        self.most, self.stop = 0, False
+        while not self.stop:
+            self.most = max(self.most, anonymous())
+            time.sleep(0.002)
+def peak_of(work):
+    watch = Peak()
+    watch.start()
+    work()
+    watch.stop = True
+    watch.join()
+    return watch.most
+"""
+
+FIT = (
+    PEAK
+    + """
+sizes, batch, moments = [784, 1024, 1024, 10], 512, int(sys.argv[1])
+X = np.random.default_rng(0).standard_normal((8 * batch, 784), dtype=np.float32)
+y = np.arange(len(X)) % 10
+fastbp.warmup(["float32"])
+fastbp.MLP([784, 8, 10], seed=0).fit(X, y, epochs=1, batch_size=batch, threads=2)
+net = fastbp.MLP(sizes, seed=0)
+before = anonymous()
+optimizer = "adam" if moments else "sgd"
+most = peak_of(lambda: net.fit(X, y, epochs=1, batch_size=batch, optimizer=optimizer, threads=2))
+print(most - before, net._plan.memory(batch, moments), X.nbytes)
+"""
+)
+
+
+@linux
+@pytest.mark.parametrize("moments", [0, 2])
+def test_fit_takes_the_memory_that_the_summary_tells(moments: int) -> None:
+    taken, told, data_bytes = map(int, succeed(FIT, moments).split())
+    # Parameters were there before; pages of 2 MiB are taken whole.
+    assert 0.5 * told < taken < told + (10 << 20)
+    assert taken < told + data_bytes, "a copy of X"
+
+
+def test_the_summary_tells_the_memory_of_fit() -> None:
+    last = MLP([784, 1024, 1024, 10], seed=0).summary().splitlines()[-1]
+    assert last == "memory of fit: 22.4 MB with SGD, 52.3 MB with Adam, and 19.9 kB for each row of a batch"
+
+
+MAPPED = (
+    PEAK
+    + """
+rows = (4 << 30) // (784 * 4) + 1
+with open(sys.argv[1], "wb") as file:
+    file.truncate(rows * 784 * 4)  # zeros that take no room on the disk
+X = np.memmap(sys.argv[1], np.float32, "r", shape=(rows, 784))
+y = np.zeros(rows, np.int64)
+net = fastbp.MLP([784, 8, 10], seed=0)
+most = peak_of(lambda: net.fit(X, y, epochs=1, batch_size=4096, optimizer="sgd"))
+assert net.history.loss[0] < 2.4 and X.nbytes >= 4 << 30
+print(most)
+"""
+)
+
+
+@linux
+def test_four_gigabytes_from_a_memory_map_in_300_megabytes(tmp_path: Path) -> None:
+    assert int(succeed(MAPPED, tmp_path / "X")) < 300e6
+
+
 # --- forks
 
 FORK = """

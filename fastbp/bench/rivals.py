@@ -105,8 +105,8 @@ class FastbpRival(Rival):
         return __version__  # not the metadata: a source tree need not be installed
 
     def settings(self, threads: int) -> tuple[Setting, ...]:
-        # Its own choice, made anew as it runs, is what users get, and what a short trial cannot know: on a shared host a
-        # second thread that won the trial on `digits` took twice as long a second later.
+        # Its own choice, made anew as it runs, is what users get, and what a short trial cannot know: on a shared
+        # host a second thread that won the trial on `digits` took twice as long a second later.
         return (Setting(),) if threads == default_threads() else super().settings(threads)
 
     def setup(self, task: Task) -> None:
