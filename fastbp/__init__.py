@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from fastbp._version import __version__
 
 if TYPE_CHECKING:
-    from fastbp import datasets, reference
+    from fastbp import callbacks, datasets, reference, schedules
     from fastbp.activations import Activation
+    from fastbp.callbacks import EarlyStopping
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
+    from fastbp.history import History
     from fastbp.info import warmup
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.network import MLP, Gradient, Scaling
     from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
     from fastbp.serialization import load_model as load
-    from fastbp.training import History
 
 __all__ = [
     "MAE",
@@ -32,6 +33,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DivergenceError",
+    "EarlyStopping",
     "Gradient",
     "History",
     "Huber",
@@ -39,26 +41,30 @@ __all__ = [
     "RMSprop",
     "Scaling",
     "__version__",
+    "callbacks",
     "check_gradients",
     "datasets",
     "load",
     "reference",
+    "schedules",
     "warmup",
 ]
 
 # Where each name lives; a module's own name stands for the module.
 _HOMES = {
     "activations": ("Activation",),
+    "callbacks": ("callbacks", "EarlyStopping"),
     "datasets": ("datasets",),
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
+    "history": ("History",),
     "info": ("warmup",),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "network": ("MLP", "Gradient", "Scaling"),
     "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
     "reference": ("reference",),
+    "schedules": ("schedules",),
     "serialization": ("load",),
-    "training": ("History",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _RENAMED = {"load": "load_model"}

@@ -84,6 +84,7 @@ class Engine:
         self.transposed = allocate(plan.n_transposed, plan.dtype)
         self.moments: list[Array] = []
         self.kept: list[Array] = []
+        self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
         self.zeros = allocate(plan.zeros_size, plan.dtype)
         self.sync = allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
@@ -136,6 +137,12 @@ class Engine:
         job["beta1"], job["beta2"], job["eps"] = optimizer.rates
         places = [address(moment) for moment in self.moments] + [0, 0]
         job["state1"], job["state2"] = places[:2]
+
+    def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
+        """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
+        job, self._rates = self.job[0], (lrs, momenta)
+        job["lrs"] = 0 if lrs is None else address(lrs)
+        job["momenta"] = 0 if momenta is None else address(momenta)
 
     def set_time(self, t: int) -> None:
         """The number of updates done."""
@@ -288,6 +295,14 @@ class Engine:
         finally:
             record["transposed"] = self.job[0]["input_deltas"] = 0
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
+
+    def chooser(self, wanted: int | None, batch: int) -> team.Chooser:
+        """What chooses the number of threads for `fit`; the last one, if it was for the same: it has learnt by now."""
+        key = wanted, batch, wanted or team.default_threads()
+        if self._chooser is None or self._chooser[0] != key:
+            expected = self.choose_threads(wanted, batch, self.plan.flops_per_row)
+            self._chooser = key, team.Chooser(wanted, expected, key[2])
+        return self._chooser[1]
 
     def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float = BARRIER_SECONDS) -> int:
         """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""

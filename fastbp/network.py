@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,11 +11,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, initializers, losses, optimizers, scoring, serialization, team, training, validation
+from fastbp import (
+    activations,
+    initializers,
+    losses,
+    optimizers,
+    schedules,
+    scoring,
+    serialization,
+    team,
+    training,
+    validation,
+)
+from fastbp.callbacks import Callback
 from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
+from fastbp.history import History
 from fastbp.kernels import records
 from fastbp.plan import Array, Plan
-from fastbp.training import History
 
 
 @dataclass
@@ -195,9 +207,11 @@ class MLP:
         epochs: int = 10,
         batch_size: int = 32,
         optimizer: str | optimizers.Optimizer = "adam",
+        schedule: schedules.Schedule | Callable[[int], float] | None = None,
         validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
+        callbacks: Sequence[Callback] = (),
         threads: int | None = None,
         progress: bool = False,
     ) -> History:
@@ -216,12 +230,18 @@ class MLP:
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
             sgd, adam, adamw or rmsprop with their defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``.
+        schedule : Schedule or callable, optional
+            How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
+            since its optimiser began, or a function from the number of the step (from 0) to the rate.
         validation_data : tuple (X, y), optional
             Scored after every epoch.
         validation_split : float
             Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes.
         shuffle : bool
             A new order of the rows in every epoch, by the seed and the number of the epoch.
+        callbacks : sequence
+            Objects with ``on_epoch_end(state)``, called after every epoch; what one returns, if it is true, stops the
+            training. `fastbp.callbacks` has early stopping and others.
         threads : int, optional
             By default what is fastest. The result does not depend on it, not in a single bit.
         progress : bool
@@ -245,6 +265,8 @@ class MLP:
         validation.check_positive_int("epochs", epochs)
         validation.check_positive_int("batch_size", batch_size)
         training.check_threads(threads)
+        plan = schedules.get(schedule)
+        watching = validation.check_callbacks(callbacks)
         samples, targets = self._check_batch(X, y, scan=True)
         rows = None
         if validation_split:
@@ -258,11 +280,14 @@ class MLP:
         elif validation_data is not None:
             held_X, held_y = validation.check_pair("validation_data", validation_data)
             validation_data = self._check_batch(held_X, held_y, scan=True, names=("validation X", "validation y"))
+        if validation_data is None:
+            training.check_no_validation_needed(watching, plan)
         with self._lock:
             self._use(recipe)
             fit = training.Fit(
-                self, samples, targets, rows, epochs, batch_size, recipe, validation_data, shuffle, threads, progress
-            )
+                self, samples, targets, rows, epochs, batch_size, recipe, validation_data, shuffle, threads, progress,
+                plan, watching,
+            )  # fmt: skip
             return fit.run()
 
     def train_step(self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | optimizers.Optimizer) -> float:

@@ -47,10 +47,12 @@ def allocate(n: int, dtype: np.dtype[Any]) -> Array:
 
 def _huge_pages(size: int) -> Array:
     """Zeroed memory on pages of 2 MiB, where the system grants them: columns of wide buffers touch a page a row."""
-    memory = mmap.mmap(-1, size)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.zeros(size, np.uint8)
+    # Private: by default the pages are shared, which are not made huge, and which a forked child would train with us.
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)
 
 

@@ -132,30 +132,36 @@ class Chooser:
     """The number of threads for the next chunk of steps: what has been fastest of late, one or all.
 
     Results do not depend on it, so it may change at any chunk: that is how a busy neighbour is survived. The other
-    candidate is tried now and then, for a short chunk.
+    candidate is tried now and then, for a time that is small beside what has passed since.
     """
 
-    TRY_EVERY = 24  # chunks
-    SHORTEN = 4  # a trial lasts this part of a chunk
+    SHARE = 0.02  # of the time since the last trial: what one may take, at the speed of the present choice
+    LEAST, MOST = 0.0005, 0.012  # seconds of a trial
+    PAUSE = 1.0  # seconds between two trials
 
-    def __init__(self, wanted: int | None, expected: int) -> None:
-        self.most = wanted or default_threads()
-        self.candidates = [self.most] if wanted or self.most == 1 else [1, self.most]
-        self.best = expected if expected in self.candidates else self.most
+    def __init__(self, wanted: int | None, expected: int, most: int) -> None:
+        self.most = most
+        self.candidates = [most] if wanted or most == 1 else [1, most]
+        self.best = expected if expected in self.candidates else most
         self.seconds: dict[int, float] = {}  # a step, by number of threads
-        self.chunks = 0
+        self.since = 0.0  # seconds since the last trial
 
-    def next(self) -> tuple[int, int]:
-        """(threads, divisor of the chunk's length)."""
-        self.chunks += 1
-        if len(self.candidates) > 1 and self.chunks % self.TRY_EVERY == 2:
-            return next(n for n in self.candidates if n != self.best), self.SHORTEN
-        return self.best, 1
+    def next(self, chunk_seconds: float) -> tuple[int, float]:
+        """(threads, seconds) of the next chunk."""
+        step = self.seconds.get(self.best)
+        if step is not None and len(self.candidates) > 1:
+            other = next(n for n in self.candidates if n != self.best)
+            allowed = min(self.SHARE * self.since, max(self.MOST, step))
+            if allowed >= max(self.LEAST, step) and (other not in self.seconds or self.since >= self.PAUSE):
+                self.since = 0.0
+                return other, allowed
+        return self.best, chunk_seconds
 
-    def note(self, threads: int, seconds: float) -> None:
-        """Learn how long a step took."""
-        self.seconds[threads] = seconds
-        self.best = min(self.candidates, key=lambda n: self.seconds.get(n, seconds if n == self.best else float("inf")))
+    def note(self, threads: int, steps: int, seconds: float) -> None:
+        """Learn how long some steps took."""
+        self.since += seconds
+        self.seconds[threads] = seconds / steps
+        self.best = min(self.seconds, key=lambda n: self.seconds[n])
 
 
 def default_threads() -> int:

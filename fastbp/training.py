@@ -6,15 +6,16 @@ One native call carries many steps, across epochs; it comes back when Python has
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import datasets, team, validation
+from fastbp import datasets, schedules, team, validation
+from fastbp.callbacks import Callback, EpochState, Watcher
 from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, Engine
 from fastbp.errors import DivergenceError
+from fastbp.history import History
 from fastbp.kernels import records
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address
@@ -28,50 +29,26 @@ CHUNK_SECONDS = 0.05
 # Seconds between two copies of the parameters to go back to.
 SNAPSHOT_SECONDS = 0.25
 MAX_STEPS = 1 << 16
+# Rows that the norm of the whole gradient is summed over at a time.
+GRADIENT_ROWS = 4096
 # Steps of the first chunk on a number of threads, whose speed is a guess: 40 thin layers, 5 threads on 2 CPUs took a
 # hundred times longer, and Ctrl-C 6 s.
 FIRST_STEPS = 64
 
 
-@dataclass
-class History:
-    """What a `fit` has seen, one entry an epoch.
-
-    Attributes
-    ----------
-    loss : list of float
-        Mean of the batch losses before each update, weighted by rows.
-    val_loss, val_score : list of float
-        Loss and score on the validation data; empty without.
-    score_name : str
-        "accuracy" or "r2".
-    lr : list of float
-        Learning rate.
-    seconds : list of float
-        Duration, validation apart.
-    """
-
-    score_name: str
-    loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_score: list[float] = field(default_factory=list)
-    lr: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-
 class _Epochs:
     """Cuts the stream of step losses into epochs; the same figures wherever the chunks ended."""
 
-    def __init__(self, n: int, batch_size: int, history: History, lr: float) -> None:
-        self.n, self.history, self.lr = n, history, lr
+    def __init__(self, n: int, batch_size: int, history: History) -> None:
+        self.n, self.history = n, history
         self.steps = -(-n // batch_size)
         self.rows = np.full(self.steps, batch_size, np.float64)
         self.rows[-1] = n - batch_size * (self.steps - 1)
         self.open = np.empty(0)
         self.open_seconds = 0.0
 
-    def add(self, losses: Array, seconds: float) -> None:
-        """Take the losses of some steps, which lasted so many seconds."""
+    def add(self, losses: Array, rates: Array, seconds: float) -> None:
+        """Take the losses and learning rates of some steps, which lasted so many seconds."""
         before = len(self.open)
         stream = np.concatenate([self.open, losses])
         whole = len(stream) // self.steps
@@ -85,7 +62,8 @@ class _Epochs:
         self.open_seconds += each * (len(self.open) if whole else len(losses))
         self.history.loss += ((done * self.rows).sum(axis=1) / self.n).tolist()
         self.history.seconds += durations
-        self.history.lr += [self.lr] * whole
+        ends = self.steps * np.arange(1, whole + 1) - before - 1
+        self.history.lr += rates[ends].tolist()
 
 
 class _Snapshot:
@@ -112,6 +90,7 @@ class Fit:
     def __init__(
         self, net: MLP, X: Array, y: Array, rows: Array | None, epochs: int, batch_size: int, optimizer: Optimizer,
         validation_data: tuple[Any, Any] | None, shuffle: bool, threads: int | None, progress: bool,
+        schedule: Any = None, callbacks: Sequence[Callback] = (),
     ) -> None:  # fmt: skip
         self.net, self.engine, self.X, self.y, self.rows = net, net._engine, X, y, rows
         self.n = len(X) if rows is None else len(rows)
@@ -119,8 +98,10 @@ class Fit:
         self.validation_data, self.shuffle = validation_data, shuffle
         flops = net._plan.flops_per_row
         self.step_flops = flops * self.batch_size
-        self.threads = team.Chooser(threads, self.engine.choose_threads(threads, self.batch_size, flops))
+        self.threads = self.engine.chooser(threads, self.batch_size)
         self.history = History(net.loss.score_name)
+        self.callbacks = callbacks
+        self.rates = schedules.Plan(schedule, optimizer.lr, -(-self.n // self.batch_size))
         self.progress = Progress(epochs, self.n, show=progress)
         self.order = np.empty(self.n, np.int64) if shuffle else None
 
@@ -129,43 +110,84 @@ class Fit:
         net, steps = self.net, -(-self.n // self.batch_size)
         net.history = self.history
         self.snapshot = _Snapshot(net, self.engine)
-        books = _Epochs(self.n, self.batch_size, self.history, self.optimizer.lr)
+        books = _Epochs(self.n, self.batch_size, self.history)
         total, done = self.epochs * steps, 0
+        by_epoch = self.validation_data is not None or bool(self.callbacks) or self.rates.plateau is not None
+        for watcher in self.watchers():
+            watcher.on_fit_begin(net)
         step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
         self.bind()
         try:
             with team.interruptible(self.engine.request_stop) as interrupted, self.progress:
                 while done < total:
-                    threads, divisor = self.threads.next()
+                    threads, length = self.threads.next(CHUNK_SECONDS)
                     most = MAX_STEPS if threads in self.threads.seconds else FIRST_STEPS
                     step_seconds = self.threads.seconds.get(threads, step_seconds)
-                    now = min(total - done, most, max(1, int(CHUNK_SECONDS / divisor / step_seconds)))
-                    if self.validation_data is not None:
+                    now = min(total - done, most, max(1, int(length / step_seconds)))
+                    if by_epoch:
                         now = min(now, steps - done % steps)
                     started = time.perf_counter()
                     status, made = self.chunk(done % steps, now, threads, long=step_seconds > CHUNK_SECONDS)
                     seconds = time.perf_counter() - started
-                    books.add(self.engine.losses[:made], seconds)
+                    books.add(self.engine.losses[:made], self.lrs, seconds)
                     done += made
                     if made:
                         step_seconds = seconds / made
-                        self.threads.note(threads, step_seconds)
+                        self.threads.note(threads, made, seconds)
                     if status == records.BAD_INPUT:
                         raise self.engine.bad_input()
                     if status == records.DIVERGED:
                         self.diverged(self.net._epochs, self.net._steps)
-                    if self.validation_data is not None and made and done % steps == 0 and not interrupted():
-                        self.validate(interrupted)
-                    self.progress.update(done / steps, self.history, self.optimizer.lr)
+                    if by_epoch and made and done % steps == 0 and not interrupted():
+                        self.end_epoch(interrupted)
+                    self.progress.update(done / steps, self.history, float(self.lrs[max(0, made - 1)]))
                     if interrupted():
+                        break
+                    if self.history.stop_reason:
+                        self.keep(True)
                         break
                     if done == total or time.perf_counter() - self.snapshot.time > SNAPSHOT_SECONDS:
                         self.keep(done == total)
         finally:
             self.engine.clear_stop()
+            self.engine.bind_rates(None, None)
         if interrupted():
             raise KeyboardInterrupt
+        for watcher in self.watchers():
+            watcher.on_fit_end(net)
         return self.history
+
+    def watchers(self) -> list[Watcher]:
+        """The callbacks that want to know of beginning and end."""
+        return [callback for callback in self.callbacks if isinstance(callback, Watcher)]
+
+    def end_epoch(self, interrupted: Callable[[], bool]) -> None:
+        """Validate, adapt the rate, ask the callbacks; then point the engine back at the training data."""
+        if self.validation_data is not None:
+            self.validate(interrupted)
+        history, plateau = self.history, self.rates.plateau
+        if plateau is not None and not interrupted():
+            plateau.see(getattr(history, plateau.recipe.monitor)[-1])
+        for callback in self.callbacks:
+            if interrupted() or history.stop_reason:
+                break
+            state = EpochState(self.net, len(history.loss), history, self.gradient_norm)
+            answer = callback.on_epoch_end(state)
+            if answer:
+                name = type(callback).__name__
+                history.stop_reason = f"{name}: {answer}" if isinstance(answer, str) else name
+        self.bind()
+
+    def gradient_norm(self) -> float:
+        """Euclidean norm of dJ/d(parameters) over all training rows, block by block."""
+        net, rows = self.net, np.arange(self.n) if self.rows is None else self.rows
+        total = np.zeros(net._plan.n_parameters)
+        for start in range(0, self.n, GRADIENT_ROWS):
+            block = rows[start : start + GRADIENT_ROWS]
+            net._bind(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]))
+            self.engine.backprop(len(block), 1)
+            total += self.engine.need_gradient() * (len(block) / self.n)
+        return float(np.sqrt(np.square(total).sum()))
 
     def bind(self) -> None:
         """Point the engine at the training data, the order of rows and the optimiser."""
@@ -182,6 +204,8 @@ class Fit:
     def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
         net, engine, job = self.net, self.engine, self.engine.job[0]
+        self.lrs, momenta = self.rates.tables(net._epochs, first, n_steps, net._steps)
+        engine.bind_rates(None if self.rates.constant else self.lrs, momenta)
         engine.bind_optimizer(self.optimizer, net._steps)
         engine.prepare(self.batch_size, self.threads.most, n_steps=n_steps, whole=True)
         job["n_steps"], job["position"], job["epoch"] = n_steps, first * self.batch_size, net._epochs
@@ -203,16 +227,16 @@ class Fit:
     def diverged(self, epoch: int, step: int) -> None:
         """Go back to the last finite parameters and say where it went wrong."""
         self.snapshot.restore()
-        raise DivergenceError(epoch, step, self.optimizer.lr, self.history)
+        made = int(self.engine.job[0]["steps_done"])
+        raise DivergenceError(epoch, step, float(self.lrs[max(0, made - 1)]), self.history)
 
     def validate(self, interrupted: Callable[[], bool]) -> None:
-        """Score the validation data, and point the engine back at the training data."""
+        """Score the validation data."""
         assert self.validation_data is not None
         found = self.net._evaluate(*self.validation_data, threads=self.threads.best)
         if not interrupted():  # which would have left the evaluation half done
             self.history.val_loss.append(found["loss"])
             self.history.val_score.append(found[self.history.score_name])
-        self.bind()
 
 
 def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
@@ -225,3 +249,12 @@ def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple
 def check_threads(threads: int | None) -> int | None:
     """None, or a positive number of threads."""
     return None if threads is None else validation.check_positive_int("threads", threads)
+
+
+def check_no_validation_needed(callbacks: Sequence[Callback], schedule: Any) -> None:
+    """Refuse what watches validation data where there are none."""
+    needy = [callback for callback in callbacks if getattr(callback, "needs_validation", False)]
+    if isinstance(schedule, schedules.ReduceOnPlateau) and schedule.monitor == "val_loss":
+        needy.append(schedule)  # type: ignore[arg-type]
+    if needy:
+        raise ValueError(f"{needy[0]!r} needs validation_data or validation_split, or another monitor, e.g. 'loss'")

@@ -89,6 +89,17 @@ def check_pair(name: str, value: object) -> tuple[Any, Any]:
     raise TypeError(f"{name} must be a pair (X, y), got {type(value).__name__}")
 
 
+def check_callbacks(callbacks: object) -> tuple[Any, ...]:
+    """Return the callbacks as a tuple of objects with a method on_epoch_end."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a sequence, got {callbacks!r}; for one, callbacks=[it]")
+    found = tuple(callbacks)
+    for k, callback in enumerate(found):
+        if isinstance(callback, type) or not callable(getattr(callback, "on_epoch_end", None)):
+            raise TypeError(f"callbacks[{k}] must be an object with a method on_epoch_end(state), got {callback!r}")
+    return found
+
+
 def check_seed(seed: object) -> int | None:
     """Return the seed, None or an integer in [0, 2**64)."""
     if seed is None:

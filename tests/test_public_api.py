@@ -29,7 +29,7 @@ def test_all_is_complete_and_sorted() -> None:
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
     own = {name for name, value in vars(fastbp).items() if getattr(value, "__module__", "").startswith("fastbp")}
     own = {name for name in own if name[0] != "_"}
-    assert own | {"__version__", "datasets", "reference"} == set(fastbp.__all__)
+    assert own | {"__version__", "callbacks", "datasets", "reference", "schedules"} == set(fastbp.__all__)
     assert set(fastbp.__all__) <= set(dir(fastbp))
     assert not hasattr(fastbp, "nothing")
 
@@ -55,8 +55,8 @@ def test_everything_public_is_documented(thing: Any) -> None:
 SIGNATURES: dict[Callable[..., Any], str] = {
     MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dtype='float32', "
     "seed=None)",
-    MLP.fit: "(self, X, y, *, epochs=10, batch_size=32, optimizer='adam', validation_data=None, validation_split=0.0, "
-    "shuffle=True, threads=None, progress=False)",
+    MLP.fit: "(self, X, y, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
+    "validation_data=None, validation_split=0.0, shuffle=True, callbacks=(), threads=None, progress=False)",
     MLP.predict: "(self, X)",
     MLP.predict_proba: "(self, X)",
     MLP.forward: "(self, X)",

@@ -46,6 +46,7 @@ for sizes, n, batch, threads in [([64, 64, 10], 1000, 32, 1), ([64, 64, 10], 100
     net.fit(X, y, epochs=2, batch_size=batch, threads=threads)
     engine, call = net._engine, net._engine.call
     def measured(mode, n_threads, **options):
+        asked = int(engine.job[0]["n_steps"])
         call(mode, n_threads, **options)  # the first one may make room
         for steps in (2, 2000):
             engine.job[0]["n_steps"] = steps
@@ -56,6 +57,7 @@ for sizes, n, batch, threads in [([64, 64, 10], 1000, 32, 1), ([64, 64, 10], 100
             after = rtsys.get_allocation_stats(), mallinfo2()
             found.append([steps, int(engine.job[0]["steps_done"]), after[0].alloc - before[0].alloc,
                           after[0].mi_alloc - before[0].mi_alloc, after[1].uordblks - before[1].uordblks, peak])
+        engine.job[0]["steps_done"] = asked  # as many as `fit` has learning rates for
         return status
     job, bind = engine.job[0], engine.bind_optimizer
     def roomy(recipe, t):
@@ -142,8 +144,8 @@ X = np.random.default_rng(0).standard_normal((8 * batch, 784), dtype=np.float32)
 y = np.arange(len(X)) % 10
 fastbp.warmup(["float32"])
 fastbp.MLP([784, 8, 10], seed=0).fit(X, y, epochs=1, batch_size=batch, threads=2)
-net = fastbp.MLP(sizes, seed=0)
 before = anonymous()
+net = fastbp.MLP(sizes, seed=0)
 optimizer = "adam" if moments else "sgd"
 most = peak_of(lambda: net.fit(X, y, epochs=1, batch_size=batch, optimizer=optimizer, threads=2))
 print(most - before, net._plan.memory(batch, moments), X.nbytes)
@@ -155,14 +157,13 @@ print(most - before, net._plan.memory(batch, moments), X.nbytes)
 @pytest.mark.parametrize("moments", [0, 2])
 def test_fit_takes_the_memory_that_the_summary_tells(moments: int) -> None:
     taken, told, data_bytes = map(int, succeed(FIT, moments).split())
-    # Parameters were there before; pages of 2 MiB are taken whole.
-    assert 0.5 * told < taken < told + (10 << 20)
-    assert taken < told + data_bytes, "a copy of X"
+    # Of large buffers, pages of 2 MiB are taken whole.
+    assert 0.7 * told < taken < told + min(data_bytes, 10 << 20)
 
 
 def test_the_summary_tells_the_memory_of_fit() -> None:
     last = MLP([784, 1024, 1024, 10], seed=0).summary().splitlines()[-1]
-    assert last == "memory of fit: 22.4 MB with SGD, 52.3 MB with Adam, and 19.9 kB for each row of a batch"
+    assert last == "memory of fit: 22.4 MB with SGD, 52.3 MB with Adam, and 20 kB for each row of a batch"
 
 
 MAPPED = (
@@ -208,6 +209,27 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert pool.map_async(child, names * 3).get(60) == expected * 3
 assert [child(case) for case in names] == expected
 """
+
+
+BIG_FORK = """
+import os, signal, numpy as np, fastbp
+X, y = np.random.default_rng(0).standard_normal((512, 784)), np.arange(512) % 10
+net = fastbp.MLP([784, 700, 10], seed=0)  # buffers of more than a mebibyte
+net.fit(X, y, epochs=1, batch_size=512)
+before = net.forward(X[:3])
+number = os.fork()
+if number == 0:
+    signal.alarm(60)
+    net.fit(X, y, epochs=3, batch_size=512)
+    os._exit(0 if not np.array_equal(net.forward(X[:3]), before) else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
+assert np.array_equal(net.forward(X[:3]), before)
+"""
+
+
+@posix
+def test_a_forked_child_trains_a_copy_of_a_big_network() -> None:
+    succeed(BIG_FORK)
 
 
 @posix

@@ -78,9 +78,9 @@ def test_order_of_rows_is_a_permutation_by_seed_and_epoch(seed: int, monkeypatch
     seen: list[float] = []
     add = training._Epochs.add
 
-    def record(self: Any, losses: np.ndarray, seconds: float) -> None:
+    def record(self: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
         seen.extend(losses)
-        add(self, losses, seconds)
+        add(self, losses, rates, seconds)
 
     monkeypatch.setattr(training._Epochs, "add", record)
     net = fastbp.MLP([1, 1], loss="mae", dtype="float64", seed=seed)

@@ -8,7 +8,11 @@ from numba import types
 from fastbp.kernels.atomics import atomic_store
 from fastbp.kernels.jit import jit, leaf, switch
 from fastbp.kernels.records import BAD_INPUT, Job
-from fastbp.kernels.simd import ONE, cast, row_number, view
+from fastbp.kernels.simd import ONE, ZERO, cast, prefetch_part, row_number, view
+
+LINE = np.uint64(64)
+# Rows of so many cache lines are fetched while the row before is copied: the shuffled order hides them from the CPU.
+FEW_LINES = np.uint64(4)
 
 
 def _gather_loop(sample):
@@ -65,9 +69,15 @@ def mix(x):
 @leaf(Job, *[types.uintp] * 5)
 def gather(job, n_in, first, rows, target, target_row, tag):
     """Bring rows first .. first + rows of the epoch to (rows, target_row), scaled; seek NaN and infinity if asked."""
+    lines = n_in * np.uintp(abs(job.X_column)) // LINE if job.order != 0 else ZERO
+    if lines < FEW_LINES:
+        lines = ZERO
     for r in range(rows):
         row = row_number(job.order, first + r)
         out = target + r * target_row
+        if lines != ZERO and r + ONE < rows:
+            ahead = row_number(job.order, first + r + ONE)
+            prefetch_part(job.X + np.uintp(np.int64(ahead) * job.X_row), LINE, lines, ZERO, ONE)
         _copy_row(job.X_kind, tag, n_in, job.X + np.uintp(np.int64(row) * job.X_row), job.X_column, out)
         x = view(out, n_in, tag)
         if job.x_mean != 0:

@@ -80,6 +80,8 @@ JOB = np.dtype(
         # descent
         ("optimizer", _CODE),
         ("lr", np.float64),
+        ("lrs", _ADDRESS),  # (n_steps,) float64 learning rates that take its place, or 0
+        ("momenta", _ADDRESS),  # (n_steps,) float64 in the place of beta1, or 0
         ("weight_decay", np.float64),
         ("beta1", np.float64),
         ("beta2", np.float64),

@@ -153,7 +153,7 @@ def train(tag, job, layers, thread):
         if lead:
             loss = sum_losses(tag, job, rows)
             losses[s] = loss
-        write_rates(tag, job, job.t + s + ONE, rates)
+        write_rates(tag, job, job.t + s + ONE, s, rates)
         if job.two_pass != 0:
             taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
             check(job)
@@ -221,7 +221,7 @@ def run(jobs, layers, thread, tag):
         backprop(tag, job, layers, thread)
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
-        write_rates(tag, job, job.t + ONE, rates)
+        write_rates(tag, job, job.t + ONE, ZERO, rates)
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
     else:
         infer(tag, job, layers, thread)

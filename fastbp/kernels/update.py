@@ -23,17 +23,19 @@ N_RATES = len(Rates._fields)
 
 
 @jit
-def write_rates(tag, job, t, address):
-    """Write the rates of update number t (from 1), computed in double precision, for the blocks of a step."""
-    corrected1 = 1.0 - job.beta1**t if job.beta1 > 0.0 else 1.0
+def write_rates(tag, job, t, s, address):
+    """Write the rates of update number t (from 1), step s of the call, computed in double precision."""
+    lr = job.lr if job.lrs == 0 else view(job.lrs, job.n_steps, 0.0)[s]
+    beta1 = job.beta1 if job.momenta == 0 else view(job.momenta, job.n_steps, 0.0)[s]
+    corrected1 = 1.0 - beta1**t if beta1 > 0.0 else 1.0
     corrected2 = 1.0 - job.beta2**t if job.beta2 > 0.0 else 1.0
     r = view(address, N_RATES, tag)
-    r[0] = cast(tag, job.lr)
-    r[1] = cast(tag, job.lr / corrected1)
+    r[0] = cast(tag, lr)
+    r[1] = cast(tag, lr / corrected1)
     r[2] = cast(tag, job.weight_decay)
-    r[3] = cast(tag, 1.0 - job.lr * job.weight_decay)
-    r[4] = cast(tag, job.beta1)
-    r[5] = cast(tag, 1.0 - job.beta1)
+    r[3] = cast(tag, 1.0 - lr * job.weight_decay)
+    r[4] = cast(tag, beta1)
+    r[5] = cast(tag, 1.0 - beta1)
     r[6] = cast(tag, job.beta2)
     r[7] = cast(tag, 1.0 - job.beta2)
     r[8] = cast(tag, job.eps)

@@ -1,0 +1,181 @@
+"""What may watch a training at the end of every epoch, and stop it: any object with `on_epoch_end(state)`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fastbp.validation import check_choice, check_non_negative_finite, check_positive_finite, check_positive_int
+
+if TYPE_CHECKING:
+    from fastbp.history import History
+    from fastbp.network import MLP
+
+MONITORS = ("loss", "val_loss", "val_score")
+
+
+@dataclass(frozen=True)
+class EpochState:
+    """Where a training stands at the end of an epoch.
+
+    Attributes
+    ----------
+    net : MLP
+        As it is now; its methods may be called.
+    epoch : int
+        Epochs that this `fit` has done.
+    history : History
+        All of them; its last entries are this epoch's.
+    gradient_norm : callable
+        Returns the Euclidean norm of dJ/d(weights, biases) over all training rows: as much work as half an epoch.
+    """
+
+    net: MLP
+    epoch: int
+    history: History
+    gradient_norm: Callable[[], float]
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the epoch."""
+        return self.history.loss[-1]
+
+    @property
+    def val_loss(self) -> float | None:
+        """Loss on the validation data, if there are any."""
+        return self.history.val_loss[-1] if self.history.val_loss else None
+
+    @property
+    def val_score(self) -> float | None:
+        """Score on the validation data, if there are any."""
+        return self.history.val_score[-1] if self.history.val_score else None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step."""
+        return self.history.lr[-1]
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the epoch."""
+        return self.history.seconds[-1]
+
+
+class Callback(Protocol):
+    """What `fit` calls. True, or a text that says why, stops the training; None and False let it go on."""
+
+    def on_epoch_end(self, state: EpochState) -> bool | str | None:
+        """Look, act, and decide."""
+
+
+class Watcher:
+    """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
+
+    needs_validation = False
+
+    def on_fit_begin(self, net: MLP) -> None:
+        """Forget earlier fits."""
+
+    def on_epoch_end(self, state: EpochState) -> bool | str | None:
+        """Decide."""
+        raise NotImplementedError
+
+    def on_fit_end(self, net: MLP) -> None:
+        """The training has ended, of itself or by a callback."""
+
+
+@dataclass
+class EarlyStopping(Watcher):
+    """Stop when the loss or score has not improved for some epochs, and go back to the best weights.
+
+    Parameters
+    ----------
+    monitor : {"val_loss", "loss", "val_score"}
+        What to watch; the first and last need validation data.
+    patience : int
+        Epochs without improvement before the training stops.
+    min_delta : float
+        What counts as an improvement: more than this.
+    restore_best : bool
+        Leave the network with the weights of its best epoch (moments and counters stay as they are).
+    """
+
+    monitor: str = "val_loss"
+    patience: int = 10
+    min_delta: float = 0.0
+    restore_best: bool = True
+    best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
+    best_epoch: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        check_choice("monitor", self.monitor, MONITORS)
+        check_positive_int("patience", self.patience)
+        check_non_negative_finite("min_delta", self.min_delta)
+        self._weights: tuple[Any, Any] | None = None
+
+    @property
+    def needs_validation(self) -> bool:  # type: ignore[override]
+        return self.monitor != "loss"
+
+    def on_fit_begin(self, net: MLP) -> None:
+        self.best, self.best_epoch, self._weights = math.inf, 0, None
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        now = getattr(state, self.monitor)
+        now = -now if self.monitor == "val_score" else now
+        if now < self.best - self.min_delta:
+            self.best, self.best_epoch = now, state.epoch
+            self._weights = (state.net.weights, state.net.biases) if self.restore_best else None
+        if state.epoch - self.best_epoch >= self.patience:
+            return f"{self.monitor} has not improved for {self.patience} epochs"
+        return None
+
+    def on_fit_end(self, net: MLP) -> None:
+        if self._weights is not None:
+            net.set_weights(*self._weights)
+            self._weights = None
+
+
+@dataclass
+class MaxSeconds(Watcher):
+    """Stop at the end of the epoch in which so many seconds have passed since the training began."""
+
+    seconds: float
+
+    def __post_init__(self) -> None:
+        check_positive_finite("seconds", self.seconds)
+
+    def on_fit_begin(self, net: MLP) -> None:
+        self._end = time.monotonic() + self.seconds
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        return f"{self.seconds:g} s have passed" if time.monotonic() >= self._end else None
+
+
+@dataclass
+class StopGradientNorm(Watcher):
+    """Stop where the gradient over all training rows is (nearly) zero: the network has stopped learning.
+
+    Parameters
+    ----------
+    threshold : float
+        Euclidean norm at or below which to stop.
+    every : int
+        Epochs from one look to the next; a look costs as much as half an epoch.
+    """
+
+    threshold: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_non_negative_finite("threshold", self.threshold)
+        check_positive_int("every", self.every)
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        if state.epoch % self.every:
+            return None
+        norm = state.gradient_norm()
+        return f"the gradient's norm is {norm:.3g}" if norm <= self.threshold else None

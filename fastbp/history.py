@@ -1,0 +1,95 @@
+"""What a `fit` has seen, epoch by epoch: as lists, as files, as a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+from fastbp.serialization import replacing
+
+
+@dataclass
+class History:
+    """What a `fit` has seen, one entry an epoch.
+
+    Attributes
+    ----------
+    loss : list of float
+        Mean of the batch losses before each update, weighted by rows.
+    val_loss, val_score : list of float
+        Loss and score on the validation data; empty without.
+    score_name : str
+        "accuracy" or "r2".
+    lr : list of float
+        Learning rate.
+    seconds : list of float
+        Duration, validation apart.
+    stop_reason : str
+        Why a callback ended the training early; empty if it ran to its end.
+    """
+
+    score_name: str
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_score: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    stop_reason: str = ""
+
+    def columns(self) -> dict[str, list[float]]:
+        """What there is of each epoch, by name."""
+        named = {"loss": self.loss, "val_loss": self.val_loss, f"val_{self.score_name}": self.val_score}
+        named |= {"lr": self.lr, "seconds": self.seconds}
+        return {name: values for name, values in named.items() if values}
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Write a line an epoch, under a line of names."""
+        columns = self.columns()
+        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *columns])
+            writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*columns.values(), strict=True), 1))
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the columns, the score's name and the reason to stop."""
+        document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **self.columns()}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Any:
+        """Draw losses, and the score and the learning rate below; returns matplotlib's figure.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Where to save the picture; its ending says in what format.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed (extra `plot`).
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
+        figure = Figure(figsize=(7, 6), layout="constrained")
+        top, bottom = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+        epochs = range(1, len(self.loss) + 1)
+        top.plot(epochs, self.loss, label="training")
+        if self.val_loss:
+            top.plot(epochs, self.val_loss, label="validation")
+        top.set(ylabel="loss", yscale="log" if min(self.loss + self.val_loss, default=0) > 0 else "linear")
+        top.legend()
+        bottom.plot(epochs, self.lr, color="0.5")
+        bottom.set(xlabel="epoch", ylabel="learning rate")
+        if self.val_score:
+            right = bottom.twinx()
+            right.plot(epochs, self.val_score, color="C2")
+            right.set_ylabel(f"validation {self.score_name}", color="C2")
+        if path is not None:
+            figure.savefig(path)
+        return figure

@@ -1,0 +1,328 @@
+"""Learning rates that change as a training goes on: factors of the optimiser's rate, by epochs and their fractions.
+
+A schedule is one class here. Its factors are computed for all steps of a chunk at once and read by the compiled loop;
+a step costs no call of Python.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.validation import check_fraction, check_non_negative_finite, check_positive_finite, check_positive_int
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate is that of the optimiser times `factors`."""
+
+    def factors(self, epochs: Array) -> Array:
+        """Factors at points of the training, counted in epochs (0.5: the middle of the first)."""
+        raise NotImplementedError
+
+    def momenta(self, epochs: Array) -> Array | None:
+        """SGD's momentum or Adam's beta1 at these points; None: as the optimiser says."""
+        return None
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """1"""
+
+    def factors(self, epochs: Array) -> Array:
+        return np.ones_like(epochs)
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """gamma^floor(epoch / size)"""
+
+    size: float = 10.0
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_positive_finite("size", self.size)
+        check_positive_finite("gamma", self.gamma)
+
+    def factors(self, epochs: Array) -> Array:
+        return self.gamma ** np.floor(epochs / self.size)
+
+
+@dataclass(frozen=True)
+class MultiStep(Schedule):
+    """gamma^(milestones passed)"""
+
+    milestones: Sequence[float]
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        for k, milestone in enumerate(self.milestones):
+            check_positive_finite(f"milestones[{k}]", milestone)
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones must rise, got {self.milestones!r}")
+        check_positive_finite("gamma", self.gamma)
+
+    def factors(self, epochs: Array) -> Array:
+        return np.asarray(self.gamma ** np.searchsorted(np.asarray(self.milestones), epochs, side="right"), np.float64)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """gamma^epoch"""
+
+    gamma: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_positive_finite("gamma", self.gamma)
+
+    def factors(self, epochs: Array) -> Array:
+        return self.gamma**epochs
+
+
+@dataclass(frozen=True)
+class Polynomial(Schedule):
+    """end + (1 - end) (1 - epoch / epochs)^power, and end afterwards"""
+
+    epochs: float
+    power: float = 1.0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive_finite("epochs", self.epochs)
+        check_positive_finite("power", self.power)
+        check_non_negative_finite("end", self.end)
+
+    def factors(self, epochs: Array) -> Array:
+        left = 1.0 - np.minimum(epochs / self.epochs, 1.0)
+        return self.end + (1.0 - self.end) * left**self.power
+
+
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """1 / (1 + decay epoch)"""
+
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_non_negative_finite("decay", self.decay)
+
+    def factors(self, epochs: Array) -> Array:
+        return 1.0 / (1.0 + self.decay * epochs)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """end + (1 - end) (1 + cos(pi t)) / 2, t from 0 to 1 over a cycle (Loshchilov and Hutter 2017).
+
+    Parameters
+    ----------
+    epochs : float
+        Length of the first cycle.
+    end : float
+        Factor at its end.
+    restarts : bool
+        Start again at 1 after each cycle; otherwise stay at `end`.
+    growth : float
+        Length of a cycle over that of the one before.
+    """
+
+    epochs: float
+    end: float = 0.0
+    restarts: bool = False
+    growth: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive_finite("epochs", self.epochs)
+        check_non_negative_finite("end", self.end)
+        if not check_positive_finite("growth", self.growth) >= 1.0:
+            raise ValueError(f"growth must be at least 1, got {self.growth!r}")
+
+    def factors(self, epochs: Array) -> Array:
+        t = epochs / self.epochs
+        if not self.restarts:
+            t = np.minimum(t, 1.0)
+        elif self.growth == 1.0:
+            t = t % 1.0
+        else:  # cycle n begins at (g^n - 1) / (g - 1)
+            g = self.growth
+            cycle = np.floor(np.log1p(t * (g - 1.0)) / math.log(g) + 1e-12)
+            t = (t - (g**cycle - 1.0) / (g - 1.0)) / g**cycle
+        return self.end + (1.0 - self.end) * 0.5 * (1.0 + np.cos(math.pi * t))
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from `start` to 1 and down to `end` along cosines, the momentum the other way round (Smith 2018).
+
+    PyTorch's `OneCycleLR`, with start = 1 / div_factor and end = start / final_div_factor.
+
+    Parameters
+    ----------
+    epochs : float
+        Length of the whole cycle.
+    rise : float
+        Share of it that goes up.
+    start, end : float
+        Factors at both ends.
+    momentum : tuple of two floats, or None
+        Lowest (where the rate is highest) and highest value of SGD's momentum or Adam's beta1; None leaves it alone.
+    """
+
+    epochs: float
+    rise: float = 0.3
+    start: float = 1 / 25
+    end: float = 1 / 25e4
+    momentum: tuple[float, float] | None = (0.85, 0.95)
+
+    def __post_init__(self) -> None:
+        check_positive_finite("epochs", self.epochs)
+        check_positive_finite("rise", self.rise)
+        check_fraction("rise", self.rise)
+        check_non_negative_finite("start", self.start)
+        check_non_negative_finite("end", self.end)
+        if self.momentum is not None:
+            low, high = self.momentum
+            if not 0.0 < low <= high < 1.0:
+                raise ValueError(f"momentum must be two rising numbers in (0, 1), got {self.momentum!r}")
+
+    def _between(self, epochs: Array, first: float, middle: float, last: float) -> Array:
+        t = np.minimum(epochs / self.epochs, 1.0)
+        up, down = t / self.rise, (t - self.rise) / (1.0 - self.rise)
+
+        def cosine(a: float, b: float, x: Array) -> Array:
+            return b + (a - b) * 0.5 * (1.0 + np.cos(math.pi * x))
+
+        return np.where(t < self.rise, cosine(first, middle, up), cosine(middle, last, down))
+
+    def factors(self, epochs: Array) -> Array:
+        return self._between(epochs, self.start, 1.0, self.end)
+
+    def momenta(self, epochs: Array) -> Array | None:
+        if self.momentum is None:
+            return None
+        low, high = self.momentum
+        return self._between(epochs, high, low, high)
+
+
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """From `start` to 1 in a straight line, then another schedule, which begins when this ends."""
+
+    epochs: float
+    then: Schedule = Constant()
+    start: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive_finite("epochs", self.epochs)
+        check_non_negative_finite("start", self.start)
+        if not isinstance(self.then, Schedule) or isinstance(self.then, ReduceOnPlateau):
+            raise TypeError(f"then must be a schedule that depends on the epoch alone, got {self.then!r}")
+
+    def factors(self, epochs: Array) -> Array:
+        rising = self.start + (1.0 - self.start) * np.minimum(epochs / self.epochs, 1.0)
+        return np.where(epochs < self.epochs, rising, self.then.factors(np.maximum(epochs - self.epochs, 0.0)))
+
+    def momenta(self, epochs: Array) -> Array | None:
+        return self.then.momenta(np.maximum(epochs - self.epochs, 0.0))
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau(Schedule):
+    """Multiply the rate by `factor` whenever what is monitored has not improved for more than `patience` epochs.
+
+    PyTorch's `ReduceLROnPlateau`, in its mode "min" with a relative threshold. The count begins anew with each `fit`.
+
+    Parameters
+    ----------
+    factor : float
+        Below 1.
+    patience : int
+        Epochs to wait.
+    threshold : float
+        An improvement is a fall below ``best * (1 - threshold)``.
+    min_factor : float
+        The smallest the factors may become together.
+    monitor : {"loss", "val_loss"}
+        What to watch.
+    """
+
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    min_factor: float = 0.0
+    monitor: str = "loss"
+
+    def __post_init__(self) -> None:
+        if not 0.0 < check_positive_finite("factor", self.factor) < 1.0:
+            raise ValueError(f"factor must be in (0, 1), got {self.factor!r}")
+        check_positive_int("patience", self.patience + 1)
+        check_fraction("threshold", self.threshold)
+        check_non_negative_finite("min_factor", self.min_factor)
+        if self.monitor not in ("loss", "val_loss"):
+            raise ValueError(f"monitor must be 'loss' or 'val_loss', got {self.monitor!r}")
+
+    def factors(self, epochs: Array) -> Array:
+        return np.ones_like(epochs)
+
+    def start(self) -> Plateau:
+        """The state of one fit."""
+        return Plateau(self)
+
+
+class Plateau:
+    """What `ReduceOnPlateau` has seen."""
+
+    def __init__(self, recipe: ReduceOnPlateau) -> None:
+        self.recipe, self.best, self.bad, self.factor = recipe, math.inf, 0, 1.0
+
+    def see(self, value: float) -> None:
+        """Take the value of an epoch."""
+        recipe = self.recipe
+        if value < self.best * (1.0 - math.copysign(recipe.threshold, self.best)):
+            self.best, self.bad = value, 0
+        else:
+            self.bad += 1
+        if self.bad > recipe.patience:
+            self.factor, self.bad = max(self.factor * recipe.factor, recipe.min_factor), 0
+
+
+class Plan:
+    """The learning rate of every step of one fit."""
+
+    def __init__(self, schedule: Schedule | Callable[[int], float] | None, lr: float, steps: int) -> None:
+        self.schedule, self.lr, self.steps = schedule, lr, steps
+        self.plateau = schedule.start() if isinstance(schedule, ReduceOnPlateau) else None
+
+    @property
+    def constant(self) -> bool:
+        """No table is needed."""
+        return self.schedule is None
+
+    def tables(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
+        """Rates, and momenta if they change, of n steps from step `first` of an epoch on; `step` updates are done."""
+        if self.schedule is None:
+            return np.broadcast_to(np.float64(self.lr), n), None  # takes no memory
+        if not isinstance(self.schedule, Schedule):
+            rates = np.array([self.schedule(number) for number in range(step, step + n)], np.float64)
+            bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
+            if bad.size:
+                raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")
+            return rates, None
+        points = epoch + (first + np.arange(n)) / self.steps
+        factor = self.plateau.factor if self.plateau else 1.0
+        return self.lr * factor * self.schedule.factors(points), self.schedule.momenta(points)
+
+
+def get(schedule: Any) -> Schedule | Callable[[int], float] | None:
+    """None, a schedule, or a callable of the step."""
+    if schedule is None or isinstance(schedule, Schedule) or (callable(schedule) and not isinstance(schedule, type)):
+        return None if isinstance(schedule, Constant) else schedule
+    raise TypeError(f"schedule must be None, one of fastbp.schedules, or a function step -> lr, got {schedule!r}")

@@ -1,0 +1,176 @@
+"""Schedules: each against PyTorch's or its formula, and the compiled steps against steps with those rates by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from fastbp import MLP, SGD, Adam, schedules
+
+RNG = np.random.default_rng(8)
+X = RNG.standard_normal((50, 4))
+Y = RNG.integers(0, 3, 50)
+STEPS = 5  # an epoch of 50 rows in batches of 10
+
+
+def torch_rates(make: Any, n: int, **options: Any) -> list[float]:
+    """Learning rates of a PyTorch schedule that is stepped n times."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, **options)
+    scheduler = make(optimizer)
+    rates = []
+    for _ in range(n):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (schedules.Step(3, 0.5), lambda o: lr_scheduler.StepLR(o, 3, 0.5)),
+        (schedules.MultiStep([2, 5], 0.3), lambda o: lr_scheduler.MultiStepLR(o, [2, 5], 0.3)),
+        (schedules.Exponential(0.9), lambda o: lr_scheduler.ExponentialLR(o, 0.9)),
+        (schedules.Polynomial(8, 2.0), lambda o: lr_scheduler.PolynomialLR(o, 8, 2.0)),
+        (schedules.Cosine(12, end=0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, 12, 0.01)),
+        (schedules.Cosine(4, restarts=True), lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 4)),
+        (
+            schedules.Cosine(2, restarts=True, growth=2),
+            lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 2),
+        ),
+        (schedules.Warmup(4, start=0.25), lambda o: lr_scheduler.LinearLR(o, 0.25, 1.0, 4)),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, schedules.Schedule) else "",
+)
+def test_against_pytorch_by_epochs(ours: schedules.Schedule, theirs: Any) -> None:
+    np.testing.assert_allclose(0.1 * ours.factors(np.arange(12.0)), torch_rates(theirs, 12), rtol=1e-12, atol=1e-17)
+
+
+def test_one_cycle_against_pytorch_by_steps() -> None:
+    n = 40
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=n)
+    rates, momenta = [], []
+    for step in range(n):
+        rates.append(optimizer.param_groups[0]["lr"])
+        momenta.append(optimizer.param_groups[0]["momentum"])
+        optimizer.step()
+        if step < n - 1:
+            scheduler.step()
+    ours, points = schedules.OneCycle(n - 1), np.arange(float(n))
+    found = ours.momenta(points)
+    assert found is not None
+    # PyTorch ends its rise a step early.
+    peak = 0.3 * n - 1
+    ours = schedules.OneCycle(n - 1, rise=peak / (n - 1))
+    np.testing.assert_allclose(0.1 * ours.factors(points), rates, rtol=1e-9)
+    np.testing.assert_allclose(ours.momenta(points), momenta, rtol=1e-9)  # type: ignore[arg-type]
+
+
+def test_reduce_on_plateau_against_pytorch() -> None:
+    values = [3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.99995, 0.9, 0.9, 0.9, 0.9]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, min_lr=0.2)
+    ours = schedules.ReduceOnPlateau(0.5, 2, min_factor=0.2).start()
+    for value in values:
+        theirs.step(value)
+        ours.see(value)
+        assert ours.factor == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_a_plateau_of_negative_losses() -> None:
+    state = schedules.ReduceOnPlateau(0.5, 1).start()
+    for value in (-1.0, -2.0, -3.0):
+        state.see(value)
+    assert (state.best, state.factor) == (-3.0, 1.0)
+
+
+def test_formulas() -> None:
+    points = np.array([0.0, 0.5, 3.0])
+    np.testing.assert_allclose(schedules.InverseTime(2.0).factors(points), [1, 1 / 2, 1 / 7])
+    then = schedules.Warmup(2, schedules.Exponential(0.5))
+    np.testing.assert_allclose(then.factors(np.array([0.0, 1.0, 2.0, 4.0])), [0, 0.5, 1, 0.25])
+
+
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.2, momentum=0.9), Adam(lr=0.02), SGD(lr=0.2, weight_decay=0.01)])
+@pytest.mark.parametrize("kind", ["cosine", "one cycle", "callable"])
+def test_fit_takes_the_steps_that_the_schedule_says(optimizer: Any, kind: str) -> None:
+    """Bit for bit, against single steps whose rates and momenta are set by hand."""
+    schedule: Any = {
+        "cosine": schedules.Cosine(4), "one cycle": schedules.OneCycle(4), "callable": lambda step: 0.1 / (1 + step)
+    }[kind]  # fmt: skip
+    net, by_hand = MLP([4, 6, 3], seed=0, dtype="float64"), MLP([4, 6, 3], seed=0, dtype="float64")
+    history = net.fit(X, Y, epochs=3, batch_size=10, optimizer=optimizer, schedule=schedule, shuffle=False)
+    rates = []
+    for step in range(3 * STEPS):
+        if kind == "callable":
+            lr, momentum = schedule(step), None
+        else:
+            point = np.array([step / STEPS])
+            lr = optimizer.lr * float(schedule.factors(point)[0])
+            momenta = schedule.momenta(point)
+            momentum = None if momenta is None else float(momenta[0])
+        rates.append(lr)
+        changes: dict[str, Any] = {"lr": lr}
+        if momentum is not None and getattr(optimizer, "momentum", 0):
+            changes["momentum"] = momentum
+        elif momentum is not None and isinstance(optimizer, Adam):
+            changes["betas"] = (momentum, optimizer.betas[1])
+        rows = slice(step % STEPS * 10, step % STEPS * 10 + 10)
+        by_hand.train_step(X[rows], Y[rows], type(optimizer)(**{**vars(optimizer), **changes}))
+    for one, other in zip([*net.weights, *net.biases], [*by_hand.weights, *by_hand.biases], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert history.lr == pytest.approx(rates[STEPS - 1 :: STEPS], rel=0)
+
+
+@pytest.mark.parametrize("schedule", [schedules.Cosine(6, restarts=True), schedules.Warmup(2, schedules.Step(1))])
+def test_two_fits_are_one_long_fit(schedule: Any) -> None:
+    twice, once = MLP([4, 6, 3], seed=0), MLP([4, 6, 3], seed=0)
+    losses = [twice.fit(X, Y, epochs=3, batch_size=8, schedule=schedule, threads=threads) for threads in (1, 2)]
+    assert losses[0].loss + losses[1].loss == once.fit(X, Y, epochs=6, batch_size=8, schedule=schedule).loss
+
+
+def test_without_a_schedule_nothing_lingers() -> None:
+    net, other = MLP([4, 6, 3], seed=0), MLP([4, 6, 3], seed=0)
+    for one, schedule in ((net, schedules.Constant()), (other, None)):
+        one.fit(X, Y, epochs=2, optimizer=SGD(lr=0.1), schedule=schedule)
+    assert net.fit(X, Y, epochs=1, optimizer=SGD(lr=0.1)).loss == other.fit(X, Y, epochs=1, optimizer=SGD(lr=0.1)).loss
+    net.fit(X, Y, epochs=1, optimizer=SGD(lr=0.1), schedule=schedules.Exponential(1.0))
+    other.fit(X, Y, epochs=1, optimizer=SGD(lr=0.1))
+    assert net.train_step(X, Y, SGD(lr=0.1)) == other.train_step(X, Y, SGD(lr=0.1))
+    np.testing.assert_array_equal(net.weights[0], other.weights[0])
+
+
+def test_plateau_in_fit_lowers_the_rate() -> None:
+    recipe = schedules.ReduceOnPlateau(0.5, patience=1, threshold=0.9)
+    history = MLP([4, 6, 3], seed=0).fit(X, Y, epochs=6, optimizer=SGD(lr=1e-4), schedule=recipe)
+    assert history.lr == pytest.approx([1e-4, 1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5])
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: schedules.Step(0), "size"),
+        (lambda: schedules.MultiStep([3, 2]), "milestones"),
+        (lambda: schedules.Exponential(-1.0), "gamma"),
+        (lambda: schedules.Polynomial(0), "epochs"),
+        (lambda: schedules.Cosine(5, growth=0.5), "growth"),
+        (lambda: schedules.OneCycle(5, momentum=(0.9, 0.8)), "momentum"),
+        (lambda: schedules.Warmup(5, schedules.ReduceOnPlateau()), "then"),
+        (lambda: schedules.ReduceOnPlateau(1.5), "factor"),
+        (lambda: schedules.InverseTime(math.nan), "decay"),
+    ],
+)
+def test_bad_settings(make: Any, name: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=name):
+        make()
+
+
+def test_a_callable_that_returns_nonsense() -> None:
+    with pytest.raises(ValueError, match=r"schedule\(3\) must be finite and at least 0, got -1.0"):
+        MLP([4, 6, 3], seed=0).fit(X, Y, epochs=1, batch_size=10, schedule=lambda step: 0.1 if step < 3 else -1.0)
