@@ -114,6 +114,7 @@ class Engine:
         self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, *, scan: bool = False, outputs: int = 0
     ) -> None:
         """Point the job at samples and targets, both checked and in the kernels' form."""
+        self._stage = None
         mean, scale = (address(scaling[0]), address(scaling[1])) if scaling else (0, 0)
         if y is None:
             at, kind = 0, records.NO_TARGETS

@@ -483,3 +483,48 @@ def test_info() -> None:
 def test_warmup() -> None:
     assert "float32 ready in" in succeed("warmup", "--dtype", "float32")
     assert as_json("warmup", "--dtype", "float32")["dtypes"] == ["float32"]
+
+
+# --- schedules and stopping
+
+
+def test_a_schedule_and_early_stopping(npz: Path, tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    options = ("--hidden", "16", "--lr", "0.05", "--epochs", "300", "--history", history)
+    text = succeed("train", npz, *options, "--early-stopping", "3", "--schedule", "cosine", "--warmup-epochs", "2")
+    rows = read_csv(history.read_text())
+    assert len(rows) < 300
+    assert f"stopped  after {len(rows)} epochs: val_loss has not improved for 3 epochs" in text
+    rates = [float(row["lr"]) for row in rows]
+    assert rates[0] < rates[1] <= 0.05
+    assert rates[-1] < rates[1]
+    best = min(range(len(rows)), key=lambda k: float(rows[k]["val_loss"]))
+    assert best == len(rows) - 4
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "exponential", "one-cycle"])
+def test_every_schedule_ends_lower_than_it_stood(npz: Path, tmp_path: Path, schedule: str) -> None:
+    found = as_json("train", npz, "--epochs", "10", "--schedule", schedule)
+    assert len(found["lr"]) == 10
+    assert found["lr"][-1] < max(found["lr"])
+
+
+def test_max_seconds_from_the_command_line(npz: Path) -> None:
+    found = as_json("train", npz, "--epochs", "10000000", "--max-seconds", "0.2")
+    assert found["stop_reason"] == "MaxSeconds: 0.2 s have passed"
+    assert found["samples_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--history", "x.txt"),
+        ("--history", "no/such/folder/x.csv"),
+        ("--schedule", "sine"),
+        ("--early-stopping", "0"),
+        ("--compare", "numpy", "--schedule", "cosine"),
+        ("--compare", "numpy", "--early-stopping", "3"),
+    ],
+)
+def test_wrong_use_of_schedules_and_stopping(options: tuple[str, ...], npz: Path) -> None:
+    assert run("train", npz, *options).exit_code == 2

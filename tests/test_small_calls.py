@@ -76,6 +76,18 @@ def test_predictions_pass_the_output_activation_and_logits_do_not() -> None:
         assert np.array_equal(net.predict(X[:2]), net.predict(X[:2]))
 
 
+def test_a_fit_that_fails_before_its_first_step_leaves_no_stage() -> None:
+    def broken(step: int) -> float:
+        raise LookupError("mine")
+
+    net = MLP([6, 5, 3], seed=0)
+    expected = net.forward(X[:2])
+    net.forward(X[:2])
+    with pytest.raises(LookupError, match="mine"):
+        net.fit(X, CLASSES, epochs=1, schedule=broken)
+    np.testing.assert_array_equal(net.forward(X[:2]), expected)
+
+
 def test_results_are_the_callers_own() -> None:
     net = MLP([6, 5, 3], seed=0)
     first = net.forward(X[:1])

@@ -38,6 +38,8 @@ class Recipe:
 DIGITS_RECIPE = Recipe(hidden=(256, 128), activation="relu", optimizer="adam", lr=3e-3, epochs=30, batch_size=32)
 TABLE_RECIPE = Recipe(hidden=(128, 64), activation="relu", optimizer="adam", lr=1e-3, epochs=20, batch_size=64)
 TEST_FRACTION = 0.2
+VALIDATION_SPLIT = 0.1  # of the training rows, for early stopping
+SCHEDULES = ("constant", "cosine", "linear", "exponential", "one-cycle")
 TRIAL_STEPS = 50  # what NumPy is given to try its threads on
 SEED = 0
 
@@ -57,6 +59,11 @@ class Settings:
     batch_size: int | None
     test_fraction: float
     standardize: bool | None
+    schedule: str
+    warmup_epochs: float
+    early_stopping: int | None
+    max_seconds: float | None
+    history: str | None
     seed: int
     threads: int | None
     out: str | None
@@ -115,6 +122,32 @@ def _default(field: str) -> str:
     "[default: on for files, off for the digits]",
 )
 @click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    default="constant",
+    show_default=True,
+    help="How the learning rate changes over the epochs: down to nothing along a cosine or a line, by 5 % an epoch, or "
+    "up and down once.",
+)
+@click.option(
+    "--warmup-epochs",
+    type=click.FloatRange(min=0.0),
+    default=0.0,
+    show_default=True,
+    help="Epochs (or fractions) in which the learning rate rises from zero, before the schedule begins.",
+)
+@click.option(
+    "--early-stopping",
+    type=click.IntRange(min=1),
+    metavar="EPOCHS",
+    help=f"Hold out {VALIDATION_SPLIT:.0%} of the training rows; stop when their loss has not improved for so many "
+    "epochs, and keep the best weights.",
+)
+@click.option("--max-seconds", type=click.FloatRange(min=0.0, min_open=True), help="Stop after so long.")
+@click.option(
+    "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
+)
+@click.option(
     "--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True, help="Of split and weights."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="[default: what is fastest]")
@@ -132,7 +165,13 @@ def train(**options: Any) -> None:
     are numbers. Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
     """
     settings = Settings(**options)
-    _check_out(settings.out)
+    changing = settings.schedule != "constant" or settings.warmup_epochs
+    if settings.compare == "numpy" and (changing or settings.early_stopping or settings.max_seconds):
+        raise click.UsageError("--compare numpy knows no schedule and no stopping: leave one of them out")
+    _check_out(settings.out, "--out")
+    _check_out(settings.history, "--history")
+    if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
+        raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
     recipe = _complete(settings)
     optimizer = _optimizer(settings, recipe)
@@ -213,18 +252,30 @@ class _Run:
             epochs=self.recipe.epochs,
             batch_size=self.recipe.batch_size,
             optimizer=self.optimizer,
+            schedule=_schedule(self.settings, self.recipe.epochs),
+            callbacks=_callbacks(self.settings),
+            validation_split=VALIDATION_SPLIT if self.settings.early_stopping else 0.0,
             threads=self.settings.threads,
             progress=not self.settings.as_json and sys.stderr.isatty(),
         )
         seconds = sum(history.seconds)
-        rate = len(self.problem.X_train) * self.recipe.epochs / max(seconds, 1e-9)
+        held = VALIDATION_SPLIT if self.settings.early_stopping else 0.0
+        rate = (1.0 - held) * len(self.problem.X_train) * len(history.loss) / max(seconds, 1e-9)
+        if self.settings.history is not None:
+            write = history.to_csv if self.settings.history.endswith(".csv") else history.to_json
+            write(self.settings.history)
         self._say(
             "trained",
             f"in {seconds_text(seconds)}, {rate:,.0f} samples/s, loss {history.loss[-1]:.4g} "
             f"(after {seconds_text(startup)} of start-up)",
         )
+        if history.stop_reason:
+            self._say("stopped", f"after {len(history.loss)} epochs: {history.stop_reason.partition(': ')[2]}")
         return {
             "train_loss": history.loss,
+            "val_loss": history.val_loss,
+            "lr": history.lr,
+            "stop_reason": history.stop_reason,
             "seconds": seconds,
             "startup_seconds": startup,
             "samples_per_second": rate,
@@ -249,7 +300,10 @@ class _Run:
 
     def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
         """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
-        if (self.settings.compare or ("numpy" if self.settings.data is None else "none")) == "none":
+        special = self.settings.early_stopping or self.settings.max_seconds or self.settings.warmup_epochs
+        plain = not special and self.settings.schedule == "constant"
+        default = "numpy" if self.settings.data is None and plain else "none"
+        if (self.settings.compare or default) == "none":
             return {}
         from fastbp.reference import NumpyMLP
 
@@ -272,6 +326,33 @@ class _Run:
         return {"numpy": {"seconds": seconds, "ratio": ratio, "test": scores}}
 
 
+def _schedule(settings: Settings, epochs: int) -> Any:
+    """What `fit` takes as its schedule."""
+    from fastbp import schedules
+
+    rest = max(epochs - settings.warmup_epochs, 1e-9)
+    chosen = {
+        "constant": schedules.Constant(),
+        "cosine": schedules.Cosine(rest),
+        "linear": schedules.Polynomial(rest),
+        "exponential": schedules.Exponential(),
+        "one-cycle": schedules.OneCycle(rest),
+    }[settings.schedule]
+    return schedules.Warmup(settings.warmup_epochs, chosen) if settings.warmup_epochs else chosen
+
+
+def _callbacks(settings: Settings) -> list[Any]:
+    """What watches the training."""
+    from fastbp import callbacks
+
+    watching: list[Any] = []
+    if settings.early_stopping is not None:
+        watching.append(callbacks.EarlyStopping(patience=settings.early_stopping))
+    if settings.max_seconds is not None:
+        watching.append(callbacks.MaxSeconds(settings.max_seconds))
+    return watching
+
+
 def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optimizer: Any) -> float:
     """Train in the better of one BLAS thread and as many as NumPy takes by itself; often that is one."""
     from fastbp.bench import blas
@@ -287,18 +368,18 @@ def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optim
     return sum(history.seconds)
 
 
-def _check_out(out: str | None) -> None:
+def _check_out(out: str | None, option: str) -> None:
     """Refuse a file that cannot be written before, not after, the training."""
     if out is None:
         return
     folder = Path(out).resolve().parent
     if not folder.is_dir():
-        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint="--out")
+        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint="--out") from error
+        raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint=option) from error
 
 
 def _complete(settings: Settings) -> Recipe:
