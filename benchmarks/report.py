@@ -103,6 +103,11 @@ def _verdict(reached: float, target: float, unit: str = "x") -> str:
     return f"{reached:.3g}{unit} of {target:g}{unit}{mark}"
 
 
+def _number(value: float) -> str:
+    """Three digits, thousands separated."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _training(result: BenchResult) -> Iterator[str]:
     yield "`python bench.py --peers sklearn,torch,jax,onnxruntime`: reached, and the target it is held against.\n"
     rows = []
@@ -116,7 +121,7 @@ def _training(result: BenchResult) -> Iterator[str]:
         rows.append(
             [
                 f"{entry.workload.name} {'-'.join(map(str, entry.workload.sizes))}, {entry.workload.batch_size}",
-                f"{values['microseconds_per_step']:,.4g} ({ours.setting.label if ours.setting else ''})",
+                _number(values["microseconds_per_step"]),
                 _verdict(first[0], jax) if first else "",
                 f"{_verdict(other[0], best)}, {other[1]}" if other else "",
                 _verdict(values["percent_of_peak"], peak, " %") if peak else f"{values['percent_of_peak']:.3g} %",
@@ -147,8 +152,8 @@ def _inference(result: BenchResult) -> Iterator[str]:
         runtime = _times(entry, ("onnxruntime",))
         rows.append(
             [
-                f"{'-'.join(map(str, entry.workload.sizes))}, {entry.workload.batch_size:,} rows",
-                f"{values['microseconds_per_step']:,.3g}",
+                f"{'-'.join(map(str, entry.workload.sizes))}, {entry.workload.batch_size:,} at a time",
+                _number(values["microseconds_per_step"]),
                 _verdict(runtime[0], INFERENCE[entry.workload.name]) if runtime else "",
                 *(f"{found[0]:.3g}x" if (found := _times(entry, (name,))) else "" for name in ("numpy", "torch")),
                 f"{values['percent_of_peak']:.3g} %",
@@ -186,8 +191,8 @@ def _profile(document: dict[str, Any]) -> Iterator[str]:
     rows = []
     for one in document["profiles"]:
         sums = {phase: sum(part["seconds"] for part in one["parts"] if part["phase"] == phase) for phase in phases}
-        cells = [f"{1e6 * seconds:,.4g} ({seconds / one['seconds']:.0%})" for seconds in sums.values()]
-        rows.append([one["workload"]["name"], f"{1e6 * one['seconds']:,.4g}", *cells])
+        cells = [f"{_number(1e6 * seconds)} ({seconds / one['seconds']:.0%})" for seconds in sums.values()]
+        rows.append([one["workload"]["name"], _number(1e6 * one["seconds"]), *cells])
     yield from _table(["workload", "step", *phases], rows)
 
 

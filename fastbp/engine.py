@@ -136,6 +136,7 @@ class Engine:
         self._optimizer = optimizer
         job["optimizer"], job["lr"], job["weight_decay"] = optimizer.code, optimizer.lr, optimizer.weight_decay
         job["beta1"], job["beta2"], job["eps"] = optimizer.rates
+        job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         places = [address(moment) for moment in self.moments] + [0, 0]
         job["state1"], job["state2"] = places[:2]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fastbp.kernels.loss import LOSS_CODES
-from fastbp.validation import check_choice, check_positive_finite
+from fastbp.validation import check_choice, check_fraction, check_positive_finite
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,23 @@ class Loss:
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Softmax cross-entropy: ``J = -1/N sum_r sum_j y_rj log softmax(z_r)_j`` (Bishop 2006, 4.108)."""
+    """Softmax cross-entropy: ``J = -1/N sum_r sum_j y_rj log softmax(z_r)_j`` (Bishop 2006, 4.108).
+
+    With `label_smoothing` s, the targets become ``(1 - s) y + s / C`` (Szegedy et al. 2016).
+    """
+
+    label_smoothing: float = 0.0
 
     name = "cross_entropy"
     target = "classes"
     linked = True
+
+    def __post_init__(self) -> None:
+        check_fraction("label_smoothing", self.label_smoothing)
+
+    @property
+    def parameter(self) -> float:
+        return self.label_smoothing
 
 
 @dataclass(frozen=True)

@@ -308,9 +308,9 @@ class MLP:
             threads, long = self._bind(samples, targets)
             engine.bind_optimizer(recipe, self._steps)
             engine.prepare(n, threads, whole=True)
-            job = engine.job[0]
-            job["n_steps"], job["position"], job["epoch"], job["shuffle"], job["two_pass"] = 1, 0, 0, 0, long
-            if long:
+            job, whole = engine.job[0], long or recipe.clips
+            job["n_steps"], job["position"], job["epoch"], job["shuffle"], job["two_pass"] = 1, 0, 0, 0, whole
+            if whole:
                 engine.need_gradient()
             self._call(records.TRAIN, threads, long)
             if small:

@@ -6,11 +6,11 @@ The rules are compiled in `fastbp.kernels.update`; the moments live in the netwo
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from fastbp.kernels.update import RULE_CODES, RULES
-from fastbp.validation import check_choice, check_non_negative_finite
+from fastbp.validation import check_choice, check_non_negative_finite, check_positive_finite
 
 if TYPE_CHECKING:
     from fastbp.network import MLP, Gradient
@@ -26,16 +26,30 @@ class Optimizer:
         Learning rate: positive, finite.
     weight_decay : float
         Coefficient of the l2 penalty, added to the gradient of weights and biases as PyTorch does.
+    clip_norm, clip_value : float, optional
+        Before that, scale the gradient down to this Euclidean norm (over all weights and biases), or hold each of its
+        elements within plus and minus this value: PyTorch's `clip_grad_norm_` and `clip_grad_value_`. With both, the
+        norm comes first.
     """
 
     lr: float
     weight_decay: float = 0.0
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
 
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
         check_non_negative_finite("lr", self.lr)
         check_non_negative_finite("weight_decay", self.weight_decay)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                check_positive_finite(name, getattr(self, name))
+
+    @property
+    def clips(self) -> bool:
+        """The gradient is wanted whole before the update."""
+        return self.clip_norm is not None or self.clip_value is not None
 
     @property
     def rule(self) -> str:

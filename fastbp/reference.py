@@ -194,6 +194,11 @@ class NumpyMLP:
     def _update(self, recipe: Any) -> None:
         self._step += 1
         rule = OPTIMIZERS[recipe.name]
+        if recipe.clip_norm is not None:
+            norm = float(np.sqrt(np.dot(self._gradient, self._gradient)))
+            np.multiply(self._gradient, min(1.0, recipe.clip_norm / (norm + 1e-6)), out=self._gradient)
+        if recipe.clip_value is not None:
+            np.clip(self._gradient, -recipe.clip_value, recipe.clip_value, out=self._gradient)
         rule(recipe, self._step, self._parameters, self._gradient, self._state, self._spare)
 
     def _workspace(self, rows: int) -> Workspace:

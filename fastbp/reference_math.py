@@ -168,8 +168,11 @@ class Workspace:
 # and leaves its gradient in ws.deltas[-1]; destroys ws.scratch and ws.column.
 
 
-def _cross_entropy(ws: Workspace, _: Any) -> float:
+def _cross_entropy(ws: Workspace, description: Any) -> float:
     z, y, delta, column = ws.output, ws.targets, ws.deltas[-1], ws.column
+    if description.label_smoothing:
+        np.multiply(y, 1 - description.label_smoothing, out=y)
+        np.add(y, description.label_smoothing / y.shape[1], out=y)
     np.maximum.reduce(z, axis=1, keepdims=True, out=column)
     np.subtract(z, column, out=delta)
     of_targets = np.vdot(y, delta)

@@ -198,7 +198,8 @@ class Fit:
         job["n_samples"], job["seed"], job["shuffle"] = self.n, np.uint64(net.seed), self.order is not None
         rows = 0 if self.rows is None else address(self.rows)
         job["subset"], job["order"] = rows, rows if self.order is None else address(self.order)
-        if self.step_flops > LONG_STEP_FLOPS:
+        self.two_pass = self.step_flops > LONG_STEP_FLOPS or self.optimizer.clips
+        if self.two_pass:
             engine.need_gradient()
 
     def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
@@ -209,7 +210,7 @@ class Fit:
         engine.bind_optimizer(self.optimizer, net._steps)
         engine.prepare(self.batch_size, self.threads.most, n_steps=n_steps, whole=True)
         job["n_steps"], job["position"], job["epoch"] = n_steps, first * self.batch_size, net._epochs
-        job["steps_done"], job["two_pass"] = 0, self.step_flops > LONG_STEP_FLOPS
+        job["steps_done"], job["two_pass"] = 0, self.two_pass
         status = engine.call(records.TRAIN, threads, detached=long)
         made = int(job["steps_done"]) - (status == records.DIVERGED)  # not counting the step whose loss is not finite
         net._steps += made

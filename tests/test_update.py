@@ -36,7 +36,8 @@ SHAPES = [
 
 
 def options(recipe: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(recipe).items() if name != "name"}
+    """Those that PyTorch's optimisers take; it clips by functions of their own."""
+    return {name: value for name, value in vars(recipe).items() if name not in ("clip_norm", "clip_value")}
 
 
 def make(sizes: list[int], rows: int, dtype: str = "float64") -> tuple[fastbp.MLP, np.ndarray, np.ndarray]:

@@ -155,7 +155,12 @@ def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
 
 @leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp)
 def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
-    """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y)."""
+    """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y).
+
+    The loss's parameter s smooths the targets: y becomes (1 - s) y + s / C.
+    """
+    smooth = cast(tag, job.loss_parameter)
+    share, keep = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
     n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
     start = row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
@@ -171,14 +176,21 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
         number = row_number(order, first + r)
         if job.y_kind == np.uint64(LABELS):
             label = np.uintp(view(y, number + ONE, np.int64(0))[number])
-            d[label] -= cast(tag, scale)
-            losses[r] += largest - z[label]
+            d[label] -= cast(tag, scale) * keep
+            losses[r] += (largest - z[label]) * keep
         else:
             target = view(y + number * n_out * itemsize(tag), n_out, tag)
             total, mass = cast(tag, 0.0), cast(tag, 0.0)
             for j in range(n_out):
                 total += target[j] * (largest - z[j])
                 mass += target[j]
+            mass = mass * keep + smooth
             for j in range(n_out):  # mass: 1 up to the rounding of the targets, of which they may have much
-                d[j] = d[j] * mass - cast(tag, scale) * target[j]
-            losses[r] = losses[r] * mass + total
+                d[j] = d[j] * mass - cast(tag, scale) * keep * target[j]
+            losses[r] = losses[r] * mass + total * keep
+        if smooth != cast(tag, 0.0):
+            spread = cast(tag, 0.0)
+            for j in range(n_out):
+                spread += largest - z[j]
+                d[j] -= cast(tag, scale) * share
+            losses[r] += spread * share

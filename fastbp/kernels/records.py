@@ -86,6 +86,8 @@ JOB = np.dtype(
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),
+        ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
+        ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
         ("parameters", _ADDRESS),
         ("state1", _ADDRESS),

@@ -16,7 +16,7 @@ from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, 
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import barrier
-from fastbp.kernels.update import write_rates
+from fastbp.kernels.update import write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(4)
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
@@ -160,6 +160,7 @@ def train(tag, job, layers, thread):
             passed = barrier(job.barrier, job.n_threads, passed)
             if atomic_load(job.status) != RUNNING:
                 return
+            write_clip_scale(tag, job, rates)
             taken = phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT, taken)
         else:
             taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
@@ -222,6 +223,7 @@ def run(jobs, layers, thread, tag):
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
         write_rates(tag, job, job.t + ONE, ZERO, rates)
+        write_clip_scale(tag, job, rates)
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
     else:
         infer(tag, job, layers, thread)

@@ -347,6 +347,24 @@ def row_sum(typingctx, tag, source, n_vectors):
 
 
 @intrinsic
+def row_square_sum(typingctx, tag, source, n_vectors):
+    """Sum of the squares of a row of whole vectors: lane by lane, then the lanes by halves."""
+
+    def codegen(context, builder, signature, args):
+        kind = vector_type(signature.args[0])
+        fma = declare_fma(builder.module, kind)
+
+        def step(offset, state):
+            x = builder.load(_row_pointer(builder, args[1], offset, kind))
+            return [builder.call(fma, [x, x, state[0]])]
+
+        total = _RowLoop(builder, args[2], [ir.Constant(kind, [0.0] * kind.count)], step).state[0]
+        return _fold(builder, total, builder.fadd)
+
+    return tag(tag, types.uintp, types.uintp), codegen
+
+
+@intrinsic
 def row_scale(typingctx, factor, target, n_vectors):
     """Multiply a row of whole vectors by a number."""
 

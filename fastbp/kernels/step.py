@@ -25,7 +25,7 @@ from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, give
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
-from fastbp.kernels.update import update
+from fastbp.kernels.update import clip, update
 
 # Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
 # cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
@@ -253,6 +253,9 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
             else:
                 sum_partials(tag, job, offset, n, gradient)
         if use != STORE_GRADIENT:
+            if job.clip_norm > 0.0 or job.clip_value > 0.0:
+                clip(job, rates, n, gradient, scratch, tag)
+                gradient = scratch
             update(job, rates, offset, n, gradient, tag)
             if layer.transposed != 0:
                 for b in range(count):

@@ -14,7 +14,7 @@ from numba import types
 
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import Job
-from fastbp.kernels.simd import cast, fma, itemsize, view
+from fastbp.kernels.simd import ONE, ZERO, cast, fma, itemsize, lanes, row_square_sum, view
 
 # lr: learning rate; step: lr / (1 - beta1^t); decay: weight decay; shrink: 1 - lr * decay; mu, beta1, beta2 and
 # their complements; eps; root: 1 / sqrt(1 - beta2^t).
@@ -40,6 +40,47 @@ def write_rates(tag, job, t, s, address):
     r[7] = cast(tag, 1.0 - job.beta2)
     r[8] = cast(tag, job.eps)
     r[9] = cast(tag, 1.0 / np.sqrt(corrected2))
+
+
+# In the scratch of a thread, behind the rates.
+CLIP_SCALE = np.uint64(N_RATES)
+NORM_VECTORS = np.uint64(512)
+
+
+@jit
+def write_clip_scale(tag, job, address):
+    """Write by what the whole gradient, which is stored, is to be multiplied: PyTorch's clip_grad_norm_.
+
+    Every thread sums all of it, in one order: cheaper than another barrier, and the same bits on any number of threads.
+    """
+    scale = 1.0
+    if job.clip_norm > 0.0:
+        total, done = 0.0, ZERO
+        vectors = job.n_parameters // lanes(tag)
+        while done < vectors:
+            n = min(NORM_VECTORS, vectors - done)
+            total += np.float64(row_square_sum(tag, job.gradient + done * lanes(tag) * itemsize(tag), n))
+            done += n
+        scale = min(1.0, job.clip_norm / (np.sqrt(total) + 1e-6))
+        if total - total != 0.0:  # NaN or infinity is to be seen, not to be clipped
+            scale = total
+    view(address, CLIP_SCALE + ONE, tag)[CLIP_SCALE] = cast(tag, scale)
+
+
+@leaf(Job, *[types.uintp] * 4)
+def clip(job, rates, n, gradient, result, tag):
+    """Scale n numbers of the gradient to the norm allowed, and hold them within the value allowed.
+
+    Not in place: other threads may still be summing the gradient's squares.
+    """
+    source, g, scale = view(gradient, n, tag), view(result, n, tag), view(rates, CLIP_SCALE + ONE, tag)[CLIP_SCALE]
+    for i in range(n):
+        g[i] = source[i] * scale
+    if job.clip_value > 0.0:
+        high = cast(tag, job.clip_value)
+        for i in range(n):
+            x = g[i] if g[i] >= -high else (-high if g[i] < -high else g[i])  # NaN stays NaN
+            g[i] = high if x > high else x
 
 
 @element
