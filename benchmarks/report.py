@@ -185,7 +185,10 @@ def _variants(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _profile(document: dict[str, Any]) -> Iterator[str]:
-    yield "`python bench.py --profile --plot docs/roofline.png`; microseconds a step, mean over the threads.\n"
+    yield (
+        "`python bench.py --profile --plot docs/roofline.png`; microseconds a step, mean over the threads: all of "
+        "them, where a training would often choose one.\n"
+    )
     yield "![roofline](roofline.png)\n"
     phases = ("gather", "forward", "loss", "backward", "update", "barrier", "other")
     rows = []

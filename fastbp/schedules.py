@@ -316,7 +316,8 @@ class Plan:
             if bad.size:
                 raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")
             return rates, None
-        points = epoch + (first + np.arange(n)) / self.steps
+        # By the number of the step: wherever chunks begin, which time decides, the same rates to the last bit.
+        points = (epoch * self.steps + first + np.arange(n)) / self.steps
         factor = self.plateau.factor if self.plateau else 1.0
         return self.lr * factor * self.schedule.factors(points), self.schedule.momenta(points)
 

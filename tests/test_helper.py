@@ -44,6 +44,16 @@ def test_a_cold_compile_ends_with_or_without_a_helper(state: str, executable: st
         assert alone < leaves
 
 
+def test_a_cache_that_lacks_every_second_file(tmp_path: Path) -> None:
+    """What is compiled links to what is on disk, which must be loaded first: else the process would die."""
+    succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(tmp_path))
+    files = sorted(tmp_path.rglob("*.bin"))
+    for path in files[::2]:
+        path.unlink()
+    succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(tmp_path))
+    assert sorted(tmp_path.rglob("*.bin")) == files
+
+
 def test_the_command_line_answers_to_python_m(tmp_path: Path) -> None:
     code = "import runpy, sys; sys.argv = ['fastbp', '--version']; runpy.run_module('fastbp', run_name='__main__')"
     assert succeed(code).startswith("fastbp")

@@ -135,6 +135,14 @@ def test_two_fits_are_one_long_fit(schedule: Any) -> None:
     assert losses[0].loss + losses[1].loss == once.fit(X, Y, epochs=6, batch_size=8, schedule=schedule).loss
 
 
+def test_rates_do_not_depend_on_where_chunks_begin() -> None:
+    plan = schedules.Plan(schedules.Cosine(11), 0.1, 7)
+    whole = plan.tables(0, 0, 70, 0)[0]
+    for cut in range(1, 70):
+        parts = [plan.tables(0, 0, cut, 0)[0], plan.tables(cut // 7, cut % 7, 70 - cut, cut)[0]]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_without_a_schedule_nothing_lingers() -> None:
     net, other = MLP([4, 6, 3], seed=0), MLP([4, 6, 3], seed=0)
     for one, schedule in ((net, schedules.Constant()), (other, None)):

@@ -47,8 +47,8 @@ def compile_together(leaves, dtype: str, prepare, report) -> None:
         quiet = subprocess.DEVNULL
         helper = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
         try:
-            for made in missing:
-                if not _claim(claims, made.name):
+            for made in leaves:  # those on disk too, in their turn: what is compiled links to them
+                if made in missing and not _claim(claims, made.name):
                     break
                 report()
                 prepare(made, dtype)
