@@ -107,6 +107,9 @@ class Engine:
         job["zeros"], job["parameters"] = address(self.zeros), address(self.parameters)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
         job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
+        held = plan.regularization
+        job["noisy"], job["input_noise"] = held.noisy, held.input_noise
+        job["l1"], job["l2"], job["max_norm"] = held.l1, held.l2, held.max_norm or 0.0
 
     # --- what a call works on -------------------------------------------------------------------------------
 
@@ -279,8 +282,13 @@ class Engine:
         finally:
             job["profile"] = 0
 
-    def backprop(self, rows: int, n_threads: int, *, detached: bool = False) -> tuple[int, Array]:
-        """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in)."""
+    def backprop(
+        self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False
+    ) -> tuple[int, Array]:
+        """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in).
+
+        noisy: with the dropout and input noise, if there are any, of the next step.
+        """
         plan, first = self.plan, self.plan.layers[0]
         self.need_gradient()
         self.prepare(rows, n_threads, whole=True)
@@ -291,11 +299,13 @@ class Engine:
         plan.transpose_layer(first, plan.unpack_layer(first, self.parameters)[0], self.transposed)
         record = self.buffers.records[0]
         record["transposed"] = address(self.transposed) + first.transposed_offset * plan.dtype.itemsize
-        self.job[0]["input_deltas"] = address(input_deltas)
+        job, held = self.job[0], plan.regularization
+        job["input_deltas"], job["noisy"] = address(input_deltas), noisy and held.noisy
         try:
             status = self.call(records.BACKPROP, n_threads, detached=detached)
         finally:
-            record["transposed"] = self.job[0]["input_deltas"] = 0
+            record["transposed"] = job["input_deltas"] = 0
+            job["noisy"] = held.noisy
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
     def chooser(self, wanted: int | None, batch: int) -> team.Chooser:

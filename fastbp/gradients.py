@@ -35,7 +35,7 @@ def check_gradients(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, step: float
         Below 1e-6 for a right gradient away from kinks.
     """
     twin = net.astype("float64")
-    gradient = twin.backprop(X, y)
+    gradient = twin.backprop(X, y, training=False)
     exact = np.concatenate([g.ravel() for g in [*gradient.weights, *gradient.biases]])
     values = [array.copy() for array in [*twin.weights, *twin.biases]]
     n_layers = len(gradient.weights)

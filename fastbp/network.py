@@ -16,6 +16,7 @@ from fastbp import (
     initializers,
     losses,
     optimizers,
+    regularization,
     schedules,
     scoring,
     serialization,
@@ -84,10 +85,20 @@ class MLP:
         cross_entropy, binary_cross_entropy, mse, mae, huber or poisson; or a description such as ``Huber(delta=2)``.
     init : str, optional
         Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
+    dropout : float or list of float
+        Chance that a unit of a hidden layer is dropped in a training step: one for all layers, or one each.
+    input_noise : float
+        Standard deviation of the normal noise added to the inputs in training, after their scaling.
+    l1, l2 : float
+        Penalties ``l1 sum |w| + l2 sum w^2`` on the weights, biases apart, as in Keras; `Adam(weight_decay=...)` and
+        its like are PyTorch's form. Reported losses are without them.
+    max_norm : float, optional
+        Largest Euclidean norm of the incoming weights of a unit, kept after every update.
     dtype : {"float32", "float64"}
         Of the parameters and all arithmetic.
     seed : int, optional
-        Of the initial weights, the order of the rows and the validation split; drawn, and kept in `seed`, if None.
+        Of the initial weights, the order of the rows, dropout and noise, and the validation split; drawn, and kept in
+        `seed`, if None.
 
     Attributes
     ----------
@@ -97,6 +108,8 @@ class MLP:
         See `standardize`.
     class_labels : list or None
         Names of the classes, for whoever shows predictions; the network itself counts from 0.
+    regularization : Regularization
+        dropout, input_noise, l1, l2 and max_norm, as given.
 
     Raises
     ------
@@ -112,6 +125,11 @@ class MLP:
         output_activation: str | activations.Activation | None = None,
         loss: str | losses.Loss = "cross_entropy",
         init: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -125,6 +143,7 @@ class MLP:
             )
         output = activations.get("identity" if output_activation is None else output_activation, "output_activation")
         self.output_activation = None if output_activation is None else output.name
+        self.regularization = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
         self.dtype = validation.check_dtype(dtype)
         checked = validation.check_seed(seed)
         self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
@@ -137,8 +156,9 @@ class MLP:
 
     def _build(self, weights: list[Array], biases: list[Array]) -> None:
         named = [*self.activations, self.output_activation or "identity"]
-        self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype)
+        self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype, self.regularization)
         self._engine = Engine(self._plan, self.loss)
+        self._engine.job[0]["seed"] = np.uint64(self.seed)
         self._plan.pack(weights, biases, self._engine.parameters, self._engine.transposed)
         self._steps = self._epochs = 0
         self._layout: tuple[str, int] | None = None
@@ -319,7 +339,12 @@ class MLP:
             return float(engine.losses.item(0))
 
     def backprop(
-        self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
+        *,
+        output_gradient: npt.ArrayLike | None = None,
+        training: bool = True,
     ) -> Gradient:
         """Backpropagation alone: the loss of a batch and its gradient. Changes nothing.
 
@@ -330,7 +355,11 @@ class MLP:
         y : array-like, optional
             Its targets, as `fit` takes them.
         output_gradient : array-like, (n, n_out), optional
-            dJ/dz by what `forward` returns, instead of y: for costs that are computed elsewhere.
+            dJ/dz by what `forward` returns, instead of y: for costs that are computed elsewhere. `forward` knows no
+            dropout, so there is none here either.
+        training : bool
+            With the dropout and the input noise that the next `train_step` would draw. False: the gradient of what
+            `evaluate` computes.
         """
         if (y is None) == (output_gradient is None):
             raise ValueError("backprop takes either y or output_gradient")
@@ -345,10 +374,11 @@ class MLP:
         with self._lock:
             engine, n = self._engine, len(samples)
             threads, long = self._bind(samples, targets)
+            engine.set_time(self._steps)
             if y is None:
                 engine.job[0]["y_kind"] = records.DELTAS
             with team.interruptible(engine.request_stop) as interrupted:
-                _, inputs = engine.backprop(n, threads, detached=long)
+                _, inputs = engine.backprop(n, threads, noisy=training and y is not None, detached=long)
             engine.clear_stop()
             if interrupted():
                 raise KeyboardInterrupt
@@ -512,7 +542,7 @@ class MLP:
         """A copy that computes in another dtype, without moments."""
         other = MLP(
             self.sizes, activation=list(self.activations), output_activation=self.output_activation, loss=self.loss,
-            init="zeros", dtype=dtype, seed=self.seed,
+            init="zeros", dtype=dtype, seed=self.seed, **self.regularization.as_arguments(),
         )  # fmt: skip
         other.set_weights(self.weights, self.biases)
         other.scaling, other.class_labels = self.scaling, self.class_labels

@@ -25,6 +25,8 @@ LAYER = np.dtype(
         ("output_row", _STRIDE),
         ("deltas", _ADDRESS),  # (batch, output_row): z, then f'(z), then dJ/dz
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
+        ("drop_below", np.uint64),  # 0, or 2^32 times the chance that one of its units is dropped
+        ("keep_scale", np.float64),  # by what the units kept are scaled
     ],
     align=True,
 )
@@ -89,6 +91,12 @@ JOB = np.dtype(
         ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
+        # regularisation
+        ("noisy", np.int64),  # the call wants dropout and input noise
+        ("input_noise", np.float64),  # standard deviation
+        ("l1", np.float64),  # the cost grows by l1 |w| + l2 w^2, for weights
+        ("l2", np.float64),
+        ("max_norm", np.float64),  # of the incoming weights of a unit, or 0
         ("parameters", _ADDRESS),
         ("state1", _ADDRESS),
         ("state2", _ADDRESS),

@@ -83,6 +83,21 @@ def clip(job, rates, n, gradient, result, tag):
             g[i] = high if x > high else x
 
 
+@leaf(Job, *[types.uintp] * 5)
+def penalise(job, n_weights, n, weights, gradient, result, tag):
+    """Add the gradient of l1 |w| + l2 w^2 to that of n_weights weights, and leave those of the biases behind them.
+
+    After clipping, as weight decay is. Not in place: a gradient that is stored stays as it is.
+    """
+    w, source, g = view(weights, n, tag), view(gradient, n, tag), view(result, n, tag)
+    l1, l2, zero = cast(tag, job.l1), cast(tag, 2.0 * job.l2), cast(tag, 0.0)
+    for i in range(n_weights):
+        sign = l1 if w[i] > zero else (-l1 if w[i] < zero else zero)
+        g[i] = fma(l2, w[i], source[i]) + sign
+    for i in range(n_weights, n):
+        g[i] = source[i]
+
+
 @element
 def sgd(w, g, r):
     """w - lr (g + decay w)"""
