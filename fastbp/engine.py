@@ -282,9 +282,7 @@ class Engine:
         finally:
             job["profile"] = 0
 
-    def backprop(
-        self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False
-    ) -> tuple[int, Array]:
+    def backprop(self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False) -> tuple[int, Array]:
         """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in).
 
         noisy: with the dropout and input noise, if there are any, of the next step.

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastbp import initializers
+from fastbp import initializers, reference_noise, regularization
 from fastbp.datasets import train_test_split
 from fastbp.errors import DivergenceError
 from fastbp.reference_math import (
@@ -86,6 +86,11 @@ class NumpyMLP:
         output_activation: Any = None,
         loss: Any = "cross_entropy",
         init: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -95,6 +100,7 @@ class NumpyMLP:
         self.loss = _describe("losses", loss)
         if output_activation is not None and self.loss.name in LINKED:
             raise ValueError(f"output_activation must be None for {self.loss.name}; got {output_activation!r}")
+        self.held = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
         hidden = list(activation) if isinstance(activation, list | tuple) else [activation] * (len(self.sizes) - 2)
         named = [*hidden, "identity" if output_activation is None else output_activation]
         self._activations = [_describe("activations", choice).name for choice in named]
@@ -157,30 +163,54 @@ class NumpyMLP:
 
     # -- one batch --
 
-    def _forward(self, ws: Workspace, inputs: Array) -> None:
-        for layer, z, a, delta in zip(self._layers, ws.z, ws.a, ws.deltas, strict=True):
-            np.add(np.dot(inputs, layer.weight, out=z), layer.bias, out=z)
+    def _forward(self, ws: Workspace, inputs: Array, kept: dict[int, Array] | None = None) -> list[Array]:
+        """Fill z and a of every layer; `kept` are the factors of dropout. Returns the inputs of each layer."""
+        each = [inputs]
+        for k, (layer, z, a, delta) in enumerate(zip(self._layers, ws.z, ws.a, ws.deltas, strict=True)):
+            np.add(np.dot(each[k], layer.weight, out=z), layer.bias, out=z)
             if layer.activation:
                 layer.activation.forward(z, a, delta)
-            inputs = a
+            each.append(a * kept[k] if kept and k in kept else a)
+        return each
 
-    def _backward(self, ws: Workspace, inputs: Array) -> None:
+    def _backward(self, ws: Workspace, each: list[Array], kept: dict[int, Array]) -> None:
         """From dJ/dp in the last delta to the flat gradient; destroys the activations."""
         for k in range(len(self._layers) - 1, -1, -1):
             layer, delta = self._layers[k], ws.deltas[k]
             if layer.activation:
                 layer.activation.derivative(ws.z[k], ws.a[k])
                 np.multiply(delta, ws.a[k], out=delta)
-            np.dot((ws.a[k - 1] if k else inputs).T, delta, out=layer.d_weight)
+            if k in kept:
+                np.multiply(delta, kept[k], out=delta)
+            np.dot(each[k].T, delta, out=layer.d_weight)
             np.dot(ws.ones_rows, delta, out=layer.d_bias)
             if k:
                 np.dot(delta, layer.weight.T, out=ws.deltas[k - 1])
 
-    def _differentiate(self, ws: Workspace, inputs: Array) -> float:
-        self._forward(ws, inputs)
+    def _differentiate(self, ws: Workspace, inputs: Array, *, training: bool = True) -> float:
+        kept: dict[int, Array] = {}
+        if training and self.held.noisy:
+            inputs, kept = self._draw(inputs)
+        each = self._forward(ws, inputs, kept)
         loss = LOSSES[self.loss.name](ws, self.loss)
-        self._backward(ws, inputs)
+        self._backward(ws, each, kept)
         return loss
+
+    def _draw(self, inputs: Array) -> tuple[Array, dict[int, Array]]:
+        """The inputs with the noise of the next step, and its factors of dropout by layer."""
+
+        def bits(layer: int, units: int) -> Array:
+            return reference_noise.random_bits(self.seed, self._step, layer, len(inputs), units)
+
+        if self.held.input_noise:
+            noise = reference_noise.normal(bits(0, inputs.shape[1]))
+            inputs = inputs + (self.held.input_noise * noise).astype(self.dtype)
+        factors = reference_noise.dropout_factors
+        return inputs, {
+            k: factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
+            for k, chance in enumerate(self.held.dropout)
+            if chance
+        }
 
     def _prepare(self, optimizer: Any) -> Any:
         """The optimiser's description, with the state that it needs in place: kept while the layout stays, else new."""
@@ -199,7 +229,11 @@ class NumpyMLP:
             np.multiply(self._gradient, min(1.0, recipe.clip_norm / (norm + 1e-6)), out=self._gradient)
         if recipe.clip_value is not None:
             np.clip(self._gradient, -recipe.clip_value, recipe.clip_value, out=self._gradient)
+        for layer in self._layers if self.held.l1 or self.held.l2 else ():
+            reference_noise.penalise(self.held, layer.weight, layer.d_weight)
         rule(recipe, self._step, self._parameters, self._gradient, self._state, self._spare)
+        for layer in self._layers if self.held.max_norm else ():
+            reference_noise.hold_norms(self.held.max_norm or 0.0, layer.weight)
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:
@@ -244,9 +278,9 @@ class NumpyMLP:
         return loss
 
     @_quiet
-    def backprop(self, X: ArrayLike, y: ArrayLike) -> Gradient:
-        """Backpropagation alone; changes nothing."""
-        loss = self._differentiate(*self._load(X, y))
+    def backprop(self, X: ArrayLike, y: ArrayLike, *, training: bool = True) -> Gradient:
+        """Backpropagation alone, with the noise of the next training step or without; changes nothing."""
+        loss = self._differentiate(*self._load(X, y), training=training)
         first = self._layers[0].weight
         inputs = np.dot(self._workspace(len(np.asarray(X))).deltas[0], first.T)
         layers = self._layers

@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.records import Job, Layer
+from fastbp.kernels.records import Layer
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.step import blocks_per_panel, panel_vectors, refresh_transposed
 
