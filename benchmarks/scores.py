@@ -61,8 +61,8 @@ def scores(problem: Problem, seed: int) -> tuple[float, float]:
         y, y_test = (y - mean) / deviation, (y_test - mean) / deviation
     batch = min(BATCH, len(X))
     kind = MLPClassifier if problem.classes else MLPRegressor
-    theirs = kind(hidden_layer_sizes=(HIDDEN,), alpha=ALPHA, batch_size=batch, learning_rate_init=LR, max_iter=problem.epochs,
-                  random_state=seed, tol=0.0, n_iter_no_change=problem.epochs + 1)  # fmt: skip
+    theirs = kind(hidden_layer_sizes=(HIDDEN,), alpha=ALPHA, batch_size=batch, learning_rate_init=LR,
+                  max_iter=problem.epochs, random_state=seed, tol=0.0, n_iter_no_change=problem.epochs + 1)  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops where it was told to
         theirs.fit(X, y)
