@@ -12,6 +12,7 @@ from fastbp.kernels import clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_store
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.loss import batch_weight
 from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
@@ -56,17 +57,17 @@ def take(job, taken):
 
 
 @jit
-def pass_range(tag, job, layers, row, end, start, batch_rows, clock):
+def pass_range(tag, job, layers, row, end, start, batch_rows, weight, clock):
     """Phase 1 of rows `row` .. `end`, in blocks."""
     block_rows = even_blocks(end - row, job.block_rows)
     while row < end and atomic_load(job.stop) == 0:
         rows = min(block_rows, end - row)
-        pass_rows(job, layers, row, rows, start, row, batch_rows, clock, tag)
+        pass_rows(job, layers, row, rows, start, row, batch_rows, weight, clock, tag)
         row += rows
 
 
 @jit
-def phase_one(tag, job, layers, thread, start, batch_rows, taken):
+def phase_one(tag, job, layers, thread, start, batch_rows, weight, taken):
     """This thread's share of the rows of a batch, or of its groups; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     clock = ticks.thread_clock(job, thread)
@@ -74,17 +75,17 @@ def phase_one(tag, job, layers, thread, start, batch_rows, taken):
         group = take(job, taken)
         while group < job.n_groups:
             if atomic_load(job.stop) == 0:
-                pass_group(job, layers, slot, group, start, batch_rows, clock, tag)
+                pass_group(job, layers, slot, group, start, batch_rows, weight, clock, tag)
             group = take(job, taken)
         return taken + np.int64(job.n_groups) + job.n_threads
     if job.dynamic == 0 or parts == ONE:
         row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
-        pass_range(tag, job, layers, row, end, start, batch_rows, clock)
+        pass_range(tag, job, layers, row, end, start, batch_rows, weight, clock)
         return taken
     number = take(job, taken)
     while number < CLAIM_ROUNDS * parts:
         row, end = cut(batch_rows, number, parts), cut(batch_rows, number + ONE, parts)
-        pass_range(tag, job, layers, row, end, start, batch_rows, clock)
+        pass_range(tag, job, layers, row, end, start, batch_rows, weight, clock)
         number = take(job, taken)
     return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
@@ -143,7 +144,8 @@ def train(tag, job, layers, thread):
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
             passed = barrier(job.barrier, job.n_threads, passed)
         rows = min(job.batch_size, job.n_samples - position)
-        taken = phase_one(tag, job, layers, thread, position, rows, taken)
+        weight = batch_weight(job, position, rows)
+        taken = phase_one(tag, job, layers, thread, position, rows, weight, taken)
         check(job)
         since = ticks.start(clock)
         passed = barrier(job.barrier, job.n_threads, passed)
@@ -153,6 +155,8 @@ def train(tag, job, layers, thread):
         if lead:
             loss = sum_losses(tag, job, rows)
             losses[s] = loss
+            if job.row_weights != 0:
+                view(job.mean_weights, job.n_steps, 0.0)[s] = weight / float(rows)
         write_rates(tag, job, job.t + s + ONE, s, rates)
         if job.two_pass != 0:
             taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
@@ -182,7 +186,8 @@ def train(tag, job, layers, thread):
 @jit
 def backprop(tag, job, layers, thread):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
-    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, np.int64(0))
+    weight = batch_weight(job, ZERO, job.n_samples)
+    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, weight, np.int64(0))
     check(job)
     barrier(job.barrier, job.n_threads, np.int64(0))
     if atomic_load(job.status) == RUNNING:
@@ -201,7 +206,7 @@ def infer(tag, job, layers, thread):
     place = take(job, np.int64(0)) * job.block_rows
     while place < job.n_samples and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, job.n_samples - place)
-        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ticks.thread_clock(job, thread), tag)
+        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, 0.0, ticks.thread_clock(job, thread), tag)
         if job.outputs != 0:
             for r in range(rows):
                 source = view(top.outputs + (row + r) * top.output_row, top.n_out, tag)
