@@ -70,7 +70,8 @@ def _r2(p: Array, y: Array, weights: Array | None) -> float:
     w = np.ones(len(y)) if weights is None else weights
     residual = w @ np.square(p - y, dtype=np.float64)
     total = w @ np.square(y - (y.mean(axis=0, dtype=np.float64) if weights is None else w @ y / w.sum()))
-    return float(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), residual == 0).mean())
+    varies = np.ptp(y[w > 0], axis=0) > 0  # told by the total, it would hang on the rounding of the mean
+    return float(np.where(varies, 1 - residual / np.where(varies, total, 1), residual == 0).mean())
 
 
 class NumpyMLP:

@@ -72,7 +72,7 @@ def score(loss: Loss, outputs: Array, targets: Array, weights: Array | None = No
         share = (weights / weights.sum())[:, None]
         error = ((predicted.astype(np.float64) - targets) ** 2 * share).sum(axis=0)
         spread = ((targets - (targets * share).sum(axis=0)) ** 2 * share).sum(axis=0)
-    constant = spread == 0  # as scikit-learn: 1 where a constant is met, 0 where it is missed
+    constant = (targets == targets[:1]).all(axis=0)  # as scikit-learn: 1 where a constant is met, 0 where it is missed
     r2 = np.where(constant, error == 0, 1.0 - error / np.where(constant, 1.0, spread))
     return float(r2.mean())
 
