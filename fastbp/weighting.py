@@ -160,5 +160,5 @@ def parts(value: Any) -> tuple[Any, Any, Any]:
     """The parts of `validation_data`: X, y and their weights, or None."""
     if isinstance(value, tuple | list) and len(value) in (2, 3):
         return value[0], value[1], value[2] if len(value) == 3 else None
-    found = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+    found = type(value).__name__ + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
     raise TypeError(f"validation_data must be a pair (X, y), or (X, y, sample_weight), got {found}")
