@@ -248,7 +248,8 @@ class MLP:
         class_weight : mapping or "balanced", optional
             Weights by class, ``{class: weight}``, 1 for classes left out; "balanced" is ``n / (C * count)`` over the
             training rows, as scikit-learn. Multiplies `sample_weight`, in training only, not in validation. For
-            cross_entropy with integer labels, and for binary_cross_entropy with one output.
+            cross_entropy with integer labels, and for binary_cross_entropy with one output. As every batch divides by
+            its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them.
         shuffle : bool
             A new order of the rows in every epoch, by the seed and the number of the epoch.
         callbacks : sequence

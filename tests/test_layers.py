@@ -18,7 +18,7 @@ LAYERS = [
     {"kernels", "validation", "errors", "_version", "progress", "team", "datasets", "reference_math", "serialization"},
     {"activations", "callbacks", "history", "losses", "optimizers", "schedules", "tables"},
     {"plan", "initializers"},
-    {"engine", "scoring", "reference"},
+    {"engine", "scoring", "reference", "weighting"},
     {"training"},
     {"network"},
     {"gradients", "info"},

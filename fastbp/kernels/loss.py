@@ -158,9 +158,10 @@ def batch_weight(job, start, rows):
 def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
     """Multiply loss and delta of each row by its weight over the mean of the batch's weights, whose sum is `total`.
 
-    The mean over the rows thereby becomes sum w J / sum w. Of a row of weight 0 not even NaN or infinity is left.
+    The mean over the rows thereby becomes sum w J / sum w. A loss kernel need not know of weights: this second pass is
+    over the output layer alone, and hot in the cache. Of a row of weight 0, infinity and NaN go too.
     """
-    stride, rest = layer.output_row // itemsize(tag), view(losses, rows, tag)
+    stride, found = layer.output_row // itemsize(tag), view(losses, rows, tag)
     for r in range(rows):
         number = row_number(job.order, first + r)
         weight = view(job.row_weights, number + ONE, 0.0)[number]
@@ -168,12 +169,12 @@ def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
         if weight == 0.0:
             for j in range(stride):
                 delta[j] = cast(tag, 0.0)
-            rest[r] = cast(tag, 0.0)
+            found[r] = cast(tag, 0.0)
         else:
             factor = cast(tag, weight * float(batch_rows) / total)
             for j in range(stride):
                 delta[j] *= factor
-            rest[r] *= factor
+            found[r] *= factor
 
 
 @jit
