@@ -44,9 +44,9 @@ class Problem:
 
 PROBLEMS = (
     Problem("digits", datasets.load_digits, 50),
-    Problem("breast cancer", datasets.load_breast_cancer, 100),
-    Problem("wine", datasets.load_wine, 100),
-    Problem("diabetes", datasets.load_diabetes, 100, classes=False),
+    Problem("breast cancer", datasets.load_breast_cancer, 50),
+    Problem("wine", datasets.load_wine, 50),
+    Problem("diabetes", datasets.load_diabetes, 50, classes=False),
 )
 
 

@@ -29,7 +29,7 @@ _X_KINDS = {
 # small call more than its arithmetic.
 _DATA_FIELDS = (
     "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "scan", "y", "y_kind",
-    "order", "subset", "n_samples", "outputs", "input_deltas",
+    "row_weights", "order", "subset", "n_samples", "outputs", "input_deltas",
 )  # fmt: skip
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
@@ -69,6 +69,7 @@ class Stage(NamedTuple):
     outputs: Array | None
     recipe: object  # optimiser and scaling, as the job holds them
     scaling: object
+    weights: Array | None
     shape: tuple[int, ...]  # of X
     dtype: np.dtype[Any]
     kernel: Any
@@ -92,7 +93,7 @@ class Engine:
         self.job = np.zeros(1, JOB)
         self.buffers: Buffers | None = None
         self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
-        self.losses = allocate(0, np.dtype(np.float64))
+        self.losses = self.mean_weights = allocate(0, np.dtype(np.float64))
         self._tag = plan.dtype.type(1)
         self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
         self._kernel: Any = None
@@ -114,8 +115,9 @@ class Engine:
     # --- what a call works on -------------------------------------------------------------------------------
 
     def bind_data(
-        self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, *, scan: bool = False, outputs: int = 0
-    ) -> None:
+        self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, weights: Array | None = None,
+        *, scan: bool = False, outputs: int = 0,
+    ) -> None:  # fmt: skip
         """Point the job at samples and targets, both checked and in the kernels' form."""
         self._stage = None
         mean, scale = (address(scaling[0]), address(scaling[1])) if scaling else (0, 0)
@@ -123,12 +125,14 @@ class Engine:
             at, kind = 0, records.NO_TARGETS
         else:
             at, kind = address(y), records.LABELS if y.ndim == 1 else records.DENSE
+        weighed = 0 if weights is None else address(weights)
         row, column = X.strides
         n, x_kind = X.shape[0], _X_KINDS[X.dtype]
         _DATA.pack_into(
-            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, 0, 0, n, outputs, 0
-        )
-        self._keep = (X, y, scaling)
+            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, weighed, 0, 0, n,
+            outputs, 0,
+        )  # fmt: skip
+        self._keep = (X, y, scaling, weights)
 
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
         """Point the job at a rule and its moments, which `t` updates have shaped."""
@@ -193,7 +197,7 @@ class Engine:
         if self.buffers is None or self.buffers.rows < rows:
             self.buffers = Buffers(plan, rows, self.parameters, self.transposed)
         self.row_losses = _room(self.row_losses, batch)
-        self.losses = _room(self.losses, n_steps)
+        self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
         block_bytes = (2 * plan.lanes) * (2 * plan.lanes * MAX_RUN + 1) * plan.dtype.itemsize
         per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
         self.scratch = _room(self.scratch, n_threads * per_thread // plan.dtype.itemsize)
@@ -201,6 +205,7 @@ class Engine:
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
         job["dynamic"] = batch * plan.flops_per_row > DYNAMIC_FLOPS
         job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
+        job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
 
@@ -225,14 +230,17 @@ class Engine:
         return int(sync[16])
 
     def stage(
-        self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object
-    ) -> None:
+        self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
+        weights: Array | None = None,
+    ) -> None:  # fmt: skip
         """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
         if self._alone and self.buffers is not None:
             kernel, layers = self._kernel, self.buffers.records
-            self._stage = Stage(mode, X, y, outputs, recipe, scaling, X.shape, X.dtype, kernel, layers)
+            self._stage = Stage(mode, X, y, outputs, recipe, scaling, weights, X.shape, X.dtype, kernel, layers)
 
-    def call_again(self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object) -> Stage | None:
+    def call_again(
+        self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object, weights: Array | None = None
+    ) -> Stage | None:
         """Repeat the last call with another batch, if that differed in nothing else; None if it did."""
         stage = self._stage
         if (
@@ -242,12 +250,15 @@ class Engine:
             or stage.dtype is not X.dtype
             or stage.recipe is not recipe
             or stage.scaling is not scaling
+            or (stage.weights is None) != (weights is None)
         ):
             return None
         if stage.y is not None:
             if y is None or y.shape != stage.y.shape:
                 return None
             stage.y[:] = y
+        if stage.weights is not None:
+            stage.weights[:] = weights
         stage.X[:] = X
         self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
         stage.kernel(self.job, stage.records, 0, self._tag)

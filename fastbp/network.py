@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -23,6 +23,7 @@ from fastbp import (
     team,
     training,
     validation,
+    weighting,
 )
 from fastbp.callbacks import Callback
 from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
@@ -228,8 +229,10 @@ class MLP:
         batch_size: int = 32,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
-        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        validation_data: tuple[npt.ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
+        sample_weight: npt.ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         threads: int | None = None,
@@ -253,10 +256,20 @@ class MLP:
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
             since its optimiser began, or a function from the number of the step (from 0) to the rate.
-        validation_data : tuple (X, y), optional
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Scored after every epoch.
         validation_split : float
-            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes.
+            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes. Sample
+            weights go with their rows.
+        sample_weight : array-like, (n,), optional
+            How much each row counts, at least 0. A batch's cost is ``sum w J / sum w``: a row of weight 2 counts as
+            that row twice, and only the ratios within a batch matter. A batch whose weights are all 0 has loss 0 and
+            no gradient; its step is made all the same (moments, weight decay).
+        class_weight : mapping or "balanced", optional
+            Weights by class, ``{class: weight}``, 1 for classes left out; "balanced" is ``n / (C * count)`` over the
+            training rows, as scikit-learn. Multiplies `sample_weight`, in training only, not in validation. For
+            cross_entropy with integer labels, and for binary_cross_entropy with one output. As every batch divides by
+            its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them.
         shuffle : bool
             A new order of the rows in every epoch, by the seed and the number of the epoch.
         callbacks : sequence
@@ -287,45 +300,59 @@ class MLP:
         training.check_threads(threads)
         plan = schedules.get(schedule)
         watching = validation.check_callbacks(callbacks)
-        samples, targets = self._check_batch(X, y, scan=True)
-        rows = None
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
+        rows = held_out = None
         if validation_split:
             if validation_data is not None:
                 raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
             validation.check_fraction("validation_split", validation_split)
             stratify = targets.ndim == 1 and self.loss.target == "classes"
-            rows, held = training.split_rows(targets, validation_split, self.seed, stratify=stratify)
-            validation_data = np.asarray(samples)[held], np.asarray(targets)[held]
-            validation.check_finite(validation_data[0], "validation X", self.dtype)
+            strata = weighting.strata(self.loss, y, targets)
+            rows, held = training.split_rows(strata, validation_split, self.seed, stratify=stratify)
+            held_weights = weighting.check_total(None if weights is None else weights[held], what="held-out rows")
+            held_out = np.asarray(samples)[held], np.asarray(targets)[held], held_weights
+            validation.check_finite(held_out[0], "validation X", self.dtype)
         elif validation_data is not None:
-            held_X, held_y = validation.check_pair("validation_data", validation_data)
-            validation_data = self._check_batch(held_X, held_y, scan=True, names=("validation X", "validation y"))
-        if validation_data is None:
+            names = "validation X", "validation y", "validation sample_weight"
+            held_out = weighting.check_batch(self, *weighting.parts(validation_data), scan=True, names=names)
+            weighting.check_total(held_out[2], what="validation rows")
+        if held_out is None:
             training.check_no_validation_needed(watching, plan)
+        weights = weighting.apply_class_weight(class_weight, self, y, targets, weights, rows)
+        weighting.check_total(weights, rows, "training rows")
         with self._lock:
             self._use(recipe)
             fit = training.Fit(
-                self, samples, targets, rows, epochs, batch_size, recipe, validation_data, shuffle, threads, progress,
-                plan, watching,
+                self, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
+                plan, watching, weights,
             )  # fmt: skip
             return fit.run()
 
-    def train_step(self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | optimizers.Optimizer) -> float:
+    def train_step(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        optimizer: str | optimizers.Optimizer,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
         """One step of gradient descent on one batch; returns its loss before the update.
 
-        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN.
+        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN. The weights
+        of the rows, ``(n,)``, are those of `fit`.
         """
         recipe = optimizers.get(optimizer)
-        samples, targets = self._check_batch(X, y)
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
         engine, n = self._engine, len(samples)
         with self._lock:
             self._use(recipe)
             engine.set_time(self._steps)
-            if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling) is not None:
+            if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling, weights) is not None:
                 self._steps += 1
                 return float(engine.losses.item(0))
             samples, targets, small = self._staged(samples, targets)
-            threads, long = self._bind(samples, targets)
+            weights = weights.copy() if small and weights is not None else weights
+            threads, long = self._bind(samples, targets, weights)
             engine.bind_optimizer(recipe, self._steps)
             engine.prepare(n, threads, whole=True)
             job, whole = engine.job[0], long or recipe.clips
@@ -334,7 +361,7 @@ class MLP:
                 engine.need_gradient()
             self._call(records.TRAIN, threads, long)
             if small:
-                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling)
+                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights)
             self._steps += 1
             return float(engine.losses.item(0))
 
@@ -344,6 +371,7 @@ class MLP:
         y: npt.ArrayLike | None = None,
         *,
         output_gradient: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
         training: bool = True,
     ) -> Gradient:
         """Backpropagation alone: the loss of a batch and its gradient. Changes nothing.
@@ -357,14 +385,19 @@ class MLP:
         output_gradient : array-like, (n, n_out), optional
             dJ/dz by what `forward` returns, instead of y: for costs that are computed elsewhere. `forward` knows no
             dropout, so there is none here either.
+        sample_weight : array-like, (n,), optional
+            Weights of the rows, as `fit` takes them; with y only.
         training : bool
             With the dropout and the input noise that the next `train_step` would draw. False: the gradient of what
             `evaluate` computes.
         """
         if (y is None) == (output_gradient is None):
             raise ValueError("backprop takes either y or output_gradient")
+        by_row = None
         if y is not None:
-            samples, targets = self._check_batch(X, y)
+            samples, targets, by_row = weighting.check_batch(self, X, y, sample_weight)
+        elif sample_weight is not None:
+            raise ValueError("sample_weight goes with y; an output_gradient has its weights in it already")
         else:
             samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
             real = losses.MSE()
@@ -373,7 +406,7 @@ class MLP:
             )  # fmt: skip
         with self._lock:
             engine, n = self._engine, len(samples)
-            threads, long = self._bind(samples, targets)
+            threads, long = self._bind(samples, targets, by_row)
             engine.set_time(self._steps)
             if y is None:
                 engine.job[0]["y_kind"] = records.DELTAS
@@ -443,15 +476,23 @@ class MLP:
             outputs = self._outputs(samples, activated=True)
         return scoring.predictions(self.loss, outputs, self.scaling)
 
-    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
-        """``{"loss": ..., "accuracy": ...}`` for classes, ``{"loss": ..., "r2": ...}`` for numbers."""
-        samples, targets = self._check_batch(X, y, scan=True)
-        with self._lock:
-            return self._evaluate(samples, targets)
+    def evaluate(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}`` for classes, ``{"loss": ..., "r2": ...}`` for numbers.
 
-    def _evaluate(self, samples: Array, targets: Array, threads: int | None = None) -> dict[str, float]:
-        outputs, loss = self._infer(samples, targets, activated=True, threads=threads)
-        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets)}
+        Each row counts by its weight, ``(n,)``, if there are any; not all may be 0.
+        """
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
+        weighting.check_total(weights)
+        with self._lock:
+            return self._evaluate(samples, targets, weights)
+
+    def _evaluate(
+        self, samples: Array, targets: Array, weights: Array | None = None, threads: int | None = None
+    ) -> dict[str, float]:
+        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads)
+        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets, weights)}
 
     def _outputs(self, samples: Array, *, activated: bool = False) -> Array:
         """Outputs of checked samples."""
@@ -473,8 +514,9 @@ class MLP:
         return samples.copy(), None if targets is None else targets.copy(), True
 
     def _infer(
-        self, samples: Array, targets: Array | None, *, activated: bool = False, threads: int | None = None
-    ) -> tuple[Array, float]:
+        self, samples: Array, targets: Array | None, weights: Array | None = None, *, activated: bool = False,
+        threads: int | None = None,
+    ) -> tuple[Array, float]:  # fmt: skip
         """Outputs of checked samples, and their mean loss if there are targets."""
         engine, n = self._engine, len(samples)
         outputs = np.empty((n, self.sizes[-1]), self.dtype)
@@ -488,7 +530,7 @@ class MLP:
         if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) == records.BAD_INPUT:
             raise engine.bad_input()
         columns = int(engine.job[0]["loss_columns"])
-        loss = float(engine.row_losses[:n].sum(dtype=np.float64)) / (n * columns) if targets is not None else 0.0
+        loss = weighting.mean(engine.row_losses[:n], weights, columns) if targets is not None else 0.0
         return outputs, loss
 
     # --- shared ---------------------------------------------------------------------------------------------
@@ -508,10 +550,10 @@ class MLP:
             return None
         return self.scaling.x_mean.astype(self.dtype), (1.0 / self.scaling.x_scale).astype(self.dtype)
 
-    def _bind(self, samples: Array, targets: Array) -> tuple[int, bool]:
+    def _bind(self, samples: Array, targets: Array, weights: Array | None = None) -> tuple[int, bool]:
         """Point the engine at one batch; returns the threads to use, and whether the call can last long."""
         flops = self._plan.flops_per_row
-        self._engine.bind_data(samples, targets, self._kernel_scaling())
+        self._engine.bind_data(samples, targets, self._kernel_scaling(), weights)
         threads = self._engine.choose_threads(None, len(samples), flops, WAKE_SECONDS)
         return threads, len(samples) * flops > LONG_STEP_FLOPS
 

@@ -33,6 +33,7 @@ from fastbp.reference_math import (
     Workspace,
     n_state,
     sigmoid,
+    weighted,
 )
 
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")  # divergence is seen in the loss
@@ -64,11 +65,13 @@ def _describe(registry: str, choice: Any) -> Any:
     return importlib.import_module(f"fastbp.{registry}").get(choice) if isinstance(choice, str) else choice
 
 
-def _r2(p: Array, y: Array) -> float:
+def _r2(p: Array, y: Array, weights: Array | None) -> float:
     """Share of the variance explained, averaged over the targets; a constant target counts 1 if met exactly, else 0."""
-    residual = np.square(p - y, dtype=np.float64).sum(axis=0)
-    total = np.square(y - y.mean(axis=0, dtype=np.float64)).sum(axis=0)
-    return float(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), residual == 0).mean())
+    w = np.ones(len(y)) if weights is None else weights
+    residual = w @ np.square(p - y, dtype=np.float64)
+    total = w @ np.square(y - (y.mean(axis=0, dtype=np.float64) if weights is None else w @ y / w.sum()))
+    varies = np.ptp(y[w > 0], axis=0) > 0  # told by the total, it would hang on the rounding of the mean
+    return float(np.where(varies, 1 - residual / np.where(varies, total, 1), residual == 0).mean())
 
 
 class NumpyMLP:
@@ -187,12 +190,14 @@ class NumpyMLP:
             if k:
                 np.dot(delta, layer.weight.T, out=ws.deltas[k - 1])
 
-    def _differentiate(self, ws: Workspace, inputs: Array, *, training: bool = True) -> float:
+    def _differentiate(
+        self, ws: Workspace, inputs: Array, weights: Array | None = None, *, training: bool = True
+    ) -> float:
         kept: dict[int, Array] = {}
         if training and self.held.noisy:
             inputs, kept = self._draw(inputs)
         each = self._forward(ws, inputs, kept)
-        loss = LOSSES[self.loss.name](ws, self.loss)
+        loss = self._cost(ws, weights)
         self._backward(ws, each, kept)
         return loss
 
@@ -211,6 +216,22 @@ class NumpyMLP:
             for k, chance in enumerate(self.held.dropout)
             if chance
         }
+
+    def _cost(self, ws: Workspace, weights: Array | None) -> float:
+        """J of the outputs in the workspace, and dJ/dp in its last delta."""
+        loss = LOSSES[self.loss.name]
+        return loss(ws, self.loss) if weights is None else weighted(loss, ws, self.loss, weights)
+
+    def _weights(self, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[ArrayLike, Array | None]:
+        """Targets, ignored labels made class 0, and the weights of the rows, 0 for these; None if all are equal."""
+        weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if weights is not None and (weights.shape != (len(np.asarray(y)),) or not np.all(weights >= 0)):
+            raise ValueError(f"sample_weight must hold a number of at least 0 for each row; got {weights}")
+        labels, ignored = np.asarray(y), self.loss.ignored_label
+        if ignored is None or labels.ndim != 1 or not np.any(labels == ignored):
+            return y, weights
+        counted = labels != ignored
+        return np.where(counted, labels, 0), np.where(counted, 1.0 if weights is None else weights, 0.0)
 
     def _prepare(self, optimizer: Any) -> Any:
         """The optimiser's description, with the state that it needs in place: kept while the layout stays, else new."""
@@ -270,17 +291,23 @@ class NumpyMLP:
         return ws, inputs
 
     @_quiet
-    def train_step(self, X: ArrayLike, y: ArrayLike, optimizer: Any) -> float:
+    def train_step(
+        self, X: ArrayLike, y: ArrayLike, optimizer: Any, *, sample_weight: ArrayLike | None = None
+    ) -> float:
         """One step of gradient descent on one batch; the loss before it."""
         recipe = self._prepare(optimizer)
-        loss = self._differentiate(*self._load(X, y))
+        y, weights = self._weights(y, sample_weight)
+        loss = self._differentiate(*self._load(X, y), weights)
         self._update(recipe)
         return loss
 
     @_quiet
-    def backprop(self, X: ArrayLike, y: ArrayLike, *, training: bool = True) -> Gradient:
+    def backprop(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, training: bool = True
+    ) -> Gradient:
         """Backpropagation alone, with the noise of the next training step or without; changes nothing."""
-        loss = self._differentiate(*self._load(X, y), training=training)
+        y, weights = self._weights(y, sample_weight)
+        loss = self._differentiate(*self._load(X, y), weights, training=training)
         first = self._layers[0].weight
         inputs = np.dot(self._workspace(len(np.asarray(X))).deltas[0], first.T)
         layers = self._layers
@@ -297,8 +324,9 @@ class NumpyMLP:
         epochs: int = 10,
         batch_size: int = 32,
         optimizer: Any = "adam",
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
+        sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
         order: Callable[[int], NDArray[np.integer[Any]]] | None = None,
     ) -> History:
@@ -309,15 +337,18 @@ class NumpyMLP:
         `validation_split` is drawn by the seed, and by classes where y holds classes.
         """
         if validation_split:
+            if sample_weight is not None:
+                raise ValueError("sample_weight with validation_split: split the rows first, and give validation_data")
             X, held_X, y, held_y = train_test_split(X, y, validation_split, seed=self.seed)
             validation_data = (held_X, held_y)
         inputs = self._inputs(X)
+        y, weights = self._weights(y, sample_weight)
         targets, recipe = self._targets(y, len(inputs)), self._prepare(optimizer)
         history = History(score_name="accuracy" if self.loss.name in CLASSIFIES else "r2")
         for _ in range(epochs):
             started = time.perf_counter()
             rows = self._order(len(inputs), shuffle, order)
-            history.loss.append(self._train_epoch(inputs, targets, rows, batch_size, recipe, history))
+            history.loss.append(self._train_epoch(inputs, targets, weights, rows, batch_size, recipe, history))
             history.lr.append(recipe.lr)
             history.seconds.append(time.perf_counter() - started)
             self._epoch += 1
@@ -335,7 +366,9 @@ class NumpyMLP:
             return rows
         return np.random.default_rng((self.seed, self._epoch)).permutation(n) if shuffle else np.arange(n)
 
-    def _train_epoch(self, X: Array, y: Array, rows: Array, batch_size: int, recipe: Any, history: History) -> float:
+    def _train_epoch(
+        self, X: Array, y: Array, w: Array | None, rows: Array, batch_size: int, recipe: Any, history: History
+    ) -> float:
         total = 0.0
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
@@ -343,12 +376,12 @@ class NumpyMLP:
             # mode="clip": the default, "raise", gathers into a temporary first, so that out survives an error.
             X.take(batch, axis=0, out=ws.inputs, mode="clip")
             y.take(batch, axis=0, out=ws.targets, mode="clip")
-            loss = self._differentiate(ws, ws.inputs)
+            loss = self._differentiate(ws, ws.inputs, None if w is None else w[batch])
             if not math.isfinite(loss):
                 raise DivergenceError(self._epoch, self._step, recipe.lr, history)
             self._update(recipe)
-            total += loss * len(batch)
-        return total / len(rows)
+            total += loss * (len(batch) if w is None else w[batch].sum())
+        return float(total / (len(rows) if w is None else w[rows].sum()))
 
     # -- inference --
 
@@ -390,16 +423,19 @@ class NumpyMLP:
         return p[:, 0] if self.sizes[-1] == 1 else p
 
     @_quiet
-    def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
+    def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> dict[str, float]:
         """The loss, and accuracy for the two cross entropies or r2 for the others."""
         inputs = self._inputs(X)
+        y, weights = self._weights(y, sample_weight)
         targets = self._targets(y, len(inputs))
         predicted = self.predict(inputs)
         ws = self._workspace(len(inputs))
         ws.targets[...] = targets
-        loss = LOSSES[self.loss.name](ws, self.loss)
+        loss = self._cost(ws, weights)
+        if self.loss.name not in CLASSIFIES:
+            return {"loss": loss, "r2": _r2(predicted.reshape(targets.shape), targets, weights)}
         if self.loss.name == "cross_entropy":
-            return {"loss": loss, "accuracy": float((predicted == targets.argmax(axis=1)).mean())}
-        if self.loss.name == "binary_cross_entropy":
-            return {"loss": loss, "accuracy": float((predicted.reshape(targets.shape) == targets).mean())}
-        return {"loss": loss, "r2": _r2(predicted.reshape(targets.shape), targets)}
+            right = (predicted == targets.argmax(axis=1))[:, None]
+        else:
+            right = predicted.reshape(targets.shape) == targets
+        return {"loss": loss, "accuracy": float(np.average(right.mean(axis=1), weights=weights))}

@@ -5,6 +5,7 @@ Every operation writes into a buffer (`out=`); nothing here knows of epochs or b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -231,6 +232,23 @@ LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "huber": _huber,
     "poisson": _poisson,
 }
+
+
+def weighted(loss: Callable[[Workspace, Any], float], ws: Workspace, description: Any, weights: Array) -> float:
+    """sum w J / sum w over the rows, with the gradient in ws.deltas[-1]: row by row, each a batch of its own."""
+    total, found = float(weights.sum()), 0.0
+    for r, weight in enumerate(weights):
+        one, at = copy.copy(ws), slice(r, r + 1)
+        one.rows, one.output, one.targets, one.deltas = 1, ws.output[at], ws.targets[at], [ws.deltas[-1][at]]
+        one.scratch, one.column = ws.scratch[at], ws.column[at]
+        if weight == 0:
+            one.deltas[-1].fill(0)
+            continue
+        found += float(weight) / total * loss(one, description)
+        np.multiply(one.deltas[-1], weight / total, out=one.deltas[-1])
+    return found
+
+
 LINKED = ("cross_entropy", "binary_cross_entropy", "poisson")  # softmax, sigmoid, exp: delta = p - y
 CLASSIFIES = ("cross_entropy", "binary_cross_entropy")
 

@@ -134,12 +134,13 @@ def use(rng: np.random.Generator, net: MLP, at_end: bool) -> None:
         net.standardize(X, y if net.loss.target == "real" and rng.random() < 0.5 else None)
     batch = n if big else int(rng.integers(1, n + 1))
     split = 0.3 if net.loss.target != "classes" and n > 3 and rng.random() < 0.3 else 0.0
+    weights = moved(rng.random(n) + 0.01, at_end) if rng.random() < 0.5 else None
     net.fit(
         X, y, epochs=2, batch_size=batch, optimizer=recipe, threads=threads, shuffle=bool(rng.integers(2)),
-        validation_split=split,
+        validation_split=split, sample_weight=weights,
     )  # fmt: skip
-    net.train_step(X, y, recipe)
-    recipe.update(net, net.backprop(X, y))
+    net.train_step(X, y, recipe, sample_weight=weights)
+    recipe.update(net, net.backprop(X, y, sample_weight=weights))
     net.backprop(X, output_gradient=moved(np.ones((n, net.sizes[-1]), net.dtype), at_end))
     net.predict(X)
     found = [np.asarray(net.evaluate(X, y)["loss"]), net.forward(X), net.copy().forward(X[:1])]

@@ -56,13 +56,14 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dtype='float32', "
     "seed=None)",
     MLP.fit: "(self, X, y, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
-    "validation_data=None, validation_split=0.0, shuffle=True, callbacks=(), threads=None, progress=False)",
+    "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, "
+    "callbacks=(), threads=None, progress=False)",
     MLP.predict: "(self, X)",
     MLP.predict_proba: "(self, X)",
     MLP.forward: "(self, X)",
-    MLP.evaluate: "(self, X, y)",
-    MLP.train_step: "(self, X, y, optimizer)",
-    MLP.backprop: "(self, X, y=None, *, output_gradient=None)",
+    MLP.evaluate: "(self, X, y, sample_weight=None)",
+    MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None)",
+    MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None)",
     MLP.set_weights: "(self, weights, biases)",
     MLP.standardize: "(self, X, y=None)",
     MLP.reset_optimizer: "(self)",
@@ -71,7 +72,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.save: "(self, path)",
     fastbp.load: "(path)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
-    fastbp.check_gradients: "(net, X, y, *, step=1e-05)",
+    fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
 }
 
 

@@ -73,6 +73,14 @@ def schedule(settings: Any, epochs: int) -> Any:
     return schedules.Warmup(settings.warmup_epochs, chosen) if settings.warmup_epochs else chosen
 
 
+def check_class_weight(class_weight: str | None, net: Any, y: Any) -> None:
+    """Refuse class weights where the targets are no classes."""
+    if class_weight is None:
+        return
+    if net.loss.target not in ("classes", "binary") or y.ndim != 1:
+        raise click.UsageError(f"--class-weight is for one class a row; the loss is {net.loss.name}, y has {y.shape}")
+
+
 def callbacks(settings: Any) -> list[Any]:
     """What watches the training."""
     from fastbp.callbacks import EarlyStopping, MaxSeconds

@@ -44,6 +44,7 @@ class Settings:
     standardize: bool | None
     clip_norm: float | None
     label_smoothing: float
+    class_weight: str | None
     schedule: str
     warmup_epochs: float
     early_stopping: int | None
@@ -115,6 +116,11 @@ def _default(field: str) -> str:
     help="Share of each class label that is spread over all classes; for cross_entropy.",
 )
 @click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Let every class count the same in the training, however many rows it has; for classes.",
+)
+@click.option(
     "--schedule",
     type=click.Choice(SCHEDULES),
     default="constant",
@@ -159,8 +165,9 @@ def train(**options: Any) -> None:
     """
     settings = Settings(**options)
     changing = settings.schedule != "constant" or settings.warmup_epochs
-    if settings.compare == "numpy" and (changing or settings.early_stopping or settings.max_seconds):
-        raise click.UsageError("--compare numpy knows no schedule and no stopping: leave one of them out")
+    special = changing or settings.early_stopping or settings.max_seconds or settings.class_weight
+    if settings.compare == "numpy" and special:
+        raise click.UsageError("--compare numpy knows no schedule, stopping or weights: leave one of them out")
     _check_out(settings.out, "--out")
     _check_out(settings.history, "--history")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
@@ -173,6 +180,7 @@ def train(**options: Any) -> None:
 
     problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
     net = _build(settings, recipe, problem)
+    recipes.check_class_weight(settings.class_weight, net, problem.y_train)
     result = _Run(settings, recipe, optimizer, problem, net).result()
     if settings.as_json:
         print_json(result)
@@ -234,6 +242,7 @@ class _Run:
             "seed": self.settings.seed,
             "standardize": self.net.scaling is not None,
             "class_labels": self.net.class_labels,
+            "class_weight": self.settings.class_weight,
             "notes": self.problem.notes,
         }
 
@@ -248,6 +257,7 @@ class _Run:
             schedule=recipes.schedule(self.settings, self.recipe.epochs),
             callbacks=recipes.callbacks(self.settings),
             validation_split=VALIDATION_SPLIT if self.settings.early_stopping else 0.0,
+            class_weight=self.settings.class_weight,
             threads=self.settings.threads,
             progress=not self.settings.as_json and sys.stderr.isatty(),
         )
@@ -294,7 +304,7 @@ class _Run:
     def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
         """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
         special = self.settings.early_stopping or self.settings.max_seconds or self.settings.warmup_epochs
-        plain = not special and self.settings.schedule == "constant"
+        plain = not special and self.settings.schedule == "constant" and self.settings.class_weight is None
         default = "numpy" if self.settings.data is None and plain else "none"
         if (self.settings.compare or default) == "none":
             return {}

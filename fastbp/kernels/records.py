@@ -56,6 +56,7 @@ JOB = np.dtype(
         ("y", _ADDRESS),  # int64 labels (n,), or numbers (n, n_out) in the dtype of the network, without gaps:
         # targets, or (DELTAS) dJ/dz of the output layer itself
         ("y_kind", _CODE),
+        ("row_weights", _ADDRESS),  # (n,) float64 weights of the rows, by row number; or 0: all count the same
         ("order", _ADDRESS),  # (n,) int64 row numbers in the order of the epoch, or 0 for the rows as they stand
         ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
         ("n_samples", _COUNT),
@@ -79,6 +80,7 @@ JOB = np.dtype(
         ("targets", _ADDRESS),  # (batch, output_row of the last layer)
         ("loss_values", _ADDRESS),  # the same
         ("losses", _ADDRESS),  # (n_steps,) float64: J of every step
+        ("mean_weights", _ADDRESS),  # (n_steps,) float64: mean weight of its rows, written where rows have weights
         # descent
         ("optimizer", _CODE),
         ("lr", np.float64),

@@ -21,7 +21,7 @@ from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.elementwise import activate
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas
+from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
@@ -68,8 +68,11 @@ def forward(tag, job, layers, row, rows, place, with_output_activation, key, clo
 
 
 @jit
-def output_loss(tag, job, layer, row, rows, first, batch_rows, losses):
-    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch."""
+def output_loss(tag, job, layer, row, rows, first, batch_rows, weight, losses):
+    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch.
+
+    `weight` is the sum of the batch's weights.
+    """
     scale = 1.0 / float(batch_rows * job.loss_columns)
     if job.y_kind == np.uint64(DELTAS):
         given_deltas(job, layer, row, rows, first, losses, tag)
@@ -77,6 +80,8 @@ def output_loss(tag, job, layer, row, rows, first, batch_rows, losses):
         cross_entropy(job, layer, row, rows, first, scale, losses, tag)
     else:
         element_loss(job, layer, row, rows, first, scale, losses, tag)
+    if job.row_weights != 0:
+        weigh_rows(job, layer, row, rows, first, batch_rows, weight, losses, tag)
 
 
 @jit
@@ -105,11 +110,11 @@ def product_down(tag, layer, rows, row, result, zeros, mode):
     )  # fmt: skip
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7)
-def pass_rows(job, layers, row, rows, start, place, batch_rows, key, clock, tag):
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp)
+def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag):
     """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`.
 
-    key: of dropout and input noise in this step, or 0.
+    key: of dropout and input noise in this step, or 0; weight: sum of the weights of the batch.
     """
     bottom, top = layers[0], layers[job.n_layers - ONE]
     since = ticks.start(clock)
@@ -120,7 +125,8 @@ def pass_rows(job, layers, row, rows, start, place, batch_rows, key, clock, tag)
     forward(tag, job, layers, row, rows, place, job.mode != FORWARD and job.loss != CROSS_ENTROPY, key, clock)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
-        output_loss(tag, job, top, row, rows, start + place, batch_rows, job.row_losses + place * itemsize(tag))
+        losses = job.row_losses + place * itemsize(tag)
+        output_loss(tag, job, top, row, rows, start + place, batch_rows, weight, losses)
         ticks.charge(clock, ticks.LOSS, since)
     if job.mode == TRAIN or job.mode == BACKPROP:
         backward(tag, job, layers, row, rows, place, clock)
@@ -289,8 +295,8 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6)
-def pass_group(job, layers, slot, group, start, batch_rows, key, clock, tag):
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5, types.float64, types.uintp)
+def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag):
     """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
 
     Block by block of rows, each added to the group's own gradient while its activations are in the cache.
@@ -305,7 +311,7 @@ def pass_group(job, layers, slot, group, start, batch_rows, key, clock, tag):
             part[i] = cast(tag, 0.0)
     while place < end and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, end - place)
-        pass_rows(job, layers, row, rows, start, place, batch_rows, key, clock, tag)
+        pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag)
         since = ticks.start(clock)
         for k in range(job.n_layers):
             layer = layers[k]
