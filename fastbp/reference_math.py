@@ -289,7 +289,8 @@ def _adamw(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Ar
 def _rmsprop(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
     v, *more = state
     _decayed(recipe, p, g, s)
-    _mean(v, recipe.alpha, g * g, s)
+    np.multiply(np.multiply(g, g, out=s), 1 - recipe.alpha, out=s)
+    np.add(np.multiply(v, recipe.alpha, out=v), s, out=v)
     if recipe.centered:
         a = more.pop(0)
         _mean(a, recipe.alpha, g, s)
@@ -404,11 +405,17 @@ OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], Non
 
 def initial_state(recipe: Any) -> tuple[float, ...]:
     """What the vectors of state begin with, one entry for each that the recipe needs."""
-    special = {
-        "sgd": lambda: (0.0,) * (recipe.momentum > 0),
-        "rmsprop": lambda: (0.0,) * (1 + recipe.centered + (recipe.momentum > 0)),
-        "adagrad": lambda: (recipe.initial_accumulator_value,),
-        "lion": lambda: (0.0,),
-        "rprop": lambda: (0.0, recipe.lr),
-    }
-    return special.get(recipe.name, lambda: (0.0,) * (2 + getattr(recipe, "amsgrad", False)))()
+    match recipe.name:
+        case "adagrad":
+            return (recipe.initial_accumulator_value,)
+        case "rprop":
+            return 0.0, recipe.lr
+        case "sgd":
+            n = int(recipe.momentum > 0)
+        case "rmsprop":
+            n = 1 + recipe.centered + (recipe.momentum > 0)
+        case "lion":
+            n = 1
+        case _:
+            n = 2 + getattr(recipe, "amsgrad", False)
+    return (0.0,) * n
