@@ -30,7 +30,7 @@ class LBFGS(Optimizer):
     An epoch is one iteration of SciPy's L-BFGS-B, with a line search in place of a learning rate (`history.lr` is 1).
     It suits small data: with enough iterations it goes further down than steps on batches do. Every fit begins with the
     weights as they are, but without a memory of earlier fits. It ends early where it has converged, or where no lower
-    point is found, which single precision brings about soon; `history.stop_reason` tells.
+    point is found, as happens in single precision; `history.stop_reason` tells.
 
     Attributes
     ----------

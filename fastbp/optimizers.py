@@ -61,11 +61,9 @@ class Optimizer:
     @property
     def code(self) -> int:
         """Number of its case in the compiled switch."""
-        from fastbp.kernels.rules import RULE_CODES
+        return _compiled(self.rule)[0]
 
-        return RULE_CODES[self.rule]
-
-    @functools.cached_property
+    @property
     def layout(self) -> tuple[str, int]:
         """What moments mean, and how many are kept for each weight: another layout lets a network start them anew."""
         return self.name, self.n_moments
@@ -73,9 +71,7 @@ class Optimizer:
     @property
     def n_moments(self) -> int:
         """Numbers kept for each weight."""
-        from fastbp.kernels.rules import RULES
-
-        return RULES[self.rule].n_moments
+        return _compiled(self.rule)[1]
 
     @property
     def initial_state(self) -> tuple[float, ...]:
@@ -318,7 +314,7 @@ class RMSprop(Optimizer):
     def rule(self) -> str:
         return self.name + "_centered" * self.centered + "_momentum" * (self.momentum > 0)
 
-    @functools.cached_property
+    @property
     def layout(self) -> tuple[str, int]:
         return self.rule, self.n_moments  # two moments can be either of two pairs
 
@@ -441,6 +437,14 @@ def _by_name(name: str) -> Optimizer:
 
         return LBFGS()
     return OPTIMIZERS[name]()  # type: ignore[call-arg]
+
+
+@functools.cache
+def _compiled(rule: str) -> tuple[int, int]:
+    """Number and moments of a rule."""
+    from fastbp.kernels.rules import RULES
+
+    return list(RULES).index(rule), RULES[rule].n_moments
 
 
 def _two_numbers(name: str, value: tuple[float, float]) -> tuple[float, float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
 import sys
 from typing import Any
 
 import numpy as np
+from optimizer_cases import ONE_A_RULE
 
 import fastbp.engine
 import fastbp.network

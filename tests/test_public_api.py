@@ -198,7 +198,7 @@ BAD_FIT: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"threads": -1}, ValueError, ["threads", "-1"]),
     ({"threads": 1.5}, TypeError, ["threads", "1.5"]),
     ({"optimizer": "adm"}, ValueError, ["optimizer", "'adm'", "did you mean 'adam'"]),
-    ({"optimizer": "quantum"}, ValueError, ["optimizer", "'quantum'", "sgd, adam, adamw, rmsprop"]),
+    ({"optimizer": "quantum"}, ValueError, ["optimizer", "'quantum'", "sgd, adam, adamw, nadam"]),
     ({"optimizer": 0.1}, TypeError, ["optimizer", "0.1"]),
     ({"optimizer": Adam}, TypeError, ["optimizer", "Adam"]),
     ({"validation_split": 1.0}, ValueError, ["validation_split", "1.0", "[0, 1)"]),

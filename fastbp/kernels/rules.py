@@ -296,4 +296,3 @@ RULES = {
     "rprop": Rule(rprop, 2),
     "lion": Rule(lion, 1),
 }
-RULE_CODES = {name: code for code, name in enumerate(RULES)}
