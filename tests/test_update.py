@@ -329,8 +329,8 @@ def test_centered_rmsprop_survives_a_constant_gradient() -> None:
     """v - a^2 is then a difference of equals, which rounding turns negative: PyTorch's root of it is NaN."""
     net, _, _ = make([3, 2], 1, "float32")
     gradient = Gradient(None, [np.full((3, 2), 0.3, np.float32)], [np.full(2, 0.7, np.float32)], np.empty(0))
-    for _ in range(3000):
-        RMSprop(lr=1e-9, alpha=0.9, centered=True).update(net, gradient)
+    for _ in range(300):
+        RMSprop(lr=1e-9, alpha=0.5, centered=True).update(net, gradient)
     assert np.isfinite(net.weights[0]).all()
 
 
