@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from fastbp.gradients import check_gradients
     from fastbp.history import History
     from fastbp.info import warmup
+    from fastbp.lbfgs import LBFGS
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.network import MLP, Gradient, Scaling
-    from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+    from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.serialization import load_model as load
 
 __all__ = [
+    "LBFGS",
     "MAE",
     "MLP",
     "MSE",
     "SGD",
     "Activation",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DivergenceError",
@@ -37,8 +42,12 @@ __all__ = [
     "Gradient",
     "History",
     "Huber",
+    "Lion",
+    "NAdam",
     "Poisson",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "Scaling",
     "__version__",
     "callbacks",
@@ -61,7 +70,20 @@ _HOMES = {
     "info": ("warmup",),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "network": ("MLP", "Gradient", "Scaling"),
-    "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "lbfgs": ("LBFGS",),
+    "optimizers": (
+        "SGD",
+        "Adadelta",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "Lion",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+    ),
     "reference": ("reference",),
     "schedules": ("schedules",),
     "serialization": ("load",),

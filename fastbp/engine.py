@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +84,7 @@ class Engine:
         self.parameters = allocate(plan.n_parameters, plan.dtype)
         self.transposed = allocate(plan.n_transposed, plan.dtype)
         self.moments: list[Array] = []
+        self.products = np.ones(2)  # of NAdam's momenta, see `fastbp.kernels.update`
         self.kept: list[Array] = []
         self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
@@ -106,6 +107,7 @@ class Engine:
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"], job["parameters"] = address(self.zeros), address(self.parameters)
+        job["products"] = address(self.products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
         job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
         held = plan.regularization
@@ -141,11 +143,15 @@ class Engine:
         if optimizer is self._optimizer:
             return
         self._optimizer = optimizer
-        job["optimizer"], job["lr"], job["weight_decay"] = optimizer.code, optimizer.lr, optimizer.weight_decay
-        job["beta1"], job["beta2"], job["eps"] = optimizer.rates
+        job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
+        job["weight_decay"], job["decoupled"] = optimizer.decays
+        job["beta1"], job["beta2"], eps = optimizer.rates
+        # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
+        job["eps"] = max(eps, float(np.finfo(self.plan.dtype).tiny))
+        job["first"], job["second"], job["low"], job["high"] = optimizer.own_rates
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
-        places = [address(moment) for moment in self.moments] + [0, 0]
-        job["state1"], job["state2"] = places[:2]
+        places = [address(moment) for moment in self.moments] + [0, 0, 0]
+        job["state1"], job["state2"], job["state3"] = places[:3]
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
@@ -157,10 +163,14 @@ class Engine:
         """The number of updates done."""
         _TIME.pack_into(self._bytes, _TIME_START, t)
 
-    def set_moments(self, n: int) -> None:
-        """Fresh moments, n for each parameter."""
+    def set_moments(self, initial: Sequence[float]) -> None:
+        """Fresh moments with these initial values, each as many numbers as there are parameters; padding is zero."""
         self._stage = None
-        self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in range(n)]
+        self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in initial]
+        for moment, value in zip(self.moments, initial, strict=True):
+            if value:
+                moment[self.plan.places()] = value
+        self.products[:] = 1.0
         self._optimizer = None
 
     def need_gradient(self) -> Array:
@@ -171,16 +181,16 @@ class Engine:
         return self.gradient
 
     def keep(self) -> None:
-        """Remember parameters and moments as they are. The room for it stays: to ask for it anew costs more."""
-        now = [self.parameters, *self.moments]
+        """Remember parameters and the optimiser's state. The room for it stays: to ask for it anew costs more."""
+        now = [self.parameters, self.products, *self.moments]
         if len(self.kept) != len(now):
             self.kept = [np.empty_like(array) for array in now]
         for old, new in zip(self.kept, now, strict=True):
             old[:] = new
 
     def go_back(self) -> None:
-        """Set parameters and moments to what `keep` remembered."""
-        for old, new in zip(self.kept, [self.parameters, *self.moments], strict=True):
+        """Set parameters and the optimiser's state to what `keep` remembered."""
+        for old, new in zip(self.kept, [self.parameters, self.products, *self.moments], strict=True):
             new[:] = old
         self.plan.transpose(self.plan.unpack(self.parameters)[0], self.transposed)
 

@@ -252,7 +252,9 @@ class MLP:
         batch_size : int
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
-            sgd, adam, adamw or rmsprop with their defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``.
+            sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop or lbfgs with their
+            defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``. lbfgs (extra `lbfgs`) takes all rows
+            at once, an epoch being one of its iterations: `batch_size` must be left out, and `shuffle` means nothing.
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
             since its optimiser began, or a function from the number of the step (from 0) to the rate.
@@ -320,9 +322,10 @@ class MLP:
             training.check_no_validation_needed(watching, plan)
         weights = weighting.apply_class_weight(class_weight, self, y, targets, weights, rows)
         weighting.check_total(weights, rows, "training rows")
+        recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, self.regularization)
         with self._lock:
             self._use(recipe)
-            fit = training.Fit(
+            fit = recipe.trainer()(
                 self, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
                 plan, watching, weights,
             )  # fmt: skip
@@ -342,6 +345,7 @@ class MLP:
         of the rows, ``(n,)``, are those of `fit`.
         """
         recipe = optimizers.get(optimizer)
+        recipe.check_step()
         samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
         engine, n = self._engine, len(samples)
         with self._lock:
@@ -436,17 +440,17 @@ class MLP:
 
     def _use(self, recipe: optimizers.Optimizer) -> None:
         """Keep the moments if they fit the optimiser, or start anew."""
-        layout = (recipe.name, recipe.n_moments)
+        layout = recipe.layout
         if layout != self._layout:
             self.reset_optimizer()
             self._layout = layout
-            self._engine.set_moments(recipe.n_moments)
+            self._engine.set_moments(recipe.initial_state)
 
     def reset_optimizer(self) -> None:
         """Forget moments, and the counts of steps and epochs."""
         with self._lock:
             self._layout = None
-            self._engine.set_moments(0)
+            self._engine.set_moments(())
             self._steps = self._epochs = 0
 
     # --- inference ------------------------------------------------------------------------------------------
@@ -607,6 +611,7 @@ class MLP:
                 "layout": None if self._layout is None else list(self._layout),
                 "steps": self._steps,
                 "epochs": self._epochs,
+                "product": float(self._engine.products[self._steps & 1]),
                 "moments": [{"weights": list(weights), "biases": list(biases)} for weights, biases in moments],
             }
 
@@ -614,12 +619,13 @@ class MLP:
         """Put back what `optimizer_state` returned."""
         with self._lock:
             self._layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
-            self._engine.set_moments(len(state["moments"]))
+            self._engine.set_moments([0.0] * len(state["moments"]))
             scratch = np.empty_like(self._engine.transposed)
             for moment, saved in zip(self._engine.moments, state["moments"], strict=True):
                 checked = validation.check_weights(saved["weights"], saved["biases"], self.sizes, self.dtype)
                 self._plan.pack(*checked, moment, scratch)
             self._steps, self._epochs = int(state["steps"]), int(state["epochs"])
+            self._engine.products[self._steps & 1] = state.get("product", 1.0)
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:

@@ -176,6 +176,12 @@ class Plan:
         weight.flags.writeable = bias.flags.writeable = False
         return weight, bias
 
+    def places(self) -> Array:
+        """Where the weights and biases stand in flat parameters; the other places are padding."""
+        numbers = np.arange(self.n_parameters)
+        panels = [(panel, width) for layer in self.layers for panel, _, width in self._panels(layer, numbers)]
+        return np.concatenate([panel[:, :width].ravel() for panel, width in panels])
+
     def _panels(self, layer: LayerPlan, parameters: Array) -> Iterator[tuple[Array, int, int]]:
         start = layer.offset
         for first, width, padded in _columns(layer.n_out, layer.lanes):

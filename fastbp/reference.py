@@ -31,7 +31,7 @@ from fastbp.reference_math import (
     Array,
     Layer,
     Workspace,
-    n_state,
+    initial_state,
     sigmoid,
     weighted,
 )
@@ -236,10 +236,12 @@ class NumpyMLP:
     def _prepare(self, optimizer: Any) -> Any:
         """The optimiser's description, with the state that it needs in place: kept while the layout stays, else new."""
         recipe = _describe("optimizers", optimizer)
-        layout = (recipe.name, n_state(recipe))
-        if layout != self._layout:
+        if recipe.name not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {recipe.name}")
+        if recipe.layout != self._layout:
             self.reset_optimizer()
-            self._layout, self._state = layout, [np.zeros_like(self._parameters) for _ in range(layout[1])]
+            self._layout = recipe.layout
+            self._state = [np.full_like(self._parameters, value) for value in initial_state(recipe)]
         return recipe
 
     def _update(self, recipe: Any) -> None:

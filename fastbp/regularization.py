@@ -42,6 +42,9 @@ class Regularization:
         return asdict(self) | {"dropout": list(self.dropout)}
 
 
+PLAIN = Regularization()
+
+
 def check(
     dropout: object, input_noise: object, l1: object, l2: object, max_norm: object, n_hidden: int
 ) -> Regularization:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
 import sys
 from typing import Any
 
 import numpy as np
+from optimizer_cases import ONE_A_RULE
 
 import fastbp.engine
 import fastbp.network
 import fastbp.plan
 import fastbp.training
-from fastbp import MLP, activations, optimizers
+from fastbp import MLP, activations
 from fastbp.losses import LOSSES
 
 PAGE = mmap.PAGESIZE
@@ -122,10 +124,7 @@ def random_data(rng: np.random.Generator, net: MLP, n: int, at_end: bool) -> tup
 
 def use(rng: np.random.Generator, net: MLP, at_end: bool) -> None:
     """All that kernels do, on one network."""
-    recipes = [
-        optimizers.SGD(lr=1e-3), optimizers.SGD(lr=1e-3, momentum=0.9), optimizers.RMSprop(lr=1e-4),
-        optimizers.SGD(lr=1e-3, momentum=0.9, nesterov=True), optimizers.Adam(), optimizers.AdamW(),
-    ]  # fmt: skip
+    recipes = [dataclasses.replace(recipe, lr=1e-4) for recipe in ONE_A_RULE]
     recipe, threads = recipes[rng.integers(len(recipes))], int(rng.integers(1, 4))
     big = net._plan.n_parameters < 3000 and rng.random() < 0.5
     n = int(rng.integers(1024, 5000)) if big else int(rng.choice([1, 2, 3, 5, 8, 17, 33, 64, 130]))

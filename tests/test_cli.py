@@ -553,3 +553,36 @@ def test_max_seconds_from_the_command_line(npz: Path) -> None:
 )
 def test_wrong_use_of_schedules_and_stopping(options: tuple[str, ...], npz: Path) -> None:
     assert run("train", npz, *options).exit_code == 2
+
+
+# --- optimisers
+
+
+def test_help_names_every_optimizer() -> None:
+    text = " ".join(succeed("train", "--help").split())
+    assert ", ".join(optimizers.NAMES) + "." in text
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_every_optimizer_trains(name: str, npz: Path) -> None:
+    found = as_json("train", npz, "--epochs", "4", "--optimizer", name)
+    assert found["optimizer"]["name"] == name
+    assert found["train_loss"][-1] < found["train_loss"][0]
+    assert (found["batch_size"] is None) == (name == "lbfgs")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("lbfgs", "--lr", "0.1"), "lbfgs finds the lengths of its steps itself"),
+        (("lbfgs", "--clip-norm", "1"), "lbfgs finds the lengths of its steps itself"),
+        (("lbfgs", "--batch-size", "64"), "leave --batch-size out"),
+        (("lbfgs", "--schedule", "cosine"), "schedule must be None"),
+        (("lbfgs", "--compare", "numpy"), "--compare numpy knows no lbfgs"),
+        (("rprop", "--warmup-epochs", "1"), "schedule must be None"),
+    ],
+)
+def test_options_that_an_optimizer_would_ignore(options: tuple[str, ...], says: str, npz: Path) -> None:
+    result = run("train", npz, "--optimizer", *options)
+    assert result.exit_code == 2
+    assert says in " ".join(result.stderr.replace("\n", " ").split())

@@ -15,12 +15,24 @@ import fastbp
 ROOT = Path(fastbp.__file__).parent
 # From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
 LAYERS = [
-    {"kernels", "validation", "errors", "_version", "progress", "team", "datasets", "reference_math", "reference_noise", "serialization"},
+    {
+        "kernels",
+        "validation",
+        "errors",
+        "_version",
+        "progress",
+        "team",
+        "datasets",
+        "reference_math",
+        "reference_noise",
+        "serialization",
+    },
     {"regularization"},
     {"activations", "callbacks", "history", "losses", "optimizers", "schedules", "tables"},
     {"plan", "initializers"},
     {"engine", "scoring", "reference", "weighting"},
     {"training"},
+    {"lbfgs"},
     {"network"},
     {"gradients", "info"},
     {"__init__"},

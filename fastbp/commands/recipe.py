@@ -46,6 +46,9 @@ def optimizer(settings: Any, recipe: Recipe) -> Any:
                 raise click.BadParameter(str(error), param_hint=option) from error
     chosen = optimizers.get(recipe.optimizer)
     tuned = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
+    if chosen.full_batch and (settings.lr is not None or settings.clip_norm is not None):
+        option = "--lr" if settings.lr is not None else "--clip-norm"
+        raise click.BadParameter(f"{chosen.name} finds the lengths of its steps itself", param_hint=option)
     if settings.lr is None and recipe.optimizer != tuned.optimizer:
         return _clipped(chosen, settings.clip_norm)
     try:

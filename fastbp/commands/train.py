@@ -79,6 +79,16 @@ def _default(field: str) -> str:
     return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
 
 
+class _OptimizerOption(click.Option):
+    """An option whose help names the optimisers; their registry is loaded when that help is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from fastbp import optimizers
+
+        self.help = f"{', '.join(optimizers.NAMES)}.  {_default('optimizer')}"
+        return super().get_help_record(ctx)
+
+
 @click.command()
 @click.argument("data", required=False, type=click.Path(dir_okay=False))
 @click.option("--target", metavar="NAME", help="The column of a CSV to learn.")
@@ -90,7 +100,7 @@ def _default(field: str) -> str:
     help="cross_entropy, binary_cross_entropy, mse, mae, huber, poisson.  [default: by y: integers and names mean "
     "cross_entropy, floats mse]",
 )
-@click.option("--optimizer", metavar="NAME", help=f"sgd, adam, adamw, rmsprop.  {_default('optimizer')}")
+@click.option("--optimizer", metavar="NAME", cls=_OptimizerOption)
 @click.option("--lr", type=float, help=f"Learning rate.  {_default('lr')}")
 @click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {_default('epochs')}")
 @click.option("--batch-size", type=click.IntRange(min=1), help=f"Rows a step.  {_default('batch_size')}")
@@ -175,6 +185,7 @@ def train(**options: Any) -> None:
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
     recipe = _complete(settings)
     optimizer = recipes.optimizer(settings, recipe)
+    _check_effects(settings, optimizer)
 
     from fastbp.commands.problem import load_problem
 
@@ -226,8 +237,11 @@ class _Run:
         self._say("network", f"{shape}, {self.recipe.activation}, {self.net.n_parameters:,} parameters{scaled}")
         self._say(
             "method",
-            f"{type(self.optimizer).__name__}, lr {self.optimizer.lr:g}, {self.recipe.epochs} epochs, "
-            f"batches of {self.recipe.batch_size}, seed {self.settings.seed}",
+            f"{type(self.optimizer).__name__}, "
+            + ("" if self.optimizer.full_batch else f"lr {self.optimizer.lr:g}, ")
+            + f"{self.recipe.epochs} epochs, "
+            + ("all rows at once" if self.optimizer.full_batch else f"batches of {self.recipe.batch_size}")
+            + f", seed {self.settings.seed}",
         )
         return {
             "data": self.problem.name,
@@ -238,7 +252,7 @@ class _Run:
             "loss": self.net.loss.name,
             "optimizer": {"name": self.optimizer.name, **dataclasses.asdict(self.optimizer)},
             "epochs": self.recipe.epochs,
-            "batch_size": self.recipe.batch_size,
+            "batch_size": None if self.optimizer.full_batch else self.recipe.batch_size,
             "seed": self.settings.seed,
             "standardize": self.net.scaling is not None,
             "class_labels": self.net.class_labels,
@@ -248,11 +262,12 @@ class _Run:
 
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
+        batch_size = len(self.problem.X_train) if self.optimizer.full_batch else self.recipe.batch_size
         history = self.net.fit(
             self.problem.X_train,
             self.problem.y_train,
             epochs=self.recipe.epochs,
-            batch_size=self.recipe.batch_size,
+            batch_size=batch_size,
             optimizer=self.optimizer,
             schedule=recipes.schedule(self.settings, self.recipe.epochs),
             callbacks=recipes.callbacks(self.settings),
@@ -304,7 +319,8 @@ class _Run:
     def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
         """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
         special = self.settings.early_stopping or self.settings.max_seconds or self.settings.warmup_epochs
-        plain = not special and self.settings.schedule == "constant" and self.settings.class_weight is None
+        untold = self.settings.class_weight is not None or self.optimizer.full_batch  # what NumPy's fit does not know
+        plain = not special and self.settings.schedule == "constant" and not untold
         default = "numpy" if self.settings.data is None and plain else "none"
         if (self.settings.compare or default) == "none":
             return {}
@@ -356,6 +372,19 @@ def _check_out(out: str | None, option: str) -> None:
             pass
     except OSError as error:
         raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint=option) from error
+
+
+def _check_effects(settings: Settings, optimizer: Any) -> None:
+    """Refuse what this optimiser would ignore, before the data is read."""
+    if optimizer.full_batch and settings.batch_size is not None:
+        raise click.UsageError(f"--optimizer {optimizer.name} takes all rows at once: leave --batch-size out")
+    if optimizer.full_batch and settings.compare == "numpy":
+        raise click.UsageError(f"--compare numpy knows no {optimizer.name}: leave one of them out")
+    changing = settings.schedule != "constant" or settings.warmup_epochs
+    try:
+        optimizer.check_fit(1, 1, settings.schedule if changing else None)
+    except (ValueError, ImportError) as error:
+        raise click.BadParameter(str(error), param_hint="--optimizer") from error
 
 
 def _complete(settings: Settings) -> Recipe:

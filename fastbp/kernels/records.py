@@ -86,10 +86,15 @@ JOB = np.dtype(
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (n_steps,) float64 learning rates that take its place, or 0
         ("momenta", _ADDRESS),  # (n_steps,) float64 in the place of beta1, or 0
-        ("weight_decay", np.float64),
+        ("weight_decay", np.float64),  # added to the gradient, times the weight
+        ("decoupled", np.float64),  # of the weights themselves, times the learning rate
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),
+        ("first", np.float64),  # what these four mean is a matter of the rule
+        ("second", np.float64),
+        ("low", np.float64),
+        ("high", np.float64),
         ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
@@ -102,6 +107,8 @@ JOB = np.dtype(
         ("parameters", _ADDRESS),
         ("state1", _ADDRESS),
         ("state2", _ADDRESS),
+        ("state3", _ADDRESS),
+        ("products", _ADDRESS),  # (2,) float64: product of NAdam's momenta after an even and an odd number of updates
         ("gradient", _ADDRESS),  # as parameters
         ("partials", _ADDRESS),  # (n_groups, n_parameters)
         ("n_parameters", _COUNT),  # elements, padding included

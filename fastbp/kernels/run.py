@@ -19,10 +19,11 @@ from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, 
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import barrier
-from fastbp.kernels.update import write_clip_scale, write_rates
+from fastbp.kernels.update import CLIP_SCALE, write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(4)
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
+assert (int(CLIP_SCALE) + 1) * 8 <= RATES_BYTES
 
 
 @jit
