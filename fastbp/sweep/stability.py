@@ -114,7 +114,7 @@ def lr_stability(
     edge of stability", arXiv:2207.14484, 2022. Golub and Van Loan, "Matrix computations", 2013, chapters 8 and 10.
     """
     recipe = optimizers.get(optimizer)
-    if not (isinstance(epochs, int | np.integer) and epochs == 0):
+    if isinstance(epochs, bool) or epochs != 0:
         validation.check_positive_int("epochs", epochs)
     validation.check_positive_int("batch_size", batch_size)
     validation.check_choice("method", method, METHODS)
@@ -245,6 +245,7 @@ class Stability:
         """
         try:
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
         except ImportError as error:
             raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
         figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -253,7 +254,8 @@ class Stability:
         if len(self.epochs) > 1:
             axes.axhline(self.optimizer.lr, color="0.5", linestyle="--", label="the rate of this training")
         axes.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-        axes.set_title(self.caveat, fontsize="xx-small")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(self.caveat, fontsize="x-small")
         axes.legend(fontsize="small")
         if path is not None:
             figure.savefig(path)
