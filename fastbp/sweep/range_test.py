@@ -319,8 +319,9 @@ class _Driver:
         twin.seed = seed
         twin._use(self.recipe)
         fit = training.Fit(
-            twin, self.samples, self.targets, None, 1, self.batch_size, self.recipe, None, True, self.threads, False
-        )
+            twin, self.samples, self.targets, rows=None, epochs=1, batch_size=self.batch_size, optimizer=self.recipe,
+            validation_data=None, shuffle=True, threads=self.threads, progress=False,
+        )  # fmt: skip
         fit.rates = _Ramp(self.rates, fit.rates.steps)
         return fit
 
