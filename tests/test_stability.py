@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from fastbp import MLP, SGD, Adam, AdamW, RMSprop, datasets, lr_stability
-from fastbp.sweep import stability
-from fastbp.sweep.stability import Hessian, Stability, line_of
+from fastbp.sweep import hessian as hessian_module
+from fastbp.sweep.hessian import Hessian
+from fastbp.sweep.stability import Stability, line_of
 
 RNG = np.random.default_rng(6)
 X = RNG.standard_normal((60, 3)) + 0.3
@@ -87,7 +88,7 @@ def test_linear_regression(method: str) -> None:
 
 
 def test_rows_in_blocks_and_float32_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stability, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(hessian_module, "BLOCK_ROWS", 7)
     net = MLP([3, 2], loss="mse", seed=0)
     assert lr_stability(net, X, Y, optimizer="sgd").eigenvalues[0] == pytest.approx(LARGEST, rel=1e-5)
 
@@ -127,7 +128,7 @@ def test_kinks_of_relu_are_stepped_around() -> None:
     ],
 )
 def test_the_largest_positive_eigenvalue(method: str, values: tuple[float, ...]) -> None:
-    solve = stability._power if method == "power" else stability._lanczos
+    solve = hessian_module.power if method == "power" else hessian_module.lanczos
     found, converged = solve(with_eigenvalues(*values), 1e-6, 100_000, 0)
     assert converged
     assert found == pytest.approx(max(values), rel=1e-4, abs=1e-9)
@@ -138,7 +139,7 @@ def test_a_flat_cost_has_no_line() -> None:
     net.set_weights(net.weights, [np.full(4, -1.0), np.zeros(2)])
     dead = np.zeros((5, 2))
     for method in METHODS:
-        solve = stability._power if method == "power" else stability._lanczos
+        solve = hessian_module.power if method == "power" else hessian_module.lanczos
         assert solve(np.zeros((4, 4)).view(Matrix), 1e-3, 50, 0) == (0.0, True)
     # Every hidden unit is dead: only the biases of the outputs matter.
     found = lr_stability(net, X[:5] * 1e-3, dead, optimizer="sgd")
@@ -151,7 +152,7 @@ def test_an_eigenvalue_that_does_not_settle_is_told() -> None:
         result = lr_stability(net, X, y, tol=1e-12, max_products=5)
     assert result.converged == [False]
     assert "rough" in str(result)
-    found, converged = stability._lanczos(with_eigenvalues(*np.linspace(1, 1.001, 60)), 1e-15, 20, 0)
+    found, converged = hessian_module.lanczos(with_eigenvalues(*np.linspace(1, 1.001, 60)), 1e-15, 20, 0)
     assert not converged
     assert math.isnan(found)
 
