@@ -151,7 +151,7 @@ class Stability:
         Epochs trained before.
     eigenvalues : array
         Largest positive eigenvalue of the Hessian (of the preconditioned one, if `preconditioned`); 0 if none is. One
-        that has not converged is too low (power) or NaN (lanczos).
+        that has not converged is too low, or NaN.
     lines : array
         The optimiser's stability line, a learning rate; infinite where nothing curves upward.
     losses : array
@@ -288,7 +288,8 @@ def _measure(
     decay = 0.0 if recipe.name == "adamw" else recipe.weight_decay
     hessian = Hessian(net.astype("float64"), X, y, decay=decay, scale=scale)
     value, converged = solve(hessian, tol, max_products, seed)
-    return _Point(max(value, 0.0) if converged else value, converged, hessian.products, hessian.loss())
+    known = converged or value > 0.0
+    return _Point(max(value, 0.0) if known else float("nan"), converged, hessian.products, hessian.loss())
 
 
 def _preconditioner(
