@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fastbp.network import MLP, Gradient, Scaling
     from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.serialization import load_model as load
+    from fastbp.sweep.range_test import lr_range_test
+    from fastbp.sweep.stability import lr_stability
 
 __all__ = [
     "LBFGS",
@@ -54,6 +56,8 @@ __all__ = [
     "check_gradients",
     "datasets",
     "load",
+    "lr_range_test",
+    "lr_stability",
     "reference",
     "schedules",
     "warmup",
@@ -87,6 +91,8 @@ _HOMES = {
     "reference": ("reference",),
     "schedules": ("schedules",),
     "serialization": ("load",),
+    "sweep.range_test": ("lr_range_test",),
+    "sweep.stability": ("lr_stability",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _RENAMED = {"load": "load_model"}

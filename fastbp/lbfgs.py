@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from fastbp.kernels import records
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address
 from fastbp.regularization import PLAIN, Regularization
-from fastbp.training import GRADIENT_ROWS, Fit
+from fastbp.training import BATCH_SIZE, GRADIENT_ROWS, Fit
 from fastbp.validation import check_non_negative_finite, check_positive_int
 
 
@@ -83,19 +81,12 @@ class LBFGS(Optimizer):
                 )
         if schedule is not None:
             raise ValueError(f"L-BFGS finds the lengths of its steps itself; schedule must be None, got {schedule!r}")
-        if batch_size < n and batch_size != _default_batch_size():
+        if batch_size < n and batch_size != BATCH_SIZE:
             raise ValueError(f"L-BFGS takes all {n} rows at once; leave batch_size out, got {batch_size}")
         minimizer()
 
     def trainer(self) -> type[Fit]:
         return FullBatchFit
-
-
-@functools.cache
-def _default_batch_size() -> int:
-    from fastbp.network import MLP
-
-    return int(inspect.signature(MLP.fit).parameters["batch_size"].default)
 
 
 def minimizer() -> Callable[..., Any]:

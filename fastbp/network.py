@@ -226,7 +226,7 @@ class MLP:
         y: npt.ArrayLike,
         *,
         epochs: int = 10,
-        batch_size: int = 32,
+        batch_size: int = training.BATCH_SIZE,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
         validation_data: tuple[npt.ArrayLike, ...] | None = None,

@@ -24,6 +24,8 @@ from fastbp.progress import Progress
 if TYPE_CHECKING:
     from fastbp.network import MLP
 
+# Rows a step, where a user does not say.
+BATCH_SIZE = 32
 # Seconds of a chunk: the progress bar and Ctrl-C wait no longer.
 CHUNK_SECONDS = 0.05
 # Seconds between two copies of the parameters to go back to.

@@ -68,8 +68,8 @@ def test_everything_public_is_documented(thing: Any) -> None:
 
 
 SIGNATURES: dict[Callable[..., Any], str] = {
-    MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dtype='float32', "
-    "seed=None)",
+    MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dropout=0.0, "
+    "input_noise=0.0, l1=0.0, l2=0.0, max_norm=None, dtype='float32', seed=None)",
     MLP.fit: "(self, X, y, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
     "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, "
     "callbacks=(), threads=None, progress=False)",
@@ -78,7 +78,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.forward: "(self, X)",
     MLP.evaluate: "(self, X, y, sample_weight=None)",
     MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None)",
-    MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None)",
+    MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True)",
     MLP.set_weights: "(self, weights, biases)",
     MLP.standardize: "(self, X, y=None)",
     MLP.reset_optimizer: "(self)",
@@ -88,6 +88,11 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.load: "(path)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
     fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
+    fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
+    "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, threads=None, "
+    "progress=False)",
+    fastbp.lr_stability: "(net, X, y, *, optimizer='adam', epochs=0, batch_size=32, method='power', tol=0.001, "
+    "max_products=1000, seed=0, threads=None)",
 }
 
 
