@@ -15,11 +15,13 @@ import fastbp
 ROOT = Path(fastbp.__file__).parent
 # From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
 LAYERS = [
-    {"kernels", "validation", "errors", "_version", "progress", "team", "datasets", "reference_math", "serialization"},
-    {"activations", "callbacks", "history", "losses", "optimizers", "schedules", "tables"},
-    {"plan", "initializers"},
+    {"kernels", "validation", "errors", "_version", "progress", "team", "datasets", "reference_math"}
+    | {"serialization", "watching"},
+    {"activations", "checkpoints", "history", "inspection", "losses", "optimizers", "schedules", "tables"},
+    {"callbacks", "plan", "initializers"},
     {"engine", "scoring", "reference"},
     {"training"},
+    {"streams"},
     {"network"},
     {"gradients", "info"},
     {"__init__"},
