@@ -110,7 +110,7 @@ class Checkpoint(Watcher):
         pass  # others may still act on this epoch: `on_pause` comes when all have
 
     def on_pause(self, fit: Fit, final: bool) -> None:
-        epochs = len(fit.history.loss)
+        epochs, due = len(fit.history.loss), final or time.monotonic() >= self._due
         if epochs > self._epochs and fit.between_epochs:
             self._epochs = epochs
             if self.best is not None and self._improved(getattr(fit.history, self.best)[-1]):
@@ -118,7 +118,8 @@ class Checkpoint(Watcher):
             if self.every_epochs is not None and epochs % self.every_epochs == 0:
                 self._write(fit, [f"epoch-{epochs:06d}.safetensors"] * bool(self.keep) + [LAST])
                 self._forget(epochs)
-        if final or time.monotonic() >= self._due:
+                due = False
+        if due:
             self._write(fit, [LAST])
 
     def state_dict(self) -> dict[str, Any]:
@@ -254,6 +255,7 @@ def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
         "finished": fit.finished,
         "stop_reason": history.stop_reason,
         "position": fit.position(),
+        "pending": fit.pending,
         "books": fit.books.state(),
         "history": {name: np.asarray(getattr(history, name), np.float64) for name in _COLUMNS},
         "plateau": None if plateau is None else plateau.state_dict(),
@@ -302,6 +304,7 @@ def restore(fit: Fit, saved: Saved) -> None:
     tensors = saved.tensors
     found = serialization.unpack(saved.fit, tensors)
     fit.go_to(found["position"])
+    fit.pending = found["pending"]
     net.set_weights([tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers])
     net.load_optimizer_state(serialization.unpack(description["optimizer"], tensors))
     net.seed = saved.seed

@@ -137,6 +137,9 @@ class StreamFit(Fit):
 
     def train(self) -> None:
         """All epochs, or what is left of them. Chunks are fetched while Ctrl-C still does what it does elsewhere."""
+        if self.pending:
+            self._interruptibly(self.end_epoch)
+            self.pause()
         while self.epoch < self.epochs and not self.history.stop_reason:
             for number, item in enumerate(self.source()):
                 if number < self.part:
@@ -164,6 +167,7 @@ class StreamFit(Fit):
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"chunk {number} of epoch {self.epoch}: {error}") from error
+        self.settled = False
         self.X, self.y, self.n = samples, targets, len(samples)
         if self.skipped is not None and self.skipped["digest"] != checkpoints.digest(samples, targets):
             raise ValueError(f"chunk {number} is not the one that the training was interrupted in")
@@ -179,6 +183,7 @@ class StreamFit(Fit):
         if self.order is not None and len(self.order) < self.n:
             self.order = np.empty(self.n, np.int64)
         self.bind()
+        self.settled = True
 
     def _interruptibly(self, work: Callable[[Callable[[], bool]], None]) -> None:
         with team.interruptible(self.engine.request_stop) as interrupted:
@@ -200,6 +205,7 @@ class StreamFit(Fit):
         self.books.close()
         self.epoch, self.part, self.before, self.done = self.epoch + 1, 0, 0, 0
         self.net._epochs += 1
+        self.pending = self.settled = True
 
     def show(self, made: int) -> None:
         """Move the progress bar, after a chunk of some steps."""
@@ -210,12 +216,13 @@ class StreamFit(Fit):
     @property
     def between_epochs(self) -> bool:
         """No epoch is open."""
-        return self.part == 0 and self.done == 0
+        return self.part == 0 and self.done == 0 and not self.pending
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do, ever."""
-        return self.epoch == self.epochs or (bool(self.history.stop_reason) and not self.paused)
+        whole = self.epoch == self.epochs and not self.pending
+        return whole or (bool(self.history.stop_reason) and not self.paused)
 
     def position(self) -> dict[str, Any]:
         """Where the training stands, for `go_to`."""

@@ -121,7 +121,8 @@ class Fit:
         self.progress = Progress(epochs, self.n, show=progress)
         self.order = np.empty(self.n, np.int64) if shuffle else None
         self.by_epoch = validation_data is not None or bool(callbacks) or self.rates.plateau is not None
-        self.settled = True  # the last epoch that was finished has been validated and shown to the callbacks
+        self.settled = True  # parameters, counters and books are those of the same step, of one moment
+        self.pending = False  # the last epoch has still to be validated, and shown to the callbacks
         self.paused = False  # what stopped the training is no part of it
         self.reshuffle = False  # the order of the rows is still to be made, in the middle of a pass
         self.settings: dict[str, Any] | None = None  # of checkpoints
@@ -163,15 +164,18 @@ class Fit:
 
     def walk(self, interrupted: Callable[[], bool]) -> None:
         """Steps, chunk by chunk, until all are done or something ends them."""
+        if self.pending:
+            self.end_epoch(interrupted)
+            self.pause()
         step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
-        while self.done < self.total and not self.history.stop_reason:
+        while self.done < self.total and not self.history.stop_reason and not interrupted():
             threads, length = self.threads.next(CHUNK_SECONDS)
             most = MAX_STEPS if threads in self.threads.seconds else FIRST_STEPS
             step_seconds = self.threads.seconds.get(threads, step_seconds)
             now, place = min(self.total - self.done, most, max(1, int(length / step_seconds))), self.done % self.steps
             if self.by_epoch:
                 now = min(now, self.steps - place)
-            self.settled = False  # until parameters, counters and books are those of the same step
+            self.settled = False
             started = time.perf_counter()
             status, made = self.chunk(place, now, threads, long=step_seconds > CHUNK_SECONDS)
             seconds = time.perf_counter() - started
@@ -211,12 +215,12 @@ class Fit:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do, ever: what ended it was no pause."""
-        return self.done == self.total or (bool(self.history.stop_reason) and not self.paused)
+        return (self.done == self.total and not self.pending) or (bool(self.history.stop_reason) and not self.paused)
 
     @property
     def between_epochs(self) -> bool:
         """No epoch is open."""
-        return self.done % self.steps == 0
+        return self.done % self.steps == 0 and not self.pending
 
     def position(self) -> dict[str, Any]:
         """Where the training stands, for `go_to`."""
@@ -243,11 +247,14 @@ class Fit:
 
     def end_epoch(self, interrupted: Callable[[], bool]) -> None:
         """Validate, adapt the rate, ask the callbacks; then point the engine back at the training data."""
-        self.settled = False
-        if self.validation_data is not None and not interrupted():
-            self.validate(interrupted)
         history, plateau = self.history, self.rates.plateau
-        if plateau is not None and not interrupted():
+        self.pending = True
+        if self.validation_data is not None and len(history.val_loss) < len(history.loss) and not interrupted():
+            self.validate(interrupted)
+        if interrupted():
+            return
+        self.pending = self.settled = False
+        if plateau is not None:
             plateau.see(getattr(history, plateau.recipe.monitor)[-1])
         for callback in self.callbacks:  # all of them, so that one that only pauses hides no epoch from the others
             if interrupted():

@@ -114,6 +114,51 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_call_goes_on(tmp_path: Path) ->
     assert bits(net) == bits(whole)
 
 
+@pytest.mark.parametrize("chunks", [False, True])
+@pytest.mark.parametrize("epoch", [1, 3, 5])
+def test_ctrl_c_during_validation(epoch: int, chunks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch is done, its validation is not: that comes after resuming."""
+    samples: Any = ([(X, Y), (X, Y)],) if chunks else (X, Y)
+
+    def options() -> dict[str, Any]:
+        return {
+            "epochs": 5, "validation_data": (X[:30], Y[:30]), "optimizer": Adam(lr=0.05),
+            "schedule": schedules.ReduceOnPlateau(0.5, patience=0, monitor="val_loss"),
+            "callbacks": [Checkpoint(tmp_path, every_seconds=None, best="val_loss"), EarlyStopping(patience=9)],
+        }  # fmt: skip
+
+    whole = make()
+    whole.fit(*samples, **options())
+    best = (tmp_path / "best.safetensors").read_bytes()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    net = make()
+    evaluate = net._evaluate
+
+    def interrupted(*args: Any, **more: Any) -> Any:
+        if len(net.history.val_loss) == epoch - 1:  # type: ignore[union-attr]
+            signal.raise_signal(signal.SIGINT)
+        return evaluate(*args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(net, "_evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(*samples, **options())
+    assert checkpoints.progress_of(tmp_path) == {"epochs": epoch, "finished": False}
+    resumed = make(seed=1)
+    resumed.fit(*samples, resume=tmp_path, **options())
+    assert bits(resumed) == bits(whole)
+    one, other = (serialization.load(path)[0] for path in (tmp_path / "best.safetensors", _written(tmp_path, best)))
+    weights = [name for name in one if name.startswith("weights")]
+    assert all((one[name] == other[name]).all() for name in weights)
+
+
+def _written(folder: Path, content: bytes) -> Path:
+    path = folder / "expected.safetensors"
+    path.write_bytes(content)
+    return path
+
+
 CTRL_C = """
 import os, signal, sys, threading, numpy as np, fastbp
 from fastbp.callbacks import Checkpoint
