@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 import os
 import time
 import warnings
@@ -268,19 +269,19 @@ def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
 def settings(fit: Fit) -> dict[str, Any]:
     """All that decides the bits, by names that a message may show: JSON-able. Computed once a fit."""
     if fit.settings is None:
-        net = serialization.model_state(fit.net)[1]
-        validation = [*(fit.validation_data or ()), fit.held]
-        fit.settings = {
+        net, schedule = serialization.model_state(fit.net)[1], fit.rates.schedule
+        rule = getattr(schedule, "__qualname__", type(schedule).__name__)
+        found = {
             **{name: value for name, value in net.items() if name not in _FREE},
             "optimizer": repr(fit.optimizer),
-            "schedule": repr(fit.rates.schedule) if dataclasses.is_dataclass(fit.rates.schedule) else
-            getattr(fit.rates.schedule, "__qualname__", type(fit.rates.schedule).__name__),
+            "schedule": repr(schedule) if dataclasses.is_dataclass(schedule) else rule,
             "shuffle": fit.shuffle,
             **fit.fingerprints(),
-            "validation data": digest(*validation) if fit.validation_data else None,
+            "validation data": digest(*fit.validation_data, fit.held) if fit.validation_data else None,
             "scaling": digest(*(vars(fit.net.scaling).values() if fit.net.scaling else ())),
             "callbacks": [_describe(one) for one in _with_state(fit.callbacks) if not isinstance(one, Checkpoint)],
-        }  # fmt: skip
+        }
+        fit.settings = json.loads(json.dumps(found))  # as they come back from a file: tuples are lists
     return fit.settings
 
 
