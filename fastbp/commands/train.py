@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import sys
 import tempfile
@@ -19,12 +18,9 @@ from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE, TOL_E
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
     from fastbp.network import MLP
-    from fastbp.plan import Array
-    from fastbp.reference import NumpyMLP
 
 
 TEST_FRACTION = 0.2
-TRIAL_STEPS = 50  # what NumPy is given to try its threads on
 SEED = 0
 
 
@@ -347,18 +343,11 @@ class _Run:
         default = "numpy" if self.settings.data is None and plain else "none"
         if (self.settings.compare or default) == "none":
             return {}
-        from fastbp.reference import NumpyMLP
+        from fastbp.commands import rival as rivals
 
-        rival = NumpyMLP(
-            self.net.sizes,
-            activation=list(self.net.activations),
-            output_activation=self.net.output_activation,
-            loss=self.net.loss,
-            dtype=self.net.dtype,
-            seed=self.settings.seed,
-        )
+        rival = rivals.twin(self.net, self.settings.seed)
         X, y = self.problem.scaled(self.net.scaling, "train")
-        seconds = _seconds_of_numpy(rival, X, y, self.recipe, self.optimizer)
+        seconds = rivals.seconds(rival, X, y, self.recipe, self.optimizer)
         ratio = seconds / max(result["seconds"], 1e-9)
         scores = None
         if self.problem.X_test is not None:
@@ -366,21 +355,6 @@ class _Run:
         found = f"; its test: {score_text(scores)}" if scores is not None else ""
         self._say("NumPy", f"the same in {seconds_text(seconds)}, {ratio:.1f} times as long{found}")
         return {"numpy": {"seconds": seconds, "ratio": ratio, "test": scores}}
-
-
-def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optimizer: Any) -> float:
-    """Train in the better of one BLAS thread and as many as NumPy takes by itself; often that is one."""
-    from fastbp.bench import blas
-
-    def trial(threads: int | None) -> float:
-        rows = slice(0, TRIAL_STEPS * recipe.batch_size)
-        with blas.limit(threads):
-            options = {"epochs": 2, "batch_size": recipe.batch_size, "optimizer": optimizer}
-            return copy.copy(rival).fit(X[rows], y[rows], **options).seconds[-1]
-
-    with blas.limit(min((1, None), key=trial) if blas.can_limit() else None):
-        history = rival.fit(X, y, epochs=recipe.epochs, batch_size=recipe.batch_size, optimizer=optimizer)
-    return sum(history.seconds)
 
 
 def _say_warning(message: Warning | str, *_: object) -> None:
