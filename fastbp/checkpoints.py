@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -239,9 +240,11 @@ def begin(fit: Fit) -> None:
         for stale in folder.glob(".*.safetensors.*.tmp"):  # of a process that was killed while it wrote
             with contextlib.suppress(OSError):
                 stale.unlink()
-        with serialization.replacing(folder / ".writable"):
-            pass
-        (folder / ".writable").unlink()
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:  # whose name is that of the temporary file
+            raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
