@@ -52,7 +52,7 @@ PROBLEMS = (
 
 
 def scores(problem: Problem, seed: int) -> tuple[float, float]:
-    """Mean accuracy or R² of fastbp and of scikit-learn on the quarter of the rows that a seed holds out, in per cent."""
+    """Mean accuracy or R² of fastbp and scikit-learn on the quarter of the rows that a seed holds out, in per cent."""
     X, y = problem.load(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, random_state=seed, stratify=y if problem.classes else None)
     scaler = StandardScaler().fit(X)

@@ -342,7 +342,7 @@ class MLP:
         training.check_threads(threads)
         plan = schedules.get(schedule)
         watching = validation.check_callbacks(callbacks)
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)  # type: ignore[arg-type]
         saved = checkpoints.find(resume, watching)
         rows = held = held_out = None
         if validation_split:
@@ -350,7 +350,7 @@ class MLP:
                 raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
             validation.check_fraction("validation_split", validation_split)
             stratify = targets.ndim == 1 and self.loss.target == "classes"
-            strata = weighting.strata(self.loss, y, targets)  # type: ignore[arg-type]
+            strata = weighting.strata(self.loss, y, targets)
             seed = self.seed if saved is None else saved.seed
             rows, held = training.split_rows(strata, validation_split, seed, stratify=stratify)
             weighting.check_total(None if weights is None else weights[held], what="held-out rows")

@@ -64,22 +64,30 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "callbacks": [EarlyStopping(patience=3)],
         "optimizer": Adam(lr=0.05),
     },
+    "noise": lambda: {"epochs": 3, "network": {"dropout": 0.4, "input_noise": 0.2, "l1": 1e-3, "max_norm": 2.0}},
+    "weights": lambda: {"epochs": 3, "class_weight": "balanced", "sample_weight": np.linspace(0.1, 2.0, 103)},
+    "NAdam": lambda: {"epochs": 3, "optimizer": "nadam"},
     "clipped": lambda: {"epochs": 3, "optimizer": Adam(lr=0.05, clip_norm=0.1)},
 }
 
 
-def make(seed: int = 5) -> MLP:
-    return MLP([6, 8, 3], seed=seed)
+def make(seed: int = 5, **options: Any) -> MLP:
+    return MLP([6, 8, 3], seed=seed, **options)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_goes_on_from_anywhere(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From every checkpoint of a training that writes one after every chunk of three steps."""
-    whole, options = make(), CASES[case]
+    network = CASES[case]().get("network", {})
+
+    def options() -> dict[str, Any]:
+        return {name: value for name, value in CASES[case]().items() if name != "network"}
+
+    whole = make(**network)
     whole.fit(X, Y, batch_size=10, **options())
     monkeypatch.setattr(training, "MAX_STEPS", 3)
     monkeypatch.setattr(training, "FIRST_STEPS", 3)
-    watched, folder, given = make(), tmp_path / "run", options()
+    watched, folder, given = make(**network), tmp_path / "run", options()
     given["callbacks"] = [*given.get("callbacks", []), Checkpoint(folder, every_seconds=1e-9), Copies(folder)]
     watched.fit(X, Y, batch_size=10, **given)
     assert bits(watched) == bits(whole)
@@ -89,7 +97,7 @@ def test_goes_on_from_anywhere(case: str, tmp_path: Path, monkeypatch: pytest.Mo
     places = {checkpoints.find(path, []).fit["position"]["done"] for path in files}  # type: ignore[union-attr]
     assert any(done % 11 for done in places)
     for path in files:
-        resumed = make(seed=99)  # whose weights and seed must not matter
+        resumed = make(seed=99, **network)  # whose weights and seed must not matter
         resumed.fit(X, Y, batch_size=10, threads=1, resume=path, **options())
         assert bits(resumed) == bits(whole), path
 

@@ -645,3 +645,20 @@ def test_tol(tmp_path: Path) -> None:
     result = json.loads(run("train", "--tol", 100, "--epochs", 40, "--json").output)
     assert len(result["train_loss"]) == 11
     assert result["stop_reason"] == "EarlyStopping: loss has not improved for 10 epochs"
+
+
+# --- regularisation
+
+
+def test_regularization_is_said_and_saved(npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    options = ("--dropout", "0.2", "--input-noise", "0.1", "--l1", "1e-4", "--l2", "1e-3", "--max-norm", "2")
+    found = as_json("train", npz, "--epochs", "3", *options, "--compare", "numpy", "--out", out)
+    expected = {"dropout": [0.2, 0.2], "input_noise": 0.1, "l1": 1e-4, "l2": 1e-3, "max_norm": 2.0}
+    assert found["regularization"] == expected
+    assert fastbp.load(out).regularization.as_arguments() == expected
+    assert "dropout 0.2, input noise 0.1, l1 0.0001, l2 0.001, max norm 2" in succeed("train", npz, *options)
+
+
+def test_dropout_needs_a_hidden_layer(npz: Path) -> None:
+    assert run("train", npz, "--hidden", "none", "--dropout", "0.5").exit_code == 2

@@ -306,7 +306,7 @@ def test_another_chunk_in_the_place_of_the_interrupted_one(tmp_path: Path, monke
 
 
 def test_chunks_may_bring_weights() -> None:
-    """Weights as in `fit` on all rows; the loss of an epoch counts every row by its weight, in whatever chunk it came."""
+    """Weights as in `fit` on all rows; in the loss of an epoch every row counts by its weight."""
     weights = np.random.default_rng(2).uniform(0.1, 3.0, len(X))
     whole, chunked = make(), make()
     whole.fit(X, Y, sample_weight=weights, epochs=2, shuffle=False, batch_size=20)

@@ -25,6 +25,7 @@ def twin(net: MLP, seed: int) -> NumpyMLP:
         output_activation=net.output_activation,
         loss=net.loss,
         dtype=net.dtype,
+        **net.regularization.as_arguments(),
         seed=seed,
     )
 

@@ -38,6 +38,11 @@ class Settings:
     batch_size: int | None
     test_fraction: float
     standardize: bool | None
+    dropout: float
+    input_noise: float
+    l1: float
+    l2: float
+    max_norm: float | None
     clip_norm: float | None
     label_smoothing: float
     class_weight: str | None
@@ -207,6 +212,8 @@ class _Run:
             scaled = ", inputs and targets standardized"
         shape = "-".join(map(str, self.net.sizes))
         self._say("network", f"{shape}, {self.recipe.activation}, {self.net.n_parameters:,} parameters{scaled}")
+        if held := str(self.net.regularization):
+            self._say("", held)
         self._say(
             "method",
             f"{type(self.optimizer).__name__}, "
@@ -227,6 +234,7 @@ class _Run:
             "batch_size": None if self.optimizer.full_batch else self.recipe.batch_size,
             "seed": self.settings.seed,
             "standardize": self.net.scaling is not None,
+            "regularization": self.net.regularization.as_arguments(),
             "class_labels": self.net.class_labels,
             "class_weight": self.settings.class_weight,
             "notes": self.problem.notes,
@@ -373,11 +381,18 @@ def _smoothed(loss: Any, smoothing: float) -> Any:
 def build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
     import fastbp
 
+    if settings.dropout and not recipe.hidden:
+        raise click.UsageError("--dropout needs a hidden layer; --input-noise does not")
     names = recipe.activation.split(",")
     net = fastbp.MLP(
         [problem.n_in, *recipe.hidden, problem.n_out],
         activation=names[0] if len(names) == 1 else names,
         loss=_smoothed(problem.loss, settings.label_smoothing),
+        dropout=settings.dropout,
+        input_noise=settings.input_noise,
+        l1=settings.l1,
+        l2=settings.l2,
+        max_norm=settings.max_norm,
         seed=settings.seed,
     )
     net.class_labels = problem.class_labels
