@@ -70,6 +70,7 @@ class Stage(NamedTuple):
     recipe: object  # optimiser and scaling, as the job holds them
     scaling: object
     weights: Array | None
+    plain: bool  # targets of the same type and shape need no more than to be copied
     shape: tuple[int, ...]  # of X
     dtype: np.dtype[Any]
     kernel: Any
@@ -241,17 +242,21 @@ class Engine:
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
-        weights: Array | None = None,
+        weights: Array | None = None, *, plain: bool = False,
     ) -> None:  # fmt: skip
         """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
         if self._alone and self.buffers is not None:
             kernel, layers = self._kernel, self.buffers.records
-            self._stage = Stage(mode, X, y, outputs, recipe, scaling, weights, X.shape, X.dtype, kernel, layers)
+            self._stage = Stage(mode, X, y, outputs, recipe, scaling, weights, plain, X.shape, X.dtype, kernel, layers)
 
     def call_again(
-        self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object, weights: Array | None = None
-    ) -> Stage | None:
-        """Repeat the last call with another batch, if that differed in nothing else; None if it did."""
+        self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object, weights: Array | None = None,
+        *, checked: bool = True,
+    ) -> Stage | None:  # fmt: skip
+        """Repeat the last call with another batch, if that differed in nothing else; None if it did.
+
+        checked: X and y are in the kernels' form. Otherwise they are arrays as the user gave them.
+        """
         stage = self._stage
         if (
             stage is None
@@ -261,18 +266,29 @@ class Engine:
             or stage.recipe is not recipe
             or stage.scaling is not scaling
             or (stage.weights is None) != (weights is None)
+            or not (checked or stage.plain)
         ):
             return None
         if stage.y is not None:
-            if y is None or y.shape != stage.y.shape:
+            if y is None or y.dtype is not stage.y.dtype:
                 return None
-            stage.y[:] = y
+            if y.shape == stage.y.shape:
+                stage.y[:] = y
+            elif stage.y.shape == (*y.shape, 1):  # one output
+                stage.y[:, 0] = y
+            else:
+                return None
         if stage.weights is not None:
             stage.weights[:] = weights
         stage.X[:] = X
         self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
         stage.kernel(self.job, stage.records, 0, self._tag)
         return stage
+
+    @property
+    def status(self) -> int:
+        """Of the last call."""
+        return int(self._sync[16])
 
     def bad_input(self, name: str = "X") -> ValueError:
         """What to raise where the kernels met NaN or infinity while they gathered the rows of a memory map."""

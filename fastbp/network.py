@@ -411,10 +411,19 @@ class MLP:
         Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN. The weights
         of the rows, ``(n,)``, are those of `fit`.
         """
-        recipe = optimizers.get(optimizer)
+        recipe, engine = optimizers.get(optimizer), self._engine
+        if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
+            with self._lock:  # what the last call has checked of its batch is true of this one, but for its labels
+                engine.set_time(self._steps)
+                if (
+                    engine.call_again(records.TRAIN, X, y, recipe, self.scaling, checked=False) is not None
+                    and engine.status != records.BAD_LABEL
+                ):
+                    self._steps += 1
+                    return float(engine.losses.item(0))
         recipe.check_step()
         samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
-        engine, n = self._engine, len(samples)
+        n = len(samples)
         with self._lock:
             self._use(recipe)
             engine.set_time(self._steps)
@@ -432,7 +441,8 @@ class MLP:
                 engine.need_gradient()
             self._call(records.TRAIN, threads, long)
             if small:
-                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights)
+                plain = self.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
+                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights, plain=plain)
             self._steps += 1
             return float(engine.losses.item(0))
 

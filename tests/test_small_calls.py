@@ -50,6 +50,36 @@ CALLS: dict[str, Callable[[MLP], object]] = {
 }
 
 
+def test_a_wrong_label_is_found_in_a_repeated_call_too() -> None:
+    """The kernel looks at the labels of such a call: it reads and writes by them."""
+    net, twin = MLP([6, 5, 3], seed=1), MLP([6, 5, 3], seed=1)
+    for one in (net, twin):
+        one.train_step(X[:4], CLASSES[:4], SGD)
+    for wrong in (3, -1, 2**62):
+        labels = CLASSES[:4].copy()
+        labels[2] = wrong
+        with pytest.raises(ValueError, match=r"y\[2\] is"):
+            net.train_step(X[:4], labels, SGD)
+    assert net.train_step(X[4:8], CLASSES[4:8], SGD) == twin.train_step(X[4:8], CLASSES[4:8], SGD)
+    with pytest.raises(ValueError, match="y has shape"):
+        net.train_step(X[:4], CLASSES[:4, None], SGD)
+
+
+def test_one_output_takes_flat_targets_again_and_again() -> None:
+    y = RNG.standard_normal(40).astype(np.float32)
+    quick, slow = (MLP([6, 5, 1], loss="mse", seed=1) for _ in range(2))
+    for first in (0, 4, 8):
+        forget(slow)
+        rows = slice(first, first + 4)
+        assert quick.train_step(X[rows], y[rows], SGD) == slow.train_step(X[rows], y[rows, None], SGD)
+    quick.standardize(X, y)
+    slow.standardize(X, y)
+    for first in (0, 4):
+        forget(slow)
+        rows = slice(first, first + 4)
+        assert quick.train_step(X[rows], y[rows], SGD) == slow.train_step(X[rows], y[rows], SGD)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(sorted(CALLS)), min_size=2, max_size=10))
 def test_any_order_of_calls(names: list[str]) -> None:

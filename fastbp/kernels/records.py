@@ -34,7 +34,7 @@ LAYER = np.dtype(
 # Values of JOB["mode"].
 TRAIN, BACKPROP, UPDATE, FORWARD, EVALUATE = range(5)
 # Values of JOB["status"], which threads share.
-RUNNING, STOPPED, BAD_INPUT, DIVERGED = range(4)
+RUNNING, STOPPED, BAD_INPUT, DIVERGED, BAD_LABEL = range(5)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
 NO_TARGETS, LABELS, DENSE, DELTAS = range(4)
