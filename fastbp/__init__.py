@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from fastbp import callbacks, datasets, reference, schedules
     from fastbp.activations import Activation
     from fastbp.callbacks import EarlyStopping
+    from fastbp.core import Gradient, Scaling
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
     from fastbp.history import History
     from fastbp.info import warmup
     from fastbp.lbfgs import LBFGS
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
-    from fastbp.network import MLP, Gradient, Scaling
+    from fastbp.network import MLP
     from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.serialization import load_model as load
     from fastbp.sweep.range_test import lr_range_test
@@ -73,7 +74,8 @@ _HOMES = {
     "history": ("History",),
     "info": ("warmup",),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
-    "network": ("MLP", "Gradient", "Scaling"),
+    "core": ("Gradient", "Scaling"),
+    "network": ("MLP",),
     "lbfgs": ("LBFGS",),
     "optimizers": (
         "SGD",

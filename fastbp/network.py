@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
@@ -13,7 +11,7 @@ import numpy.typing as npt
 
 from fastbp import (
     activations,
-    checkpoints,
+    fitting,
     initializers,
     losses,
     optimizers,
@@ -21,58 +19,19 @@ from fastbp import (
     schedules,
     scoring,
     serialization,
-    streams,
     team,
     training,
     validation,
     weighting,
 )
-from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
+from fastbp.core import Gradient, Network, Scaling
 from fastbp.history import History
 from fastbp.kernels import records
-from fastbp.plan import Array, Plan
+from fastbp.plan import Array
 from fastbp.watching import Callback
 
 
-@dataclass
-class Gradient:
-    """What backpropagation yields: the loss and its derivative by every parameter, and by the inputs.
-
-    Attributes
-    ----------
-    loss : float or None
-        J of the batch; None where an output gradient was handed in.
-    weights, biases : list of array
-        dJ/dW ``(n_in, n_out)`` and dJ/db ``(n_out,)``, one a layer.
-    inputs : array
-        dJ/dX, ``(n, n_in)``.
-    """
-
-    loss: float | None
-    weights: list[Array]
-    biases: list[Array]
-    inputs: Array
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Standardisation that a network applies by itself: ``x' = (x - mean) / scale``, and back for its predictions.
-
-    Attributes
-    ----------
-    x_mean, x_scale : array
-        ``(n_in,)``, float64.
-    y_mean, y_scale : array or None
-        ``(n_out,)``, float64; None where targets stay as they are.
-    """
-
-    x_mean: Array
-    x_scale: Array
-    y_mean: Array | None = None
-    y_scale: Array | None = None
-
-
-class MLP:
+class MLP(Network):
     """A feed-forward network of dense layers, trained by backpropagation and gradient descent.
 
     Parameters
@@ -156,16 +115,6 @@ class MLP:
         self.scaling: Scaling | None = None
         self.class_labels: list[Any] | None = None
         self._build(weights, biases)
-
-    def _build(self, weights: list[Array], biases: list[Array]) -> None:
-        named = [*self.activations, self.output_activation or "identity"]
-        self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype, self.regularization)
-        self._engine = Engine(self._plan, self.loss)
-        self._engine.job[0]["seed"] = np.uint64(self.seed)
-        self._plan.pack(weights, biases, self._engine.parameters, self._engine.transposed)
-        self._steps = self._epochs = 0
-        self._layout: tuple[str, int] | None = None
-        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         shape = "-".join(str(n) for n in self.sizes)
@@ -327,76 +276,10 @@ class MLP:
         makes one serves all. A bad chunk raises an error that tells its number, and leaves the network as it was before
         it. Resuming skips the chunks that are done, which must come in the same order again.
         """
-        if y is None:
-            if sample_weight is not None or class_weight is not None:
-                raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")
-            return self._fit_stream(
-                X, epochs, batch_size, optimizer, schedule, validation_data, validation_split, shuffle, callbacks,
-                resume, steps_per_epoch, threads, progress,
-            )  # fmt: skip
-        if steps_per_epoch is not None:
-            raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
-        recipe = optimizers.get(optimizer)
-        validation.check_positive_int("epochs", epochs)
-        validation.check_positive_int("batch_size", batch_size)
-        training.check_threads(threads)
-        plan = schedules.get(schedule)
-        watching = validation.check_callbacks(callbacks)
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)  # type: ignore[arg-type]
-        saved = checkpoints.find(resume, watching)
-        rows = held = held_out = None
-        if validation_split:
-            if validation_data is not None:
-                raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
-            validation.check_fraction("validation_split", validation_split)
-            stratify = targets.ndim == 1 and self.loss.target == "classes"
-            strata = weighting.strata(self.loss, y, targets)
-            seed = self.seed if saved is None else saved.seed
-            rows, held = training.split_rows(strata, validation_split, seed, stratify=stratify)
-            weighting.check_total(None if weights is None else weights[held], what="held-out rows")
-            held_out = samples, targets, weights  # of which only the held rows are read
-        elif validation_data is not None:
-            names = "validation X", "validation y", "validation sample_weight"
-            held_out = weighting.check_batch(self, *weighting.parts(validation_data), scan=True, names=names)
-            weighting.check_total(held_out[2], what="validation rows")
-        if held_out is None:
-            training.check_no_validation_needed(watching, plan)
-        weights = weighting.apply_class_weight(class_weight, self, y, targets, weights, rows)
-        weighting.check_total(weights, rows, "training rows")
-        recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, self.regularization)
-        with self._lock:
-            fit = recipe.trainer()(
-                self, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
-                plan, watching, weights, held=held, saved=saved,
-            )  # fmt: skip
-            return fit.run()
-
-    def _fit_stream(
-        self, chunks: Any, epochs: int, batch_size: int, optimizer: Any, schedule: Any, validation_data: Any,
-        validation_split: float, shuffle: bool, callbacks: Any, resume: Any, steps_per_epoch: int | None,
-        threads: int | None, progress: bool,
-    ) -> History:  # fmt: skip
-        """`fit` on chunks."""
-        recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
-        validation.check_positive_int("epochs", epochs)
-        validation.check_positive_int("batch_size", batch_size)
-        training.check_threads(threads)
-        watching = validation.check_callbacks(callbacks)
-        recipe.check_step()  # chunks come one after the other: there is no full batch
-        streams.check(plan, steps_per_epoch, validation_split, watching)
-        source = streams.source_of(chunks, epochs)
-        if validation_data is None:
-            training.check_no_validation_needed(watching, plan)
-        else:
-            names = "validation X", "validation y", "validation sample_weight"
-            validation_data = weighting.check_batch(self, *weighting.parts(validation_data), scan=True, names=names)
-            weighting.check_total(validation_data[2], what="validation rows")
-        saved = checkpoints.find(resume, watching)
-        with self._lock:
-            return streams.StreamFit(
-                self, source, epochs, batch_size, recipe, validation_data, shuffle, threads, progress, plan, watching,
-                steps_per_epoch, saved,
-            ).run()  # fmt: skip
+        return fitting.fit(
+            self, X, y, epochs, batch_size, optimizer, schedule, validation_data, validation_split, sample_weight,
+            class_weight, shuffle, callbacks, resume, steps_per_epoch, threads, progress,
+        )  # fmt: skip
 
     def train_step(
         self,
@@ -501,35 +384,6 @@ class MLP:
                 inputs /= self.scaling.x_scale
             return Gradient(None if y is None else float(engine.losses[0]), weights, biases, inputs)
 
-    def _apply(self, recipe: optimizers.Optimizer, gradient: Gradient) -> None:
-        """Update the parameters by a gradient: the work of `Optimizer.update`."""
-        weights, biases = validation.check_weights(
-            list(gradient.weights), list(gradient.biases), self.sizes, self.dtype
-        )
-        with self._lock:
-            self._use(recipe)
-            engine = self._engine
-            self._plan.pack(weights, biases, engine.need_gradient(), np.empty_like(engine.transposed))
-            engine.bind_optimizer(recipe, self._steps)
-            engine.prepare(1, 1, whole=False)
-            engine.call(records.UPDATE, 1)
-            self._steps += 1
-
-    def _use(self, recipe: optimizers.Optimizer) -> None:
-        """Keep the moments if they fit the optimiser, or start anew."""
-        layout = recipe.layout
-        if layout != self._layout:
-            self.reset_optimizer()
-            self._layout = layout
-            self._engine.set_moments(recipe.initial_state)
-
-    def reset_optimizer(self) -> None:
-        """Forget moments, and the counts of steps and epochs."""
-        with self._lock:
-            self._layout = None
-            self._engine.set_moments(())
-            self._steps = self._epochs = 0
-
     # --- inference ------------------------------------------------------------------------------------------
 
     def forward(self, X: npt.ArrayLike) -> Array:
@@ -568,93 +422,6 @@ class MLP:
         weighting.check_total(weights)
         with self._lock:
             return self._evaluate(samples, targets, weights)
-
-    def _evaluate(
-        self, samples: Array, targets: Array, weights: Array | None = None, threads: int | None = None,
-        rows: Array | None = None,
-    ) -> dict[str, float]:  # fmt: skip
-        """Loss and score of checked samples, or of the rows of these numbers."""
-        if rows is not None and weights is not None:
-            weights = weights[rows]
-        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads, rows=rows)
-        wanted = targets if rows is None else targets[rows]
-        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, wanted, weights)}
-
-    def _outputs(self, samples: Array, *, activated: bool = False) -> Array:
-        """Outputs of checked samples."""
-        mode = records.EVALUATE if activated and self.output_activation is not None else records.FORWARD
-        ready = self._engine.call_again(mode, samples, None, None, self.scaling)
-        if ready is not None:
-            return ready.outputs.copy()  # type: ignore[union-attr]
-        samples, _, small = self._staged(samples, None)
-        outputs = self._infer(samples, None, activated=activated)[0]
-        if not small:
-            return outputs
-        self._engine.stage(mode, samples, None, outputs, None, self.scaling)
-        return outputs.copy()
-
-    def _staged(self, samples: Array, targets: Array | None) -> tuple[Array, Any, bool]:
-        """A small batch as arrays of our own, which later calls may copy theirs to; and whether it is a small one."""
-        if samples.dtype != self.dtype or samples.size > STAGE_SIZE:
-            return samples, targets, False
-        return samples.copy(), None if targets is None else targets.copy(), True
-
-    def _infer(
-        self, samples: Array, targets: Array | None, weights: Array | None = None, *, activated: bool = False,
-        threads: int | None = None, rows: Array | None = None,
-    ) -> tuple[Array, float]:  # fmt: skip
-        """Outputs of checked samples, or of the rows of these numbers; and their mean loss if there are targets."""
-        engine, n = self._engine, len(samples if rows is None else rows)
-        outputs = np.empty((n, self.sizes[-1]), self.dtype)
-        scan = targets is not None and isinstance(samples, np.memmap)
-        engine.bind_data(samples, targets, self._kernel_scaling(), scan=scan)
-        if rows is not None:
-            engine.job[0]["order"], engine.job[0]["n_samples"] = rows.ctypes.data, n
-        chosen = engine.choose_threads(threads, n, self._plan.flops_per_row / 3, WAKE_SECONDS)
-        engine.prepare(n, chosen, whole=False)
-        engine.job[0]["outputs"] = outputs.ctypes.data
-        active = activated and self.output_activation is not None
-        mode = records.EVALUATE if active or targets is not None else records.FORWARD
-        if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) == records.BAD_INPUT:
-            raise engine.bad_input()
-        columns = int(engine.job[0]["loss_columns"])
-        loss = weighting.mean(engine.row_losses[:n], weights, columns) if targets is not None else 0.0
-        return outputs, loss
-
-    # --- shared ---------------------------------------------------------------------------------------------
-
-    def _check_batch(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, *, scan: bool = False, names: tuple[str, str] = ("X", "y")
-    ) -> tuple[Array, Array]:
-        """Samples and targets in the kernels' form, targets scaled."""
-        samples, targets = validation.check_batch(X, y, self.loss, self.sizes, self.dtype, names=names, scan=scan)
-        if self.scaling is not None and self.scaling.y_mean is not None:
-            targets = ((targets - self.scaling.y_mean) / self.scaling.y_scale).astype(self.dtype)
-        return samples, targets
-
-    def _kernel_scaling(self) -> tuple[Array, Array] | None:
-        """(mean, 1 / scale) of the inputs in the network's dtype."""
-        if self.scaling is None:
-            return None
-        return self.scaling.x_mean.astype(self.dtype), (1.0 / self.scaling.x_scale).astype(self.dtype)
-
-    def _bind(self, samples: Array, targets: Array, weights: Array | None = None) -> tuple[int, bool]:
-        """Point the engine at one batch; returns the threads to use, and whether the call can last long."""
-        flops = self._plan.flops_per_row
-        self._engine.bind_data(samples, targets, self._kernel_scaling(), weights)
-        threads = self._engine.choose_threads(None, len(samples), flops, WAKE_SECONDS)
-        return threads, len(samples) * flops > LONG_STEP_FLOPS
-
-    def _call(self, mode: int, threads: int, long: bool) -> int:
-        """Run the engine, answering Ctrl-C if that may take long; returns its status."""
-        if threads == 1 and not long:
-            return self._engine.call(mode, threads)
-        with team.interruptible(self._engine.request_stop) as interrupted:
-            status = self._engine.call(mode, threads, detached=long)
-        self._engine.clear_stop()
-        if interrupted():
-            raise KeyboardInterrupt
-        return status
 
     # --- keeping --------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from fastbp.regularization import PLAIN, Regularization
 from fastbp.validation import check_choice, check_fraction, check_non_negative_finite, check_positive_finite
 
 if TYPE_CHECKING:
-    from fastbp.network import MLP, Gradient
+    from fastbp.core import Gradient
+    from fastbp.network import MLP
     from fastbp.training import Fit
 
 

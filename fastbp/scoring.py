@@ -10,7 +10,8 @@ from fastbp.losses import Loss
 from fastbp.plan import Array
 
 if TYPE_CHECKING:
-    from fastbp.network import MLP, Scaling
+    from fastbp.core import Scaling
+    from fastbp.network import MLP
 
 _BLOCK = 1 << 14
 

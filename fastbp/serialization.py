@@ -136,7 +136,8 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
     """Build the network that `model_state` described."""
     # Upward on purpose, and late: MLP.save calls this module, which alone knows the format of both directions.
     from fastbp import losses
-    from fastbp.network import MLP, Scaling
+    from fastbp.core import Scaling
+    from fastbp.network import MLP
 
     loss = dict(metadata["loss"])
     description = losses.get(loss.pop("name"))

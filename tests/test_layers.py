@@ -21,7 +21,8 @@ LAYERS = [
     {"callbacks", "plan", "initializers"},
     {"engine", "scoring", "reference", "weighting"},
     {"training"},
-    {"lbfgs", "streams"},
+    {"core", "lbfgs", "streams"},
+    {"fitting"},
     {"network"},
     {"gradients", "info"},
     {"sweep"},
@@ -36,6 +37,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # An optimiser knows what carries out its fit.
 EXCEPTIONS = {
     ("serialization", "network"),
+    ("serialization", "core"),
     ("serialization", "losses"),
     ("optimizers", "training"),
     ("optimizers", "lbfgs"),

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 import fastbp
 from fastbp import losses, optimizers, serialization
-from fastbp.network import Scaling
+from fastbp.core import Scaling
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

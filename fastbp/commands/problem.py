@@ -13,7 +13,7 @@ from fastbp import datasets, losses, tables, validation
 from fastbp.tables import Array
 
 if TYPE_CHECKING:
-    from fastbp.network import Scaling
+    from fastbp.core import Scaling
 
 # Above this many classes, and more than one for every five rows, integers are probably quantities.
 _MANY_CLASSES = 20
