@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fastbp.network import MLP, Gradient, Scaling
     from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
     from fastbp.serialization import load_model as load
+    from fastbp.sweep.result import LrSweep
+    from fastbp.sweep.runs import lr_sweep
 
 __all__ = [
     "MAE",
@@ -37,6 +39,7 @@ __all__ = [
     "Gradient",
     "History",
     "Huber",
+    "LrSweep",
     "Poisson",
     "RMSprop",
     "Scaling",
@@ -45,6 +48,7 @@ __all__ = [
     "check_gradients",
     "datasets",
     "load",
+    "lr_sweep",
     "reference",
     "schedules",
     "warmup",
@@ -65,6 +69,8 @@ _HOMES = {
     "reference": ("reference",),
     "schedules": ("schedules",),
     "serialization": ("load",),
+    "sweep.result": ("LrSweep",),
+    "sweep.runs": ("lr_sweep",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _RENAMED = {"load": "load_model"}

@@ -112,6 +112,7 @@ def model_state(net: MLP) -> tuple[dict[str, Array], dict[str, Any]]:
         "activations": [getattr(activation, "name", activation) for activation in net.activations],
         "output_activation": getattr(net.output_activation, "name", net.output_activation),
         "loss": {"name": net.loss.name, **_init_fields(net.loss)},
+        "init": net.init,
         "dtype": np.dtype(net.dtype).name,
         "seed": None if net.seed is None else int(net.seed),
         "class_labels": None if net.class_labels is None else [_plain(label) for label in net.class_labels],
@@ -133,6 +134,7 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
         activation=list(metadata["activations"]),
         output_activation=metadata["output_activation"],
         loss=dataclasses.replace(description, **loss),
+        init=metadata.get("init"),  # files of the first version lack it
         dtype=metadata["dtype"],
         seed=metadata["seed"],
     )

@@ -1,0 +1,1 @@
+"""Learning-rate sweeps: many trainings side by side, and what they say."""
