@@ -1,4 +1,4 @@
-"""What a learning-rate sweep found: losses, the best rate and how sure that is, time and speed; as text and as files."""
+"""What a learning-rate sweep found: losses, the best rate and how sure that is, time and speed."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ class LrSweep:
     @property
     def mean_val_loss(self) -> Array:
         """Final validation loss, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
-        return self.final_loss.mean(axis=1)
+        means: Array = self.final_loss.mean(axis=1)
+        return means
 
     @property
     def mean_train_loss(self) -> Array:
@@ -161,7 +162,7 @@ class LrSweep:
 
     @property
     def best_lr(self) -> float | None:
-        """The rate with the lowest mean validation loss over seeds after the last epoch; all its seeds have finished."""
+        """The eligible rate with the lowest mean validation loss over seeds after the last epoch."""
         return None if self.best_index is None else float(self.learning_rates[self.best_index])
 
     @cached_property
@@ -236,8 +237,7 @@ class LrSweep:
     @property
     def _given_up(self) -> Array:
         """Rates whose remaining runs halving has not gone on with, since a seed diverged, ``(K, 1)``."""
-        given_up: Array = self.diverged.any(axis=1, keepdims=True) & (self.halving is not None)
-        return given_up
+        return np.asarray(self.diverged.any(axis=1, keepdims=True) & (self.halving is not None))
 
     # --- how long -------------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ def _remark(sweep: LrSweep, k: int) -> str:
 
 
 def curve(sweep: LrSweep) -> str:
-    """Bars of the mean validation loss by rate, cut off at J0; x where a seed diverged, a dot where nothing is known."""
+    """Bars of the mean validation loss by rate, cut off at J0; x where a seed diverged, a dot where it is not known."""
     means = sweep.mean_val_loss
     known = np.isfinite(means)
     if not known.any():
@@ -76,7 +76,10 @@ def curve(sweep: LrSweep) -> str:
     eighths = 1 + np.round((np.minimum(means, high) - low) / span * (8 * HEIGHT - 1))
     lines = []
     for line in range(HEIGHT - 1, -1, -1):
-        cells = [BLOCKS[int(np.clip(e - 8 * line, 0, 8))] * WIDTH if ok else " " * WIDTH for e, ok in zip(eighths, known, strict=True)]
+        cells = [
+            BLOCKS[int(np.clip(e - 8 * line, 0, 8))] * WIDTH if ok else " " * WIDTH
+            for e, ok in zip(eighths, known, strict=True)
+        ]
         label = f"{high:.3g}" if line == HEIGHT - 1 else f"{low:.3g}" if line == 0 else ""
         lines.append(f"{label:>9} |{''.join(cells)}".rstrip())
     marks = []
@@ -108,8 +111,8 @@ def summary(sweep: LrSweep) -> str:
     profile = sweep.profile
     if profile["seconds_per_epoch"] is not None:
         text = (
-            f"{profile['wall_seconds']:.3g} s on {profile['threads']} threads, {100 * profile['occupancy']:.0f} % busy; "
-            f"an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
+            f"{profile['wall_seconds']:.3g} s on {profile['threads']} threads, "
+            f"{100 * profile['occupancy']:.0f} % busy; an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
             f"{profile['samples_per_second']:,.0f} samples/s and {profile['gflops']:.3g} GFLOP/s a run"
         )
         lost = profile["lost_seconds"]
