@@ -72,6 +72,9 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.load: "(path)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
     fastbp.check_gradients: "(net, X, y, *, step=1e-05)",
+    fastbp.lr_sweep: "(net, X, y, learning_rates, *, seeds=3, epochs=5, batch_size=32, optimizer='adam', "
+    "schedule=None, validation_data=None, halving=None, target_loss=None, threads=None, journal=None, executor=None, "
+    "progress=False)",
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import MLP, SGD, Adam, AdamW, LrSweep, RMSprop, lr_sweep, optimizers, schedules
+from fastbp import MLP, SGD, Adam, AdamW, LrSweep, RMSprop, lr_sweep, optimizers, schedules, training
 from fastbp.errors import SweepInterrupted
 from fastbp.sweep import native, runs, statistics
 from fastbp.sweep.problem import Scaled, fresh
@@ -164,6 +164,28 @@ def test_runs_pass_in_waves_where_memory_is_short(monkeypatch: pytest.MonkeyPatc
     sweep = lr_sweep(net, X, y, [1e-4, *RATES], **options)
     assert sweep.val_loss.tobytes() == expected.val_loss.tobytes()
     assert sweep.eliminated.tolist() == expected.eliminated.tolist()
+
+
+def test_calls_may_end_after_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long steps: each native call makes one, in two passes, and leaves the main thread to see signals."""
+    X, y = blobs()
+    net = MLP([6, 20, 3], seed=1)
+    expected = lr_sweep(net, X, y, RATES, seeds=2, epochs=2)
+    monkeypatch.setattr(native, "CHUNK_SECONDS", 1e-9)
+    monkeypatch.setattr(training, "LONG_STEP_FLOPS", 1.0)
+    calls: list[int] = []
+    original = native.Native._book
+
+    def count(self: Any, thread: int) -> None:
+        calls.append(thread)
+        original(self, thread)
+
+    monkeypatch.setattr(native.Native, "_book", count)
+    for threads in (1, 3):
+        sweep = lr_sweep(net, X, y, RATES, seeds=2, epochs=2, threads=threads)
+        assert sweep.val_loss.tobytes() == expected.val_loss.tobytes()
+        assert sweep.train_loss.tobytes() == expected.train_loss.tobytes()
+    assert len(calls) >= 2 * 6 * 2 * 4  # for every step of every run
 
 
 def test_the_callers_things_stay_as_they_are() -> None:
@@ -622,7 +644,7 @@ def test_files_and_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ValueError, match="what='curves' is unknown"):
         sweep.plot(what="curves")
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match="pip install pandas"):
+    with pytest.raises(ImportError, match="needs pandas"):
         sweep.to_dataframe()
 
 
