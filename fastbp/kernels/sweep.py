@@ -48,12 +48,13 @@ RUN = np.dtype(
 
 SWEEP = np.dtype(
     [
-        ("jobs", _ADDRESS),  # of the array of jobs, whose fields for moments are written by their place
+        ("jobs", _ADDRESS),  # of the array of jobs, whose fields for the optimiser's state are written by their place
         ("claims", _ADDRESS),  # int64 counter on a cache line of its own: runs that threads have taken
         ("n_runs", _COUNT),
         ("steps", _COUNT),  # of an epoch
-        ("n_states", _COUNT),  # moments of the optimiser
-        # A block holds parameters, moments and transposed weights of one run, each `part` bytes after the one before.
+        ("n_states", _COUNT),  # arrays that the optimiser changes, besides the parameters
+        ("state_places", _ADDRESS),  # (n_states,) uint64: bytes into a job where the address of each belongs
+        # A block holds parameters, state and transposed weights of one run, each `part` bytes after the one before.
         ("part", _COUNT),
         ("block_size", _COUNT),  # bytes of it all
         ("momenta", _ADDRESS),  # (epochs * steps,) float64, or 0
@@ -76,12 +77,6 @@ WORKER = np.dtype(
 
 Run, Sweep, Worker = from_dtype(RUN), from_dtype(SWEEP), from_dtype(WORKER)
 
-# Where a job keeps the addresses of its moments: "state1", "state2", ...
-STATE_PLACES = tuple(
-    np.uint64(place[1])
-    for name, place in sorted((JOB.fields or {}).items())
-    if name[:5] == "state" and name[5:].isdigit()
-)
 JOB_BYTES = np.uint64(JOB.itemsize)
 TRAINING, VALIDATION = 0, 1  # columns of the array of jobs
 
@@ -103,12 +98,10 @@ def take_up(tag, plan, worker, job, layers, one, place):
         copy_words(one.start, block, plan.block_size)
     part = block
     job.parameters = part
-    number = ZERO
-    for offset in STATE_PLACES:
-        if number < plan.n_states:
-            part += plan.part
-            view(place + offset, ONE, np.uint64(0))[0] = part
-        number += ONE
+    fields = view(plan.state_places, plan.n_states, np.uint64(0))
+    for number in range(plan.n_states):
+        part += plan.part
+        view(place + fields[number], ONE, np.uint64(0))[0] = part
     transposed = part + plan.part
     for k in range(job.n_layers):
         layer = layers[k]

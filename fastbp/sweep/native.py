@@ -87,12 +87,13 @@ class Native:
     # --- memory ---------------------------------------------------------------------------------------------
 
     def _lay_out(self, keep: bool) -> None:
-        """Blocks of parameters, moments and transposed weights: where each seed begins, one a thread, one a run."""
+        """Blocks of parameters, optimiser state and transposed weights: where seeds begin, one a thread, one a run."""
         engine, item = self.nets[0]._engine, self.plan.dtype.itemsize
-        n_moments = len(engine.moments)
+        states = engine.state()
+        self.state_places = np.array([JOB.fields[name][1] for name in states], np.uint64)  # type: ignore[index]
         size = max(self.plan.n_parameters, self.plan.n_transposed) * item
         self.part = -(-size // PAGE) * PAGE + LEAD
-        self.block_size = self.part * (n_moments + 2)
+        self.block_size = self.part * (len(states) + 2)
         self.kept = keep and len(self.ledger) * self.block_size <= BUDGET_BYTES
         n_own = len(self.ledger) if self.kept else 0
         self.waiting = np.zeros(len(self.ledger), np.bool_)  # runs whose own block is where the ledger says they are
@@ -101,7 +102,7 @@ class Native:
             for n in (len(self.seeds), n_own, self.threads)
         )
         for block, net in zip(self.starts, self.nets, strict=True):
-            parts = [net._engine.parameters, *net._engine.moments, net._engine.transposed]
+            parts = [net._engine.parameters, *net._engine.state().values(), net._engine.transposed]
             for number, array in enumerate(parts):
                 block[number * self.part :][: array.nbytes] = array.view(np.uint8)
 
@@ -143,7 +144,8 @@ class Native:
         self.lrs = rates
         sweep = self.sweep[0]
         sweep["jobs"], sweep["claims"], sweep["steps"] = address(self.jobs), address(self.claims), problem.steps
-        sweep["n_states"], sweep["part"], sweep["block_size"] = len(first.moments), self.part, self.block_size
+        sweep["n_states"], sweep["state_places"] = len(self.state_places), address(self.state_places)
+        sweep["part"], sweep["block_size"] = self.part, self.block_size
         sweep["momenta"] = 0 if self.momenta is None else address(self.momenta)
 
     def _bind_validation(self, net: MLP, seed: int, threads: int) -> Engine:
