@@ -1,4 +1,4 @@
-"""What each choice costs: optimisers, activations, precision and odd sizes against the plain network of the same shape.
+"""What each choice costs: optimisers, activations, features, precision, odd sizes beside the plain network.
 
     python benchmarks/variants.py --json variants.json
 
@@ -8,15 +8,18 @@ Blocks of a variant and of its plain network take turns in one process; a figure
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import fastbp
 from fastbp.bench import machine
 from fastbp.bench.protocol import Entry, Protocol, time_block
 from fastbp.bench.result import Setting
@@ -37,6 +40,8 @@ class Variant:
     by: str  # "time" a step, or "flops": throughput in real flops
     target: float  # at most (time), at least (flops)
     rival: str = "fastbp"  # who runs `against`
+    network: Mapping[str, Any] = field(default_factory=dict)  # more arguments of MLP for `measured`
+    fit: Mapping[str, Any] = field(default_factory=dict)  # and of its fit
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def variants() -> Iterator[Variant]:
         choices |= {f: {"activation": f} for f in ("tanh", "sigmoid", "gelu")}
         for label, change in choices.items():
             yield Variant(f"{name}, {label}", replace(plain, **change), plain, "time", 1.25)
+    for name in ("digits", "mnist"):
+        yield from _features(WORKLOADS[name])
     for name in ("mnist", "large"):
         plain = WORKLOADS[name]
         yield Variant(f"{name}, float64", replace(plain, dtype="float64"), plain, "flops", 0.45)
@@ -74,13 +81,29 @@ def variants() -> Iterator[Variant]:
     yield Variant("one output beside NumPy", one, one, "flops", 1.0, "numpy")
 
 
+def _features(plain: Workload) -> Iterator[Variant]:
+    """What a trainer offers beyond the plain step, switched on."""
+    sgd, weights = fastbp.SGD(lr=plain.lr), np.random.default_rng(0).uniform(0.5, 2.0, plain.n_samples)
+    loss = fastbp.losses.CrossEntropy(label_smoothing=0.1)
+    features: list[tuple[str, float, dict[str, Any], dict[str, Any]]] = [
+        ("dropout", 1.1, {"dropout": 0.5}, {}),
+        ("label smoothing", 1.1, {"loss": loss}, {}),
+        ("weight decay", 1.1, {}, {"optimizer": replace(sgd, weight_decay=1e-4)}),
+        ("a schedule", 1.1, {}, {"schedule": fastbp.schedules.Cosine(1000)}),
+        ("sample weights", 1.1, {}, {"sample_weight": weights}),
+        ("clipping by norm", 1.2, {}, {"optimizer": replace(sgd, clip_norm=1.0)}),
+    ]
+    for label, target, network, fit in features:
+        yield Variant(f"{plain.name}, {label}", plain, plain, "time", target, network=network, fit=fit)
+
+
 def _square(width: int) -> Workload:
     return Workload(f"{width}", (width, width, width, 10), 64, 3_200)
 
 
 def measure(variant: Variant, threads: int) -> Found:
     """Interleave the two; the ratio of each pair, and the median of these."""
-    ours = _entry(FastbpRival(), variant.measured, threads)
+    ours = _entry(FastbpRival(variant.network, variant.fit), variant.measured, threads)
     theirs = [_entry(FastbpRival(), variant.against, threads)]
     if variant.rival == "numpy":
         theirs = [_entry(NumpyRival(), variant.against, count) for count in {1, threads}]

@@ -17,21 +17,28 @@ if TYPE_CHECKING:
     from fastbp.gradients import check_gradients
     from fastbp.history import History
     from fastbp.info import warmup
+    from fastbp.lbfgs import LBFGS
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.network import MLP, Gradient, Scaling
-    from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
+    from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.serialization import load_model as load
+    from fastbp.sweep.range_test import lr_range_test
     from fastbp.sweep.result import LrSweep
     from fastbp.sweep.runs import lr_sweep
+    from fastbp.sweep.stability import lr_stability
 
 __all__ = [
+    "LBFGS",
     "MAE",
     "MLP",
     "MSE",
     "SGD",
     "Activation",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DivergenceError",
@@ -39,15 +46,21 @@ __all__ = [
     "Gradient",
     "History",
     "Huber",
+    "Lion",
     "LrSweep",
+    "NAdam",
     "Poisson",
+    "RAdam",
     "RMSprop",
+    "Rprop",
     "Scaling",
     "__version__",
     "callbacks",
     "check_gradients",
     "datasets",
     "load",
+    "lr_range_test",
+    "lr_stability",
     "lr_sweep",
     "reference",
     "schedules",
@@ -65,12 +78,27 @@ _HOMES = {
     "info": ("warmup",),
     "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "network": ("MLP", "Gradient", "Scaling"),
-    "optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "lbfgs": ("LBFGS",),
+    "optimizers": (
+        "SGD",
+        "Adadelta",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "Lion",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+    ),
     "reference": ("reference",),
     "schedules": ("schedules",),
     "serialization": ("load",),
     "sweep.result": ("LrSweep",),
     "sweep.runs": ("lr_sweep",),
+    "sweep.range_test": ("lr_range_test",),
+    "sweep.stability": ("lr_stability",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _RENAMED = {"load": "load_model"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ _X_KINDS = {
 # small call more than its arithmetic.
 _DATA_FIELDS = (
     "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "scan", "y", "y_kind",
-    "order", "subset", "n_samples", "outputs", "input_deltas",
+    "row_weights", "order", "subset", "n_samples", "outputs", "input_deltas",
 )  # fmt: skip
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
@@ -69,6 +69,7 @@ class Stage(NamedTuple):
     outputs: Array | None
     recipe: object  # optimiser and scaling, as the job holds them
     scaling: object
+    weights: Array | None
     shape: tuple[int, ...]  # of X
     dtype: np.dtype[Any]
     kernel: Any
@@ -83,6 +84,7 @@ class Engine:
         self.parameters = allocate(plan.n_parameters, plan.dtype)
         self.transposed = allocate(plan.n_transposed, plan.dtype)
         self.moments: list[Array] = []
+        self.products = np.ones(2)  # of NAdam's momenta, see `fastbp.kernels.update`
         self.kept: list[Array] = []
         self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
@@ -92,7 +94,7 @@ class Engine:
         self.job = np.zeros(1, JOB)
         self.buffers: Buffers | None = None
         self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
-        self.losses = allocate(0, np.dtype(np.float64))
+        self.losses = self.mean_weights = allocate(0, np.dtype(np.float64))
         self._tag = plan.dtype.type(1)
         self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
         self._kernel: Any = None
@@ -105,14 +107,19 @@ class Engine:
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"], job["parameters"] = address(self.zeros), address(self.parameters)
+        job["products"] = address(self.products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
         job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
+        held = plan.regularization
+        job["noisy"], job["input_noise"] = held.noisy, held.input_noise
+        job["l1"], job["l2"], job["max_norm"] = held.l1, held.l2, held.max_norm or 0.0
 
     # --- what a call works on -------------------------------------------------------------------------------
 
     def bind_data(
-        self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, *, scan: bool = False, outputs: int = 0
-    ) -> None:
+        self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, weights: Array | None = None,
+        *, scan: bool = False, outputs: int = 0,
+    ) -> None:  # fmt: skip
         """Point the job at samples and targets, both checked and in the kernels' form."""
         self._stage = None
         mean, scale = (address(scaling[0]), address(scaling[1])) if scaling else (0, 0)
@@ -120,12 +127,14 @@ class Engine:
             at, kind = 0, records.NO_TARGETS
         else:
             at, kind = address(y), records.LABELS if y.ndim == 1 else records.DENSE
+        weighed = 0 if weights is None else address(weights)
         row, column = X.strides
         n, x_kind = X.shape[0], _X_KINDS[X.dtype]
         _DATA.pack_into(
-            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, 0, 0, n, outputs, 0
-        )
-        self._keep = (X, y, scaling)
+            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, weighed, 0, 0, n,
+            outputs, 0,
+        )  # fmt: skip
+        self._keep = (X, y, scaling, weights)
 
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
         """Point the job at a rule and its moments, which `t` updates have shaped."""
@@ -134,11 +143,15 @@ class Engine:
         if optimizer is self._optimizer:
             return
         self._optimizer = optimizer
-        job["optimizer"], job["lr"], job["weight_decay"] = optimizer.code, optimizer.lr, optimizer.weight_decay
-        job["beta1"], job["beta2"], job["eps"] = optimizer.rates
+        job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
+        job["weight_decay"], job["decoupled"] = optimizer.decays
+        job["beta1"], job["beta2"], eps = optimizer.rates
+        # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
+        job["eps"] = max(eps, float(np.finfo(self.plan.dtype).tiny))
+        job["first"], job["second"], job["low"], job["high"] = optimizer.own_rates
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
-        places = [address(moment) for moment in self.moments] + [0, 0]
-        job["state1"], job["state2"] = places[:2]
+        places = [address(moment) for moment in self.moments] + [0, 0, 0]
+        job["state1"], job["state2"], job["state3"] = places[:3]
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
@@ -150,10 +163,14 @@ class Engine:
         """The number of updates done."""
         _TIME.pack_into(self._bytes, _TIME_START, t)
 
-    def set_moments(self, n: int) -> None:
-        """Fresh moments, n for each parameter."""
+    def set_moments(self, initial: Sequence[float]) -> None:
+        """Fresh moments with these initial values, each as many numbers as there are parameters; padding is zero."""
         self._stage = None
-        self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in range(n)]
+        self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in initial]
+        for moment, value in zip(self.moments, initial, strict=True):
+            if value:
+                moment[self.plan.places()] = value
+        self.products[:] = 1.0
         self._optimizer = None
 
     def need_gradient(self) -> Array:
@@ -165,19 +182,19 @@ class Engine:
 
     def state(self) -> dict[str, Array]:
         """What the optimiser changes besides the parameters, by the field of the job that holds its address."""
-        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)}
+        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {"products": self.products}
 
     def keep(self) -> None:
-        """Remember parameters and moments as they are. The room for it stays: to ask for it anew costs more."""
-        now = [self.parameters, *self.moments]
+        """Remember parameters and the optimiser's state. The room for it stays: to ask for it anew costs more."""
+        now = [self.parameters, self.products, *self.moments]
         if len(self.kept) != len(now):
             self.kept = [np.empty_like(array) for array in now]
         for old, new in zip(self.kept, now, strict=True):
             old[:] = new
 
     def go_back(self) -> None:
-        """Set parameters and moments to what `keep` remembered."""
-        for old, new in zip(self.kept, [self.parameters, *self.moments], strict=True):
+        """Set parameters and the optimiser's state to what `keep` remembered."""
+        for old, new in zip(self.kept, [self.parameters, self.products, *self.moments], strict=True):
             new[:] = old
         self.plan.transpose(self.plan.unpack(self.parameters)[0], self.transposed)
 
@@ -194,7 +211,7 @@ class Engine:
         if self.buffers is None or self.buffers.rows < rows:
             self.buffers = Buffers(plan, rows, self.parameters, self.transposed)
         self.row_losses = _room(self.row_losses, batch)
-        self.losses = _room(self.losses, n_steps)
+        self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
         block_bytes = (2 * plan.lanes) * (2 * plan.lanes * MAX_RUN + 1) * plan.dtype.itemsize
         per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
         self.scratch = _room(self.scratch, n_threads * per_thread // plan.dtype.itemsize)
@@ -202,6 +219,7 @@ class Engine:
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
         job["dynamic"] = batch * plan.flops_per_row > DYNAMIC_FLOPS
         job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
+        job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
 
@@ -226,14 +244,17 @@ class Engine:
         return int(sync[16])
 
     def stage(
-        self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object
-    ) -> None:
+        self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
+        weights: Array | None = None,
+    ) -> None:  # fmt: skip
         """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
         if self._alone and self.buffers is not None:
             kernel, layers = self._kernel, self.buffers.records
-            self._stage = Stage(mode, X, y, outputs, recipe, scaling, X.shape, X.dtype, kernel, layers)
+            self._stage = Stage(mode, X, y, outputs, recipe, scaling, weights, X.shape, X.dtype, kernel, layers)
 
-    def call_again(self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object) -> Stage | None:
+    def call_again(
+        self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object, weights: Array | None = None
+    ) -> Stage | None:
         """Repeat the last call with another batch, if that differed in nothing else; None if it did."""
         stage = self._stage
         if (
@@ -243,12 +264,15 @@ class Engine:
             or stage.dtype is not X.dtype
             or stage.recipe is not recipe
             or stage.scaling is not scaling
+            or (stage.weights is None) != (weights is None)
         ):
             return None
         if stage.y is not None:
             if y is None or y.shape != stage.y.shape:
                 return None
             stage.y[:] = y
+        if stage.weights is not None:
+            stage.weights[:] = weights
         stage.X[:] = X
         self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
         stage.kernel(self.job, stage.records, 0, self._tag)
@@ -283,8 +307,11 @@ class Engine:
         finally:
             job["profile"] = 0
 
-    def backprop(self, rows: int, n_threads: int, *, detached: bool = False) -> tuple[int, Array]:
-        """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in)."""
+    def backprop(self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False) -> tuple[int, Array]:
+        """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in).
+
+        noisy: with the dropout and input noise, if there are any, of the next step.
+        """
         plan, first = self.plan, self.plan.layers[0]
         self.need_gradient()
         self.prepare(rows, n_threads, whole=True)
@@ -295,11 +322,13 @@ class Engine:
         plan.transpose_layer(first, plan.unpack_layer(first, self.parameters)[0], self.transposed)
         record = self.buffers.records[0]
         record["transposed"] = address(self.transposed) + first.transposed_offset * plan.dtype.itemsize
-        self.job[0]["input_deltas"] = address(input_deltas)
+        job, held = self.job[0], plan.regularization
+        job["input_deltas"], job["noisy"] = address(input_deltas), noisy and held.noisy
         try:
             status = self.call(records.BACKPROP, n_threads, detached=detached)
         finally:
-            record["transposed"] = self.job[0]["input_deltas"] = 0
+            record["transposed"] = job["input_deltas"] = 0
+            job["noisy"] = held.noisy
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
     def chooser(self, wanted: int | None, batch: int) -> team.Chooser:

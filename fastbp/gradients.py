@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 MAX_CHECKED = 2000
 
 
-def check_gradients(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, step: float = 1e-5) -> float:
+def check_gradients(
+    net: MLP,
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    step: float = 1e-5,
+    sample_weight: npt.ArrayLike | None = None,
+) -> float:
     """Largest relative error of the gradient against central differences, in double precision.
 
     ``(J(w + h) - J(w - h)) / 2h`` for every parameter w, or for 2,000 drawn by the network's seed if there are more.
@@ -28,6 +35,8 @@ def check_gradients(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, step: float
         A small batch.
     step : float
         h, relative to the parameter where that is larger than 1.
+    sample_weight : array-like, (n,), optional
+        Weights of the rows.
 
     Returns
     -------
@@ -35,7 +44,7 @@ def check_gradients(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, step: float
         Below 1e-6 for a right gradient away from kinks.
     """
     twin = net.astype("float64")
-    gradient = twin.backprop(X, y)
+    gradient = twin.backprop(X, y, sample_weight=sample_weight, training=False)
     exact = np.concatenate([g.ravel() for g in [*gradient.weights, *gradient.biases]])
     values = [array.copy() for array in [*twin.weights, *twin.biases]]
     n_layers = len(gradient.weights)
@@ -53,7 +62,7 @@ def check_gradients(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, step: float
         for moved in (old + h, old - h):
             flat[i] = moved
             twin.set_weights(values[:n_layers], values[n_layers:])
-            losses.append(twin.evaluate(X, y)["loss"])
+            losses.append(twin.evaluate(X, y, sample_weight)["loss"])
         flat[i] = old
         numeric = (losses[0] - losses[1]) / (2 * h)
         scale = max(abs(numeric), abs(float(exact[number])), floor)

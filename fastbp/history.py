@@ -18,7 +18,7 @@ class History:
     Attributes
     ----------
     loss : list of float
-        Mean of the batch losses before each update, weighted by rows.
+        Mean of the batch losses before each update, weighted by rows; by their weights where rows have such.
     val_loss, val_score : list of float
         Loss and score on the validation data; empty without.
     score_name : str

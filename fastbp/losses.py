@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,6 +39,11 @@ class Loss:
         return 0.0
 
     @property
+    def ignored_label(self) -> int | None:
+        """A label whose rows do not count, if there is one."""
+        return None
+
+    @property
     def score_name(self) -> str:
         """What `evaluate` reports beside the loss."""
         return "accuracy" if self.target in ("classes", "binary") else "r2"
@@ -48,9 +54,14 @@ class CrossEntropy(Loss):
     """Softmax cross-entropy: ``J = -1/N sum_r sum_j y_rj log softmax(z_r)_j`` (Bishop 2006, 4.108).
 
     With `label_smoothing` s, the targets become ``(1 - s) y + s / C`` (Szegedy et al. 2016).
+
+    Rows whose integer label is `ignore_index` (often -100) count neither in the loss, nor in its gradient, its mean or
+    the accuracy. PyTorch ignores -100 by default; here nothing is unless it is asked for, as a label out of range is
+    otherwise an error. Targets that are probabilities are never ignored.
     """
 
     label_smoothing: float = 0.0
+    ignore_index: int | None = None
 
     name = "cross_entropy"
     target = "classes"
@@ -58,6 +69,13 @@ class CrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         check_fraction("label_smoothing", self.label_smoothing)
+        index: object = self.ignore_index
+        if index is not None and (isinstance(index, bool) or not hasattr(index, "__index__")):
+            raise TypeError(f"ignore_index must be None or an integer such as -100, got {index!r}")
+
+    @property
+    def ignored_label(self) -> int | None:
+        return None if self.ignore_index is None else operator.index(self.ignore_index)
 
     @property
     def parameter(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -16,12 +16,14 @@ from fastbp import (
     initializers,
     losses,
     optimizers,
+    regularization,
     schedules,
     scoring,
     serialization,
     team,
     training,
     validation,
+    weighting,
 )
 from fastbp.callbacks import Callback
 from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
@@ -84,10 +86,20 @@ class MLP:
         cross_entropy, binary_cross_entropy, mse, mae, huber or poisson; or a description such as ``Huber(delta=2)``.
     init : str, optional
         Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
+    dropout : float or list of float
+        Chance that a unit of a hidden layer is dropped in a training step: one for all layers, or one each.
+    input_noise : float
+        Standard deviation of the normal noise added to the inputs in training, after their scaling.
+    l1, l2 : float
+        Penalties ``l1 sum |w| + l2 sum w^2`` on the weights, biases apart, as in Keras; `Adam(weight_decay=...)` and
+        its like are PyTorch's form. Reported losses are without them.
+    max_norm : float, optional
+        Largest Euclidean norm of the incoming weights of a unit, kept after every update.
     dtype : {"float32", "float64"}
         Of the parameters and all arithmetic.
     seed : int, optional
-        Of the initial weights, the order of the rows and the validation split; drawn, and kept in `seed`, if None.
+        Of the initial weights, the order of the rows, dropout and noise, and the validation split; drawn, and kept in
+        `seed`, if None.
 
     Attributes
     ----------
@@ -97,6 +109,8 @@ class MLP:
         See `standardize`.
     class_labels : list or None
         Names of the classes, for whoever shows predictions; the network itself counts from 0.
+    regularization : Regularization
+        dropout, input_noise, l1, l2 and max_norm, as given.
 
     Raises
     ------
@@ -112,6 +126,11 @@ class MLP:
         output_activation: str | activations.Activation | None = None,
         loss: str | losses.Loss = "cross_entropy",
         init: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -125,6 +144,7 @@ class MLP:
             )
         output = activations.get("identity" if output_activation is None else output_activation, "output_activation")
         self.output_activation = None if output_activation is None else output.name
+        self.regularization = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
         self.dtype = validation.check_dtype(dtype)
         checked = validation.check_seed(seed)
         self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
@@ -138,8 +158,9 @@ class MLP:
 
     def _build(self, weights: list[Array], biases: list[Array]) -> None:
         named = [*self.activations, self.output_activation or "identity"]
-        self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype)
+        self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype, self.regularization)
         self._engine = Engine(self._plan, self.loss)
+        self._engine.job[0]["seed"] = np.uint64(self.seed)
         self._plan.pack(weights, biases, self._engine.parameters, self._engine.transposed)
         self._steps = self._epochs = 0
         self._layout: tuple[str, int] | None = None
@@ -206,11 +227,13 @@ class MLP:
         y: npt.ArrayLike,
         *,
         epochs: int = 10,
-        batch_size: int = 32,
+        batch_size: int = training.BATCH_SIZE,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
-        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        validation_data: tuple[npt.ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
+        sample_weight: npt.ArrayLike | None = None,
+        class_weight: Mapping[int, float] | str | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
         threads: int | None = None,
@@ -230,14 +253,26 @@ class MLP:
         batch_size : int
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
-            sgd, adam, adamw or rmsprop with their defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``.
+            sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop or lbfgs with their
+            defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``. lbfgs (extra `lbfgs`) takes all rows
+            at once, an epoch being one of its iterations: `batch_size` must be left out, and `shuffle` means nothing.
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
             since its optimiser began, or a function from the number of the step (from 0) to the rate.
-        validation_data : tuple (X, y), optional
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Scored after every epoch.
         validation_split : float
-            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes.
+            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes. Sample
+            weights go with their rows.
+        sample_weight : array-like, (n,), optional
+            How much each row counts, at least 0. A batch's cost is ``sum w J / sum w``: a row of weight 2 counts as
+            that row twice, and only the ratios within a batch matter. A batch whose weights are all 0 has loss 0 and
+            no gradient; its step is made all the same (moments, weight decay).
+        class_weight : mapping or "balanced", optional
+            Weights by class, ``{class: weight}``, 1 for classes left out; "balanced" is ``n / (C * count)`` over the
+            training rows, as scikit-learn. Multiplies `sample_weight`, in training only, not in validation. For
+            cross_entropy with integer labels, and for binary_cross_entropy with one output. As every batch divides by
+            its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them.
         shuffle : bool
             A new order of the rows in every epoch, by the seed and the number of the epoch.
         callbacks : sequence
@@ -268,45 +303,61 @@ class MLP:
         training.check_threads(threads)
         plan = schedules.get(schedule)
         watching = validation.check_callbacks(callbacks)
-        samples, targets = self._check_batch(X, y, scan=True)
-        rows = None
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
+        rows = held_out = None
         if validation_split:
             if validation_data is not None:
                 raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
             validation.check_fraction("validation_split", validation_split)
             stratify = targets.ndim == 1 and self.loss.target == "classes"
-            rows, held = training.split_rows(targets, validation_split, self.seed, stratify=stratify)
-            validation_data = np.asarray(samples)[held], np.asarray(targets)[held]
-            validation.check_finite(validation_data[0], "validation X", self.dtype)
+            strata = weighting.strata(self.loss, y, targets)
+            rows, held = training.split_rows(strata, validation_split, self.seed, stratify=stratify)
+            held_weights = weighting.check_total(None if weights is None else weights[held], what="held-out rows")
+            held_out = np.asarray(samples)[held], np.asarray(targets)[held], held_weights
+            validation.check_finite(held_out[0], "validation X", self.dtype)
         elif validation_data is not None:
-            held_X, held_y = validation.check_pair("validation_data", validation_data)
-            validation_data = self._check_batch(held_X, held_y, scan=True, names=("validation X", "validation y"))
-        if validation_data is None:
+            names = "validation X", "validation y", "validation sample_weight"
+            held_out = weighting.check_batch(self, *weighting.parts(validation_data), scan=True, names=names)
+            weighting.check_total(held_out[2], what="validation rows")
+        if held_out is None:
             training.check_no_validation_needed(watching, plan)
+        weights = weighting.apply_class_weight(class_weight, self, y, targets, weights, rows)
+        weighting.check_total(weights, rows, "training rows")
+        recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, self.regularization)
         with self._lock:
             self._use(recipe)
-            fit = training.Fit(
-                self, samples, targets, rows, epochs, batch_size, recipe, validation_data, shuffle, threads, progress,
-                plan, watching,
+            fit = recipe.trainer()(
+                self, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
+                plan, watching, weights,
             )  # fmt: skip
             return fit.run()
 
-    def train_step(self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | optimizers.Optimizer) -> float:
+    def train_step(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        optimizer: str | optimizers.Optimizer,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float:
         """One step of gradient descent on one batch; returns its loss before the update.
 
-        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN.
+        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN. The weights
+        of the rows, ``(n,)``, are those of `fit`.
         """
         recipe = optimizers.get(optimizer)
-        samples, targets = self._check_batch(X, y)
+        recipe.check_step()
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
         engine, n = self._engine, len(samples)
         with self._lock:
             self._use(recipe)
             engine.set_time(self._steps)
-            if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling) is not None:
+            if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling, weights) is not None:
                 self._steps += 1
                 return float(engine.losses.item(0))
             samples, targets, small = self._staged(samples, targets)
-            threads, long = self._bind(samples, targets)
+            weights = weights.copy() if small and weights is not None else weights
+            threads, long = self._bind(samples, targets, weights)
             engine.bind_optimizer(recipe, self._steps)
             engine.prepare(n, threads, whole=True)
             job, whole = engine.job[0], long or recipe.clips
@@ -315,12 +366,18 @@ class MLP:
                 engine.need_gradient()
             self._call(records.TRAIN, threads, long)
             if small:
-                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling)
+                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights)
             self._steps += 1
             return float(engine.losses.item(0))
 
     def backprop(
-        self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike | None = None,
+        *,
+        output_gradient: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        training: bool = True,
     ) -> Gradient:
         """Backpropagation alone: the loss of a batch and its gradient. Changes nothing.
 
@@ -331,12 +388,21 @@ class MLP:
         y : array-like, optional
             Its targets, as `fit` takes them.
         output_gradient : array-like, (n, n_out), optional
-            dJ/dz by what `forward` returns, instead of y: for costs that are computed elsewhere.
+            dJ/dz by what `forward` returns, instead of y: for costs that are computed elsewhere. `forward` knows no
+            dropout, so there is none here either.
+        sample_weight : array-like, (n,), optional
+            Weights of the rows, as `fit` takes them; with y only.
+        training : bool
+            With the dropout and the input noise that the next `train_step` would draw. False: the gradient of what
+            `evaluate` computes.
         """
         if (y is None) == (output_gradient is None):
             raise ValueError("backprop takes either y or output_gradient")
+        by_row = None
         if y is not None:
-            samples, targets = self._check_batch(X, y)
+            samples, targets, by_row = weighting.check_batch(self, X, y, sample_weight)
+        elif sample_weight is not None:
+            raise ValueError("sample_weight goes with y; an output_gradient has its weights in it already")
         else:
             samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
             real = losses.MSE()
@@ -345,11 +411,12 @@ class MLP:
             )  # fmt: skip
         with self._lock:
             engine, n = self._engine, len(samples)
-            threads, long = self._bind(samples, targets)
+            threads, long = self._bind(samples, targets, by_row)
+            engine.set_time(self._steps)
             if y is None:
                 engine.job[0]["y_kind"] = records.DELTAS
             with team.interruptible(engine.request_stop) as interrupted:
-                _, inputs = engine.backprop(n, threads, detached=long)
+                _, inputs = engine.backprop(n, threads, noisy=training and y is not None, detached=long)
             engine.clear_stop()
             if interrupted():
                 raise KeyboardInterrupt
@@ -374,17 +441,17 @@ class MLP:
 
     def _use(self, recipe: optimizers.Optimizer) -> None:
         """Keep the moments if they fit the optimiser, or start anew."""
-        layout = (recipe.name, recipe.n_moments)
+        layout = recipe.layout
         if layout != self._layout:
             self.reset_optimizer()
             self._layout = layout
-            self._engine.set_moments(recipe.n_moments)
+            self._engine.set_moments(recipe.initial_state)
 
     def reset_optimizer(self) -> None:
         """Forget moments, and the counts of steps and epochs."""
         with self._lock:
             self._layout = None
-            self._engine.set_moments(0)
+            self._engine.set_moments(())
             self._steps = self._epochs = 0
 
     # --- inference ------------------------------------------------------------------------------------------
@@ -414,15 +481,23 @@ class MLP:
             outputs = self._outputs(samples, activated=True)
         return scoring.predictions(self.loss, outputs, self.scaling)
 
-    def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
-        """``{"loss": ..., "accuracy": ...}`` for classes, ``{"loss": ..., "r2": ...}`` for numbers."""
-        samples, targets = self._check_batch(X, y, scan=True)
-        with self._lock:
-            return self._evaluate(samples, targets)
+    def evaluate(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> dict[str, float]:
+        """``{"loss": ..., "accuracy": ...}`` for classes, ``{"loss": ..., "r2": ...}`` for numbers.
 
-    def _evaluate(self, samples: Array, targets: Array, threads: int | None = None) -> dict[str, float]:
-        outputs, loss = self._infer(samples, targets, activated=True, threads=threads)
-        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets)}
+        Each row counts by its weight, ``(n,)``, if there are any; not all may be 0.
+        """
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
+        weighting.check_total(weights)
+        with self._lock:
+            return self._evaluate(samples, targets, weights)
+
+    def _evaluate(
+        self, samples: Array, targets: Array, weights: Array | None = None, threads: int | None = None
+    ) -> dict[str, float]:
+        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads)
+        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets, weights)}
 
     def _outputs(self, samples: Array, *, activated: bool = False) -> Array:
         """Outputs of checked samples."""
@@ -444,8 +519,9 @@ class MLP:
         return samples.copy(), None if targets is None else targets.copy(), True
 
     def _infer(
-        self, samples: Array, targets: Array | None, *, activated: bool = False, threads: int | None = None
-    ) -> tuple[Array, float]:
+        self, samples: Array, targets: Array | None, weights: Array | None = None, *, activated: bool = False,
+        threads: int | None = None,
+    ) -> tuple[Array, float]:  # fmt: skip
         """Outputs of checked samples, and their mean loss if there are targets."""
         engine, n = self._engine, len(samples)
         outputs = np.empty((n, self.sizes[-1]), self.dtype)
@@ -459,7 +535,7 @@ class MLP:
         if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) == records.BAD_INPUT:
             raise engine.bad_input()
         columns = int(engine.job[0]["loss_columns"])
-        loss = float(engine.row_losses[:n].sum(dtype=np.float64)) / (n * columns) if targets is not None else 0.0
+        loss = weighting.mean(engine.row_losses[:n], weights, columns) if targets is not None else 0.0
         return outputs, loss
 
     # --- shared ---------------------------------------------------------------------------------------------
@@ -479,10 +555,10 @@ class MLP:
             return None
         return self.scaling.x_mean.astype(self.dtype), (1.0 / self.scaling.x_scale).astype(self.dtype)
 
-    def _bind(self, samples: Array, targets: Array) -> tuple[int, bool]:
+    def _bind(self, samples: Array, targets: Array, weights: Array | None = None) -> tuple[int, bool]:
         """Point the engine at one batch; returns the threads to use, and whether the call can last long."""
         flops = self._plan.flops_per_row
-        self._engine.bind_data(samples, targets, self._kernel_scaling())
+        self._engine.bind_data(samples, targets, self._kernel_scaling(), weights)
         threads = self._engine.choose_threads(None, len(samples), flops, WAKE_SECONDS)
         return threads, len(samples) * flops > LONG_STEP_FLOPS
 
@@ -513,7 +589,7 @@ class MLP:
         """A copy that computes in another dtype, without moments."""
         other = MLP(
             self.sizes, activation=list(self.activations), output_activation=self.output_activation, loss=self.loss,
-            init="zeros", dtype=dtype, seed=self.seed,
+            init="zeros", dtype=dtype, seed=self.seed, **self.regularization.as_arguments(),
         )  # fmt: skip
         other.set_weights(self.weights, self.biases)
         other.init, other.scaling, other.class_labels = self.init, self.scaling, self.class_labels
@@ -536,6 +612,7 @@ class MLP:
                 "layout": None if self._layout is None else list(self._layout),
                 "steps": self._steps,
                 "epochs": self._epochs,
+                "product": float(self._engine.products[self._steps & 1]),
                 "moments": [{"weights": list(weights), "biases": list(biases)} for weights, biases in moments],
             }
 
@@ -543,12 +620,13 @@ class MLP:
         """Put back what `optimizer_state` returned."""
         with self._lock:
             self._layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
-            self._engine.set_moments(len(state["moments"]))
+            self._engine.set_moments([0.0] * len(state["moments"]))
             scratch = np.empty_like(self._engine.transposed)
             for moment, saved in zip(self._engine.moments, state["moments"], strict=True):
                 checked = validation.check_weights(saved["weights"], saved["biases"], self.sizes, self.dtype)
                 self._plan.pack(*checked, moment, scratch)
             self._steps, self._epochs = int(state["steps"]), int(state["epochs"])
+            self._engine.products[self._steps & 1] = state.get("product", 1.0)
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fastbp import activations as _activations
 from fastbp.kernels.records import LAYER
 from fastbp.kernels.simd import TARGET
+from fastbp.regularization import Regularization
 
 Array = NDArray[Any]
 
@@ -94,8 +95,13 @@ class Plan:
     """Layout of all parameters of a network of given sizes, and their packing."""
 
     def __init__(
-        self, sizes: Sequence[int], activations: Sequence[_activations.Activation], dtype: np.dtype[Any]
+        self,
+        sizes: Sequence[int],
+        activations: Sequence[_activations.Activation],
+        dtype: np.dtype[Any],
+        regularization: Regularization | None = None,
     ) -> None:
+        self.regularization = regularization or Regularization()
         self.sizes, self.dtype = tuple(sizes), dtype
         self.lanes = TARGET.vector_bytes // dtype.itemsize
         self.layers: list[LayerPlan] = []
@@ -170,6 +176,12 @@ class Plan:
         weight.flags.writeable = bias.flags.writeable = False
         return weight, bias
 
+    def places(self) -> Array:
+        """Where the weights and biases stand in flat parameters; the other places are padding."""
+        numbers = np.arange(self.n_parameters)
+        panels = [(panel, width) for layer in self.layers for panel, _, width in self._panels(layer, numbers)]
+        return np.concatenate([panel[:, :width].ravel() for panel, width in panels])
+
     def _panels(self, layer: LayerPlan, parameters: Array) -> Iterator[tuple[Array, int, int]]:
         start = layer.offset
         for first, width, padded in _columns(layer.n_out, layer.lanes):
@@ -199,6 +211,8 @@ class Buffers:
             record["inputs"], record["input_row"] = address(self.activations[k]), strides[k] * item
             record["outputs"], record["output_row"] = address(self.activations[k + 1]), strides[k + 1] * item
             record["deltas"] = address(self.deltas[k])
+        for record, chance in zip(self.records, plan.regularization.dropout, strict=False):  # none for the outputs
+            record["drop_below"], record["keep_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
 
 
 def _round_up(n: int, multiple: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastbp import initializers
+from fastbp import initializers, reference_noise, regularization
 from fastbp.datasets import train_test_split
 from fastbp.errors import DivergenceError
 from fastbp.reference_math import (
@@ -31,8 +31,9 @@ from fastbp.reference_math import (
     Array,
     Layer,
     Workspace,
-    n_state,
+    initial_state,
     sigmoid,
+    weighted,
 )
 
 _quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")  # divergence is seen in the loss
@@ -64,11 +65,13 @@ def _describe(registry: str, choice: Any) -> Any:
     return importlib.import_module(f"fastbp.{registry}").get(choice) if isinstance(choice, str) else choice
 
 
-def _r2(p: Array, y: Array) -> float:
+def _r2(p: Array, y: Array, weights: Array | None) -> float:
     """Share of the variance explained, averaged over the targets; a constant target counts 1 if met exactly, else 0."""
-    residual = np.square(p - y, dtype=np.float64).sum(axis=0)
-    total = np.square(y - y.mean(axis=0, dtype=np.float64)).sum(axis=0)
-    return float(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), residual == 0).mean())
+    w = np.ones(len(y)) if weights is None else weights
+    residual = w @ np.square(p - y, dtype=np.float64)
+    total = w @ np.square(y - (y.mean(axis=0, dtype=np.float64) if weights is None else w @ y / w.sum()))
+    varies = np.ptp(y[w > 0], axis=0) > 0  # told by the total, it would hang on the rounding of the mean
+    return float(np.where(varies, 1 - residual / np.where(varies, total, 1), residual == 0).mean())
 
 
 class NumpyMLP:
@@ -86,6 +89,11 @@ class NumpyMLP:
         output_activation: Any = None,
         loss: Any = "cross_entropy",
         init: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -95,6 +103,7 @@ class NumpyMLP:
         self.loss = _describe("losses", loss)
         if output_activation is not None and self.loss.name in LINKED:
             raise ValueError(f"output_activation must be None for {self.loss.name}; got {output_activation!r}")
+        self.held = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
         hidden = list(activation) if isinstance(activation, list | tuple) else [activation] * (len(self.sizes) - 2)
         named = [*hidden, "identity" if output_activation is None else output_activation]
         self._activations = [_describe("activations", choice).name for choice in named]
@@ -157,38 +166,82 @@ class NumpyMLP:
 
     # -- one batch --
 
-    def _forward(self, ws: Workspace, inputs: Array) -> None:
-        for layer, z, a, delta in zip(self._layers, ws.z, ws.a, ws.deltas, strict=True):
-            np.add(np.dot(inputs, layer.weight, out=z), layer.bias, out=z)
+    def _forward(self, ws: Workspace, inputs: Array, kept: dict[int, Array] | None = None) -> list[Array]:
+        """Fill z and a of every layer; `kept` are the factors of dropout. Returns the inputs of each layer."""
+        each = [inputs]
+        for k, (layer, z, a, delta) in enumerate(zip(self._layers, ws.z, ws.a, ws.deltas, strict=True)):
+            np.add(np.dot(each[k], layer.weight, out=z), layer.bias, out=z)
             if layer.activation:
                 layer.activation.forward(z, a, delta)
-            inputs = a
+            each.append(a * kept[k] if kept and k in kept else a)
+        return each
 
-    def _backward(self, ws: Workspace, inputs: Array) -> None:
+    def _backward(self, ws: Workspace, each: list[Array], kept: dict[int, Array]) -> None:
         """From dJ/dp in the last delta to the flat gradient; destroys the activations."""
         for k in range(len(self._layers) - 1, -1, -1):
             layer, delta = self._layers[k], ws.deltas[k]
             if layer.activation:
                 layer.activation.derivative(ws.z[k], ws.a[k])
                 np.multiply(delta, ws.a[k], out=delta)
-            np.dot((ws.a[k - 1] if k else inputs).T, delta, out=layer.d_weight)
+            if k in kept:
+                np.multiply(delta, kept[k], out=delta)
+            np.dot(each[k].T, delta, out=layer.d_weight)
             np.dot(ws.ones_rows, delta, out=layer.d_bias)
             if k:
                 np.dot(delta, layer.weight.T, out=ws.deltas[k - 1])
 
-    def _differentiate(self, ws: Workspace, inputs: Array) -> float:
-        self._forward(ws, inputs)
-        loss = LOSSES[self.loss.name](ws, self.loss)
-        self._backward(ws, inputs)
+    def _differentiate(
+        self, ws: Workspace, inputs: Array, weights: Array | None = None, *, training: bool = True
+    ) -> float:
+        kept: dict[int, Array] = {}
+        if training and self.held.noisy:
+            inputs, kept = self._draw(inputs)
+        each = self._forward(ws, inputs, kept)
+        loss = self._cost(ws, weights)
+        self._backward(ws, each, kept)
         return loss
+
+    def _draw(self, inputs: Array) -> tuple[Array, dict[int, Array]]:
+        """The inputs with the noise of the next step, and its factors of dropout by layer."""
+
+        def bits(layer: int, units: int) -> Array:
+            return reference_noise.random_bits(self.seed, self._step, layer, len(inputs), units)
+
+        if self.held.input_noise:
+            noise = reference_noise.normal(bits(0, inputs.shape[1]))
+            inputs = inputs + (self.held.input_noise * noise).astype(self.dtype)
+        factors = reference_noise.dropout_factors
+        return inputs, {
+            k: factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
+            for k, chance in enumerate(self.held.dropout)
+            if chance
+        }
+
+    def _cost(self, ws: Workspace, weights: Array | None) -> float:
+        """J of the outputs in the workspace, and dJ/dp in its last delta."""
+        loss = LOSSES[self.loss.name]
+        return loss(ws, self.loss) if weights is None else weighted(loss, ws, self.loss, weights)
+
+    def _weights(self, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[ArrayLike, Array | None]:
+        """Targets, ignored labels made class 0, and the weights of the rows, 0 for these; None if all are equal."""
+        weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        if weights is not None and (weights.shape != (len(np.asarray(y)),) or not np.all(weights >= 0)):
+            raise ValueError(f"sample_weight must hold a number of at least 0 for each row; got {weights}")
+        labels, ignored = np.asarray(y), self.loss.ignored_label
+        if ignored is None or labels.ndim != 1 or not np.any(labels == ignored):
+            return y, weights
+        counted = labels != ignored
+        return np.where(counted, labels, 0), np.where(counted, 1.0 if weights is None else weights, 0.0)
 
     def _prepare(self, optimizer: Any) -> Any:
         """The optimiser's description, with the state that it needs in place: kept while the layout stays, else new."""
         recipe = _describe("optimizers", optimizer)
-        layout = (recipe.name, n_state(recipe))
-        if layout != self._layout:
+        if recipe.name not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {recipe.name}")
+        if recipe.layout != self._layout:
             self.reset_optimizer()
-            self._layout, self._state = layout, [np.zeros_like(self._parameters) for _ in range(layout[1])]
+            self._layout = recipe.layout
+            self._state = [np.full_like(self._parameters, value) for value in initial_state(recipe)]
         return recipe
 
     def _update(self, recipe: Any) -> None:
@@ -199,7 +252,11 @@ class NumpyMLP:
             np.multiply(self._gradient, min(1.0, recipe.clip_norm / (norm + 1e-6)), out=self._gradient)
         if recipe.clip_value is not None:
             np.clip(self._gradient, -recipe.clip_value, recipe.clip_value, out=self._gradient)
+        for layer in self._layers if self.held.l1 or self.held.l2 else ():
+            reference_noise.penalise(self.held, layer.weight, layer.d_weight)
         rule(recipe, self._step, self._parameters, self._gradient, self._state, self._spare)
+        for layer in self._layers if self.held.max_norm else ():
+            reference_noise.hold_norms(self.held.max_norm or 0.0, layer.weight)
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:
@@ -236,17 +293,23 @@ class NumpyMLP:
         return ws, inputs
 
     @_quiet
-    def train_step(self, X: ArrayLike, y: ArrayLike, optimizer: Any) -> float:
+    def train_step(
+        self, X: ArrayLike, y: ArrayLike, optimizer: Any, *, sample_weight: ArrayLike | None = None
+    ) -> float:
         """One step of gradient descent on one batch; the loss before it."""
         recipe = self._prepare(optimizer)
-        loss = self._differentiate(*self._load(X, y))
+        y, weights = self._weights(y, sample_weight)
+        loss = self._differentiate(*self._load(X, y), weights)
         self._update(recipe)
         return loss
 
     @_quiet
-    def backprop(self, X: ArrayLike, y: ArrayLike) -> Gradient:
-        """Backpropagation alone; changes nothing."""
-        loss = self._differentiate(*self._load(X, y))
+    def backprop(
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, training: bool = True
+    ) -> Gradient:
+        """Backpropagation alone, with the noise of the next training step or without; changes nothing."""
+        y, weights = self._weights(y, sample_weight)
+        loss = self._differentiate(*self._load(X, y), weights, training=training)
         first = self._layers[0].weight
         inputs = np.dot(self._workspace(len(np.asarray(X))).deltas[0], first.T)
         layers = self._layers
@@ -263,8 +326,9 @@ class NumpyMLP:
         epochs: int = 10,
         batch_size: int = 32,
         optimizer: Any = "adam",
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         validation_split: float = 0.0,
+        sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
         order: Callable[[int], NDArray[np.integer[Any]]] | None = None,
     ) -> History:
@@ -275,15 +339,18 @@ class NumpyMLP:
         `validation_split` is drawn by the seed, and by classes where y holds classes.
         """
         if validation_split:
+            if sample_weight is not None:
+                raise ValueError("sample_weight with validation_split: split the rows first, and give validation_data")
             X, held_X, y, held_y = train_test_split(X, y, validation_split, seed=self.seed)
             validation_data = (held_X, held_y)
         inputs = self._inputs(X)
+        y, weights = self._weights(y, sample_weight)
         targets, recipe = self._targets(y, len(inputs)), self._prepare(optimizer)
         history = History(score_name="accuracy" if self.loss.name in CLASSIFIES else "r2")
         for _ in range(epochs):
             started = time.perf_counter()
             rows = self._order(len(inputs), shuffle, order)
-            history.loss.append(self._train_epoch(inputs, targets, rows, batch_size, recipe, history))
+            history.loss.append(self._train_epoch(inputs, targets, weights, rows, batch_size, recipe, history))
             history.lr.append(recipe.lr)
             history.seconds.append(time.perf_counter() - started)
             self._epoch += 1
@@ -301,7 +368,9 @@ class NumpyMLP:
             return rows
         return np.random.default_rng((self.seed, self._epoch)).permutation(n) if shuffle else np.arange(n)
 
-    def _train_epoch(self, X: Array, y: Array, rows: Array, batch_size: int, recipe: Any, history: History) -> float:
+    def _train_epoch(
+        self, X: Array, y: Array, w: Array | None, rows: Array, batch_size: int, recipe: Any, history: History
+    ) -> float:
         total = 0.0
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
@@ -309,12 +378,12 @@ class NumpyMLP:
             # mode="clip": the default, "raise", gathers into a temporary first, so that out survives an error.
             X.take(batch, axis=0, out=ws.inputs, mode="clip")
             y.take(batch, axis=0, out=ws.targets, mode="clip")
-            loss = self._differentiate(ws, ws.inputs)
+            loss = self._differentiate(ws, ws.inputs, None if w is None else w[batch])
             if not math.isfinite(loss):
                 raise DivergenceError(self._epoch, self._step, recipe.lr, history)
             self._update(recipe)
-            total += loss * len(batch)
-        return total / len(rows)
+            total += loss * (len(batch) if w is None else w[batch].sum())
+        return float(total / (len(rows) if w is None else w[rows].sum()))
 
     # -- inference --
 
@@ -356,16 +425,19 @@ class NumpyMLP:
         return p[:, 0] if self.sizes[-1] == 1 else p
 
     @_quiet
-    def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
+    def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> dict[str, float]:
         """The loss, and accuracy for the two cross entropies or r2 for the others."""
         inputs = self._inputs(X)
+        y, weights = self._weights(y, sample_weight)
         targets = self._targets(y, len(inputs))
         predicted = self.predict(inputs)
         ws = self._workspace(len(inputs))
         ws.targets[...] = targets
-        loss = LOSSES[self.loss.name](ws, self.loss)
+        loss = self._cost(ws, weights)
+        if self.loss.name not in CLASSIFIES:
+            return {"loss": loss, "r2": _r2(predicted.reshape(targets.shape), targets, weights)}
         if self.loss.name == "cross_entropy":
-            return {"loss": loss, "accuracy": float((predicted == targets.argmax(axis=1)).mean())}
-        if self.loss.name == "binary_cross_entropy":
-            return {"loss": loss, "accuracy": float((predicted.reshape(targets.shape) == targets).mean())}
-        return {"loss": loss, "r2": _r2(predicted.reshape(targets.shape), targets)}
+            right = (predicted == targets.argmax(axis=1))[:, None]
+        else:
+            right = predicted.reshape(targets.shape) == targets
+        return {"loss": loss, "accuracy": float(np.average(right.mean(axis=1), weights=weights))}

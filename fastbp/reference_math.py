@@ -5,6 +5,7 @@ Every operation writes into a buffer (`out=`); nothing here knows of epochs or b
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -231,10 +232,27 @@ LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "huber": _huber,
     "poisson": _poisson,
 }
+
+
+def weighted(loss: Callable[[Workspace, Any], float], ws: Workspace, description: Any, weights: Array) -> float:
+    """sum w J / sum w over the rows, with the gradient in ws.deltas[-1]: row by row, each a batch of its own."""
+    total, found = float(weights.sum()), 0.0
+    for r, weight in enumerate(weights):
+        one, at = copy.copy(ws), slice(r, r + 1)
+        one.rows, one.output, one.targets, one.deltas = 1, ws.output[at], ws.targets[at], [ws.deltas[-1][at]]
+        one.scratch, one.column = ws.scratch[at], ws.column[at]
+        if weight == 0:
+            one.deltas[-1].fill(0)
+            continue
+        found += float(weight) / total * loss(one, description)
+        np.multiply(one.deltas[-1], weight / total, out=one.deltas[-1])
+    return found
+
+
 LINKED = ("cross_entropy", "binary_cross_entropy", "poisson")  # softmax, sigmoid, exp: delta = p - y
 CLASSIFIES = ("cross_entropy", "binary_cross_entropy")
 
-# ---- Optimisers: PyTorch's update rules, on the flat vectors p, g and m, v, with s to work in ------------------------
+# ---- Optimisers: PyTorch's update rules (Lion: its paper's), on the flat vectors p, g and m, v, with s to work in ----
 # rule(recipe, step, p, g, state, s): one update of p in place, `step` counting from 1; destroys g and s.
 
 
@@ -243,12 +261,13 @@ def _decayed(recipe: Any, p: Array, g: Array, s: Array) -> None:
         np.add(g, np.multiply(p, recipe.weight_decay, out=s), out=g)
 
 
-def _sgd(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+def _sgd(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
     _decayed(recipe, p, g, s)
     out = g
     if recipe.momentum:
         (m,) = state
-        np.add(np.multiply(m, recipe.momentum, out=m), g, out=m)
+        np.multiply(m, recipe.momentum, out=m)
+        np.add(m, g * (1 - recipe.dampening) if recipe.dampening and step > 1 else g, out=m)
         if recipe.nesterov:
             np.add(g, np.multiply(m, recipe.momentum, out=s), out=g)
         else:
@@ -256,12 +275,18 @@ def _sgd(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], s: Arr
     np.subtract(p, np.multiply(g, recipe.lr, out=out), out=p)
 
 
+def _mean(m: Array, beta: float, x: Array, s: Array) -> None:
+    """m <- beta m + (1 - beta) x"""
+    np.add(np.multiply(m, beta, out=m), np.multiply(x, 1 - beta, out=s), out=m)
+
+
 def _adam_step(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
-    m, v = state
+    m, v, *largest = state
     beta1, beta2 = recipe.betas
-    np.add(np.multiply(m, beta1, out=m), np.multiply(g, 1 - beta1, out=s), out=m)
-    np.multiply(np.multiply(g, g, out=g), 1 - beta2, out=g)
-    np.add(np.multiply(v, beta2, out=v), g, out=v)
+    _mean(m, beta1, g, s)
+    _mean(v, beta2, np.multiply(g, g, out=g), s)
+    if largest:
+        v = np.maximum(largest[0], v, out=largest[0])
     # p -= lr / c1 * m / (sqrt(v) / sqrt(c2) + eps), multiplied out by sqrt(c2) to save a pass over s
     root = math.sqrt(1 - beta2**step)
     np.add(np.sqrt(v, out=s), recipe.eps * root, out=s)
@@ -280,23 +305,135 @@ def _adamw(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Ar
 
 
 def _rmsprop(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
-    (v,) = state
+    v, *more = state
     _decayed(recipe, p, g, s)
     np.multiply(np.multiply(g, g, out=s), 1 - recipe.alpha, out=s)
     np.add(np.multiply(v, recipe.alpha, out=v), s, out=v)
+    if recipe.centered:
+        a = more.pop(0)
+        _mean(a, recipe.alpha, g, s)
+        v = np.maximum(v - a * a, 0)
     np.add(np.sqrt(v, out=s), recipe.eps, out=s)
-    np.multiply(np.divide(g, s, out=s), recipe.lr, out=s)
-    np.subtract(p, s, out=p)
+    step = np.divide(g, s, out=s)
+    if recipe.momentum:
+        (b,) = more
+        step = np.add(np.multiply(b, recipe.momentum, out=b), step, out=b)
+    np.subtract(p, np.multiply(step, recipe.lr, out=s), out=p)
+
+
+def _shrunk_or_decayed(recipe: Any, p: Array, g: Array, s: Array) -> None:
+    if recipe.decoupled_weight_decay:
+        np.multiply(p, 1 - recipe.lr * recipe.weight_decay, out=p)
+    else:
+        _decayed(recipe, p, g, s)
+
+
+def _nadam(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    m, v = state
+    beta1, beta2 = recipe.betas
+    _shrunk_or_decayed(recipe, p, g, s)
+    _mean(m, beta1, g, s)
+    _mean(v, beta2, g * g, s)
+
+    def mu(t: int) -> float:
+        return float(beta1 * (1 - 0.5 * 0.96 ** (t * recipe.momentum_decay)))
+
+    product = 1.0
+    for t in range(1, step + 1):
+        product *= mu(t)
+        if product < 1e-30:  # from here on it changes nothing
+            break
+    following = mu(step + 1)
+    look_ahead = (1 - mu(step)) / (1 - product) * g + following / (1 - product * following) * m
+    np.subtract(p, recipe.lr * look_ahead / (np.sqrt(v / (1 - beta2**step)) + recipe.eps), out=p)
+
+
+def _radam(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    m, v = state
+    beta1, beta2 = recipe.betas
+    _shrunk_or_decayed(recipe, p, g, s)
+    _mean(m, beta1, g, s)
+    _mean(v, beta2, g * g, s)
+    change = recipe.lr / (1 - beta1**step) * m
+    most = 2 / (1 - beta2) - 1
+    rho = most - 2 * step * beta2**step / (1 - beta2**step)
+    if rho > 5:
+        rectified = (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)
+        change *= math.sqrt(rectified * (1 - beta2**step)) / (np.sqrt(v) + recipe.eps)
+    np.subtract(p, change, out=p)
+
+
+def _adamax(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    m, u = state
+    _decayed(recipe, p, g, s)
+    _mean(m, recipe.betas[0], g, s)
+    np.maximum(u * recipe.betas[1], np.abs(g) + recipe.eps, out=u)
+    np.subtract(p, recipe.lr / (1 - recipe.betas[0] ** step) * m / u, out=p)
+
+
+def _lion(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    (m,) = state
+    beta1, beta2 = recipe.betas
+    np.subtract(p, recipe.lr * (np.sign(beta1 * m + (1 - beta1) * g) + recipe.weight_decay * p), out=p)
+    _mean(m, beta2, g, s)
+
+
+def _adagrad(recipe: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    (total,) = state
+    _decayed(recipe, p, g, s)
+    np.add(total, g * g, out=total)
+    rate = recipe.lr / (1 + (step - 1) * recipe.lr_decay)
+    np.subtract(p, rate * g / (np.sqrt(total) + recipe.eps), out=p)
+
+
+def _adadelta(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    v, a = state
+    _decayed(recipe, p, g, s)
+    _mean(v, recipe.rho, g * g, s)
+    change = np.sqrt(a + recipe.eps) / np.sqrt(v + recipe.eps) * g
+    _mean(a, recipe.rho, change * change, s)
+    np.subtract(p, recipe.lr * change, out=p)
+
+
+def _rprop(recipe: Any, _step: int, p: Array, g: Array, state: list[Array], _: Array) -> None:
+    before, size = state
+    turned = g * before
+    size[turned > 0] *= recipe.etas[1]
+    size[turned < 0] *= recipe.etas[0]
+    np.clip(size, *recipe.step_sizes, out=size)
+    g[turned < 0] = 0
+    np.subtract(p, np.sign(g) * size, out=p)
+    before[:] = g
 
 
 OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], None]] = {
     "sgd": _sgd,
     "adam": _adam,
     "adamw": _adamw,
+    "nadam": _nadam,
+    "radam": _radam,
+    "adamax": _adamax,
+    "lion": _lion,
     "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
+    "adadelta": _adadelta,
+    "rprop": _rprop,
 }
 
 
-def n_state(recipe: Any) -> int:
-    """How many vectors of state the recipe needs."""
-    return {"sgd": int(bool(getattr(recipe, "momentum", 0))), "rmsprop": 1}.get(recipe.name, 2)
+def initial_state(recipe: Any) -> tuple[float, ...]:
+    """What the vectors of state begin with, one entry for each that the recipe needs."""
+    match recipe.name:
+        case "adagrad":
+            return (recipe.initial_accumulator_value,)
+        case "rprop":
+            return 0.0, recipe.lr
+        case "sgd":
+            n = int(recipe.momentum > 0)
+        case "rmsprop":
+            n = 1 + recipe.centered + (recipe.momentum > 0)
+        case "lion":
+            n = 1
+        case _:
+            n = 2 + getattr(recipe, "amsgrad", False)
+    return (0.0,) * n

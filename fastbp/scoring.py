@@ -53,17 +53,26 @@ def predictions(loss: Loss, outputs: Array, scaling: Scaling | None) -> Array:
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
-def score(loss: Loss, outputs: Array, targets: Array) -> float:
-    """Accuracy, or the coefficient of determination averaged over targets."""
+def score(loss: Loss, outputs: Array, targets: Array, weights: Array | None = None) -> float:
+    """Accuracy, or the coefficient of determination averaged over targets; each row by its weight, as scikit-learn."""
+    if weights is not None:
+        counted = weights > 0
+        outputs, targets, weights = outputs[counted], targets[counted], weights[counted]
     if loss.target == "classes":
         wanted = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return float((outputs.argmax(axis=1) == wanted).mean())
+        return float(np.average(outputs.argmax(axis=1) == wanted, weights=weights))
     if loss.target == "binary":
-        return float(((outputs > 0) == (targets > 0.5)).mean())
+        right = (outputs > 0) == (targets > 0.5)
+        return float(right.mean() if weights is None else np.average(right.mean(axis=1), weights=weights))
     predicted = np.exp(outputs) if loss.target == "counts" else outputs
-    error = ((predicted.astype(np.float64) - targets) ** 2).sum(axis=0)
-    spread = ((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=0)
-    constant = spread == 0  # as scikit-learn: 1 where a constant is met, 0 where it is missed
+    if weights is None:
+        error = ((predicted.astype(np.float64) - targets) ** 2).sum(axis=0)
+        spread = ((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=0)
+    else:
+        share = (weights / weights.sum())[:, None]
+        error = ((predicted.astype(np.float64) - targets) ** 2 * share).sum(axis=0)
+        spread = ((targets - (targets * share).sum(axis=0)) ** 2 * share).sum(axis=0)
+    constant = (targets == targets[:1]).all(axis=0)  # as scikit-learn: 1 where a constant is met, 0 where it is missed
     r2 = np.where(constant, error == 0, 1.0 - error / np.where(constant, 1.0, spread))
     return float(r2.mean())
 

@@ -113,6 +113,7 @@ def model_state(net: MLP) -> tuple[dict[str, Array], dict[str, Any]]:
         "output_activation": getattr(net.output_activation, "name", net.output_activation),
         "loss": {"name": net.loss.name, **_init_fields(net.loss)},
         "init": net.init,
+        "regularization": net.regularization.as_arguments(),
         "dtype": np.dtype(net.dtype).name,
         "seed": None if net.seed is None else int(net.seed),
         "class_labels": None if net.class_labels is None else [_plain(label) for label in net.class_labels],
@@ -135,6 +136,7 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
         output_activation=metadata["output_activation"],
         loss=dataclasses.replace(description, **loss),
         init=metadata.get("init"),  # files of the first version lack it
+        **metadata.get("regularization", {}),  # files of 0.1 have none
         dtype=metadata["dtype"],
         seed=metadata["seed"],
     )

@@ -24,6 +24,8 @@ from fastbp.progress import Progress
 if TYPE_CHECKING:
     from fastbp.network import MLP
 
+# Rows a step, where a user does not say.
+BATCH_SIZE = 32
 # Seconds of a chunk: the progress bar and Ctrl-C wait no longer.
 CHUNK_SECONDS = 0.05
 # Seconds between two copies of the parameters to go back to.
@@ -89,11 +91,12 @@ class Fit:
 
     def __init__(
         self, net: MLP, X: Array, y: Array, rows: Array | None, epochs: int, batch_size: int, optimizer: Optimizer,
-        validation_data: tuple[Any, Any] | None, shuffle: bool, threads: int | None, progress: bool,
-        schedule: Any = None, callbacks: Sequence[Callback] = (),
+        validation_data: tuple[Array, Array, Array | None] | None, shuffle: bool, threads: int | None, progress: bool,
+        schedule: Any = None, callbacks: Sequence[Callback] = (), weights: Array | None = None,
     ) -> None:  # fmt: skip
         self.net, self.engine, self.X, self.y, self.rows = net, net._engine, X, y, rows
-        self.n = len(X) if rows is None else len(rows)
+        self.n, self.weights = len(X) if rows is None else len(rows), weights
+        self.mean_weight = 1.0 if weights is None else float((weights if rows is None else weights[rows]).mean())
         self.batch_size, self.epochs, self.optimizer = min(batch_size, self.n), epochs, optimizer
         self.validation_data, self.shuffle = validation_data, shuffle
         flops = net._plan.flops_per_row
@@ -129,7 +132,7 @@ class Fit:
                     started = time.perf_counter()
                     status, made = self.chunk(done % steps, now, threads, long=step_seconds > CHUNK_SECONDS)
                     seconds = time.perf_counter() - started
-                    books.add(self.engine.losses[:made], self.lrs, seconds)
+                    books.add(self.step_losses(made), self.lrs, seconds)
                     done += made
                     if made:
                         step_seconds = seconds / made
@@ -178,21 +181,30 @@ class Fit:
                 history.stop_reason = f"{name}: {answer}" if isinstance(answer, str) else name
         self.bind()
 
+    def step_losses(self, made: int) -> Array:
+        """Losses of the last steps, such that their mean by rows is that of the epoch."""
+        losses = self.engine.losses[:made]
+        if self.weights is None:
+            return losses
+        return losses * (self.engine.mean_weights[:made] / self.mean_weight)
+
     def gradient_norm(self) -> float:
         """Euclidean norm of dJ/d(parameters) over all training rows, block by block."""
         net, rows = self.net, np.arange(self.n) if self.rows is None else self.rows
         total = np.zeros(net._plan.n_parameters)
         for start in range(0, self.n, GRADIENT_ROWS):
             block = rows[start : start + GRADIENT_ROWS]
-            net._bind(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]))
+            weights = None if self.weights is None else self.weights[block]
+            net._bind(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]), weights)
             self.engine.backprop(len(block), 1)
-            total += self.engine.need_gradient() * (len(block) / self.n)
+            count = len(block) if weights is None else weights.sum() / self.mean_weight
+            total += self.engine.need_gradient() * (count / self.n)
         return float(np.sqrt(np.square(total).sum()))
 
     def bind(self) -> None:
         """Point the engine at the training data, the order of rows and the optimiser."""
         net, engine = self.net, self.engine
-        engine.bind_data(self.X, self.y, net._kernel_scaling(), scan=isinstance(self.X, np.memmap))
+        engine.bind_data(self.X, self.y, net._kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
         engine.prepare(self.batch_size, self.threads.most, n_steps=1, whole=True)
         job = engine.job[0]
         job["n_samples"], job["seed"], job["shuffle"] = self.n, np.uint64(net.seed), self.order is not None

@@ -87,13 +87,6 @@ def check_fraction(name: str, value: object) -> float:
     return _real(name, value, "a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
 
 
-def check_pair(name: str, value: object) -> tuple[Any, Any]:
-    """Return `value` if it is a tuple or list of two: samples and targets."""
-    if isinstance(value, tuple | list) and len(value) == 2:
-        return value[0], value[1]
-    raise TypeError(f"{name} must be a pair (X, y), got {type(value).__name__}")
-
-
 def check_callbacks(callbacks: object) -> tuple[Any, ...]:
     """Return the callbacks as a tuple of objects with a method on_epoch_end."""
     if not isinstance(callbacks, Iterable):
@@ -228,6 +221,18 @@ def check_batch(
     if scan:
         check_finite(samples, names[0], dtype)
     return samples, targets
+
+
+def check_sample_weight(sample_weight: npt.ArrayLike, n_rows: int, *, name: str = "sample_weight") -> Array:
+    """Return the weights of rows as C-contiguous float64 ``(n,)``: finite, none below 0. All may be 0."""
+    array = _numeric(sample_weight, name)
+    if array.shape != (n_rows,):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({n_rows},): one number a row")
+    weights = _convert(array, np.dtype(np.float64))
+    offence = first_outside(weights, 0.0, float(np.finfo(np.float64).max))
+    if offence is not None:
+        raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; weights are finite numbers of at least 0")
+    return weights
 
 
 def check_finite(array: Array, name: str, dtype: np.dtype[Any] | None = None) -> None:

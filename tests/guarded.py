@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import mmap
 import sys
 from typing import Any
 
 import numpy as np
+from optimizer_cases import ONE_A_RULE
 
 import fastbp.engine
 import fastbp.network
 import fastbp.plan
 import fastbp.training
-from fastbp import MLP, activations, optimizers
+from fastbp import MLP, activations
 from fastbp.losses import LOSSES
 
 PAGE = mmap.PAGESIZE
@@ -122,10 +124,7 @@ def random_data(rng: np.random.Generator, net: MLP, n: int, at_end: bool) -> tup
 
 def use(rng: np.random.Generator, net: MLP, at_end: bool) -> None:
     """All that kernels do, on one network."""
-    recipes = [
-        optimizers.SGD(lr=1e-3), optimizers.SGD(lr=1e-3, momentum=0.9), optimizers.RMSprop(lr=1e-4),
-        optimizers.SGD(lr=1e-3, momentum=0.9, nesterov=True), optimizers.Adam(), optimizers.AdamW(),
-    ]  # fmt: skip
+    recipes = [dataclasses.replace(recipe, lr=1e-4) for recipe in ONE_A_RULE]
     recipe, threads = recipes[rng.integers(len(recipes))], int(rng.integers(1, 4))
     big = net._plan.n_parameters < 3000 and rng.random() < 0.5
     n = int(rng.integers(1024, 5000)) if big else int(rng.choice([1, 2, 3, 5, 8, 17, 33, 64, 130]))
@@ -134,12 +133,13 @@ def use(rng: np.random.Generator, net: MLP, at_end: bool) -> None:
         net.standardize(X, y if net.loss.target == "real" and rng.random() < 0.5 else None)
     batch = n if big else int(rng.integers(1, n + 1))
     split = 0.3 if net.loss.target != "classes" and n > 3 and rng.random() < 0.3 else 0.0
+    weights = moved(rng.random(n) + 0.01, at_end) if rng.random() < 0.5 else None
     net.fit(
         X, y, epochs=2, batch_size=batch, optimizer=recipe, threads=threads, shuffle=bool(rng.integers(2)),
-        validation_split=split,
+        validation_split=split, sample_weight=weights,
     )  # fmt: skip
-    net.train_step(X, y, recipe)
-    recipe.update(net, net.backprop(X, y))
+    net.train_step(X, y, recipe, sample_weight=weights)
+    recipe.update(net, net.backprop(X, y, sample_weight=weights))
     net.backprop(X, output_gradient=moved(np.ones((n, net.sizes[-1]), net.dtype), at_end))
     net.predict(X)
     found = [np.asarray(net.evaluate(X, y)["loss"]), net.forward(X), net.copy().forward(X[:1])]

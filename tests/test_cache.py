@@ -15,6 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from optimizer_cases import ONE_A_RULE
 from processes import FOLDERS, python, succeed
 
 import fastbp
@@ -23,8 +24,6 @@ from fastbp.activations import ACTIVATIONS
 from fastbp.kernels import cache, jit, simd
 from fastbp.kernels.run import run
 from fastbp.losses import LOSSES
-
-ALL_OPTIMIZERS = [*optimizers.OPTIMIZERS, optimizers.SGD(momentum=0.9), optimizers.SGD(momentum=0.9, nesterov=True)]
 
 # --- specialisations
 
@@ -67,7 +66,7 @@ def test_one_specialisation_a_dtype(tmp_path: Path) -> None:
                 output = None if kind.linked else activation
                 net = MLP([4, 5, 2], activation=activation, output_activation=output, loss=loss, dtype=dtype, seed=0)
                 net.fit(X, np.arange(30) % 2 if kind.target == "classes" else X[:, :2], epochs=1)
-        for optimizer in ALL_OPTIMIZERS:
+        for optimizer in ONE_A_RULE:
             net = MLP([4, 3, 2], dtype=dtype, seed=0)
             net.fit(X, np.arange(30) % 2, epochs=1, optimizer=optimizer, validation_split=0.2, threads=2)
             optimizers.get(optimizer).update(net, net.backprop(X, np.arange(30) % 2))

@@ -517,6 +517,21 @@ def test_clipping_and_smoothing(npz: Path, priced: Path, tmp_path: Path) -> None
     assert run("train", priced, "--target", "goal", "--label-smoothing", "0.1").exit_code == 2
 
 
+def test_class_weights_from_the_command_line(tmp_path: Path, priced: Path) -> None:
+    """Nine rows in ten are of one class, and nothing tells the classes apart: balanced, the two come out even."""
+    rng, path = np.random.default_rng(0), tmp_path / "uneven.npz"
+    np.savez(path, X=np.ones((200, 2), np.float32), y=rng.permutation(np.arange(200) < 20).astype(int))
+    options = ("--epochs", "200", "--hidden", "none", "--lr", "0.05", "--no-standardize", "--test-fraction", "0")
+    options += ("--batch-size", "200")  # smaller batches each divide by the weights that they happen to hold
+    shares = []
+    for more in ((), ("--class-weight", "balanced")):
+        found = as_json("train", path, *options, *more, "--out", tmp_path / "net.safetensors")
+        shares.append(fastbp.load(tmp_path / "net.safetensors").predict_proba(np.ones((1, 2)))[0, 1])
+        assert found["class_weight"] == (more[1] if more else None)
+    assert shares == pytest.approx([0.1, 0.5], abs=0.05)
+    assert run("train", priced, "--target", "goal", "--class-weight", "balanced").exit_code == 2
+
+
 def test_max_seconds_from_the_command_line(npz: Path) -> None:
     found = as_json("train", npz, "--epochs", "10000000", "--max-seconds", "0.2")
     assert found["stop_reason"] == "MaxSeconds: 0.2 s have passed"
@@ -532,7 +547,42 @@ def test_max_seconds_from_the_command_line(npz: Path) -> None:
         ("--early-stopping", "0"),
         ("--compare", "numpy", "--schedule", "cosine"),
         ("--compare", "numpy", "--early-stopping", "3"),
+        ("--compare", "numpy", "--class-weight", "balanced"),
+        ("--class-weight", "heavy"),
     ],
 )
 def test_wrong_use_of_schedules_and_stopping(options: tuple[str, ...], npz: Path) -> None:
     assert run("train", npz, *options).exit_code == 2
+
+
+# --- optimisers
+
+
+def test_help_names_every_optimizer() -> None:
+    text = " ".join(succeed("train", "--help").split())
+    assert ", ".join(optimizers.NAMES) + "." in text
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_every_optimizer_trains(name: str, npz: Path) -> None:
+    found = as_json("train", npz, "--epochs", "4", "--optimizer", name)
+    assert found["optimizer"]["name"] == name
+    assert found["train_loss"][-1] < found["train_loss"][0]
+    assert (found["batch_size"] is None) == (name == "lbfgs")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("lbfgs", "--lr", "0.1"), "lbfgs finds the lengths of its steps itself"),
+        (("lbfgs", "--clip-norm", "1"), "lbfgs finds the lengths of its steps itself"),
+        (("lbfgs", "--batch-size", "64"), "leave --batch-size out"),
+        (("lbfgs", "--schedule", "cosine"), "schedule must be None"),
+        (("lbfgs", "--compare", "numpy"), "--compare numpy knows no lbfgs"),
+        (("rprop", "--warmup-epochs", "1"), "schedule must be None"),
+    ],
+)
+def test_options_that_an_optimizer_would_ignore(options: tuple[str, ...], says: str, npz: Path) -> None:
+    result = run("train", npz, "--optimizer", *options)
+    assert result.exit_code == 2
+    assert says in " ".join(result.stderr.replace("\n", " ").split())

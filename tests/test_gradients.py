@@ -120,8 +120,8 @@ def test_check_gradients_sees_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch) 
     net, X, y = smooth_case("mse", "tanh", [5])
     right = fastbp.MLP.backprop
 
-    def wrong(self: fastbp.MLP, *args: Any) -> fastbp.Gradient:
-        gradient = right(self, *args)
+    def wrong(self: fastbp.MLP, *args: Any, **options: Any) -> fastbp.Gradient:
+        gradient = right(self, *args, **options)
         gradient.weights[0] = gradient.weights[0] * (1 + 1e-5)
         return gradient
 

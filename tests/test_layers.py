@@ -15,11 +15,24 @@ import fastbp
 ROOT = Path(fastbp.__file__).parent
 # From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
 LAYERS = [
-    {"kernels", "validation", "errors", "_version", "progress", "team", "datasets", "reference_math", "serialization"},
+    {
+        "kernels",
+        "validation",
+        "errors",
+        "_version",
+        "progress",
+        "team",
+        "datasets",
+        "reference_math",
+        "reference_noise",
+        "serialization",
+    },
+    {"regularization"},
     {"activations", "callbacks", "history", "losses", "optimizers", "schedules", "tables"},
     {"plan", "initializers"},
-    {"engine", "scoring", "reference"},
+    {"engine", "scoring", "reference", "weighting"},
     {"training"},
+    {"lbfgs"},
     {"network"},
     {"gradients", "info"},
     {"sweep"},
@@ -31,13 +44,21 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Upward, inside a function: a file that holds a network makes one; the bench command looks like the others.
-EXCEPTIONS = {("serialization", "network"), ("serialization", "losses"), ("bench/command", "commands")}
+# An optimiser knows what carries out its fit.
+EXCEPTIONS = {
+    ("serialization", "network"),
+    ("serialization", "losses"),
+    ("optimizers", "training"),
+    ("optimizers", "lbfgs"),
+    ("bench/command", "commands"),
+}
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy"}
 # Loaded when they are needed.
 EXTRAS = {
-    "progress": {"rich"}, "history": {"matplotlib"}, "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
-    "sweep/range_test": {"rich"}, "sweep/stability": {"scipy", "matplotlib"}, "sweep/pictures": {"matplotlib"},
-    "sweep/progress": {"rich"},
+    "progress": {"rich"}, "history": {"matplotlib"}, "lbfgs": {"scipy"},
+    "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
+    "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
+    "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"},
 }  # fmt: skip
 
 

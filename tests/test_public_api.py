@@ -12,7 +12,22 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import MLP, SGD, Adam, AdamW, Huber, RMSprop
+from fastbp import (
+    LBFGS,
+    MLP,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Huber,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -53,16 +68,17 @@ def test_everything_public_is_documented(thing: Any) -> None:
 
 
 SIGNATURES: dict[Callable[..., Any], str] = {
-    MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dtype='float32', "
-    "seed=None)",
+    MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dropout=0.0, "
+    "input_noise=0.0, l1=0.0, l2=0.0, max_norm=None, dtype='float32', seed=None)",
     MLP.fit: "(self, X, y, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
-    "validation_data=None, validation_split=0.0, shuffle=True, callbacks=(), threads=None, progress=False)",
+    "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, "
+    "callbacks=(), threads=None, progress=False)",
     MLP.predict: "(self, X)",
     MLP.predict_proba: "(self, X)",
     MLP.forward: "(self, X)",
-    MLP.evaluate: "(self, X, y)",
-    MLP.train_step: "(self, X, y, optimizer)",
-    MLP.backprop: "(self, X, y=None, *, output_gradient=None)",
+    MLP.evaluate: "(self, X, y, sample_weight=None)",
+    MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None)",
+    MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True)",
     MLP.set_weights: "(self, weights, biases)",
     MLP.standardize: "(self, X, y=None)",
     MLP.reset_optimizer: "(self)",
@@ -71,7 +87,12 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.save: "(self, path)",
     fastbp.load: "(path)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
-    fastbp.check_gradients: "(net, X, y, *, step=1e-05)",
+    fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
+    fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
+    "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, threads=None, "
+    "progress=False)",
+    fastbp.lr_stability: "(net, X, y, *, optimizer='adam', epochs=0, batch_size=32, method='power', tol=0.001, "
+    "max_products=1000, seed=0, threads=None)",
     fastbp.lr_sweep: "(net, X, y, learning_rates, *, seeds=3, epochs=5, batch_size=32, optimizer='adam', "
     "schedule=None, validation_data=None, halving=None, target_loss=None, threads=None, journal=None, executor=None, "
     "progress=False)",
@@ -93,16 +114,36 @@ def test_the_numpy_twin_trains_by_the_same_call() -> None:
 
 
 DEFAULTS = {  # torch.optim's, but for SGD's lr, which has none in old releases and 1e-3 now
-    SGD: {"lr": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False},
-    Adam: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
-    AdamW: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2},
-    RMSprop: {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0},
+    SGD: {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False},
+    Adam: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False},
+    AdamW: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2, "amsgrad": False},
+    NAdam: {
+        "lr": 2e-3,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "momentum_decay": 4e-3,
+        "decoupled_weight_decay": False,
+    },
+    RAdam: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "decoupled_weight_decay": False},
+    Adamax: {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8},
+    Lion: {"lr": 1e-4, "betas": (0.9, 0.99)},  # the paper's
+    RMSprop: {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False},
+    Adagrad: {"lr": 1e-2, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
+    Adadelta: {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
+    Rprop: {"lr": 1e-2, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)},
 }
+
+
+def test_all_optimizers_are_public() -> None:
+    assert set(DEFAULTS) == set(fastbp.optimizers.OPTIMIZERS.values())
+    kinds = [*fastbp.optimizers.OPTIMIZERS.values(), LBFGS]
+    assert {kind.name for kind in kinds} == set(fastbp.optimizers.NAMES)
+    assert all(getattr(fastbp, kind.__name__) is kind for kind in kinds)
 
 
 @pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
 def test_recipes_are_frozen_with_pytorchs_defaults(kind: Any) -> None:
-    assert dataclasses.asdict(kind()) == DEFAULTS[kind] | {"clip_norm": None, "clip_value": None}
+    assert dataclasses.asdict(kind()) == {"weight_decay": 0.0, "clip_norm": None, "clip_value": None} | DEFAULTS[kind]
     assert kind() == kind()
     assert hash(kind()) == hash(kind())
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -166,7 +207,7 @@ BAD_FIT: list[tuple[dict[str, Any], type[Exception], list[str]]] = [
     ({"threads": -1}, ValueError, ["threads", "-1"]),
     ({"threads": 1.5}, TypeError, ["threads", "1.5"]),
     ({"optimizer": "adm"}, ValueError, ["optimizer", "'adm'", "did you mean 'adam'"]),
-    ({"optimizer": "quantum"}, ValueError, ["optimizer", "'quantum'", "sgd, adam, adamw, rmsprop"]),
+    ({"optimizer": "quantum"}, ValueError, ["optimizer", "'quantum'", "sgd, adam, adamw, nadam"]),
     ({"optimizer": 0.1}, TypeError, ["optimizer", "0.1"]),
     ({"optimizer": Adam}, TypeError, ["optimizer", "Adam"]),
     ({"validation_split": 1.0}, ValueError, ["validation_split", "1.0", "[0, 1)"]),

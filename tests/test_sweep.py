@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import MLP, SGD, Adam, AdamW, LrSweep, RMSprop, lr_sweep, optimizers, schedules, training
+from fastbp import MLP, SGD, Adam, AdamW, CrossEntropy, LrSweep, RMSprop, lr_sweep, optimizers, schedules, training
 from fastbp.errors import SweepInterrupted
 from fastbp.sweep import native, runs, statistics
 from fastbp.sweep.problem import Scaled, fresh
@@ -83,6 +83,9 @@ OPTIMIZERS = [
     AdamW(clip_norm=0.5),
     RMSprop(weight_decay=1e-3, clip_value=0.1),
     SGD(),
+    fastbp.NAdam(),
+    fastbp.Adagrad(initial_accumulator_value=0.1, lr_decay=0.1),
+    Adam(amsgrad=True),
 ]
 SCHEDULES = [
     None,
@@ -116,6 +119,17 @@ CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
     "batch of all": ({"sizes": [6, 40, 17, 3], "init": "glorot_uniform"}, blobs(), {"batch_size": 1000}),
     "groups": ({"sizes": [6, 32, 16, 3], "activation": "tanh"}, blobs(3700), {"batch_size": 2800, "epochs": 2}),
     "many held out": ({"sizes": [2, 3, 3]}, blobs(50_000, 2), {"batch_size": 1000, "epochs": 2}),
+    "regularised": (
+        {"sizes": [6, 20, 3], "dropout": 0.3, "input_noise": 0.1, "l1": 1e-3, "max_norm": 1.0},
+        blobs(),
+        {},
+    ),
+    "ignored labels": (
+        {"sizes": [6, 20, 3], "loss": CrossEntropy(ignore_index=-1)},
+        (blobs()[0], np.where(np.arange(150) % 4, blobs()[1], -1)),
+        {},
+    ),
+    "rprop": ({"sizes": [6, 20, 3]}, blobs(), {"optimizer": "rprop", "batch_size": 200}),
     "float64 columns": ({"sizes": [6, 20, 3]}, (np.asfortranarray(blobs()[0], np.float64), blobs()[1]), {}),
 }
 
@@ -625,7 +639,7 @@ def test_files_and_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = json.loads((tmp_path / "sweep.json").read_text())
     assert found["val_loss"][0] == sweep.val_loss[0].tolist()
     assert found["val_loss"][3] == [[None] * 2] * 2
-    assert found["about"]["optimizer"] == "SGD(weight_decay=0.0, momentum=0.9, nesterov=False)"
+    assert found["about"]["optimizer"].startswith("SGD(weight_decay=0.0, momentum=0.9, nesterov=False")
     assert (found["best_lr"], found["recommended_lr"]) == (sweep.best_lr, sweep.recommended_lr)
     sweep.to_csv(tmp_path / "sweep.csv")
     with open(tmp_path / "sweep.csv", newline="") as file:
@@ -687,6 +701,13 @@ def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
         ({"optimizer": "adm"}, ValueError, "did you mean 'adam'"),
         ({"schedule": 3}, TypeError, "schedule must be None"),
         ({"validation_data": 3}, TypeError, "validation_data must be a pair"),
+        ({"optimizer": "lbfgs"}, ValueError, "has no learning rate to sweep"),
+        ({"optimizer": "rprop", "schedule": schedules.Cosine(3)}, ValueError, "schedule must be None"),
+        (
+            {"optimizer": "adam", "net": MLP([6, 8, 3], loss=CrossEntropy(ignore_index=0)), "y": np.zeros(150, int)},
+            ValueError,
+            "weights of all",
+        ),
         ({"executor": 3}, TypeError, "executor must be a concurrent.futures.Executor"),
         ({"net": 3}, TypeError, "net must be a fastbp.MLP"),
         ({"X": np.full((150, 6), NAN)}, ValueError, r"X\[0, 0\] is nan"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -98,8 +99,9 @@ class FastbpRival(Rival):
     name = "fastbp"
     package = "fastbp"
 
-    def __init__(self) -> None:
+    def __init__(self, network: Mapping[str, Any] | None = None, fit: Mapping[str, Any] | None = None) -> None:
         self.threads: int | None = None
+        self.network_options, self.fit_options = dict(network or {}), dict(fit or {})  # beyond those of the workload
 
     def version(self) -> str:
         return __version__  # not the metadata: a source tree need not be installed
@@ -120,26 +122,18 @@ class FastbpRival(Rival):
         from fastbp.network import MLP
 
         workload = self.task.workload
-        self.net = MLP(
-            workload.sizes,
-            activation=workload.activation,
-            loss=workload.loss,
-            dtype=workload.dtype,
-            seed=workload.seed,
-        )
+        options: dict[str, Any] = {"activation": workload.activation, "loss": workload.loss, "dtype": workload.dtype}
+        self.net = MLP(workload.sizes, seed=workload.seed, **(options | self.network_options))
         self.net.set_weights(self.task.weights, self.task.biases)
 
     def train(self, epochs: int, *, shuffle: bool) -> list[float]:
         workload = self.task.workload
-        history = self.net.fit(
-            self.task.X,
-            self.task.y,
-            epochs=epochs,
-            batch_size=workload.batch_size,
-            optimizer=workload.make_optimizer(),
-            shuffle=shuffle,
-            threads=self.threads,
-        )
+        options: dict[str, Any] = {
+            "batch_size": workload.batch_size,
+            "optimizer": workload.make_optimizer(),
+            "threads": self.threads,
+        }
+        history = self.net.fit(self.task.X, self.task.y, epochs=epochs, shuffle=shuffle, **(options | self.fit_options))
         return list(history.loss)
 
 

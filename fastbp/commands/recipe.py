@@ -46,6 +46,9 @@ def optimizer(settings: Any, recipe: Recipe) -> Any:
                 raise click.BadParameter(str(error), param_hint=option) from error
     chosen = optimizers.get(recipe.optimizer)
     tuned = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
+    if chosen.full_batch and (settings.lr is not None or settings.clip_norm is not None):
+        option = "--lr" if settings.lr is not None else "--clip-norm"
+        raise click.BadParameter(f"{chosen.name} finds the lengths of its steps itself", param_hint=option)
     if settings.lr is None and recipe.optimizer != tuned.optimizer:
         return _clipped(chosen, settings.clip_norm)
     try:
@@ -71,6 +74,14 @@ def schedule(settings: Any, epochs: int) -> Any:
         "one-cycle": schedules.OneCycle(rest),
     }[settings.schedule]
     return schedules.Warmup(settings.warmup_epochs, chosen) if settings.warmup_epochs else chosen
+
+
+def check_class_weight(class_weight: str | None, net: Any, y: Any) -> None:
+    """Refuse class weights where the targets are no classes."""
+    if class_weight is None:
+        return
+    if net.loss.target not in ("classes", "binary") or y.ndim != 1:
+        raise click.UsageError(f"--class-weight is for one class a row; the loss is {net.loss.name}, y has {y.shape}")
 
 
 def callbacks(settings: Any) -> list[Any]:

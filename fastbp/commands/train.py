@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastbp.commands import recipe as recipes
+from fastbp.commands.options import check_out, default, problem_options, run_options
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
 from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE, VALIDATION_SPLIT, Recipe
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 TEST_FRACTION = 0.2
 TRIAL_STEPS = 50  # what NumPy is given to try its threads on
-SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Settings:
     standardize: bool | None
     clip_norm: float | None
     label_smoothing: float
+    class_weight: str | None
     schedule: str
     warmup_epochs: float
     early_stopping: int | None
@@ -56,55 +56,16 @@ class Settings:
     as_json: bool
 
 
-def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse `128,64`; `none` is a network without hidden layers."""
-    if value is None:
-        return None
-    if value.strip().lower() == "none":
-        return ()
-    try:
-        sizes = tuple(int(part) for part in value.split(","))
-    except ValueError:
-        sizes = (0,)
-    if min(sizes) < 1:
-        raise click.BadParameter(f"{value!r} is not a list of positive integers such as 128,64, nor `none`")
-    return sizes
-
-
-def _default(field: str) -> str:
-    """The default of an option, as its help shows it."""
-    chosen = [getattr(recipe, field) for recipe in (TABLE_RECIPE, DIGITS_RECIPE)]
-    table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
-    return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
-
-
 @click.command()
-@click.argument("data", required=False, type=click.Path(dir_okay=False))
-@click.option("--target", metavar="NAME", help="The column of a CSV to learn.")
-@click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {_default('hidden')}")
-@click.option("--activation", metavar="NAME", help=f"One, or one a hidden layer: relu,tanh.  {_default('activation')}")
-@click.option(
-    "--loss",
-    metavar="NAME",
-    help="cross_entropy, binary_cross_entropy, mse, mae, huber, poisson.  [default: by y: integers and names mean "
-    "cross_entropy, floats mse]",
-)
-@click.option("--optimizer", metavar="NAME", help=f"sgd, adam, adamw, rmsprop.  {_default('optimizer')}")
-@click.option("--lr", type=float, help=f"Learning rate.  {_default('lr')}")
-@click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {_default('epochs')}")
-@click.option("--batch-size", type=click.IntRange(min=1), help=f"Rows a step.  {_default('batch_size')}")
+@problem_options
+@click.option("--lr", type=float, help=f"Learning rate.  {default('lr')}")
+@click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {default('epochs')}")
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0.0, 1.0, max_open=True),
     default=TEST_FRACTION,
     show_default=True,
     help="Share of the rows held out for the test; unused if the file has X_test.",
-)
-@click.option(
-    "--standardize/--no-standardize",
-    default=None,
-    help="Centre and scale inputs and regression targets by the training rows; kept in the model.  "
-    "[default: on for files, off for the digits]",
 )
 @click.option("--clip-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of the gradient.")
 @click.option(
@@ -113,6 +74,11 @@ def _default(field: str) -> str:
     default=0.0,
     show_default=True,
     help="Share of each class label that is spread over all classes; for cross_entropy.",
+)
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Let every class count the same in the training, however many rows it has; for classes.",
 )
 @click.option(
     "--schedule",
@@ -140,10 +106,7 @@ def _default(field: str) -> str:
 @click.option(
     "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True, help="Of split and weights."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="[default: what is fastest]")
+@run_options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Save the network (.safetensors).")
 @click.option(
     "--compare",
@@ -159,20 +122,23 @@ def train(**options: Any) -> None:
     """
     settings = Settings(**options)
     changing = settings.schedule != "constant" or settings.warmup_epochs
-    if settings.compare == "numpy" and (changing or settings.early_stopping or settings.max_seconds):
-        raise click.UsageError("--compare numpy knows no schedule and no stopping: leave one of them out")
-    _check_out(settings.out, "--out")
-    _check_out(settings.history, "--history")
+    special = changing or settings.early_stopping or settings.max_seconds or settings.class_weight
+    if settings.compare == "numpy" and special:
+        raise click.UsageError("--compare numpy knows no schedule, stopping or weights: leave one of them out")
+    check_out(settings.out, "--out")
+    check_out(settings.history, "--history")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
-    recipe = _complete(settings)
+    recipe = complete(settings)
     optimizer = recipes.optimizer(settings, recipe)
+    _check_effects(settings, optimizer)
 
     from fastbp.commands.problem import load_problem
 
     problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = _build(settings, recipe, problem)
+    net = build(settings, recipe, problem)
+    recipes.check_class_weight(settings.class_weight, net, problem.y_train)
     result = _Run(settings, recipe, optimizer, problem, net).result()
     if settings.as_json:
         print_json(result)
@@ -218,8 +184,11 @@ class _Run:
         self._say("network", f"{shape}, {self.recipe.activation}, {self.net.n_parameters:,} parameters{scaled}")
         self._say(
             "method",
-            f"{type(self.optimizer).__name__}, lr {self.optimizer.lr:g}, {self.recipe.epochs} epochs, "
-            f"batches of {self.recipe.batch_size}, seed {self.settings.seed}",
+            f"{type(self.optimizer).__name__}, "
+            + ("" if self.optimizer.full_batch else f"lr {self.optimizer.lr:g}, ")
+            + f"{self.recipe.epochs} epochs, "
+            + ("all rows at once" if self.optimizer.full_batch else f"batches of {self.recipe.batch_size}")
+            + f", seed {self.settings.seed}",
         )
         return {
             "data": self.problem.name,
@@ -230,24 +199,27 @@ class _Run:
             "loss": self.net.loss.name,
             "optimizer": {"name": self.optimizer.name, **dataclasses.asdict(self.optimizer)},
             "epochs": self.recipe.epochs,
-            "batch_size": self.recipe.batch_size,
+            "batch_size": None if self.optimizer.full_batch else self.recipe.batch_size,
             "seed": self.settings.seed,
             "standardize": self.net.scaling is not None,
             "class_labels": self.net.class_labels,
+            "class_weight": self.settings.class_weight,
             "notes": self.problem.notes,
         }
 
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
+        batch_size = len(self.problem.X_train) if self.optimizer.full_batch else self.recipe.batch_size
         history = self.net.fit(
             self.problem.X_train,
             self.problem.y_train,
             epochs=self.recipe.epochs,
-            batch_size=self.recipe.batch_size,
+            batch_size=batch_size,
             optimizer=self.optimizer,
             schedule=recipes.schedule(self.settings, self.recipe.epochs),
             callbacks=recipes.callbacks(self.settings),
             validation_split=VALIDATION_SPLIT if self.settings.early_stopping else 0.0,
+            class_weight=self.settings.class_weight,
             threads=self.settings.threads,
             progress=not self.settings.as_json and sys.stderr.isatty(),
         )
@@ -294,7 +266,8 @@ class _Run:
     def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
         """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
         special = self.settings.early_stopping or self.settings.max_seconds or self.settings.warmup_epochs
-        plain = not special and self.settings.schedule == "constant"
+        untold = self.settings.class_weight is not None or self.optimizer.full_batch  # what NumPy's fit does not know
+        plain = not special and self.settings.schedule == "constant" and not untold
         default = "numpy" if self.settings.data is None and plain else "none"
         if (self.settings.compare or default) == "none":
             return {}
@@ -334,21 +307,20 @@ def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optim
     return sum(history.seconds)
 
 
-def _check_out(out: str | None, option: str) -> None:
-    """Refuse a file that cannot be written before, not after, the training."""
-    if out is None:
-        return
-    folder = Path(out).resolve().parent
-    if not folder.is_dir():
-        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
+def _check_effects(settings: Settings, optimizer: Any) -> None:
+    """Refuse what this optimiser would ignore, before the data is read."""
+    if optimizer.full_batch and settings.batch_size is not None:
+        raise click.UsageError(f"--optimizer {optimizer.name} takes all rows at once: leave --batch-size out")
+    if optimizer.full_batch and settings.compare == "numpy":
+        raise click.UsageError(f"--compare numpy knows no {optimizer.name}: leave one of them out")
+    changing = settings.schedule != "constant" or settings.warmup_epochs
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint=option) from error
+        optimizer.check_fit(1, 1, settings.schedule if changing else None)
+    except (ValueError, ImportError) as error:
+        raise click.BadParameter(str(error), param_hint="--optimizer") from error
 
 
-def _complete(settings: Settings) -> Recipe:
+def complete(settings: Settings) -> Recipe:
     """The recipe with the user's choices in it."""
     recipe = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)}
@@ -366,7 +338,7 @@ def _smoothed(loss: Any, smoothing: float) -> Any:
     return losses.CrossEntropy(label_smoothing=smoothing)
 
 
-def _build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
+def build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
     import fastbp
 
     names = recipe.activation.split(",")

@@ -141,6 +141,43 @@ def given_deltas(job, layer, row, rows, first, losses, tag):
 
 
 @jit
+def batch_weight(job, start, rows):
+    """Sum of the weights of a batch, which begins at `start` of the epoch; 0 where rows have none.
+
+    Added up by each thread for itself, in the order of the rows: the same bits in all of them, without a barrier.
+    """
+    total = 0.0
+    if job.row_weights != 0:
+        for r in range(rows):
+            number = row_number(job.order, start + r)
+            total += view(job.row_weights, number + ONE, 0.0)[number]
+    return total
+
+
+@leaf(Job, Layer, *[types.uintp] * 4, types.float64, types.uintp)
+def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
+    """Multiply loss and delta of each row by its weight over the mean of the batch's weights, whose sum is `total`.
+
+    The mean over the rows thereby becomes sum w J / sum w. A loss kernel need not know of weights: this second pass is
+    over the output layer alone, and hot in the cache. Of a row of weight 0, infinity and NaN go too.
+    """
+    stride, found = layer.output_row // itemsize(tag), view(losses, rows, tag)
+    for r in range(rows):
+        number = row_number(job.order, first + r)
+        weight = view(job.row_weights, number + ONE, 0.0)[number]
+        delta = view(layer.deltas + (row + r) * layer.output_row, stride, tag)
+        if weight == 0.0:
+            for j in range(stride):
+                delta[j] = cast(tag, 0.0)
+            found[r] = cast(tag, 0.0)
+        else:
+            factor = cast(tag, weight * float(batch_rows) / total)
+            for j in range(stride):
+                delta[j] *= factor
+            found[r] *= factor
+
+
+@jit
 def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
     """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1; the padding becomes 0."""
     stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))

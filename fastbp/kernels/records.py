@@ -25,6 +25,8 @@ LAYER = np.dtype(
         ("output_row", _STRIDE),
         ("deltas", _ADDRESS),  # (batch, output_row): z, then f'(z), then dJ/dz
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
+        ("drop_below", np.uint64),  # 0, or 2^32 times the chance that one of its units is dropped
+        ("keep_scale", np.float64),  # by what the units kept are scaled
     ],
     align=True,
 )
@@ -54,6 +56,7 @@ JOB = np.dtype(
         ("y", _ADDRESS),  # int64 labels (n,), or numbers (n, n_out) in the dtype of the network, without gaps:
         # targets, or (DELTAS) dJ/dz of the output layer itself
         ("y_kind", _CODE),
+        ("row_weights", _ADDRESS),  # (n,) float64 weights of the rows, by row number; or 0: all count the same
         ("order", _ADDRESS),  # (n,) int64 row numbers in the order of the epoch, or 0 for the rows as they stand
         ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
         ("n_samples", _COUNT),
@@ -77,21 +80,35 @@ JOB = np.dtype(
         ("targets", _ADDRESS),  # (batch, output_row of the last layer)
         ("loss_values", _ADDRESS),  # the same
         ("losses", _ADDRESS),  # (n_steps,) float64: J of every step
+        ("mean_weights", _ADDRESS),  # (n_steps,) float64: mean weight of its rows, written where rows have weights
         # descent
         ("optimizer", _CODE),
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (n_steps,) float64 learning rates that take its place, or 0
         ("momenta", _ADDRESS),  # (n_steps,) float64 in the place of beta1, or 0
-        ("weight_decay", np.float64),
+        ("weight_decay", np.float64),  # added to the gradient, times the weight
+        ("decoupled", np.float64),  # of the weights themselves, times the learning rate
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),
+        ("first", np.float64),  # what these four mean is a matter of the rule
+        ("second", np.float64),
+        ("low", np.float64),
+        ("high", np.float64),
         ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
+        # regularisation
+        ("noisy", np.int64),  # the call wants dropout and input noise
+        ("input_noise", np.float64),  # standard deviation
+        ("l1", np.float64),  # the cost grows by l1 |w| + l2 w^2, for weights
+        ("l2", np.float64),
+        ("max_norm", np.float64),  # of the incoming weights of a unit, or 0
         ("parameters", _ADDRESS),
         ("state1", _ADDRESS),
         ("state2", _ADDRESS),
+        ("state3", _ADDRESS),
+        ("products", _ADDRESS),  # (2,) float64: product of NAdam's momenta after an even and an odd number of updates
         ("gradient", _ADDRESS),  # as parameters
         ("partials", _ADDRESS),  # (n_groups, n_parameters)
         ("n_parameters", _COUNT),  # elements, padding included

@@ -12,14 +12,18 @@ from fastbp.kernels import clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_store
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.loss import batch_weight
+from fastbp.kernels.noise import step_key
+from fastbp.kernels.penalty import hold_norms
 from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import barrier
-from fastbp.kernels.update import write_clip_scale, write_rates
+from fastbp.kernels.update import CLIP_SCALE, write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(4)
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
+assert (int(CLIP_SCALE) + 1) * 8 <= RATES_BYTES
 
 
 @jit
@@ -56,17 +60,17 @@ def take(job, taken):
 
 
 @jit
-def pass_range(tag, job, layers, row, end, start, batch_rows, clock):
+def pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock):
     """Phase 1 of rows `row` .. `end`, in blocks."""
     block_rows = even_blocks(end - row, job.block_rows)
     while row < end and atomic_load(job.stop) == 0:
         rows = min(block_rows, end - row)
-        pass_rows(job, layers, row, rows, start, row, batch_rows, clock, tag)
+        pass_rows(job, layers, row, rows, start, row, batch_rows, key, weight, clock, tag)
         row += rows
 
 
 @jit
-def phase_one(tag, job, layers, thread, start, batch_rows, taken):
+def phase_one(tag, job, layers, thread, start, batch_rows, key, weight, taken):
     """This thread's share of the rows of a batch, or of its groups; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     clock = ticks.thread_clock(job, thread)
@@ -74,17 +78,17 @@ def phase_one(tag, job, layers, thread, start, batch_rows, taken):
         group = take(job, taken)
         while group < job.n_groups:
             if atomic_load(job.stop) == 0:
-                pass_group(job, layers, slot, group, start, batch_rows, clock, tag)
+                pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag)
             group = take(job, taken)
         return taken + np.int64(job.n_groups) + job.n_threads
     if job.dynamic == 0 or parts == ONE:
         row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
-        pass_range(tag, job, layers, row, end, start, batch_rows, clock)
+        pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock)
         return taken
     number = take(job, taken)
     while number < CLAIM_ROUNDS * parts:
         row, end = cut(batch_rows, number, parts), cut(batch_rows, number + ONE, parts)
-        pass_range(tag, job, layers, row, end, start, batch_rows, clock)
+        pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock)
         number = take(job, taken)
     return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
@@ -110,6 +114,13 @@ def phase_two(tag, job, layers, thread, batch_rows, rates, use, taken):
         pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
         number = take(job, taken)
     return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
+
+
+@jit
+def constrain(job, layers, thread, tag):
+    """After an update: this thread's share of the panels, held to the largest norm of a unit's weights."""
+    scratch = thread_rates(job, thread) + np.uintp(RATES_BYTES)
+    hold_norms(layers, job.max_norm, np.uintp(thread), np.uintp(job.n_threads), scratch, tag)
 
 
 @jit
@@ -143,7 +154,9 @@ def train(tag, job, layers, thread):
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
             passed = barrier(job.barrier, job.n_threads, passed)
         rows = min(job.batch_size, job.n_samples - position)
-        taken = phase_one(tag, job, layers, thread, position, rows, taken)
+        weight = batch_weight(job, position, rows)
+        key = step_key(job, job.t + s)
+        taken = phase_one(tag, job, layers, thread, position, rows, key, weight, taken)
         check(job)
         since = ticks.start(clock)
         passed = barrier(job.barrier, job.n_threads, passed)
@@ -153,6 +166,8 @@ def train(tag, job, layers, thread):
         if lead:
             loss = sum_losses(tag, job, rows)
             losses[s] = loss
+            if job.row_weights != 0:
+                view(job.mean_weights, job.n_steps, 0.0)[s] = weight / float(rows)
         write_rates(tag, job, job.t + s + ONE, s, rates)
         if job.two_pass != 0:
             taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
@@ -164,6 +179,9 @@ def train(tag, job, layers, thread):
             taken = phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT, taken)
         else:
             taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
+        if job.max_norm > 0.0:
+            passed = barrier(job.barrier, job.n_threads, passed)
+            constrain(job, layers, thread, tag)
         if lead:
             job.steps_done = s + ONE
             if loss - loss != 0.0:
@@ -182,7 +200,8 @@ def train(tag, job, layers, thread):
 @jit
 def backprop(tag, job, layers, thread):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
-    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, np.int64(0))
+    weight, key = batch_weight(job, ZERO, job.n_samples), step_key(job, job.t)
+    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, key, weight, np.int64(0))
     check(job)
     barrier(job.barrier, job.n_threads, np.int64(0))
     if atomic_load(job.status) == RUNNING:
@@ -201,7 +220,8 @@ def infer(tag, job, layers, thread):
     place = take(job, np.int64(0)) * job.block_rows
     while place < job.n_samples and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, job.n_samples - place)
-        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ticks.thread_clock(job, thread), tag)
+        clock = ticks.thread_clock(job, thread)
+        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ZERO, 0.0, clock, tag)
         if job.outputs != 0:
             for r in range(rows):
                 source = view(top.outputs + (row + r) * top.output_row, top.n_out, tag)
@@ -225,5 +245,8 @@ def run(jobs, layers, thread, tag):
         write_rates(tag, job, job.t + ONE, ZERO, rates)
         write_clip_scale(tag, job, rates)
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
+        if job.max_norm > 0.0:
+            barrier(job.barrier, job.n_threads, np.int64(0))
+            constrain(job, layers, thread, tag)
     else:
         infer(tag, job, layers, thread)

@@ -21,11 +21,12 @@ from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.elementwise import activate
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas
+from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
+from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
-from fastbp.kernels.update import clip, update
+from fastbp.kernels.update import clip, penalise, update
 
 # Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
 # cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
@@ -46,8 +47,8 @@ def share(n, part, parts):
 
 
 @jit
-def forward(tag, job, layers, row, rows, with_output_activation, clock):
-    """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer."""
+def forward(tag, job, layers, row, rows, place, with_output_activation, key, clock):
+    """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer; `key` is that of noise."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
     for k in range(job.n_layers):
@@ -61,12 +62,17 @@ def forward(tag, job, layers, row, rows, with_output_activation, clock):
         )  # fmt: skip
         if active:
             activate(layer.activation, rows * layer.output_row // itemsize(tag), deltas, outputs, tag)
+            if key != ZERO and layer.drop_below != ZERO:
+                drop(layer, k + ONE, key, rows, row, place, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
 @jit
-def output_loss(tag, job, layer, row, rows, first, batch_rows, losses):
-    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch."""
+def output_loss(tag, job, layer, row, rows, first, batch_rows, weight, losses):
+    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch.
+
+    `weight` is the sum of the batch's weights.
+    """
     scale = 1.0 / float(batch_rows * job.loss_columns)
     if job.y_kind == np.uint64(DELTAS):
         given_deltas(job, layer, row, rows, first, losses, tag)
@@ -74,6 +80,8 @@ def output_loss(tag, job, layer, row, rows, first, batch_rows, losses):
         cross_entropy(job, layer, row, rows, first, scale, losses, tag)
     else:
         element_loss(job, layer, row, rows, first, scale, losses, tag)
+    if job.row_weights != 0:
+        weigh_rows(job, layer, row, rows, first, batch_rows, weight, losses, tag)
 
 
 @jit
@@ -102,17 +110,23 @@ def product_down(tag, layer, rows, row, result, zeros, mode):
     )  # fmt: skip
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6)
-def pass_rows(job, layers, row, rows, start, place, batch_rows, clock, tag):
-    """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`."""
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp)
+def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag):
+    """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`.
+
+    key: of dropout and input noise in this step, or 0; weight: sum of the weights of the batch.
+    """
     bottom, top = layers[0], layers[job.n_layers - ONE]
     since = ticks.start(clock)
     gather(job, bottom.n_in, start + place, rows, bottom.inputs + row * bottom.input_row, bottom.input_row, tag)
+    if key != ZERO and job.input_noise > 0.0:
+        add_noise(job, bottom, key, rows, row, place, tag)
     ticks.charge(clock, ticks.GATHER, since)
-    forward(tag, job, layers, row, rows, job.mode != FORWARD and job.loss != CROSS_ENTROPY, clock)
+    forward(tag, job, layers, row, rows, place, job.mode != FORWARD and job.loss != CROSS_ENTROPY, key, clock)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
-        output_loss(tag, job, top, row, rows, start + place, batch_rows, job.row_losses + place * itemsize(tag))
+        losses = job.row_losses + place * itemsize(tag)
+        output_loss(tag, job, top, row, rows, start + place, batch_rows, weight, losses)
         ticks.charge(clock, ticks.LOSS, since)
     if job.mode == TRAIN or job.mode == BACKPROP:
         backward(tag, job, layers, row, rows, place, clock)
@@ -193,6 +207,14 @@ def blocks_place(tag, layer, panel, block, count):
 
 
 @jit
+def weights_in(tag, layer, panel, block, count):
+    """Elements of some blocks of a panel that are weights, not biases: those come last."""
+    size = lanes(tag)
+    wide = TWO * size
+    return min(count * wide, layer.n_in - block * wide) * panel_vectors(layer.n_out, panel, size) * size
+
+
+@jit
 def refresh_transposed(tag, layer, panel, block):
     """Bring a block of weights to the transposed copy, from which deltas go down."""
     size, item = lanes(tag), itemsize(tag)
@@ -256,6 +278,10 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
             if job.clip_norm > 0.0 or job.clip_value > 0.0:
                 clip(job, rates, n, gradient, scratch, tag)
                 gradient = scratch
+            if job.l1 > 0.0 or job.l2 > 0.0:
+                n_weights = weights_in(tag, layer, panel, block, count)
+                penalise(job, n_weights, n, job.parameters + offset * item, gradient, scratch, tag)
+                gradient = scratch
             update(job, rates, offset, n, gradient, tag)
             if layer.transposed != 0:
                 for b in range(count):
@@ -269,8 +295,8 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5)
-def pass_group(job, layers, slot, group, start, batch_rows, clock, tag):
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5, types.float64, types.uintp)
+def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag):
     """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
 
     Block by block of rows, each added to the group's own gradient while its activations are in the cache.
@@ -285,7 +311,7 @@ def pass_group(job, layers, slot, group, start, batch_rows, clock, tag):
             part[i] = cast(tag, 0.0)
     while place < end and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, end - place)
-        pass_rows(job, layers, row, rows, start, place, batch_rows, clock, tag)
+        pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag)
         since = ticks.start(clock)
         for k in range(job.n_layers):
             layer = layers[k]

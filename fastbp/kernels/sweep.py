@@ -15,7 +15,7 @@ from fastbp.kernels.clock import now
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
 from fastbp.kernels.run import run
-from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, row_number, view
 
 _ADDRESS = _COUNT = np.uint64
 
@@ -32,6 +32,7 @@ RUN = np.dtype(
         ("subset", _ADDRESS),  # (n,) int64 rows to train on, or 0 for all
         ("held", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
         ("losses", _ADDRESS),  # (epochs * steps,) float64: J of every step
+        ("mean_weights", _ADDRESS),  # (epochs * steps,) float64: mean weight of every step's rows, or 0
         ("held_losses", _ADDRESS),  # (epochs, n_held): loss of every row held out, after every epoch
         ("epoch_ticks", _ADDRESS),  # (epochs,) int64: training time of every epoch
         ("limit", np.float64),  # mean loss of an epoch above which the run is given up
@@ -58,6 +59,7 @@ SWEEP = np.dtype(
         ("transposed", _COUNT),  # bytes into the block
         ("block_size", _COUNT),  # bytes of it all
         ("momenta", _ADDRESS),  # (epochs * steps,) float64, or 0
+        ("held_weights", _ADDRESS),  # float64 weights of the rows that validation takes from, or 0
     ],
     align=True,
 )
@@ -119,23 +121,31 @@ def clear(job):
 
 
 @jit
-def epoch_mean(job, losses, steps):
-    """Mean of the losses of an epoch's steps, weighted by their rows."""
+def epoch_mean(job, losses, mean_weights, steps):
+    """Mean of the losses of an epoch's steps, weighted by their rows, and by the mean weights of these if there are."""
     values = view(losses, steps, 0.0)
-    total, left = 0.0, job.n_samples
+    total, mass, left = 0.0, 0.0, job.n_samples
     for s in range(steps):
         rows = min(job.batch_size, left)
-        total += values[s] * float(rows)
+        weight = float(rows)
+        if mean_weights != ZERO:
+            weight *= view(mean_weights, steps, 0.0)[s]
+        total += values[s] * weight
+        mass += weight
         left -= rows
-    return total / float(job.n_samples)
+    return total / mass
 
 
 @jit
-def all_finite(tag, losses, n):
-    """Are these losses, and their sum, finite?"""
+def all_finite(tag, losses, n, weights, order):
+    """Are these losses of rows in some order, and their sum, finite? One of weight 0 may hold anything."""
     values = view(losses, n, tag)
     total = 0.0
     for i in range(n):
+        if weights != ZERO:
+            row = row_number(order, i)
+            if view(weights, row + ONE, 0.0)[row] == 0.0:
+                continue
         total += np.float64(values[i])
     return total - total == 0.0
 
@@ -173,6 +183,8 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         job.losses = one.losses + done * np.uint64(8)
         job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
         job.momenta = plan.momenta + done * np.uint64(8) if plan.momenta != ZERO else ZERO
+        if one.mean_weights != ZERO:
+            job.mean_weights = one.mean_weights + done * np.uint64(8)
         clear(job)
         run(training, own_layers, 0, tag)
         one.step += job.steps_done
@@ -185,7 +197,10 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
             one.status, one.bad_row = BAD_ROW, job.bad_row
         elif one.step == plan.steps:
             first = one.losses + one.epoch * plan.steps * np.uint64(8)
-            if epoch_mean(job, first, plan.steps) > one.limit:
+            mean_weights = one.mean_weights
+            if mean_weights != ZERO:
+                mean_weights += one.epoch * plan.steps * np.uint64(8)
+            if epoch_mean(job, first, mean_weights, plan.steps) > one.limit:
                 one.status = TOO_LARGE
             else:
                 check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held
@@ -196,7 +211,9 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
                 spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
                 if status == BAD_INPUT:
                     one.status, one.bad_row = BAD_ROW, check.bad_row
-                elif status != STOPPED and not all_finite(tag, check.row_losses, check.n_samples):
+                elif status != STOPPED and not all_finite(
+                    tag, check.row_losses, check.n_samples, plan.held_weights, check.order
+                ):
                     one.status = NOT_FINITE
             if status != STOPPED:  # otherwise the epoch stays open: it has not been validated
                 one.epoch, one.step = one.epoch + ONE, ZERO

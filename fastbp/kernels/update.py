@@ -1,25 +1,20 @@
-"""Gradient descent: one rule a family of optimisers, by PyTorch's formulas.
+"""Gradient descent: the rates of a step, clipping, and the loops around the rules.
 
-A rule takes the weight w, its gradient g, the moments it keeps (none, one or two) and the rates of the step, and
-returns the new weight and moments; it costs one function here and one line of RULES. The loops around it are shared,
-and so is the function itself between the fused pass and the separate `optimizer.update`: both give the same bits.
+The loops are shared by all rules, and so is the function itself between the fused pass and the separate
+`optimizer.update`: both give the same bits.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 import numpy as np
 from numba import types
 
-from fastbp.kernels.jit import element, jit, leaf, switch
+from fastbp.kernels.jit import jit, leaf, switch
 from fastbp.kernels.records import Job
+from fastbp.kernels.rules import N_RATES, RULES, Rates
 from fastbp.kernels.simd import ONE, ZERO, cast, fma, itemsize, lanes, row_square_sum, view
 
-# lr: learning rate; step: lr / (1 - beta1^t); decay: weight decay; shrink: 1 - lr * decay; mu, beta1, beta2 and
-# their complements; eps; root: 1 / sqrt(1 - beta2^t).
-Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root")
-N_RATES = len(Rates._fields)
+_own_rates = switch([rule.rates for rule in RULES.values()])
 
 
 @jit
@@ -33,13 +28,18 @@ def write_rates(tag, job, t, s, address):
     r[0] = cast(tag, lr)
     r[1] = cast(tag, lr / corrected1)
     r[2] = cast(tag, job.weight_decay)
-    r[3] = cast(tag, 1.0 - lr * job.weight_decay)
+    r[3] = cast(tag, 1.0 - lr * job.decoupled)
     r[4] = cast(tag, beta1)
     r[5] = cast(tag, 1.0 - beta1)
     r[6] = cast(tag, job.beta2)
     r[7] = cast(tag, 1.0 - job.beta2)
     r[8] = cast(tag, job.eps)
     r[9] = cast(tag, 1.0 / np.sqrt(corrected2))
+    r[10] = cast(tag, job.first)
+    r[11] = cast(tag, job.second)
+    r[12] = cast(tag, job.low)
+    r[13] = cast(tag, job.high)
+    _own_rates(job.optimizer, tag, job, t, lr, beta1, address)
 
 
 # In the scratch of a thread, behind the rates.
@@ -83,71 +83,26 @@ def clip(job, rates, n, gradient, result, tag):
             g[i] = high if x > high else x
 
 
-@element
-def sgd(w, g, r):
-    """w - lr (g + decay w)"""
-    return fma(-r.lr, fma(r.decay, w, g), w)
+@leaf(Job, *[types.uintp] * 5)
+def penalise(job, n_weights, n, weights, gradient, result, tag):
+    """Add the gradient of l1 |w| + l2 w^2 to that of n_weights weights, and leave those of the biases behind them.
 
-
-@element
-def momentum(w, g, m, r):
-    """m = mu m + g;  w - lr m"""
-    m = fma(r.beta1, m, fma(r.decay, w, g))
-    return fma(-r.lr, m, w), m
-
-
-@element
-def nesterov(w, g, m, r):
-    """m = mu m + g;  w - lr (g + mu m)"""
-    g = fma(r.decay, w, g)
-    m = fma(r.beta1, m, g)
-    return fma(-r.lr, fma(r.beta1, m, g), w), m
-
-
-@element
-def _adam_step(w, g, m, v, r):
-    m = fma(r.rest1, g - m, m)
-    v = fma(r.rest2 * g, g, r.beta2 * v)
-    return w - r.step * (m / fma(np.sqrt(v), r.root, r.eps)), m, v
-
-
-@element
-def adam(w, g, m, v, r):
-    """m, v: decayed means of g and g^2;  w - lr m' / (sqrt(v') + eps), bias-corrected (Kingma and Ba 2015)"""
-    return _adam_step(w, fma(r.decay, w, g), m, v, r)
-
-
-@element
-def adamw(w, g, m, v, r):
-    """Adam with the weights shrunk by lr * decay instead of a penalty (Loshchilov and Hutter 2019)"""
-    return _adam_step(w * r.shrink, g, m, v, r)
-
-
-@element
-def rmsprop(w, g, v, r):
-    """v = alpha v + (1 - alpha) g^2;  w - lr g / (sqrt(v) + eps) (Hinton 2012)"""
-    g = fma(r.decay, w, g)
-    v = fma(r.rest2 * g, g, r.beta2 * v)
-    return w - r.lr * (g / (np.sqrt(v) + r.eps)), v
-
-
-# name -> (rule, number of moments); the code of a rule is its position.
-RULES = {
-    "sgd": (sgd, 0),
-    "momentum": (momentum, 1),
-    "nesterov": (nesterov, 1),
-    "adam": (adam, 2),
-    "adamw": (adamw, 2),
-    "rmsprop": (rmsprop, 1),
-}
-RULE_CODES = {name: code for code, name in enumerate(RULES)}
+    After clipping, as weight decay is. Not in place: a gradient that is stored stays as it is.
+    """
+    w, source, g = view(weights, n, tag), view(gradient, n, tag), view(result, n, tag)
+    l1, l2, zero = cast(tag, job.l1), cast(tag, 2.0 * job.l2), cast(tag, 0.0)
+    for i in range(n_weights):
+        sign = l1 if w[i] > zero else (-l1 if w[i] < zero else zero)
+        g[i] = fma(l2, w[i], source[i]) + sign
+    for i in range(n_weights, n):
+        g[i] = source[i]
 
 
 def _update_loop(rule, n_moments):
     if n_moments == 0:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, rates):
+        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
             w, g = view(weights, n, tag), view(gradient, n, tag)
             for i in range(n):
                 w[i] = rule(w[i], g[i], rates)
@@ -155,30 +110,42 @@ def _update_loop(rule, n_moments):
     elif n_moments == 1:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, rates):
+        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
             w, g, m = view(weights, n, tag), view(gradient, n, tag), view(state1, n, tag)
             for i in range(n):
                 w[i], m[i] = rule(w[i], g[i], m[i], rates)
 
-    else:
+    elif n_moments == 2:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, rates):
+        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
             w, g = view(weights, n, tag), view(gradient, n, tag)
             m, v = view(state1, n, tag), view(state2, n, tag)
             for i in range(n):
                 w[i], m[i], v[i] = rule(w[i], g[i], m[i], v[i], rates)
 
+    else:
+
+        @jit
+        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
+            w, g = view(weights, n, tag), view(gradient, n, tag)
+            m, v, x = view(state1, n, tag), view(state2, n, tag), view(state3, n, tag)
+            for i in range(n):
+                w[i], m[i], v[i], x[i] = rule(w[i], g[i], m[i], v[i], x[i], rates)
+
     return loop
 
 
-_rules = switch([_update_loop(rule, n_moments) for rule, n_moments in RULES.values()])
+_rules = switch([_update_loop(rule.function, rule.n_moments) for rule in RULES.values()])
 
 
 @leaf(Job, *[types.uintp] * 4)
 def update(job, rates, offset, n, gradient, tag):
     """Update n parameters from element `offset` on, by the gradient and the rates of the step at their addresses."""
     r = view(rates, N_RATES, tag)
-    rates_now = Rates(r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9])
+    rates_now = Rates(
+        r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13]
+    )  # fmt: skip
     skip = offset * itemsize(tag)
-    _rules(job.optimizer, tag, n, job.parameters + skip, gradient, job.state1 + skip, job.state2 + skip, rates_now)
+    state1, state2, state3 = job.state1 + skip, job.state2 + skip, job.state3 + skip
+    _rules(job.optimizer, tag, n, job.parameters + skip, gradient, state1, state2, state3, rates_now)

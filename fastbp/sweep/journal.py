@@ -26,7 +26,9 @@ _BLOCK = 1 << 20  # elements hashed at a time
 def fingerprint(problem: Problem) -> dict[str, Any]:
     """All that a run depends on but its rate and seed, as JSON-able values; arrays by their hash."""
     net, scaling = problem.net, problem.net.scaling
-    names = [name for name in inspect.signature(MLP).parameters if name not in ("activation", "dtype", "seed")]
+    regularization = net.regularization.as_arguments()
+    apart = {"activation", "dtype", "seed", *regularization}
+    names = [name for name in inspect.signature(MLP).parameters if name not in apart]
     optimizer = {**vars(problem.optimizer), "name": problem.optimizer.name}
     optimizer.pop("lr")
     plateau = isinstance(problem.schedule, schedules.ReduceOnPlateau)
@@ -34,10 +36,12 @@ def fingerprint(problem: Problem) -> dict[str, Any]:
     return {
         "X": _hash(problem.X),
         "y": _hash(problem.y),
-        "validation_data": [_hash(array) for array in problem.held or ()],
+        "ignored": None if problem.weights is None else _hash(problem.weights),  # rows whose label the loss ignores
+        "validation_data": [_hash(array) for array in problem.held or () if array is not None],
         "net": {
             **{name: repr(getattr(net, name)) for name in names},
             "activations": list(net.activations),
+            "regularization": regularization,
             "dtype": net.dtype.name,
             "scaling": [] if scaling is None else [_hash(x) for x in vars(scaling).values() if x is not None],
         },

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules, team
+from fastbp import schedules, team, weighting
 from fastbp.engine import THREAD_FLOPS, Engine
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
@@ -63,7 +63,9 @@ class Native:
         self.busy, self.wall, self.ticks = np.zeros(self.threads), 0.0, 0
         self.tag = self.plan.dtype.type(1)
         rows, held = zip(*(problem.rows(seed) for seed in self.seeds), strict=True)
-        self.rows, self.held, self.held_data = rows, held, problem.held or (problem.X, problem.y)
+        self.rows, self.held = rows, held
+        self.held_data = problem.held or (problem.X, problem.y, problem.weights)
+        self._weigh()
         self.n_held = len(self.held_data[0]) if held[0] is None else len(held[0])
         self._lay_out(keep or isinstance(problem.schedule, schedules.ReduceOnPlateau))
         self._start_losses()
@@ -84,6 +86,18 @@ class Native:
         """Threads that runs are spread over."""
         return self.threads
 
+    def _weigh(self) -> None:
+        """Weights of the rows held out, and the mean weight of those trained on, by seed."""
+        weights, (_, _, held_weights) = self.problem.weights, self.held_data
+        self.mean_weight, self.weights_of_held = [], []
+        for rows, held in zip(self.rows, self.held, strict=True):
+            weighting.check_total(weights, rows, "training rows")
+            own = held_weights if held is None or held_weights is None else held_weights[held]
+            self.weights_of_held.append(weighting.check_total(own, what="held-out rows"))
+            self.mean_weight.append(
+                1.0 if weights is None else float((weights if rows is None else weights[rows]).mean())
+            )
+
     # --- memory ---------------------------------------------------------------------------------------------
 
     def _lay_out(self, keep: bool) -> None:
@@ -98,14 +112,21 @@ class Native:
         self.states = np.array(list(zip(places, offsets[1:-2], strict=True)), np.uint64).reshape(-1, 2)
         self.kept = keep and len(self.ledger) * self.block_size <= BUDGET_BYTES
         self.waiting = np.zeros(len(self.ledger), np.bool_)  # runs whose own block is where the ledger says they are
+        # Rprop's state begins with the rate, that of others with the same numbers for all.
+        begins = [self.problem.recipe(rate).initial_state for rate in self.ledger.rates.tolist()]
+        groups = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
+        self.start_of = np.array([groups[begin] for begin in begins]) * len(self.seeds) + self.seed_of
         self.starts, self.own, self.of_threads = (
             allocate(n * self.block_size, np.dtype(np.uint8)).reshape(n, self.block_size)
-            for n in (len(self.seeds), len(self.ledger) * self.kept, self.threads)
+            for n in (len(groups) * len(self.seeds), len(self.ledger) * self.kept, self.threads)
         )
-        for block, net in zip(self.starts, self.nets, strict=True):
-            parts = [net._engine.parameters, *net._engine.state().values(), net._engine.transposed]
-            for offset, array in zip(offsets, parts, strict=False):
-                block[offset : offset + array.nbytes] = array.view(np.uint8)
+        for begin, group in groups.items():
+            for number, net in enumerate(self.nets):
+                net._engine.set_moments(begin)
+                parts = [net._engine.parameters, *net._engine.state().values(), net._engine.transposed]
+                block = self.starts[group * len(self.nets) + number]
+                for offset, array in zip(offsets, parts, strict=False):
+                    block[offset : offset + array.nbytes] = array.view(np.uint8)
 
     def _bind(self) -> None:
         """A job for training and one for validation, and layers, for each thread."""
@@ -121,7 +142,7 @@ class Native:
             net._use(problem.optimizer)
             fit = Fit(
                 net, problem.X, problem.y, self.rows[0], problem.epochs, problem.batch_size, problem.optimizer, None,
-                True, 1, False,
+                True, 1, False, weights=problem.weights,
             )  # fmt: skip
             self.fits.append(fit)
             engine = net._engine
@@ -147,11 +168,13 @@ class Native:
         sweep["jobs"], sweep["claims"], sweep["steps"] = address(self.jobs), address(self.claims), problem.steps
         sweep["n_states"], sweep["states"] = len(self.states), address(self.states)
         sweep["transposed"], sweep["block_size"] = self.transposed, self.block_size
+        held_weights = self.held_data[2]
+        sweep["held_weights"] = 0 if held_weights is None else address(held_weights)
         sweep["momenta"] = 0 if self.momenta is None else address(self.momenta)
 
     def _bind_validation(self, net: MLP, seed: int, threads: int) -> Engine:
         """Point a network's engine at the validation rows of a seed, where they lie, as `MLP.evaluate` does."""
-        engine, (X, y), held = net._engine, self.held_data, self.held[seed]
+        engine, (X, y, _), held = net._engine, self.held_data, self.held[seed]
         engine.bind_data(X, y, net._kernel_scaling(), scan=isinstance(X, np.memmap))
         engine.prepare(self.n_held, threads, whole=False)
         if held is not None:
@@ -165,12 +188,12 @@ class Native:
             engine = self._bind_validation(net, number, self.threads)
             if engine.call(records.EVALUATE, self.threads) == records.BAD_INPUT:
                 raise engine.bad_input("validation X" if self.problem.held else "X")
-            self.start_loss[number] = self._mean(engine.row_losses[: self.n_held])
+            self.start_loss[number] = self._mean(engine.row_losses[: self.n_held], number)
         self.ledger.start_loss[:] = self.start_loss[self.seed_of]
 
-    def _mean(self, row_losses: Array) -> float:
-        """Loss of the validation rows, by the words of `MLP.evaluate`, to have its bits."""
-        return float(row_losses.sum(dtype=np.float64)) / (self.n_held * self.loss_columns)
+    def _mean(self, row_losses: Array, seed: int) -> float:
+        """Loss of the validation rows of a seed, as `MLP.evaluate` has it."""
+        return weighting.mean(row_losses, self.weights_of_held[seed], self.loss_columns)
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -211,13 +234,14 @@ class Native:
     def _wave(self, which: Array, end: int, tables: Array | None) -> bool:
         problem, ledger, n = self.problem, self.ledger, len(which)
         self.losses = np.empty((n, problem.epochs, problem.steps))
+        self.mean_weights = None if problem.weights is None else np.empty_like(self.losses)
         self.held_losses = allocate(n * problem.epochs * self.n_held, self.plan.dtype)
         self.held_losses = self.held_losses.reshape(n, problem.epochs, self.n_held)
         self.epoch_ticks = np.zeros((n, problem.epochs), np.int64)
         self.runs, self.which, self.booked = np.zeros(n, kernel.RUN), which, np.zeros(n, np.bool_)
         runs, seed_of = self.runs, self.seed_of[which]
         runs["seed"], runs["lr"], runs["end"], runs["thread"] = ledger.seeds[which], ledger.rates[which], end, -1
-        runs["start"] = address(self.starts) + seed_of * self.block_size
+        runs["start"] = address(self.starts) + self.start_of[which] * self.block_size
         if self.kept:
             runs["block"] = address(self.own) + which * self.block_size
             runs["epoch"] = np.where(self.waiting[which], ledger.done[which], 0)
@@ -232,6 +256,8 @@ class Native:
             runs[name] = np.array([0 if one is None else address(one) for one in rows])[seed_of]
         for name, array in (("losses", self.losses), ("held_losses", self.held_losses)):
             runs[name] = address(array) + np.arange(n) * array.strides[0]
+        if self.mean_weights is not None:
+            runs["mean_weights"] = address(self.mean_weights) + np.arange(n) * self.mean_weights.strides[0]
         runs["epoch_ticks"] = address(self.epoch_ticks) + np.arange(n) * self.epoch_ticks.strides[0]
         start = ledger.start_loss[which]
         runs["limit"] = start + 10.0 * np.maximum(np.abs(start), 1.0)
@@ -291,11 +317,14 @@ class Native:
         rows[-1] = problem.n_train - problem.batch_size * (problem.steps - 1)
         for at, i in zip(found.tolist(), self.which[found].tolist(), strict=True):
             one = slice(int(self.begun[at]), int(runs["epoch"][at]))
-            ledger.train_loss[i, one] = (self.losses[at, one] * rows).sum(axis=1) / problem.n_train
+            seed, losses = int(self.seed_of[i]), self.losses[at, one]
+            if self.mean_weights is not None:
+                losses = losses * (self.mean_weights[at, one] / self.mean_weight[seed])
+            ledger.train_loss[i, one] = (losses * rows).sum(axis=1) / problem.n_train
             ledger.epoch_seconds[i, one] = self.epoch_ticks[at, one] * second
             stop = one.stop - (runs["status"][at] == kernel.TOO_LARGE)  # which has not been validated
             for epoch in range(one.start, stop):
-                value = self._mean(self.held_losses[at, epoch])
+                value = self._mean(self.held_losses[at, epoch], seed)
                 ledger.val_loss[i, epoch] = value if np.isfinite(value) else np.nan
             ledger.status[i], ledger.done[i] = runs["status"][at], one.stop
             ledger.seconds[i] = self.before[at] + float(runs["ticks"][at]) * second

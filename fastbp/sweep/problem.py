@@ -28,8 +28,10 @@ OPEN, FINISHED, DIVERGED, STOPPED = range(4)
 def fresh(net: MLP, seed: int) -> MLP:
     """A network as `net` was made, but for its seed: nothing that it has learnt."""
     # By the signature: an option that a network gains later is not forgotten here.
-    names = set(inspect.signature(MLP).parameters) - {"sizes", "activation", "seed"}
-    made = MLP(net.sizes, activation=list(net.activations), seed=seed, **{name: getattr(net, name) for name in names})
+    regularization = net.regularization.as_arguments()
+    names = set(inspect.signature(MLP).parameters) - {"sizes", "activation", "seed", *regularization}
+    options = {name: getattr(net, name) for name in names}
+    made = MLP(net.sizes, activation=list(net.activations), seed=seed, **options, **regularization)
     made.scaling = net.scaling
     return made
 
@@ -44,14 +46,20 @@ class Problem:
         Never trained: a description.
     X, y : array
         Checked and in the kernels' form, targets scaled.
-    held : tuple (X, y) or None
+    weights : array or None
+        Of the rows: 0 where the loss ignores the label.
+    strata : array
+        By which rows are held out.
+    held : tuple (X, y, weights) or None
         Validation data in the same form; None: `HELD_OUT` of the rows, drawn by the seed of each run.
     """
 
     net: MLP
     X: Array
     y: Array
-    held: tuple[Array, Array] | None
+    weights: Array | None
+    strata: Array
+    held: tuple[Array, Array, Array | None] | None
     epochs: int
     batch_size: int
     optimizer: Optimizer
@@ -63,7 +71,7 @@ class Problem:
             return None, None
         if seed not in self._splits:
             stratify = self.y.ndim == 1 and self.net.loss.target == "classes"
-            self._splits[seed] = training.split_rows(self.y, HELD_OUT, seed, stratify=stratify)
+            self._splits[seed] = training.split_rows(self.strata, HELD_OUT, seed, stratify=stratify)
         return self._splits[seed]
 
     @functools.cached_property
@@ -86,13 +94,6 @@ class Problem:
     def steps(self) -> int:
         """Steps of an epoch."""
         return -(-self.n_train // self.batch_size)
-
-    def validation_data(self, seed: int) -> tuple[Array, Array]:
-        """What the runs of a seed are validated on, in the kernels' form."""
-        if self.held is not None:
-            return self.held
-        held = self.rows(seed)[1]
-        return np.asarray(self.X)[held], self.y[held]
 
     def tables(self, rates: Array) -> tuple[Array | None, Array | None]:
         """Learning rates of all steps ``(rates, epochs * steps)``, and momenta; None where they stay as they are."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import optimizers, schedules, team, training, validation
+from fastbp import optimizers, schedules, team, training, validation, weighting
 from fastbp.errors import SweepInterrupted
 from fastbp.network import MLP
 from fastbp.plan import Array
@@ -265,12 +265,21 @@ def make_problem(
     recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
     validation.check_positive_int("epochs", epochs)
     validation.check_positive_int("batch_size", batch_size)
-    samples, targets = net._check_batch(X, y, scan=True)
+    samples, targets, weights = weighting.check_batch(net, X, y, None, scan=True)
     held = None
     if validation_data is not None:
-        held_X, held_y = validation.check_pair("validation_data", validation_data)
-        held = net._check_batch(held_X, held_y, scan=True, names=("validation X", "validation y"))
-    problem = Problem(fresh(net, net.seed), samples, targets, held, epochs, batch_size, recipe, plan)
+        names = "validation X", "validation y", "validation sample_weight"
+        held = weighting.check_batch(net, *weighting.parts(validation_data), scan=True, names=names)
+        weighting.check_total(held[2], what="validation rows")
+    strata = weighting.strata(net.loss, y, targets)
+    problem = Problem(
+        fresh(net, net.seed), samples, targets, weights, strata, held, epochs, batch_size, recipe, plan
+    )  # fmt: skip
+    if recipe.full_batch:
+        raise ValueError(
+            f"optimizer={recipe!r} finds the lengths of its steps itself: it has no learning rate to sweep"
+        )
+    recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)
     return problem if batch_size <= problem.n_train else problem.with_batch(problem.n_train)
 
 

@@ -1,0 +1,51 @@
+"""What holds weights small, on the weights and never on the biases: l1 and l2 penalties, and a largest norm by unit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.records import Layer
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
+from fastbp.kernels.step import blocks_per_panel, panel_vectors, refresh_transposed
+
+
+@leaf(types.Array(Layer, 1, "C"), types.float64, *[types.uintp] * 3)
+def hold_norms(layers, largest, first, step, scratch, tag):
+    """Scale the incoming weights of each unit down to a Euclidean norm, in every `step`-th panel of the network.
+
+    A projection after the update (Srebro and Shraibman 2005; Srivastava et al. 2014, 5.1). A panel is one thread's.
+    """
+    size = lanes(tag)
+    wide, limit = TWO * size, cast(tag, largest)
+    number = ZERO
+    for k in range(np.uintp(len(layers))):
+        layer = layers[k]
+        for panel in range((layer.n_out + wide - ONE) // wide):
+            if number % step == first:
+                width = panel_vectors(layer.n_out, panel, size) * size
+                weights = layer.weights + panel * wide * (layer.n_in + ONE) * itemsize(tag)
+                _hold_panel(tag, weights, layer.n_in, width, limit, scratch)
+                if layer.transposed != 0:
+                    for block in range(blocks_per_panel(tag, layer)):
+                        refresh_transposed(tag, layer, panel, block)
+            number += ONE
+
+
+@jit
+def _hold_panel(tag, weights, n_in, width, limit, scratch):
+    factors, row = view(scratch, width, tag), width * itemsize(tag)
+    for j in range(width):
+        factors[j] = cast(tag, 0.0)
+    for i in range(n_in):
+        w = view(weights + np.uintp(i) * row, width, tag)
+        for j in range(width):
+            factors[j] += w[j] * w[j]
+    for j in range(width):
+        norm = np.sqrt(factors[j])
+        factors[j] = limit / norm if norm > limit else cast(tag, 1.0)
+    for i in range(n_in):
+        w = view(weights + np.uintp(i) * row, width, tag)
+        for j in range(width):
+            w[j] *= factors[j]

@@ -1,0 +1,226 @@
+"""L-BFGS on all rows at once: SciPy's, led by the gradient of our kernels (extra `lbfgs`)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastbp import team
+from fastbp.engine import LONG_STEP_FLOPS
+from fastbp.errors import DivergenceError
+from fastbp.history import History
+from fastbp.kernels import records
+from fastbp.optimizers import Optimizer
+from fastbp.plan import Array, address
+from fastbp.regularization import PLAIN, Regularization
+from fastbp.training import BATCH_SIZE, GRADIENT_ROWS, Fit
+from fastbp.validation import check_non_negative_finite, check_positive_int
+
+
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS (Liu and Nocedal 1989), for `MLP.fit` alone: every step takes all rows, in blocks.
+
+    An epoch is one iteration of SciPy's L-BFGS-B, with a line search in place of a learning rate (`history.lr` is 1).
+    It suits small data: with enough iterations it goes further down than steps on batches do. Every fit begins with the
+    weights as they are, but without a memory of earlier fits. It ends early where it has converged, or where no lower
+    point is found, as happens in single precision; `history.stop_reason` tells.
+
+    Attributes
+    ----------
+    weight_decay : float
+        Adds ``weight_decay / 2 * |w|^2`` over weights and biases to the cost; not part of the losses in the history.
+        scikit-learn's alpha over the number of rows, but for the biases.
+    memory : int
+        Pairs of steps and gradient changes that model the curvature.
+    gtol : float
+        Converged when no element of the gradient is larger than this.
+    ftol : float
+        Converged when an iteration lowers the cost by less than this, relative to the cost or to 1 if that is larger.
+    max_line_search : int
+        Evaluations of the cost an iteration.
+    """
+
+    lr: float = field(default=1.0, init=False, repr=False)
+    weight_decay: float = 0.0
+    memory: int = 10
+    gtol: float = 1e-5
+    ftol: float = 2.2e-9
+    max_line_search: int = 20
+    clip_norm: float | None = field(default=None, init=False, repr=False)
+    clip_value: float | None = field(default=None, init=False, repr=False)
+
+    name = "lbfgs"
+    full_batch = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive_int("memory", self.memory)
+        check_positive_int("max_line_search", self.max_line_search)
+        check_non_negative_finite("gtol", self.gtol)
+        check_non_negative_finite("ftol", self.ftol)
+
+    @property
+    def n_moments(self) -> int:
+        return 0
+
+    def check_step(self) -> None:
+        raise ValueError("L-BFGS makes no single steps, for it needs all rows: use net.fit(X, y, optimizer='lbfgs')")
+
+    def check_fit(self, n: int, batch_size: int, schedule: Any, held: Regularization = PLAIN) -> None:
+        for name in ("l1", "max_norm", "input_noise", "dropout"):
+            if np.any(getattr(held, name) or 0.0):
+                raise ValueError(
+                    f"L-BFGS needs a smooth cost that is the same at every look: {name} must be off, got "
+                    f"{getattr(held, name)!r}; l2 and weight_decay are fine"
+                )
+        if schedule is not None:
+            raise ValueError(f"L-BFGS finds the lengths of its steps itself; schedule must be None, got {schedule!r}")
+        if batch_size < n and batch_size != BATCH_SIZE:
+            raise ValueError(f"L-BFGS takes all {n} rows at once; leave batch_size out, got {batch_size}")
+        minimizer()
+
+    def trainer(self) -> type[Fit]:
+        return FullBatchFit
+
+
+def minimizer() -> Callable[..., Any]:
+    """SciPy's `minimize`, or an error that says how to get it."""
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise ImportError('L-BFGS needs SciPy: pip install "fastbp[lbfgs]"') from error
+    found: Callable[..., Any] = minimize
+    return found
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, on its way out through SciPy."""
+
+
+class FullBatchFit(Fit):
+    """One call of `MLP.fit` with L-BFGS, its arguments checked."""
+
+    def bind(self) -> None:
+        """Nothing to do: every evaluation binds its blocks."""
+
+    def run(self) -> History:
+        """Train; the network holds the last iterate and its history is kept up to date, whatever happens."""
+        net, recipe = self.net, self.optimizer
+        assert isinstance(recipe, LBFGS)
+        net.history = self.history
+        for watcher in self.watchers():
+            watcher.on_fit_begin(net)
+        options = {
+            "maxiter": self.epochs, "maxfun": self.epochs * (recipe.max_line_search + 1) + 1, "maxcor": recipe.memory,
+            "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
+        }  # fmt: skip
+        self.places = net._plan.places()
+        self.decay = recipe.weight_decay + 2.0 * net.regularization.l2 * self.is_weight()
+        self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
+        self.point = self.engine.parameters[self.places].astype(np.float64)
+        self.seen: tuple[Array, float] | None = None
+        self.before: float | None = None
+        self.started = time.perf_counter()
+        try:
+            with team.interruptible(self.engine.request_stop) as self.interrupted, self.progress:
+                start = self.point.copy()
+                result = minimizer()(
+                    self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
+                )
+        except _Interrupted:
+            raise KeyboardInterrupt from None
+        finally:
+            self.engine.clear_stop()
+            self.move(self.point)
+        if not self.history.stop_reason and result.nit < self.epochs:
+            what = "converged" if result.success else "found no lower point"
+            self.history.stop_reason = f"LBFGS: {what}: {result.message}"
+        for watcher in self.watchers():
+            watcher.on_fit_end(net)
+        return self.history
+
+    def is_weight(self) -> Array:
+        """1 for weights and 0 for biases, in the order of `places`."""
+        plan = self.net._plan
+        flags, unused = np.zeros(plan.n_parameters, plan.dtype), np.empty_like(self.engine.transposed)
+        shapes = [(layer.n_in, layer.n_out) for layer in plan.layers]
+        plan.pack([np.ones(shape) for shape in shapes], [np.zeros(shape[1]) for shape in shapes], flags, unused)
+        return flags[self.places].astype(np.float64)
+
+    def move(self, point: Array) -> None:
+        """Set the network's weights and biases."""
+        plan, engine = self.net._plan, self.engine
+        with np.errstate(over="ignore"):  # infinity in single precision gives a loss that is seen
+            engine.parameters[self.places] = point
+        plan.transpose(plan.unpack(engine.parameters)[0], engine.transposed)
+
+    def cost(self, point: Array) -> tuple[float, Array]:
+        """Loss and penalty at a point, and their gradient, summed in double precision block by block."""
+        self.move(point)
+        loss, gradient = 0.0, np.zeros(len(point))
+        for start in range(0, self.n, GRADIENT_ROWS):
+            block = self.all_rows[start : start + GRADIENT_ROWS]
+            counted = len(block) if self.weights is None else self.weights[block].sum() / self.mean_weight
+            if counted == 0:
+                continue
+            share = counted / self.n
+            loss += share * self.block_loss(block)
+            gradient += share * self.engine.need_gradient()[self.places]
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            raise DivergenceError(self.net._epochs, self.net._steps, 1.0, self.history)
+        self.seen = point.copy(), loss
+        if self.before is None:
+            self.before = loss
+        decay = self.decay * point
+        return loss + 0.5 * float(point @ decay), gradient + decay
+
+    def block_loss(self, block: Array) -> float:
+        """Loss of some rows, by their numbers; leaves their gradient in the engine."""
+        engine, net = self.engine, self.net
+        engine.bind_data(self.X, self.y, net._kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
+        job, flops = engine.job[0], net._plan.flops_per_row
+        job["n_samples"], job["order"] = len(block), address(block)
+        asked = self.threads.candidates[0] if len(self.threads.candidates) == 1 else None
+        threads = engine.choose_threads(asked, len(block), flops)
+        engine.need_gradient()
+        engine.prepare(len(block), threads, whole=True)
+        status = engine.call(records.BACKPROP, threads, detached=len(block) * flops > LONG_STEP_FLOPS)
+        if self.interrupted():
+            raise _Interrupted
+        if status == records.BAD_INPUT:
+            raise engine.bad_input()
+        return float(engine.losses[0])
+
+    def loss_at(self, point: Array) -> float:
+        """Loss at a point, without penalty; where it was computed last it is known."""
+        if self.seen is None or not np.array_equal(self.seen[0], point):
+            self.cost(point)
+        assert self.seen is not None
+        return self.seen[1]
+
+    def end_iteration(self, intermediate_result: Any) -> None:
+        """What SciPy calls after each iteration: keep the books, validate, ask the callbacks."""
+        history, net = self.history, self.net
+        loss = self.loss_at(intermediate_result.x)
+        self.point[:] = intermediate_result.x
+        self.move(self.point)
+        assert self.before is not None
+        history.loss.append(self.before)
+        history.lr.append(1.0)
+        history.seconds.append(time.perf_counter() - self.started)
+        self.before = loss
+        net._steps += 1
+        net._epochs += 1
+        self.end_epoch(self.interrupted)
+        self.progress.update(len(history.loss), history, 1.0)
+        if self.interrupted():
+            raise _Interrupted
+        if history.stop_reason:
+            raise StopIteration
+        self.started = time.perf_counter()
