@@ -4,92 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from fastbp.checkpoints import Checkpoint
+from fastbp.inspection import LayerStatistics
 from fastbp.validation import check_choice, check_non_negative_finite, check_positive_finite, check_positive_int
+from fastbp.watching import MONITORS, Callback, EpochState, Watcher
 
 if TYPE_CHECKING:
-    from fastbp.history import History
     from fastbp.network import MLP
 
-MONITORS = ("loss", "val_loss", "val_score")
-
-
-@dataclass(frozen=True)
-class EpochState:
-    """Where a training stands at the end of an epoch.
-
-    Attributes
-    ----------
-    net : MLP
-        As it is now; its methods may be called.
-    epoch : int
-        Epochs that this `fit` has done.
-    history : History
-        All of them; its last entries are this epoch's.
-    gradient_norm : callable
-        Returns the Euclidean norm of dJ/d(weights, biases) over all training rows: as much work as half an epoch.
-    """
-
-    net: MLP
-    epoch: int
-    history: History
-    gradient_norm: Callable[[], float]
-
-    @property
-    def loss(self) -> float:
-        """Mean loss of the epoch."""
-        return self.history.loss[-1]
-
-    @property
-    def val_loss(self) -> float | None:
-        """Loss on the validation data, if there are any."""
-        return self.history.val_loss[-1] if self.history.val_loss else None
-
-    @property
-    def val_score(self) -> float | None:
-        """Score on the validation data, if there are any."""
-        return self.history.val_score[-1] if self.history.val_score else None
-
-    @property
-    def lr(self) -> float:
-        """Learning rate of the last step."""
-        return self.history.lr[-1]
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the epoch."""
-        return self.history.seconds[-1]
-
-
-class Callback(Protocol):
-    """What `fit` calls. True, or a text that says why, stops the training; None and False let it go on."""
-
-    def on_epoch_end(self, state: EpochState) -> bool | str | None:
-        """Look, act, and decide."""
-
-
-class Watcher:
-    """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
-
-    needs_validation = False
-
-    def on_fit_begin(self, net: MLP) -> None:
-        """Forget earlier fits."""
-
-    def on_epoch_end(self, state: EpochState) -> bool | str | None:
-        """Decide."""
-        raise NotImplementedError
-
-    def on_fit_end(self, net: MLP) -> None:
-        """The training has ended, of itself or by a callback."""
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "EpochState",
+    "LayerStatistics",
+    "MaxSeconds",
+    "StopGradientNorm",
+    "Watcher",
+]
 
 
 @dataclass
 class EarlyStopping(Watcher):
     """Stop when the loss or score has not improved for some epochs, and go back to the best weights.
+
+    What scikit-learn calls tol and n_iter_no_change, a stop where the training loss no longer falls, is
+    ``EarlyStopping("loss", patience=10, min_delta=1e-4, restore_best=False)``.
 
     Parameters
     ----------
@@ -133,6 +76,16 @@ class EarlyStopping(Watcher):
             return f"{self.monitor} has not improved for {self.patience} epochs"
         return None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep."""
+        best = None if math.isinf(self.best) else self.best
+        return {"best": best, "best_epoch": self.best_epoch, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best = math.inf if state["best"] is None else state["best"]
+        self.best_epoch, self._weights = state["best_epoch"], state["weights"]
+
     def on_fit_end(self, net: MLP) -> None:
         if self._weights is not None:
             net.set_weights(*self._weights)
@@ -141,9 +94,10 @@ class EarlyStopping(Watcher):
 
 @dataclass
 class MaxSeconds(Watcher):
-    """Stop at the end of the epoch in which so many seconds have passed since the training began."""
+    """Stop at the end of the epoch in which so many seconds have passed since the training began, or was resumed."""
 
     seconds: float
+    pauses = True
 
     def __post_init__(self) -> None:
         check_positive_finite("seconds", self.seconds)
@@ -169,6 +123,7 @@ class StopGradientNorm(Watcher):
 
     threshold: float
     every: int = 1
+    needs_rows = True
 
     def __post_init__(self) -> None:
         check_non_negative_finite("threshold", self.threshold)

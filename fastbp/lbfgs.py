@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import team
+from fastbp import checkpoints, team
 from fastbp.engine import LONG_STEP_FLOPS
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -111,11 +111,17 @@ class FullBatchFit(Fit):
 
     def run(self) -> History:
         """Train; the network holds the last iterate and its history is kept up to date, whatever happens."""
-        net, recipe = self.net, self.optimizer
+        if self.saved is not None or any(isinstance(one, checkpoints.Checkpoint) for one in self.callbacks):
+            raise ValueError(
+                "L-BFGS cannot be resumed to the same bits, for SciPy keeps its memory: leave Checkpoint and resume "
+                "out; net.save keeps the weights"
+            )
+        return super().run()
+
+    def train(self) -> None:
+        """All iterations, by SciPy."""
+        recipe, net = self.optimizer, self.net
         assert isinstance(recipe, LBFGS)
-        net.history = self.history
-        for watcher in self.watchers():
-            watcher.on_fit_begin(net)
         options = {
             "maxiter": self.epochs, "maxfun": self.epochs * (recipe.max_line_search + 1) + 1, "maxcor": recipe.memory,
             "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
@@ -125,10 +131,10 @@ class FullBatchFit(Fit):
         self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
         self.point = self.engine.parameters[self.places].astype(np.float64)
         self.seen: tuple[Array, float] | None = None
-        self.before: float | None = None
+        self.before_iteration: float | None = None
         self.started = time.perf_counter()
         try:
-            with team.interruptible(self.engine.request_stop) as self.interrupted, self.progress:
+            with team.interruptible(self.engine.request_stop) as self.interrupted:
                 start = self.point.copy()
                 result = minimizer()(
                     self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
@@ -136,14 +142,10 @@ class FullBatchFit(Fit):
         except _Interrupted:
             raise KeyboardInterrupt from None
         finally:
-            self.engine.clear_stop()
             self.move(self.point)
         if not self.history.stop_reason and result.nit < self.epochs:
             what = "converged" if result.success else "found no lower point"
             self.history.stop_reason = f"LBFGS: {what}: {result.message}"
-        for watcher in self.watchers():
-            watcher.on_fit_end(net)
-        return self.history
 
     def is_weight(self) -> Array:
         """1 for weights and 0 for biases, in the order of `places`."""
@@ -175,8 +177,8 @@ class FullBatchFit(Fit):
         if not (math.isfinite(loss) and np.isfinite(gradient).all()):
             raise DivergenceError(self.net._epochs, self.net._steps, 1.0, self.history)
         self.seen = point.copy(), loss
-        if self.before is None:
-            self.before = loss
+        if self.before_iteration is None:
+            self.before_iteration = loss
         decay = self.decay * point
         return loss + 0.5 * float(point @ decay), gradient + decay
 
@@ -210,15 +212,15 @@ class FullBatchFit(Fit):
         loss = self.loss_at(intermediate_result.x)
         self.point[:] = intermediate_result.x
         self.move(self.point)
-        assert self.before is not None
-        history.loss.append(self.before)
+        assert self.before_iteration is not None
+        history.loss.append(self.before_iteration)
         history.lr.append(1.0)
         history.seconds.append(time.perf_counter() - self.started)
-        self.before = loss
+        self.before_iteration = loss
         net._steps += 1
         net._epochs += 1
         self.end_epoch(self.interrupted)
-        self.progress.update(len(history.loss), history, 1.0)
+        self.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
         if self.interrupted():
             raise _Interrupted
         if history.stop_reason:

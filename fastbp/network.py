@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastbp import (
     activations,
+    checkpoints,
     initializers,
     losses,
     optimizers,
@@ -20,16 +21,17 @@ from fastbp import (
     schedules,
     scoring,
     serialization,
+    streams,
     team,
     training,
     validation,
     weighting,
 )
-from fastbp.callbacks import Callback
 from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
 from fastbp.history import History
 from fastbp.kernels import records
 from fastbp.plan import Array, Plan
+from fastbp.watching import Callback
 
 
 @dataclass
@@ -223,8 +225,8 @@ class MLP:
 
     def fit(
         self,
-        X: npt.ArrayLike,
-        y: npt.ArrayLike,
+        X: npt.ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
+        y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
         batch_size: int = training.BATCH_SIZE,
@@ -236,6 +238,8 @@ class MLP:
         class_weight: Mapping[int, float] | str | None = None,
         shuffle: bool = True,
         callbacks: Sequence[Callback] = (),
+        resume: str | PathLike[str] | None = None,
+        steps_per_epoch: int | None = None,
         threads: int | None = None,
         progress: bool = False,
     ) -> History:
@@ -244,10 +248,11 @@ class MLP:
         Parameters
         ----------
         X : array-like, (n, n_in)
-            Samples. float32, float64 and uint8 arrays of any strides are read in place, memory maps included.
+            Samples. float32, float64 and uint8 arrays of any strides are read in place, memory maps included. For data
+            that do not fit: an iterable of chunks ``(X, y)``, or a function that returns one; see Notes.
         y : array-like
             Integer classes ``(n,)`` or probabilities ``(n, n_out)`` for cross_entropy; ``(n, n_out)`` otherwise, or
-            ``(n,)`` if n_out is 1.
+            ``(n,)`` if n_out is 1. None with chunks.
         epochs : int
             Passes over the data.
         batch_size : int
@@ -277,7 +282,13 @@ class MLP:
             A new order of the rows in every epoch, by the seed and the number of the epoch.
         callbacks : sequence
             Objects with ``on_epoch_end(state)``, called after every epoch; what one returns, if it is true, stops the
-            training. `fastbp.callbacks` has early stopping and others.
+            training. `fastbp.callbacks` has early stopping, checkpoints and others.
+        resume : path-like, optional
+            The folder of a `fastbp.callbacks.Checkpoint`, or one of its files: go on from there, as if the training had
+            never stopped. Where a callback of this call writes to the folder, and nothing is there yet, start afresh:
+            the same call begins a training and goes on with it. See Notes.
+        steps_per_epoch : int, optional
+            With chunks and a schedule that counts in epochs: the steps that an epoch takes.
         threads : int, optional
             By default what is fastest. The result does not depend on it, not in a single bit.
         progress : bool
@@ -291,30 +302,60 @@ class MLP:
         Raises
         ------
         ValueError, TypeError
-            If an argument is not as described, before anything is changed.
+            If an argument is not as described, before anything is changed; or a chunk is not, before it is used.
         DivergenceError
             If the loss stops being finite; the network keeps its last finite weights.
         KeyboardInterrupt
             On Ctrl-C, with a usable network and the finished epochs in `history`.
+        FileNotFoundError
+            If there is nothing to resume from.
+
+        Notes
+        -----
+        **Resuming.** Weights, moments, counters, seed and history are those of the checkpoint, and `epochs` counts from
+        the start of the training, not from the checkpoint: repeat the call as it was. A training that was stopped
+        anywhere, by Ctrl-C, `MaxSeconds` or a crash, ends with the same bits as one that never was (but for
+        ``history.seconds``), on the same type of CPU and version of fastbp. What must be the same: the shape and loss
+        of the network, its scaling, data and their order, validation data or split, optimiser, schedule, batch size,
+        `shuffle`, and callbacks with a state (early stopping). A checkpoint that differs in one of them is refused; of
+        a schedule that is a function it knows the name alone, of arrays above 64 MB and of memory maps 4,096 rows. What
+        may differ: `epochs` (more of them), `threads`, `progress`, other callbacks. Callbacks of your own take part by
+        methods ``state_dict()`` and ``load_state_dict(state)``.
+
+        **Chunks.** Every chunk is trained on for one pass, in batches of `batch_size` (the last of a chunk may be
+        shorter), its rows shuffled by the seed, the epoch and its number; moments go on from chunk to chunk. An epoch
+        ends with the iterable, which is asked for anew in the next: a generator serves one epoch only, a function that
+        makes one serves all. A bad chunk raises an error that tells its number, and leaves the network as it was before
+        it. Resuming skips the chunks that are done, which must come in the same order again.
         """
+        if y is None:
+            if sample_weight is not None or class_weight is not None:
+                raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")
+            return self._fit_stream(
+                X, epochs, batch_size, optimizer, schedule, validation_data, validation_split, shuffle, callbacks,
+                resume, steps_per_epoch, threads, progress,
+            )  # fmt: skip
+        if steps_per_epoch is not None:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
         recipe = optimizers.get(optimizer)
         validation.check_positive_int("epochs", epochs)
         validation.check_positive_int("batch_size", batch_size)
         training.check_threads(threads)
         plan = schedules.get(schedule)
         watching = validation.check_callbacks(callbacks)
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
-        rows = held_out = None
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)  # type: ignore[arg-type]
+        saved = checkpoints.find(resume, watching)
+        rows = held = held_out = None
         if validation_split:
             if validation_data is not None:
                 raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
             validation.check_fraction("validation_split", validation_split)
             stratify = targets.ndim == 1 and self.loss.target == "classes"
             strata = weighting.strata(self.loss, y, targets)
-            rows, held = training.split_rows(strata, validation_split, self.seed, stratify=stratify)
-            held_weights = weighting.check_total(None if weights is None else weights[held], what="held-out rows")
-            held_out = np.asarray(samples)[held], np.asarray(targets)[held], held_weights
-            validation.check_finite(held_out[0], "validation X", self.dtype)
+            seed = self.seed if saved is None else saved.seed
+            rows, held = training.split_rows(strata, validation_split, seed, stratify=stratify)
+            weighting.check_total(None if weights is None else weights[held], what="held-out rows")
+            held_out = samples, targets, weights  # of which only the held rows are read
         elif validation_data is not None:
             names = "validation X", "validation y", "validation sample_weight"
             held_out = weighting.check_batch(self, *weighting.parts(validation_data), scan=True, names=names)
@@ -325,12 +366,38 @@ class MLP:
         weighting.check_total(weights, rows, "training rows")
         recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, self.regularization)
         with self._lock:
-            self._use(recipe)
             fit = recipe.trainer()(
                 self, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
-                plan, watching, weights,
+                plan, watching, weights, held=held, saved=saved,
             )  # fmt: skip
             return fit.run()
+
+    def _fit_stream(
+        self, chunks: Any, epochs: int, batch_size: int, optimizer: Any, schedule: Any, validation_data: Any,
+        validation_split: float, shuffle: bool, callbacks: Any, resume: Any, steps_per_epoch: int | None,
+        threads: int | None, progress: bool,
+    ) -> History:  # fmt: skip
+        """`fit` on chunks."""
+        recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
+        validation.check_positive_int("epochs", epochs)
+        validation.check_positive_int("batch_size", batch_size)
+        training.check_threads(threads)
+        watching = validation.check_callbacks(callbacks)
+        recipe.check_step()  # chunks come one after the other: there is no full batch
+        streams.check(plan, steps_per_epoch, validation_split, watching)
+        source = streams.source_of(chunks, epochs)
+        if validation_data is None:
+            training.check_no_validation_needed(watching, plan)
+        else:
+            names = "validation X", "validation y", "validation sample_weight"
+            validation_data = weighting.check_batch(self, *weighting.parts(validation_data), scan=True, names=names)
+            weighting.check_total(validation_data[2], what="validation rows")
+        saved = checkpoints.find(resume, watching)
+        with self._lock:
+            return streams.StreamFit(
+                self, source, epochs, batch_size, recipe, validation_data, shuffle, threads, progress, plan, watching,
+                steps_per_epoch, saved,
+            ).run()  # fmt: skip
 
     def train_step(
         self,
@@ -494,10 +561,15 @@ class MLP:
             return self._evaluate(samples, targets, weights)
 
     def _evaluate(
-        self, samples: Array, targets: Array, weights: Array | None = None, threads: int | None = None
-    ) -> dict[str, float]:
-        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads)
-        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, targets, weights)}
+        self, samples: Array, targets: Array, weights: Array | None = None, threads: int | None = None,
+        rows: Array | None = None,
+    ) -> dict[str, float]:  # fmt: skip
+        """Loss and score of checked samples, or of the rows of these numbers."""
+        if rows is not None and weights is not None:
+            weights = weights[rows]
+        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads, rows=rows)
+        wanted = targets if rows is None else targets[rows]
+        return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, wanted, weights)}
 
     def _outputs(self, samples: Array, *, activated: bool = False) -> Array:
         """Outputs of checked samples."""
@@ -520,13 +592,15 @@ class MLP:
 
     def _infer(
         self, samples: Array, targets: Array | None, weights: Array | None = None, *, activated: bool = False,
-        threads: int | None = None,
+        threads: int | None = None, rows: Array | None = None,
     ) -> tuple[Array, float]:  # fmt: skip
-        """Outputs of checked samples, and their mean loss if there are targets."""
-        engine, n = self._engine, len(samples)
+        """Outputs of checked samples, or of the rows of these numbers; and their mean loss if there are targets."""
+        engine, n = self._engine, len(samples if rows is None else rows)
         outputs = np.empty((n, self.sizes[-1]), self.dtype)
         scan = targets is not None and isinstance(samples, np.memmap)
         engine.bind_data(samples, targets, self._kernel_scaling(), scan=scan)
+        if rows is not None:
+            engine.job[0]["order"], engine.job[0]["n_samples"] = rows.ctypes.data, n
         chosen = engine.choose_threads(threads, n, self._plan.flops_per_row / 3, WAKE_SECONDS)
         engine.prepare(n, chosen, whole=False)
         engine.job[0]["outputs"] = outputs.ctypes.data

@@ -37,6 +37,12 @@ class Regularization:
         """Training steps draw random numbers."""
         return self.input_noise > 0.0 or any(self.dropout)
 
+    def __str__(self) -> str:
+        chances = sorted({chance for chance in self.dropout if chance})
+        named: dict[str, Any] = {"dropout": chances[-1] if chances else 0.0, "input noise": self.input_noise}
+        named |= {"l1": self.l1, "l2": self.l2, "max norm": self.max_norm}
+        return ", ".join(f"{name} {value:g}" for name, value in named.items() if value)
+
     def as_arguments(self) -> dict[str, Any]:
         """As `MLP` takes them."""
         return asdict(self) | {"dropout": list(self.dropout)}

@@ -293,6 +293,15 @@ class Plateau:
         if self.bad > recipe.patience:
             self.factor, self.bad = max(self.factor * recipe.factor, recipe.min_factor), 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep."""
+        return {"best": None if math.isinf(self.best) else self.best, "bad": self.bad, "factor": self.factor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best = math.inf if state["best"] is None else state["best"]
+        self.bad, self.factor = state["bad"], state["factor"]
+
 
 class Plan:
     """The learning rate of every step of one fit."""

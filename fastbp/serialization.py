@@ -75,6 +75,17 @@ def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
     return tensors, metadata
 
 
+def describe(path: PathLike) -> dict[str, Any]:
+    """Read the metadata of a file that `save` wrote, without its arrays; raises what `load` raises."""
+    with open(path, "rb"):
+        pass
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _description(path, file.metadata())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a fastbp model, or was cut short: {error}") from error
+
+
 def save_model(net: MLP, path: PathLike) -> None:
     """Write a network, with its scaling, class labels and optimiser state, to `path`."""
     save(path, *model_state(net))
@@ -117,7 +128,7 @@ def model_state(net: MLP) -> tuple[dict[str, Array], dict[str, Any]]:
         "dtype": np.dtype(net.dtype).name,
         "seed": None if net.seed is None else int(net.seed),
         "class_labels": None if net.class_labels is None else [_plain(label) for label in net.class_labels],
-        "optimizer": _pack(net.optimizer_state(), "optimizer", tensors),
+        "optimizer": pack(net.optimizer_state(), "optimizer", tensors),
     }
     return tensors, metadata
 
@@ -146,7 +157,7 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
         scaling = {field: tensors[f"scaling.{field}"] for field in _SCALING_FIELDS if f"scaling.{field}" in tensors}
         net.scaling = Scaling(**scaling)
     net.class_labels = metadata["class_labels"]
-    net.load_optimizer_state(_unpack(metadata["optimizer"], tensors))
+    net.load_optimizer_state(unpack(metadata["optimizer"], tensors))
     return net
 
 
@@ -217,21 +228,22 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _pack(value: Any, name: str, tensors: dict[str, Array]) -> Any:
+def pack(value: Any, name: str, tensors: dict[str, Array]) -> Any:
     """`value` with each array, at any depth, moved to `tensors` and replaced by ``{"tensor": its name}``."""
     if isinstance(value, np.ndarray):
         tensors[name] = value
         return {"tensor": name}
     if isinstance(value, dict):
-        return {key: _pack(one, f"{name}.{key}", tensors) for key, one in value.items()}
+        return {key: pack(one, f"{name}.{key}", tensors) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_pack(one, f"{name}.{k}", tensors) for k, one in enumerate(value)]
+        return [pack(one, f"{name}.{k}", tensors) for k, one in enumerate(value)]
     return _plain(value)
 
 
-def _unpack(value: Any, tensors: dict[str, Array]) -> Any:
+def unpack(value: Any, tensors: dict[str, Array]) -> Any:
+    """What `pack` was given; tuples are lists now."""
     if isinstance(value, dict):
         if value.keys() == {"tensor"}:
             return tensors[value["tensor"]]
-        return {key: _unpack(one, tensors) for key, one in value.items()}
-    return [_unpack(one, tensors) for one in value] if isinstance(value, list) else value
+        return {key: unpack(one, tensors) for key, one in value.items()}
+    return [unpack(one, tensors) for one in value] if isinstance(value, list) else value

@@ -156,9 +156,9 @@ def mean(row_losses: Array, weights: Array | None, columns: int) -> float:
     return float((row_losses[counted] * share).sum()) / columns
 
 
-def parts(value: Any) -> tuple[Any, Any, Any]:
-    """The parts of `validation_data`: X, y and their weights, or None."""
+def parts(value: Any, name: str = "validation_data") -> tuple[Any, Any, Any]:
+    """X, y and their weights, or None, of `validation_data` or of what else is given as a pair or a triple."""
     if isinstance(value, tuple | list) and len(value) in (2, 3):
         return value[0], value[1], value[2] if len(value) == 3 else None
     found = type(value).__name__ + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
-    raise TypeError(f"validation_data must be a pair (X, y), or (X, y, sample_weight), got {found}")
+    raise TypeError(f"{name} must be a pair (X, y), or (X, y, sample_weight), got {found}")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -586,3 +587,78 @@ def test_options_that_an_optimizer_would_ignore(options: tuple[str, ...], says: 
     result = run("train", npz, "--optimizer", *options)
     assert result.exit_code == 2
     assert says in " ".join(result.stderr.replace("\n", " ").split())
+
+
+def test_checkpoints_and_resuming(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ["train", "--checkpoint", folder, "--resume", "--compare", "none"]
+    first = run(*options, "--epochs", 2)
+    assert first.exit_code == 0, first.output
+    assert f"no checkpoint in {folder}: starting afresh" in first.output
+    second = run(*options, "--epochs", 4, "--out", tmp_path / "resumed.safetensors")
+    assert second.exit_code == 0, second.output
+    assert f"after 2 epochs, from {folder}" in second.output
+    whole = run("train", "--epochs", 4, "--compare", "none", "--out", tmp_path / "whole.safetensors")
+    assert whole.exit_code == 0
+    one, other = (fastbp.load(tmp_path / f"{name}.safetensors") for name in ("resumed", "whole"))
+    assert all((a == b).all() for a, b in zip(one.weights, other.weights, strict=True))
+    third = json.loads(run(*options, "--epochs", 4, "--json").output)
+    assert (third["resumed_epochs"], len(third["train_loss"])) == (4, 4)
+    changed = run(*options, "--epochs", 4, "--batch-size", 7)
+    assert changed.exit_code == 1
+    assert "batch_size were 32, now 7" in changed.output
+    assert run("train", "--resume").exit_code == 2
+    (tmp_path / "file").write_text("")
+    nowhere = run("train", "--epochs", 1, "--checkpoint", tmp_path / "file" / "run")
+    assert nowhere.exit_code == 1
+    assert len(nowhere.output.splitlines()[-1]) > 20
+
+
+def test_an_unfinished_training_is_kept(tmp_path: Path) -> None:
+    stopped = run("train", "--max-seconds", 0.0001, "--checkpoint", tmp_path)
+    assert stopped.exit_code == 0, stopped.output
+    again = run("train", "--checkpoint", tmp_path)
+    assert again.exit_code == 1
+    assert "holds an unfinished training, stopped after 1 epochs" in again.output
+    assert run("train", "--max-seconds", 0.0001, "--checkpoint", tmp_path, "--resume").exit_code == 0
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line on stderr; the training goes on and the network is saved."""
+    from fastbp import checkpoints
+
+    def full(*_: object) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "state", full)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = run("train", "--epochs", 2, "--checkpoint", tmp_path / "run", "--out", tmp_path / "net.safetensors")
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.output.splitlines() if "no checkpoint was written" in line]
+    assert len(said) == 1
+    assert said[0].startswith("fastbp: ")
+    assert (tmp_path / "net.safetensors").exists()
+
+
+def test_tol(tmp_path: Path) -> None:
+    result = json.loads(run("train", "--tol", 100, "--epochs", 40, "--json").output)
+    assert len(result["train_loss"]) == 11
+    assert result["stop_reason"] == "EarlyStopping: loss has not improved for 10 epochs"
+
+
+# --- regularisation
+
+
+def test_regularization_is_said_and_saved(npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.safetensors"
+    options = ("--dropout", "0.2", "--input-noise", "0.1", "--l1", "1e-4", "--l2", "1e-3", "--max-norm", "2")
+    found = as_json("train", npz, "--epochs", "3", *options, "--compare", "numpy", "--out", out)
+    expected = {"dropout": [0.2, 0.2], "input_noise": 0.1, "l1": 1e-4, "l2": 1e-3, "max_norm": 2.0}
+    assert found["regularization"] == expected
+    assert fastbp.load(out).regularization.as_arguments() == expected
+    assert "dropout 0.2, input noise 0.1, l1 0.0001, l2 0.001, max norm 2" in succeed("train", npz, *options)
+
+
+def test_dropout_needs_a_hidden_layer(npz: Path) -> None:
+    assert run("train", npz, "--hidden", "none", "--dropout", "0.5").exit_code == 2

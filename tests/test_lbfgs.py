@@ -295,3 +295,11 @@ def test_what_has_no_smooth_cost_is_refused(held: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(held))} must be off"):
         net.fit(X, y, optimizer="lbfgs")
     assert net.optimizer_state()["steps"] == before
+
+
+def test_it_cannot_be_resumed(tmp_path: Path) -> None:
+    X, y = draw()
+    net = make()
+    with pytest.raises(ValueError, match="leave Checkpoint and resume out"):
+        net.fit(X, y, optimizer="lbfgs", callbacks=[callbacks.Checkpoint(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()

@@ -42,6 +42,20 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert fastbp.load("digits.safetensors").predict(X).shape == (len(X),)
 
 
+def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```$", guide, flags=re.DOTALL | re.MULTILINE)
+    assert len(found) > 6
+    names: dict[str, object] = {}
+    for block in found:
+        exec(compile(block, "guide.md", "exec"), names)
+    net = names["net"]
+    assert isinstance(net, fastbp.MLP)
+    assert net.history is not None
+    assert net.history.val_score[-1] > 0.9
+
+
 @pytest.mark.parametrize("line", commands("fastbp "))
 def test_the_command_line_examples_parse(line: str) -> None:
     _, name, *arguments = shlex.split(line)

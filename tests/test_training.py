@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,19 @@ def test_fitting_twice_is_fitting_longer(dtype: str, shuffle: bool) -> None:
     first, second = (twice.fit(X, y, epochs=2, **options).loss for _ in range(2))
     assert first + second == once.fit(X, y, epochs=4, **options).loss
     assert_same_weights(twice, once)
+
+
+def test_validation_split_copies_no_samples() -> None:
+    X, y = np.zeros((20000, 200), np.float32), np.arange(20000) % 3
+    net = fastbp.MLP([200, 4, 3], seed=0)
+    net.fit(X, y, epochs=1, validation_split=0.5)
+    tracemalloc.start()
+    try:
+        net.fit(X, y, epochs=1, validation_split=0.5)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < X.nbytes / 4
 
 
 @pytest.mark.parametrize("max_steps", [1, 3, 7, 1000])

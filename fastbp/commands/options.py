@@ -82,6 +82,25 @@ _PROBLEM = (
         help="Centre and scale inputs and regression targets by the training rows; kept in the model.  "
         "[default: on for files, off for the digits]",
     ),
+    click.option(
+        "--dropout",
+        type=click.FloatRange(0.0, 1.0, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Chance that a hidden unit is dropped in a training step.",
+    ),
+    click.option(
+        "--input-noise",
+        type=click.FloatRange(min=0.0),
+        default=0.0,
+        show_default=True,
+        help="Standard deviation of normal noise on the inputs, after their scaling.",
+    ),
+    click.option("--l1", type=click.FloatRange(min=0.0), default=0.0, help="Penalty on the sum of |weight|."),
+    click.option("--l2", type=click.FloatRange(min=0.0), default=0.0, help="Penalty on the sum of squared weights."),
+    click.option(
+        "--max-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of a unit's incoming weights."
+    ),
 )
 _RUN = (
     click.option(
@@ -98,7 +117,7 @@ def _all(options: tuple[Callable[[Command], Command], ...], command: Command) ->
 
 
 def problem_options(command: Command) -> Command:
-    """DATA, and the options that say what to learn from it by what network: --target to --standardize."""
+    """DATA, and the options that say what to learn from it by what network: --target to --max-norm."""
     return _all(_PROBLEM, command)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 VALIDATION_SPLIT = 0.1  # of the training rows, for early stopping
+TOL_EPOCHS = 10  # as scikit-learn's n_iter_no_change
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "one-cycle")
 
 
@@ -86,11 +87,15 @@ def check_class_weight(class_weight: str | None, net: Any, y: Any) -> None:
 
 def callbacks(settings: Any) -> list[Any]:
     """What watches the training."""
-    from fastbp.callbacks import EarlyStopping, MaxSeconds
+    from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds
 
     watching: list[Any] = []
     if settings.early_stopping is not None:
         watching.append(EarlyStopping(patience=settings.early_stopping))
+    if settings.tol is not None:
+        watching.append(EarlyStopping("loss", TOL_EPOCHS, settings.tol, restore_best=False))
     if settings.max_seconds is not None:
         watching.append(MaxSeconds(settings.max_seconds))
+    if settings.checkpoint is not None:
+        watching.append(Checkpoint(settings.checkpoint, every_seconds=60.0 * settings.checkpoint_minutes))
     return watching

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,14 @@ import click
 from fastbp.commands import recipe as recipes
 from fastbp.commands.options import check_out, default, problem_options, run_options
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
-from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE, VALIDATION_SPLIT, Recipe
+from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
 
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
     from fastbp.network import MLP
-    from fastbp.plan import Array
-    from fastbp.reference import NumpyMLP
 
 
 TEST_FRACTION = 0.2
-TRIAL_STEPS = 50  # what NumPy is given to try its threads on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +38,22 @@ class Settings:
     batch_size: int | None
     test_fraction: float
     standardize: bool | None
+    dropout: float
+    input_noise: float
+    l1: float
+    l2: float
+    max_norm: float | None
     clip_norm: float | None
     label_smoothing: float
     class_weight: str | None
     schedule: str
     warmup_epochs: float
     early_stopping: int | None
+    tol: float | None
     max_seconds: float | None
+    checkpoint: str | None
+    checkpoint_minutes: float
+    resume: bool
     history: str | None
     seed: int
     threads: int | None
@@ -102,7 +108,26 @@ class Settings:
     help=f"Hold out {VALIDATION_SPLIT:.0%} of the training rows; stop when their loss has not improved for so many "
     "epochs, and keep the best weights.",
 )
+@click.option(
+    "--tol",
+    type=click.FloatRange(min=0.0),
+    help=f"Stop when the training loss has not fallen by more than this for {TOL_EPOCHS} epochs.",
+)
 @click.option("--max-seconds", type=click.FloatRange(min=0.0, min_open=True), help="Stop after so long.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Write the training there now and then, to go on from after a crash.",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Time from one checkpoint to the next.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in DIR, if there is one.")
 @click.option(
     "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
 )
@@ -122,8 +147,9 @@ def train(**options: Any) -> None:
     """
     settings = Settings(**options)
     changing = settings.schedule != "constant" or settings.warmup_epochs
-    special = changing or settings.early_stopping or settings.max_seconds or settings.class_weight
-    if settings.compare == "numpy" and special:
+    if settings.resume and settings.checkpoint is None:
+        raise click.UsageError("--resume goes on from a checkpoint: say where, by --checkpoint DIR")
+    if settings.compare == "numpy" and (changing or _stops(settings) or settings.class_weight):
         raise click.UsageError("--compare numpy knows no schedule, stopping or weights: leave one of them out")
     check_out(settings.out, "--out")
     check_out(settings.history, "--history")
@@ -164,6 +190,10 @@ class _Run:
         except KeyboardInterrupt:
             epochs = len(getattr(self.net.history, "loss", ()))  # no history before the first fit
             done = f"interrupted after {epochs} of {self.recipe.epochs} epochs"
+            if self.settings.checkpoint is not None:
+                done += "; --resume goes on with it"
+            if self.settings.out is None and self.settings.checkpoint is not None:
+                raise Interrupted(done) from None
             if self.settings.out is None:
                 raise Interrupted(f"{done}; nothing was kept (--out FILE keeps the network)") from None
             if not self.saved:
@@ -182,6 +212,8 @@ class _Run:
             scaled = ", inputs and targets standardized"
         shape = "-".join(map(str, self.net.sizes))
         self._say("network", f"{shape}, {self.recipe.activation}, {self.net.n_parameters:,} parameters{scaled}")
+        if held := str(self.net.regularization):
+            self._say("", held)
         self._say(
             "method",
             f"{type(self.optimizer).__name__}, "
@@ -202,6 +234,7 @@ class _Run:
             "batch_size": None if self.optimizer.full_batch else self.recipe.batch_size,
             "seed": self.settings.seed,
             "standardize": self.net.scaling is not None,
+            "regularization": self.net.regularization.as_arguments(),
             "class_labels": self.net.class_labels,
             "class_weight": self.settings.class_weight,
             "notes": self.problem.notes,
@@ -210,19 +243,23 @@ class _Run:
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
         batch_size = len(self.problem.X_train) if self.optimizer.full_batch else self.recipe.batch_size
-        history = self.net.fit(
-            self.problem.X_train,
-            self.problem.y_train,
-            epochs=self.recipe.epochs,
-            batch_size=batch_size,
-            optimizer=self.optimizer,
-            schedule=recipes.schedule(self.settings, self.recipe.epochs),
-            callbacks=recipes.callbacks(self.settings),
-            validation_split=VALIDATION_SPLIT if self.settings.early_stopping else 0.0,
-            class_weight=self.settings.class_weight,
-            threads=self.settings.threads,
-            progress=not self.settings.as_json and sys.stderr.isatty(),
-        )
+        resumed = self._resumed()
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning  # type: ignore[assignment]  # a checkpoint that could not be written
+            history = self.net.fit(
+                self.problem.X_train,
+                self.problem.y_train,
+                epochs=self.recipe.epochs,
+                batch_size=batch_size,
+                optimizer=self.optimizer,
+                schedule=recipes.schedule(self.settings, self.recipe.epochs),
+                callbacks=recipes.callbacks(self.settings),
+                resume=self.settings.checkpoint if self.settings.resume else None,
+                validation_split=VALIDATION_SPLIT if self.settings.early_stopping else 0.0,
+                class_weight=self.settings.class_weight,
+                threads=self.settings.threads,
+                progress=not self.settings.as_json and sys.stderr.isatty(),
+            )
         seconds = sum(history.seconds)
         held = VALIDATION_SPLIT if self.settings.early_stopping else 0.0
         rate = (1.0 - held) * len(self.problem.X_train) * len(history.loss) / max(seconds, 1e-9)
@@ -241,10 +278,25 @@ class _Run:
             "val_loss": history.val_loss,
             "lr": history.lr,
             "stop_reason": history.stop_reason,
+            "resumed_epochs": resumed,
             "seconds": seconds,
             "startup_seconds": startup,
             "samples_per_second": rate,
         }
+
+    def _resumed(self) -> int | None:
+        """Say whether the training goes on from a checkpoint; returns the epochs that it has had, or None."""
+        if not self.settings.resume:
+            return None
+        from fastbp.checkpoints import progress_of
+
+        assert self.settings.checkpoint is not None
+        earlier = progress_of(self.settings.checkpoint)
+        if earlier is None:
+            self._say("resume", f"no checkpoint in {self.settings.checkpoint}: starting afresh")
+            return None
+        self._say("resume", f"after {earlier['epochs']} epochs, from {self.settings.checkpoint}")
+        return int(earlier["epochs"])
 
     def _save(self) -> None:
         if self.settings.out is not None:
@@ -265,24 +317,17 @@ class _Run:
 
     def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
         """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
-        special = self.settings.early_stopping or self.settings.max_seconds or self.settings.warmup_epochs
+        special = _stops(self.settings) or self.settings.warmup_epochs
         untold = self.settings.class_weight is not None or self.optimizer.full_batch  # what NumPy's fit does not know
         plain = not special and self.settings.schedule == "constant" and not untold
         default = "numpy" if self.settings.data is None and plain else "none"
         if (self.settings.compare or default) == "none":
             return {}
-        from fastbp.reference import NumpyMLP
+        from fastbp.commands import rival as rivals
 
-        rival = NumpyMLP(
-            self.net.sizes,
-            activation=list(self.net.activations),
-            output_activation=self.net.output_activation,
-            loss=self.net.loss,
-            dtype=self.net.dtype,
-            seed=self.settings.seed,
-        )
+        rival = rivals.twin(self.net, self.settings.seed)
         X, y = self.problem.scaled(self.net.scaling, "train")
-        seconds = _seconds_of_numpy(rival, X, y, self.recipe, self.optimizer)
+        seconds = rivals.seconds(rival, X, y, self.recipe, self.optimizer)
         ratio = seconds / max(result["seconds"], 1e-9)
         scores = None
         if self.problem.X_test is not None:
@@ -292,19 +337,14 @@ class _Run:
         return {"numpy": {"seconds": seconds, "ratio": ratio, "test": scores}}
 
 
-def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optimizer: Any) -> float:
-    """Train in the better of one BLAS thread and as many as NumPy takes by itself; often that is one."""
-    from fastbp.bench import blas
+def _say_warning(message: Warning | str, *_: object) -> None:
+    """A warning as the one line that a failure is."""
+    click.echo(f"fastbp: {message}", err=True)
 
-    def trial(threads: int | None) -> float:
-        rows = slice(0, TRIAL_STEPS * recipe.batch_size)
-        with blas.limit(threads):
-            options = {"epochs": 2, "batch_size": recipe.batch_size, "optimizer": optimizer}
-            return copy.copy(rival).fit(X[rows], y[rows], **options).seconds[-1]
 
-    with blas.limit(min((1, None), key=trial) if blas.can_limit() else None):
-        history = rival.fit(X, y, epochs=recipe.epochs, batch_size=recipe.batch_size, optimizer=optimizer)
-    return sum(history.seconds)
+def _stops(settings: Settings) -> bool:
+    """Whether the training may end before its last epoch."""
+    return any(value is not None for value in (settings.early_stopping, settings.tol, settings.max_seconds))
 
 
 def _check_effects(settings: Settings, optimizer: Any) -> None:
@@ -341,11 +381,18 @@ def _smoothed(loss: Any, smoothing: float) -> Any:
 def build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
     import fastbp
 
+    if settings.dropout and not recipe.hidden:
+        raise click.UsageError("--dropout needs a hidden layer; --input-noise does not")
     names = recipe.activation.split(",")
     net = fastbp.MLP(
         [problem.n_in, *recipe.hidden, problem.n_out],
         activation=names[0] if len(names) == 1 else names,
         loss=_smoothed(problem.loss, settings.label_smoothing),
+        dropout=settings.dropout,
+        input_noise=settings.input_noise,
+        l1=settings.l1,
+        l2=settings.l2,
+        max_norm=settings.max_norm,
         seed=settings.seed,
     )
     net.class_labels = problem.class_labels

@@ -38,6 +38,8 @@ RUNNING, STOPPED, BAD_INPUT, DIVERGED = range(4)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
 NO_TARGETS, LABELS, DENSE, DELTAS = range(4)
+# Values of JOB["shuffle"]: rows in order, a new order at the start of every epoch, and at the first step too.
+IN_ORDER, SHUFFLE, SHUFFLE_NOW = range(3)
 
 JOB = np.dtype(
     [

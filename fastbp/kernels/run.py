@@ -15,7 +15,7 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.loss import batch_weight
 from fastbp.kernels.noise import step_key
 from fastbp.kernels.penalty import hold_norms
-from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, STOPPED, TRAIN, UPDATE, Job, Layer
+from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, SHUFFLE_NOW, STOPPED, TRAIN, UPDATE, Job, Layer
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import barrier
@@ -148,8 +148,10 @@ def train(tag, job, layers, thread):
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
     losses = view(job.losses, job.n_steps, 0.0)
+    late = job.shuffle == SHUFFLE_NOW  # an epoch goes on whose order is not there
     for s in range(job.n_steps):
-        if position == 0 and job.shuffle != 0:
+        if job.shuffle != 0 and (position == 0 or late):
+            late = False
             if lead:
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
             passed = barrier(job.barrier, job.n_threads, passed)

@@ -1,0 +1,89 @@
+"""What a callback is: the shape that `fit` asks for, what it is shown, and the base of fastbp's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fastbp.history import History
+    from fastbp.network import MLP
+    from fastbp.training import Fit
+
+MONITORS = ("loss", "val_loss", "val_score")
+
+
+@dataclass(frozen=True)
+class EpochState:
+    """Where a training stands at the end of an epoch.
+
+    Attributes
+    ----------
+    net : MLP
+        As it is now; its methods may be called.
+    epoch : int
+        Epochs that this `fit` has done.
+    history : History
+        All of them; its last entries are this epoch's.
+    gradient_norm : callable
+        Returns the Euclidean norm of dJ/d(weights, biases) over all training rows: as much work as half an epoch.
+    """
+
+    net: MLP
+    epoch: int
+    history: History
+    gradient_norm: Callable[[], float]
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of the epoch."""
+        return self.history.loss[-1]
+
+    @property
+    def val_loss(self) -> float | None:
+        """Loss on the validation data, if there are any."""
+        return self.history.val_loss[-1] if self.history.val_loss else None
+
+    @property
+    def val_score(self) -> float | None:
+        """Score on the validation data, if there are any."""
+        return self.history.val_score[-1] if self.history.val_score else None
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last step."""
+        return self.history.lr[-1]
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the epoch."""
+        return self.history.seconds[-1]
+
+
+class Callback(Protocol):
+    """What `fit` calls. True, or a text that says why, stops the training; None and False let it go on."""
+
+    def on_epoch_end(self, state: EpochState) -> bool | str | None:
+        """Look, act, and decide."""
+
+
+class Watcher:
+    """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
+
+    needs_validation = False
+    needs_rows = False  # all training rows at hand
+    pauses = False  # it stops trainings at a time of day, after which they may be resumed
+
+    def on_fit_begin(self, net: MLP) -> None:
+        """Forget earlier fits."""
+
+    def on_epoch_end(self, state: EpochState) -> bool | str | None:
+        """Decide."""
+        raise NotImplementedError
+
+    def on_pause(self, fit: Fit, final: bool) -> None:
+        """The training stands between two steps, as it does every now and then; or has ended, before `on_fit_end`."""
+
+    def on_fit_end(self, net: MLP) -> None:
+        """The training has ended, of itself or by a callback."""

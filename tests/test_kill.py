@@ -1,0 +1,123 @@
+"""Trainings that are killed with kill -9, several times, at moments of chance; resumed, they end with the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import FOLDERS
+
+import fastbp
+from fastbp import checkpoints, serialization
+from fastbp.callbacks import EarlyStopping
+from fastbp.schedules import ReduceOnPlateau
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9")
+
+RNG = np.random.default_rng(9)
+X = RNG.standard_normal((16000, 64)).astype(np.float32)
+Y = RNG.integers(0, 10, 16000)
+KILLS = 3
+
+API = """
+import sys, numpy as np, fastbp
+from fastbp.callbacks import Checkpoint, EarlyStopping
+from fastbp.schedules import ReduceOnPlateau
+folder = sys.argv[1]
+data = np.load(folder + "/data.npz")
+net = fastbp.MLP([64, 256, 10])  # a seed of chance, which the first run decides
+net.fit(data["X"], data["y"], epochs=6, validation_split=0.1, resume=folder + "/run",
+        schedule=ReduceOnPlateau(0.5, patience=0, monitor="val_loss"),
+        callbacks=[EarlyStopping(patience=5), Checkpoint(folder + "/run", every_seconds=0.05, best="val_loss")])
+net.save(folder + "/net.safetensors")
+net.history.to_json(folder + "/history.json")
+"""
+
+
+def run_with_kills(command: list[str], last: Path, out: Path) -> int:
+    """Run the command until it comes to its end, killing it some time after it has written; returns the kills."""
+    chance, kills = random.Random(1), 0
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])}
+    for _ in range(50):
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            while kills < KILLS and process.poll() is None:
+                if last.exists() and last.stat().st_mtime_ns != before:
+                    time.sleep(chance.uniform(0.0, 0.15))
+                    if process.poll() is None:
+                        process.send_signal(signal.SIGKILL)
+                        kills += 1
+                    break
+                time.sleep(0.002)
+            said = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        if process.returncode == 0:
+            assert out.exists()
+            return kills
+        assert process.returncode == -signal.SIGKILL, said
+        found = checkpoints.find(last, [])  # never half of one
+        assert found is not None
+        serialization.model_from_state(found.tensors, found.description)
+    raise AssertionError("it never came to its end")
+
+
+def same_file(one: Path, other: Path) -> None:
+    (mine, about), (yours, about_other) = serialization.load(one), serialization.load(other)
+    assert about == about_other
+    assert mine.keys() == yours.keys()
+    for name, array in mine.items():
+        assert array.tobytes() == yours[name].tobytes(), name
+
+
+def test_the_library(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", X=X, y=Y)
+    folder = tmp_path / "run"
+    kills = run_with_kills(
+        [sys.executable, "-P", "-c", API, str(tmp_path)], folder / checkpoints.LAST, tmp_path / "net.safetensors"
+    )
+    assert kills >= 1
+    assert {path.name for path in folder.iterdir()} == {"last.safetensors", "best.safetensors"}
+    resumed = fastbp.load(tmp_path / "net.safetensors")
+    net = fastbp.MLP([64, 256, 10], seed=checkpoints.find(folder, []).seed)  # type: ignore[union-attr]
+    history = net.fit(
+        X, Y, epochs=6, validation_split=0.1, callbacks=[EarlyStopping(patience=5)],
+        schedule=ReduceOnPlateau(0.5, patience=0, monitor="val_loss"),
+    )  # fmt: skip
+    assert net.seed == resumed.seed
+    net.save(tmp_path / "whole.safetensors")
+    same_file(tmp_path / "whole.safetensors", tmp_path / "net.safetensors")
+    found = json.loads((tmp_path / "history.json").read_text())
+    assert {name: found[name] for name in history.columns() if name != "seconds"} == {
+        name: values for name, values in history.columns().items() if name != "seconds"
+    }
+    assert len(found["seconds"]) == len(history.seconds)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", X=X, y=Y)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-P", "-m", "fastbp", "train", str(tmp_path / "data.npz"), "--hidden", "256,64"]
+    command += ["--epochs", "4", "--schedule", "cosine", "--early-stopping", "9", "--json"]
+
+    def outputs(name: str) -> list[str]:
+        return ["--out", str(tmp_path / f"{name}.safetensors"), "--history", str(tmp_path / f"{name}.json")]
+
+    kept = ["--checkpoint", str(folder), "--checkpoint-minutes", "0.001", "--resume"]
+    out = tmp_path / "killed.safetensors"
+    assert run_with_kills([*command, *kept, *outputs("killed")], folder / checkpoints.LAST, out) >= 1
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([*command, *outputs("whole")], env=env, check=True, capture_output=True, timeout=300)
+    same_file(out, tmp_path / "whole.safetensors")
+    one, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("killed", "whole"))
+    assert len(one.pop("seconds")) == len(other.pop("seconds"))
+    assert one == other
