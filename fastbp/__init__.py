@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.serialization import load_model as load
     from fastbp.sweep.range_test import lr_range_test
+    from fastbp.sweep.result import LrSweep
+    from fastbp.sweep.runs import lr_sweep
     from fastbp.sweep.stability import lr_stability
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "History",
     "Huber",
     "Lion",
+    "LrSweep",
     "NAdam",
     "Poisson",
     "RAdam",
@@ -59,6 +62,7 @@ __all__ = [
     "load",
     "lr_range_test",
     "lr_stability",
+    "lr_sweep",
     "reference",
     "schedules",
     "warmup",
@@ -93,6 +97,8 @@ _HOMES = {
     "reference": ("reference",),
     "schedules": ("schedules",),
     "serialization": ("load",),
+    "sweep.result": ("LrSweep",),
+    "sweep.runs": ("lr_sweep",),
     "sweep.range_test": ("lr_range_test",),
     "sweep.stability": ("lr_stability",),
 }

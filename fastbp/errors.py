@@ -27,3 +27,17 @@ class DivergenceError(RuntimeError):
             f"the loss is not finite at epoch {self.epoch}, step {self.step}, with lr={self.lr:g}: "
             "try a smaller learning rate, or scale the inputs; the network keeps its last finite weights"
         )
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """Ctrl-C in a learning-rate sweep: what had finished by then is kept.
+
+    Attributes
+    ----------
+    result : LrSweep
+        Of the finished runs; the others are "open" in it.
+    """
+
+    def __init__(self, text: str, result: Any) -> None:
+        self.result = result
+        super().__init__(text)

@@ -109,6 +109,7 @@ class MLP(Network):
         self.dtype = validation.check_dtype(dtype)
         checked = validation.check_seed(seed)
         self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
+        self.init = init
         named = [*self.activations, output.name]
         weights, biases = initializers.initial_weights(self.sizes, named, init, self.seed, self.dtype)
         self.history: History | None = None
@@ -442,7 +443,7 @@ class MLP(Network):
             init="zeros", dtype=dtype, seed=self.seed, **self.regularization.as_arguments(),
         )  # fmt: skip
         other.set_weights(self.weights, self.biases)
-        other.scaling, other.class_labels = self.scaling, self.class_labels
+        other.init, other.scaling, other.class_labels = self.init, self.scaling, self.class_labels
         return other
 
     __copy__ = copy

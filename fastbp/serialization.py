@@ -123,6 +123,7 @@ def model_state(net: MLP) -> tuple[dict[str, Array], dict[str, Any]]:
         "activations": [getattr(activation, "name", activation) for activation in net.activations],
         "output_activation": getattr(net.output_activation, "name", net.output_activation),
         "loss": {"name": net.loss.name, **_init_fields(net.loss)},
+        "init": net.init,
         "regularization": net.regularization.as_arguments(),
         "dtype": np.dtype(net.dtype).name,
         "seed": None if net.seed is None else int(net.seed),
@@ -146,6 +147,7 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
         activation=list(metadata["activations"]),
         output_activation=metadata["output_activation"],
         loss=dataclasses.replace(description, **loss),
+        init=metadata.get("init"),  # files of the first version lack it
         **metadata.get("regularization", {}),  # files of 0.1 have none
         dtype=metadata["dtype"],
         seed=metadata["seed"],

@@ -306,6 +306,19 @@ class Fit:
 
     def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
+        net, engine = self.net, self.engine
+        self.aim(first, n_steps)
+        status = engine.call(records.TRAIN, threads, detached=long)
+        # Not counting the step whose loss is not finite.
+        made = int(engine.job[0]["steps_done"]) - (status == records.DIVERGED)
+        net._steps += made
+        self.last_epoch = net._epochs + (first + max(made, 1) - 1) // self.steps
+        if self.by_pass:
+            net._epochs += (first + made) // self.steps
+        return status, made
+
+    def aim(self, first: int, n_steps: int) -> None:
+        """Point the bound engine at some steps from step `first` of the epoch on."""
         net, engine, job = self.net, self.engine, self.engine.job[0]
         self.lrs, momenta = self.rates.tables(net._epochs, self.before + first, n_steps, net._steps)
         engine.bind_rates(None if self.rates.constant else self.lrs, momenta)
@@ -319,13 +332,6 @@ class Fit:
             job["shuffle"] = records.IN_ORDER
         self.reshuffle = False
         job["steps_done"], job["two_pass"] = 0, self.two_pass
-        status = engine.call(records.TRAIN, threads, detached=long)
-        made = int(job["steps_done"]) - (status == records.DIVERGED)  # not counting the step whose loss is not finite
-        net._steps += made
-        self.last_epoch = net._epochs + (first + max(made, 1) - 1) // self.steps
-        if self.by_pass:
-            net._epochs += (first + made) // self.steps
-        return status, made
 
     def keep(self, last: bool) -> None:
         """Remember the parameters, if they are finite: a step may have ruined them after its own loss was fine."""

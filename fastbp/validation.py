@@ -77,6 +77,11 @@ def check_non_negative_finite(name: str, value: object) -> float:
     return _real(name, value, "a finite number of at least 0", lambda number: 0.0 <= number < math.inf)
 
 
+def check_finite_number(name: str, value: object) -> float:
+    """Return `value` as float if it is finite."""
+    return _real(name, value, "a finite number", math.isfinite)
+
+
 def check_fraction(name: str, value: object) -> float:
     """Return `value` as float if it lies in [0, 1)."""
     return _real(name, value, "a number in [0, 1)", lambda number: 0.0 <= number < 1.0)

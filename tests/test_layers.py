@@ -49,6 +49,7 @@ EXTRAS = {
     "progress": {"rich"}, "history": {"matplotlib"}, "lbfgs": {"scipy"},
     "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
     "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
+    "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"},
 }  # fmt: skip
 
 

@@ -55,6 +55,27 @@ def cycle_counter(typingctx):
     return types.int64(), codegen
 
 
+# Elsewhere a program may be killed for the question.
+TICKS_ARE_CYCLES = platform.machine().lower() in ("x86_64", "amd64")
+
+
+@intrinsic
+def nanoseconds(typingctx):
+    """The system's monotonic clock, where there is POSIX; else 0."""
+
+    def codegen(context, builder, signature, args):
+        if sys.platform == "win32":
+            return I64(0)
+        pair = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))  # struct timespec: seconds, nanoseconds
+        kind = ir.FunctionType(I32, [I32, pair.type])
+        function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(function, [I32(6 if sys.platform == "darwin" else 1), pair])
+        parts = [builder.extract_value(builder.load(pair), number) for number in (0, 1)]
+        return builder.add(builder.mul(parts[0], I64(1_000_000_000)), parts[1])
+
+    return types.int64(), codegen
+
+
 @intrinsic
 def pause(typingctx):
     """Tell the CPU that this is a spin loop."""

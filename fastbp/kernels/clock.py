@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastbp.kernels.atomics import cycle_counter
+from fastbp.kernels.atomics import TICKS_ARE_CYCLES, cycle_counter, nanoseconds
 from fastbp.kernels.jit import jit
 from fastbp.kernels.simd import ZERO, view
 
@@ -12,6 +12,14 @@ from fastbp.kernels.simd import ZERO, view
 GATHER, LOSS, BARRIER, LAYERS = (np.uint64(slot) for slot in range(4))
 FORWARD, BACKWARD, UPDATE = (np.uint64(slot) for slot in range(3))
 SLOTS_A_LAYER = np.uint64(3)
+
+
+@jit
+def now():
+    """The time in ticks of some length, on any system: a program may not read the cycles of every CPU."""
+    if TICKS_ARE_CYCLES:
+        return cycle_counter()
+    return nanoseconds()
 
 
 @jit

@@ -1,0 +1,226 @@
+"""Many trainings in one native call: threads take run after run, and each run is trained by one thread from end to end.
+
+A run is what `fit` would do with one thread: the same compiled entry (`run.py`) on a job and layers that were bound as
+`fit` binds them, of which each thread has its own copies and buffers. Between runs only addresses, seed and rate are
+changed, so the buffers of a thread stay in its core's cache. Nothing here is compiled a second time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import from_dtype, types
+
+from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_store
+from fastbp.kernels.clock import now
+from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
+from fastbp.kernels.run import run
+from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, row_number, view
+
+_ADDRESS = _COUNT = np.uint64
+
+# Values of RUN["status"].
+OPEN, FINISHED, NOT_FINITE, TOO_LARGE, BAD_ROW = range(5)
+
+RUN = np.dtype(
+    [
+        ("seed", np.uint64),
+        ("lr", np.float64),
+        ("lrs", _ADDRESS),  # (epochs * steps,) float64 learning rates that take its place, or 0
+        ("start", _ADDRESS),  # the block to begin with, see SWEEP
+        ("block", _ADDRESS),  # where this run's own block is kept, or 0: it lives in a thread's, and is not kept
+        ("subset", _ADDRESS),  # (n,) int64 rows to train on, or 0 for all
+        ("held", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
+        ("losses", _ADDRESS),  # (epochs * steps,) float64: J of every step
+        ("mean_weights", _ADDRESS),  # (epochs * steps,) float64: mean weight of every step's rows, or 0
+        ("held_losses", _ADDRESS),  # (epochs, n_held): loss of every row held out, after every epoch
+        ("epoch_ticks", _ADDRESS),  # (epochs,) int64: training time of every epoch
+        ("limit", np.float64),  # mean loss of an epoch above which the run is given up
+        ("epoch", _COUNT),  # epochs done
+        ("step", _COUNT),  # steps done of the epoch that is open
+        ("end", _COUNT),  # epoch at which to hand the run back
+        ("status", np.int64),
+        ("bad_row", _COUNT),
+        ("ticks", np.int64),  # time of the run, validation included
+        ("thread", np.int64),  # that took it, or -1
+    ],
+    align=True,
+)
+
+SWEEP = np.dtype(
+    [
+        ("jobs", _ADDRESS),  # of the array of jobs, whose fields for the optimiser's state are written by their place
+        ("claims", _ADDRESS),  # int64 counter on a cache line of its own: runs that threads have taken
+        ("n_runs", _COUNT),
+        ("steps", _COUNT),  # of an epoch
+        ("n_states", _COUNT),  # arrays that the optimiser changes, besides the parameters
+        # A block holds parameters, state and transposed weights of one run.
+        ("states", _ADDRESS),  # (n_states, 2) uint64: bytes into a job where its address belongs; bytes into the block
+        ("transposed", _COUNT),  # bytes into the block
+        ("block_size", _COUNT),  # bytes of it all
+        ("momenta", _ADDRESS),  # (epochs * steps,) float64, or 0
+        ("held_weights", _ADDRESS),  # float64 weights of the rows that validation takes from, or 0
+    ],
+    align=True,
+)
+
+WORKER = np.dtype(
+    [
+        ("block", _ADDRESS),  # this thread's own
+        ("transposed", _ADDRESS),  # the transposed weights that its layers point at
+        ("current", np.int64),  # number of the run in hand, or -1
+        ("budget", _COUNT),  # steps after which the call returns
+        ("ticks", np.int64),  # spent in here
+        ("spent", _COUNT),  # steps of the last call
+        ("room", np.uint64, (2,)),  # to the end of the cache line
+    ],
+    align=True,
+)
+
+Run, Sweep, Worker = from_dtype(RUN), from_dtype(SWEEP), from_dtype(WORKER)
+
+JOB_BYTES = np.uint64(JOB.itemsize)
+TRAINING, VALIDATION = 0, 1  # columns of the array of jobs
+
+
+@jit
+def copy_words(source, target, n_bytes):
+    """Copy a whole number of 8-byte words."""
+    n = n_bytes // np.uint64(8)
+    a, b = view(source, n, np.int64(0)), view(target, n, np.int64(0))
+    for i in range(n):
+        b[i] = a[i]
+
+
+@jit
+def take_up(tag, plan, worker, job, layers, one, place):
+    """Point a thread's job (`place`: its address) and layers at a run, which begins if it has not yet."""
+    block = one.block if one.block != ZERO else worker.block
+    if one.epoch == ZERO and one.step == ZERO:
+        copy_words(one.start, block, plan.block_size)
+    job.parameters = block
+    states = view(plan.states, TWO * plan.n_states, np.uint64(0))
+    for number in range(plan.n_states):
+        view(place + states[TWO * number], ONE, np.uint64(0))[0] = block + states[TWO * number + ONE]
+    transposed = block + plan.transposed
+    for k in range(job.n_layers):
+        layer = layers[k]
+        layer.weights = block + layer.offset * itemsize(tag)
+        if layer.transposed != ZERO:
+            layer.transposed = layer.transposed - worker.transposed + transposed
+    worker.transposed = transposed
+    job.seed, job.lr, job.subset = one.seed, one.lr, one.subset
+
+
+@jit
+def clear(job):
+    """Before a call of the entry by one thread."""
+    atomic_store(job.barrier, 0)
+    atomic_store(job.claims, 0)
+    atomic_store(job.status, RUNNING)
+
+
+@jit
+def epoch_mean(job, losses, mean_weights, steps):
+    """Mean of the losses of an epoch's steps, weighted by their rows, and by the mean weights of these if there are."""
+    values = view(losses, steps, 0.0)
+    total, mass, left = 0.0, 0.0, job.n_samples
+    for s in range(steps):
+        rows = min(job.batch_size, left)
+        weight = float(rows)
+        if mean_weights != ZERO:
+            weight *= view(mean_weights, steps, 0.0)[s]
+        total += values[s] * weight
+        mass += weight
+        left -= rows
+    return total / mass
+
+
+@jit
+def all_finite(tag, losses, n, weights, order):
+    """Are these losses of rows in some order, and their sum, finite? One of weight 0 may hold anything."""
+    values = view(losses, n, tag)
+    total = 0.0
+    for i in range(n):
+        if weights != ZERO:
+            row = row_number(order, i)
+            if view(weights, row + ONE, 0.0)[row] == 0.0:
+                continue
+        total += np.float64(values[i])
+    return total - total == 0.0
+
+
+@leaf(
+    types.Array(Sweep, 1, "C"), types.Array(Worker, 1, "C"), types.Array(Job, 3, "C"), types.Array(Layer, 2, "C"),
+    types.Array(Run, 1, "C"), types.int64,
+)  # fmt: skip
+def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
+    """Train runs on one thread until none is left to take, its budget of steps is spent, or a stop is asked for.
+
+    jobs: (threads, 2, 1), for training and for validation; layers: (threads, n_layers). A run in hand is gone on with
+    at the next call. Threads need not call together.
+    """
+    plan, worker = sweeps[0], workers[thread]
+    training, validation, own_layers = jobs[thread, TRAINING], jobs[thread, VALIDATION], layers[thread]
+    job, check = training[0], validation[0]
+    place = plan.jobs + np.uint64(thread) * TWO * JOB_BYTES
+    spent, entered = ZERO, now()
+    while spent < worker.budget and atomic_load(job.stop) == 0:
+        if worker.current < 0:
+            number = atomic_add(plan.claims, 1)
+            if number >= np.int64(plan.n_runs):
+                break
+            worker.current = number
+            runs[number].thread = thread
+            take_up(tag, plan, worker, job, own_layers, runs[number], place)
+        one = runs[worker.current]
+        epoch_ticks = view(one.epoch_ticks, one.end, np.int64(0))
+        since = now()
+        done = one.epoch * plan.steps + one.step
+        job.mode, job.n_threads = TRAIN, 1
+        job.n_steps = min(plan.steps - one.step, worker.budget - spent)
+        job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
+        job.losses = one.losses + done * np.uint64(8)
+        job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
+        job.momenta = plan.momenta + done * np.uint64(8) if plan.momenta != ZERO else ZERO
+        if one.mean_weights != ZERO:
+            job.mean_weights = one.mean_weights + done * np.uint64(8)
+        clear(job)
+        run(training, own_layers, 0, tag)
+        one.step += job.steps_done
+        spent += job.n_steps
+        epoch_ticks[one.epoch] += now() - since
+        status = atomic_load(job.status)
+        if status == DIVERGED:
+            one.status = NOT_FINITE
+        elif status == BAD_INPUT:
+            one.status, one.bad_row = BAD_ROW, job.bad_row
+        elif one.step == plan.steps:
+            first = one.losses + one.epoch * plan.steps * np.uint64(8)
+            mean_weights = one.mean_weights
+            if mean_weights != ZERO:
+                mean_weights += one.epoch * plan.steps * np.uint64(8)
+            if epoch_mean(job, first, mean_weights, plan.steps) > one.limit:
+                one.status = TOO_LARGE
+            else:
+                check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held
+                check.row_losses = one.held_losses + one.epoch * check.n_samples * itemsize(tag)
+                clear(check)
+                run(validation, own_layers, 0, tag)
+                status = atomic_load(check.status)
+                spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
+                if status == BAD_INPUT:
+                    one.status, one.bad_row = BAD_ROW, check.bad_row
+                elif status != STOPPED and not all_finite(
+                    tag, check.row_losses, check.n_samples, plan.held_weights, check.order
+                ):
+                    one.status = NOT_FINITE
+            if status != STOPPED:  # otherwise the epoch stays open: it has not been validated
+                one.epoch, one.step = one.epoch + ONE, ZERO
+                if one.status == OPEN and one.epoch == one.end:
+                    one.status = FINISHED
+        one.ticks += now() - since
+        if one.status != OPEN:
+            worker.current = -1
+    worker.spent = spent
+    worker.ticks += now() - entered
