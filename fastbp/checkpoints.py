@@ -237,7 +237,8 @@ def begin(fit: Fit) -> None:
                 "(resume), name another folder, or remove its last.safetensors"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(".*.safetensors.*.tmp"):  # of a process that was killed while it wrote
+        # Of a process that was killed while it wrote: our files, and those that safetensors fills before it renames them.
+        for stale in [*folder.glob(".*.safetensors.*.tmp"), *folder.glob(".tmp??????")]:
             with contextlib.suppress(OSError):
                 stale.unlink()
         try:

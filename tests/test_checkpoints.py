@@ -342,8 +342,8 @@ def test_an_unfinished_training_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_leaves_is_cleared_away(tmp_path: Path) -> None:
-    stale = tmp_path / ".last.safetensors.0123abcd.tmp"
-    stale.write_bytes(b"half")
+    for name in (".last.safetensors.0123abcd.tmp", ".tmpecd0ea"):
+        (tmp_path / name).write_bytes(b"half")
     make().fit(X, Y, epochs=1, callbacks=[Checkpoint(tmp_path)], resume=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.safetensors"]
 

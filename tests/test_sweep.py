@@ -540,7 +540,7 @@ def test_best_interval_and_recommendation() -> None:
     assert sweep.best_lr == sweep.learning_rates[2]
     assert sweep.in_interval.tolist() == [False, True, True, False, False, False]
     assert sweep.interval == tuple(sweep.learning_rates[[1, 2]])
-    assert sweep.recommended_lr == sweep.learning_rates[1]
+    assert sweep.recommended_lr == sweep.learning_rates[2]  # the centre lies between the two: the better one
     assert np.allclose(sweep.val_error, best.std(ddof=1) / 2, atol=0.2)
     assert np.allclose(sweep.mean_val_loss[2], 2.5)
     assert np.allclose(sweep.mean_train_loss[2], 2.0)

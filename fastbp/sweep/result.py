@@ -175,9 +175,11 @@ class LrSweep:
 
     @property
     def recommended_lr(self) -> float | None:
-        """The swept rate nearest to the geometric centre of the interval."""
-        rates = self.learning_rates[self.in_interval]
-        return statistics.nearest_to_centre(rates) if rates.size else None
+        """The swept rate nearest to the geometric centre of the interval; of two, that with the lower loss."""
+        inside = self.in_interval
+        if not inside.any():
+            return None
+        return statistics.nearest_to_centre(self.learning_rates[inside], self.mean_val_loss[inside])
 
     @property
     def edge(self) -> str:

@@ -40,12 +40,12 @@ def interval(losses: Array, best_index: int | None) -> Array:
     return inside
 
 
-def nearest_to_centre(rates: Array) -> float:
-    """The rate nearest to the geometric centre of rising rates; the lower of two."""
+def nearest_to_centre(rates: Array, losses: Array) -> float:
+    """The rate nearest to the geometric centre of rising rates; of two, that with the lower loss."""
     logs = np.log(rates)
     distance = np.abs(logs - 0.5 * (logs[0] + logs[-1]))
-    # Of a regular grid's two middle rates the lower one, whatever the rounding of their logarithms.
-    return float(rates[np.flatnonzero(distance <= distance.min() + 1e-9)[0]])
+    middle = np.flatnonzero(distance <= distance.min() + 1e-9)  # two on a regular grid, but for rounding
+    return float(rates[middle[np.argmin(losses[middle])]])
 
 
 def best_by_epoch(rates: Array, losses: Array, eligible: Array) -> Array:
