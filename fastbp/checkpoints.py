@@ -237,7 +237,7 @@ def begin(fit: Fit) -> None:
                 "(resume), name another folder, or remove its last.safetensors"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        # Of a process that was killed while it wrote: our files, and those that safetensors fills before it renames them.
+        # Of a process that was killed while it wrote: our files, and those that safetensors fills and then renames.
         for stale in [*folder.glob(".*.safetensors.*.tmp"), *folder.glob(".tmp??????")]:
             with contextlib.suppress(OSError):
                 stale.unlink()
