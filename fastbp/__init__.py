@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from fastbp.network import MLP, Gradient, Scaling
     from fastbp.optimizers import SGD, Adam, AdamW, RMSprop
     from fastbp.serialization import load_model as load
+    from fastbp.sweep.range_test import lr_range_test
     from fastbp.sweep.result import LrSweep
     from fastbp.sweep.runs import lr_sweep
+    from fastbp.sweep.stability import lr_stability
 
 __all__ = [
     "MAE",
@@ -48,6 +50,8 @@ __all__ = [
     "check_gradients",
     "datasets",
     "load",
+    "lr_range_test",
+    "lr_stability",
     "lr_sweep",
     "reference",
     "schedules",
@@ -71,6 +75,8 @@ _HOMES = {
     "serialization": ("load",),
     "sweep.result": ("LrSweep",),
     "sweep.runs": ("lr_sweep",),
+    "sweep.range_test": ("lr_range_test",),
+    "sweep.stability": ("lr_stability",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _RENAMED = {"load": "load_model"}

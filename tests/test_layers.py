@@ -22,6 +22,7 @@ LAYERS = [
     {"training"},
     {"network"},
     {"gradients", "info"},
+    {"sweep"},
     {"__init__"},
     {"bench"},
     {"commands"},
@@ -32,6 +33,11 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Upward, inside a function: a file that holds a network makes one; the bench command looks like the others.
 EXCEPTIONS = {("serialization", "network"), ("serialization", "losses"), ("bench/command", "commands")}
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy"}
+# Loaded when they are needed.
+EXTRAS = {
+    "progress": {"rich"}, "history": {"matplotlib"}, "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
+    "sweep/range_test": {"rich"}, "sweep/stability": {"scipy", "matplotlib"},
+}  # fmt: skip
 
 
 def modules() -> dict[str, ast.Module]:
@@ -96,7 +102,7 @@ def test_kernels_stand_alone(name: str) -> None:
 def test_the_library_needs_no_command_line(name: str) -> None:
     packages = {dotted.split(".")[0] for dotted in imported(MODULES[name])}
     allowed = CORE_DEPENDENCIES | set(sys.stdlib_module_names) | {"fastbp", "safetensors"}
-    extra = {"progress": {"rich"}, "history": {"matplotlib"}}.get(name, set())
+    extra = EXTRAS.get(name, set())
     assert packages <= allowed | extra
 
 

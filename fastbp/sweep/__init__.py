@@ -1,1 +1,1 @@
-"""Learning-rate sweeps: many trainings side by side, and what they say."""
+"""Which learning rate, how stable, how long: range tests, sweeps, and the line where descent becomes unstable."""

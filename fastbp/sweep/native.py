@@ -218,8 +218,9 @@ class Native:
         if tables is not None:
             runs["lrs"] = address(tables) + which * tables.strides[0]
         elif self.lrs is not None:
-            runs["lrs"] = address(self.lrs) + np.searchsorted(np.unique(ledger.rates), ledger.rates[which]) * (
-                self.lrs.strides[0]
+            runs["lrs"] = (
+                address(self.lrs)
+                + np.searchsorted(np.unique(ledger.rates), ledger.rates[which]) * (self.lrs.strides[0])
             )
         for name, rows in (("subset", self.rows), ("held", self.held)):
             runs[name] = np.array([0 if one is None else address(one) for one in rows])[seed_of]

@@ -275,7 +275,9 @@ def check_rates(learning_rates: Iterable[float]) -> Array:
     values = list(learning_rates)
     if not values:
         raise ValueError("learning_rates is empty: give some, e.g. numpy.geomspace(1e-4, 1, 13)")
-    return np.unique([validation.check_positive_finite(f"learning_rates[{k}]", value) for k, value in enumerate(values)])
+    return np.unique(
+        [validation.check_positive_finite(f"learning_rates[{k}]", value) for k, value in enumerate(values)]
+    )
 
 
 def check_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
@@ -296,5 +298,7 @@ def check_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
 def check_halving(halving: int | None) -> int | None:
     """None, or an integer of at least 2."""
     if halving is not None and validation.check_positive_int("halving", halving) < 2:
-        raise ValueError(f"halving must be at least 2, the share of rates that go on being one in so many; got {halving}")
+        raise ValueError(
+            f"halving must be at least 2, the share of rates that go on being one in so many; got {halving}"
+        )
     return halving

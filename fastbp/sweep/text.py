@@ -76,7 +76,10 @@ def curve(sweep: LrSweep) -> str:
     eighths = 1 + np.round((np.minimum(means, high) - low) / span * (8 * HEIGHT - 1))
     lines = []
     for line in range(HEIGHT - 1, -1, -1):
-        cells = [BLOCKS[int(np.clip(e - 8 * line, 0, 8))] * WIDTH if ok else " " * WIDTH for e, ok in zip(eighths, known, strict=True)]
+        cells = [
+            BLOCKS[int(np.clip(e - 8 * line, 0, 8))] * WIDTH if ok else " " * WIDTH
+            for e, ok in zip(eighths, known, strict=True)
+        ]
         label = f"{high:.3g}" if line == HEIGHT - 1 else f"{low:.3g}" if line == 0 else ""
         lines.append(f"{label:>9} |{''.join(cells)}".rstrip())
     marks = []

@@ -1,0 +1,429 @@
+"""Where gradient descent becomes unstable: the Hessian's largest eigenvalue, and the learning rate to go with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import optimizers, training, validation
+from fastbp.errors import DivergenceError
+from fastbp.sweep import export
+
+if TYPE_CHECKING:
+    from fastbp.network import MLP
+
+Array = npt.NDArray[np.float64]
+
+METHODS = ("power", "lanczos")
+# Rows whose gradient is made at a time, which bounds the memory for their activations.
+BLOCK_ROWS = 4096
+# Step of a central difference over max(1, |w|): the square root of the machine epsilon. Its cube root would be better
+# for smooth activations (errors of 1e-10 instead of 1e-8), but crosses kinks of relu: on the digits, power iteration
+# then did not converge.
+STEP = float(np.finfo(np.float64).eps ** 0.5)
+# Share of the products after which an unshifted power iteration that has not converged is shifted.
+UNSHIFTED = 0.25
+# Eigenvalues this small, relative to the largest magnitude, are zero as far as differences can tell.
+ZERO = 1e-6
+CAVEAT = (
+    "a diagnostic, not a recommendation: mini-batches may diverge below the line, early training may survive above it"
+)
+
+
+def lr_stability(
+    net: MLP,
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    optimizer: str | optimizers.Optimizer = "adam",
+    epochs: int = 0,
+    batch_size: int = 32,
+    method: str = "power",
+    tol: float = 1e-3,
+    max_products: int = 1000,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Stability:
+    """The learning rate above which full-batch descent is unstable near the present weights, by the Hessian.
+
+    Near weights w the cost is nearly quadratic. Along an eigenvector of its Hessian H with a positive eigenvalue L,
+    descent shrinks an error only at a rate below the *stability line* of the optimiser; L is the largest positive one:
+
+    - SGD: ``2 / L``; with heavy-ball momentum b: ``2 (1 + b) / L``; with Nesterov's (PyTorch's form):
+      ``2 (1 + b) / ((1 + 2 b) L)``;
+    - Adam and AdamW: ``2 (1 + b1) / ((1 - b1) L_P)``, which is ``38 / L_P`` for b1 = 0.9; RMSprop: ``2 / L_P``. L_P is
+      the largest eigenvalue of ``P^-1/2 H P^-1/2`` with the preconditioner ``P = sqrt(v) + eps``, held still, where v
+      is the optimiser's (bias-corrected) mean of squared gradients.
+
+    A weight decay that is added to the gradient is added to H, too; AdamW's decay and clipping are left out.
+
+    This is a diagnostic, never a recommendation: mini-batches may diverge below the line, early training may survive
+    above it, where the curvature still falls, and full-batch training tends to raise L until its line meets the rate
+    (Cohen et al. 2021).
+
+    Parameters
+    ----------
+    net : MLP
+        Stays as it is: float64 twins are measured, copies trained.
+    X, y : array-like
+        All of it is one batch of the Hessian.
+    optimizer : str or Optimizer
+        Its rule, and for the epochs its learning rate.
+    epochs : int
+        Train a copy so many epochs, and measure after each, too.
+    batch_size : int
+        Of these epochs, and of the squared gradients of Adam and RMSprop at the start: where the network holds none of
+        this optimiser, v is what one epoch at a learning rate of 0 makes of it (bias-corrected).
+    method : {"power", "lanczos"}
+        Power iteration, shifted where the eigenvalue of largest magnitude is negative; or SciPy's Lanczos (extra
+        `stability`), which takes fewer products. Either multiplies by H through central differences of `backprop`:
+        ``H u = (g(w + h u) - g(w - h u)) / 2h`` for ``|u| = 1``, with ``h = 1.5e-8 max(1, |w|)``.
+    tol : float
+        Of the eigenvalue, relative.
+    max_products : int
+        Products with H, two gradients each, before an eigenvalue is given up; a RuntimeWarning says so.
+    seed : int
+        Of the start vector.
+    threads : int, optional
+        Of the training.
+
+    Returns
+    -------
+    Stability
+        Eigenvalue and line at the start and after each epoch.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described.
+    ImportError
+        `method` is "lanczos" and SciPy is not installed.
+
+    References
+    ----------
+    Cohen, Kaur, Li, Kolter and Talwalkar, "Gradient descent on neural networks typically occurs at the edge of
+    stability", ICLR 2021 (momentum: appendix B). Cohen, Ghorbani, Krishnan et al., "Adaptive gradient methods at the
+    edge of stability", arXiv:2207.14484, 2022. Golub and Van Loan, "Matrix computations", 2013, chapters 8 and 10.
+    """
+    recipe = optimizers.get(optimizer)
+    if not (isinstance(epochs, int | np.integer) and epochs == 0):
+        validation.check_positive_int("epochs", epochs)
+    validation.check_positive_int("batch_size", batch_size)
+    validation.check_choice("method", method, METHODS)
+    validation.check_positive_finite("tol", tol)
+    validation.check_positive_int("max_products", max_products)
+    validation.check_seed(seed)
+    training.check_threads(threads)
+    net._check_batch(X, y, scan=True)
+    solve = _lanczos if method == "lanczos" else _power
+    trained = net.copy()
+    points: list[_Point] = []
+    diverged = False
+    for epoch in range(int(epochs) + 1):
+        if epoch:
+            try:
+                trained.fit(X, y, epochs=1, batch_size=batch_size, optimizer=recipe, threads=threads)
+            except DivergenceError:
+                diverged = True
+                break
+        points.append(_measure(trained, X, y, recipe, batch_size, solve, tol, max_products, seed))
+    if not all(point.converged for point in points):
+        warnings.warn(
+            f"an eigenvalue did not converge to tol={tol:g} in {max_products} products: raise max_products or tol, or "
+            "use method='lanczos'", RuntimeWarning, stacklevel=2,
+        )  # fmt: skip
+    eigenvalues = np.array([point.eigenvalue for point in points])
+    factor, formula = line_of(recipe)
+    with np.errstate(divide="ignore"):
+        lines = factor / eigenvalues
+    return Stability(
+        np.arange(len(points)), eigenvalues, lines, np.array([point.loss for point in points]),
+        [point.converged for point in points], [point.products for point in points], formula,
+        preconditioned=formula.endswith("L_P"), optimizer=recipe, method=method, diverged=diverged,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """What `lr_stability` has found, one entry for the start and for each epoch. ``print(result)`` shows a table.
+
+    Attributes
+    ----------
+    epochs : array of int
+        Epochs trained before.
+    eigenvalues : array
+        Largest positive eigenvalue of the Hessian (of the preconditioned one, if `preconditioned`); 0 if none is. One
+        that has not converged is too low (power) or NaN (lanczos).
+    lines : array
+        The optimiser's stability line, a learning rate; infinite where nothing curves upward.
+    losses : array
+        J over all rows.
+    converged : list of bool
+        Whether each eigenvalue reached the tolerance.
+    products : list of int
+        Products with the Hessian that each took.
+    formula : str
+        Of the line.
+    preconditioned : bool
+        The optimiser scales its gradients, as Adam does.
+    optimizer : Optimizer
+        Whose line it is.
+    method : str
+        "power" or "lanczos".
+    diverged : bool
+        The training diverged before its last epoch, so that there are fewer entries.
+    caveat : str
+        What the line does not say.
+    """
+
+    epochs: npt.NDArray[np.int64]
+    eigenvalues: Array
+    lines: Array
+    losses: Array
+    converged: list[bool]
+    products: list[int]
+    formula: str
+    preconditioned: bool
+    optimizer: optimizers.Optimizer
+    method: str
+    diverged: bool
+    caveat: str = CAVEAT
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What there is of each epoch, by name."""
+        return {
+            "epoch": self.epochs, "loss": self.losses, "eigenvalue": self.eigenvalues, "line": self.lines,
+            "products": np.array(self.products), "converged": np.array(self.converged),
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        symbol = "L_P" if self.preconditioned else "L"
+        lines = [f"stability line of {self.optimizer!r}: lr = {self.formula}"]
+        lines.append(f"{'epoch':>5}  {'loss':>10}  {symbol:>10}  {'line':>10}")
+        for row in zip(self.epochs, self.losses, self.eigenvalues, self.lines, self.converged, strict=True):
+            lines.append(f"{row[0]:>5}  {row[1]:>10.4g}  {row[2]:>10.4g}  {row[3]:>10.3g}{'' if row[4] else '  rough'}")
+        if self.diverged:
+            lines.append(f"the training diverged in epoch {len(self.epochs)}")
+        return "\n".join([*lines, self.caveat])
+
+    def to_csv(self, path: str | PathLike[str]) -> None:
+        """Write a line an epoch, under a line of names."""
+        export.write_csv(path, self.columns())
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the columns, the formula and the caveat."""
+        about = {
+            "optimizer": self.optimizer.name, "optimizer_options": vars(self.optimizer), "method": self.method,
+            "formula": self.formula, "diverged": self.diverged, "caveat": self.caveat,
+        }  # fmt: skip
+        export.write_json(path, about | self.columns())
+
+    def to_dataframe(self) -> Any:
+        """The columns as a pandas data frame (ImportError without pandas)."""
+        return export.data_frame(self.columns())
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Any:
+        """Draw the line, and the optimiser's rate beside it, by epoch; returns matplotlib's figure.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Where to save the picture; its ending says in what format.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed (extra `plot`).
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.epochs, self.lines, "o-", label=f"stability line, {self.formula}")
+        if len(self.epochs) > 1:
+            axes.axhline(self.optimizer.lr, color="0.5", linestyle="--", label="the rate of this training")
+        axes.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+        axes.set_title(self.caveat, fontsize="xx-small")
+        axes.legend(fontsize="small")
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+
+def line_of(recipe: optimizers.Optimizer) -> tuple[float, str]:
+    """What the line is times the eigenvalue, and its formula, which ends in L_P if that is the preconditioned one."""
+    b = recipe.rates[0]
+    return {
+        "sgd": (2.0, "2 / L"),
+        "momentum": (2.0 * (1.0 + b), "2 (1 + b) / L"),
+        "nesterov": (2.0 * (1.0 + b) / (1.0 + 2.0 * b), "2 (1 + b) / (1 + 2 b) / L"),
+        "adam": (2.0 * (1.0 + b) / (1.0 - b), "2 (1 + b1) / (1 - b1) / L_P"),
+        "adamw": (2.0 * (1.0 + b) / (1.0 - b), "2 (1 + b1) / (1 - b1) / L_P"),
+        "rmsprop": (2.0, "2 / L_P"),
+    }[recipe.rule]
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The largest positive eigenvalue at some weights."""
+
+    eigenvalue: float
+    converged: bool
+    products: int
+    loss: float
+
+
+_Solver = Callable[["Hessian", float, int, int], tuple[float, bool]]
+
+
+def _measure(
+    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, recipe: optimizers.Optimizer, batch_size: int, solve: _Solver,
+    tol: float, max_products: int, seed: int,
+) -> _Point:  # fmt: skip
+    scale = None
+    if line_of(recipe)[1].endswith("L_P"):
+        scale = 1.0 / np.sqrt(_preconditioner(net, X, y, recipe, batch_size))
+    decay = 0.0 if recipe.name == "adamw" else recipe.weight_decay
+    hessian = Hessian(net.astype("float64"), X, y, decay=decay, scale=scale)
+    value, converged = solve(hessian, tol, max_products, seed)
+    return _Point(max(value, 0.0) if converged else value, converged, hessian.products, hessian.loss())
+
+
+class Hessian:
+    """The Hessian H of the cost at the weights of a float64 network, as products with vectors over all parameters.
+
+    With `scale` s it is ``diag(s) (H + decay 1) diag(s)``. Order: weights by layer, then biases by layer, each raveled.
+    """
+
+    def __init__(
+        self, twin: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, decay: float = 0.0, scale: Array | None = None
+    ) -> None:
+        self.twin, self.X, self.y, self.decay, self.scale = twin, np.asarray(X), np.asarray(y), decay, scale
+        self.at = _flat(twin.weights, twin.biases)
+        self.step = STEP * max(1.0, float(np.linalg.norm(self.at)))
+        self.products = 0
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __matmul__(self, vector: Array) -> Array:
+        """H u, by central differences of the gradient along u."""
+        self.products += 1
+        along = vector.ravel() if self.scale is None else vector.ravel() * self.scale
+        size = float(np.linalg.norm(along))
+        if size == 0.0:
+            return np.zeros_like(along)
+        move = along * (self.step / size)
+        product = (self.gradient(self.at + move) - self.gradient(self.at - move)) * (size / (2.0 * self.step))
+        product += self.decay * along
+        return product if self.scale is None else product * self.scale
+
+    def gradient(self, parameters: Array) -> Array:
+        """dJ/dw over all rows, block by block."""
+        self.twin.set_weights(*_unflat(parameters, self.twin))
+        total = np.zeros(len(parameters))
+        for start in range(0, len(self.X), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            part = self.twin.backprop(self.X[rows], self.y[rows])
+            total += _flat(part.weights, part.biases) * (len(self.X[rows]) / len(self.X))
+        return total
+
+    def loss(self) -> float:
+        """J over all rows."""
+        self.twin.set_weights(*_unflat(self.at, self.twin))
+        return self.twin.evaluate(self.X, self.y)["loss"]
+
+
+def _flat(weights: list[npt.NDArray[Any]], biases: list[npt.NDArray[Any]]) -> Array:
+    return np.concatenate([array.ravel() for array in [*weights, *biases]], dtype=np.float64)
+
+
+def _unflat(flat: Array, net: MLP) -> tuple[list[Array], list[Array]]:
+    shapes: list[tuple[int, ...]] = list(zip(net.sizes[:-1], net.sizes[1:], strict=True))
+    shapes += [(n,) for n in net.sizes[1:]]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    arrays = [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
+    return arrays[: len(net.sizes) - 1], arrays[len(net.sizes) - 1 :]
+
+
+def _preconditioner(
+    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, recipe: optimizers.Optimizer, batch_size: int
+) -> Array:
+    """sqrt(v) + eps: v of the network's own optimiser, or of one epoch during which the weights stand still."""
+    _, beta2, eps = recipe.rates
+    fits = net._layout == (recipe.name, recipe.n_moments) and net._steps > 0
+    if not fits:
+        net = net.astype("float64")
+        net.fit(X, y, epochs=1, batch_size=batch_size, optimizer=dataclasses.replace(recipe, lr=0.0))
+    state = net.optimizer_state()
+    last = state["moments"][-1]
+    v = _flat(last["weights"], last["biases"])
+    if recipe.name != "rmsprop" or not fits:  # RMSprop corrects no bias; but v is to stand for the rate it settles at
+        v /= 1.0 - beta2 ** state["steps"]
+    return np.asarray(np.sqrt(v) + eps)
+
+
+def _start(hessian: Hessian, seed: int) -> Array:
+    """A random vector, multiplied once: nothing of it lies where the cost is flat, as for weights of dead inputs."""
+    return hessian @ np.random.default_rng(seed).standard_normal(len(hessian))
+
+
+def _power(hessian: Hessian, tol: float, max_products: int, seed: int) -> tuple[float, bool]:
+    """Largest positive eigenvalue by power iteration, and whether it has converged; 0 if no eigenvalue is positive.
+
+    Without a shift it finds the eigenvalue of largest magnitude. If that is negative, or does not settle (two of one
+    magnitude and different signs), it goes on with H + c, c the largest magnitude seen: then none is below 0.
+    """
+    vector = _start(hessian, seed)
+    shift = largest = value = 0.0
+    while True:
+        norm = float(np.linalg.norm(vector))
+        if norm == 0.0:
+            return 0.0, True
+        vector /= norm
+        product = hessian @ vector
+        value = float(vector @ product)
+        largest = max(largest, float(np.linalg.norm(product)))
+        settled = float(np.linalg.norm(product - value * vector)) <= tol * max(abs(value), ZERO * largest)
+        if settled and (value > 0.0 or shift > 0.0):
+            return value, True
+        if hessian.products >= max_products:
+            return value, False
+        if shift == 0.0 and (settled or hessian.products >= UNSHIFTED * max_products):
+            shift = largest
+            if settled:  # at the negative one: start anew
+                vector = _start(hessian, seed + 1)
+                continue
+        vector = product + shift * vector
+
+
+def _lanczos(hessian: Hessian, tol: float, max_products: int, seed: int) -> tuple[float, bool]:
+    """The same by SciPy's implicitly restarted Lanczos (ARPACK), for the algebraically largest eigenvalue."""
+    try:
+        from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    except ImportError as error:
+        raise ImportError('method="lanczos" needs SciPy: pip install "fastbp[stability]"') from error
+    n = len(hessian)
+    start = _start(hessian, seed)
+    if not start.any():
+        return 0.0, True
+    operator = LinearOperator((n, n), matvec=hessian.__matmul__, dtype=np.float64)
+    basis = min(n, 20)
+    try:
+        restarts = max(1, max_products // basis)
+        found = eigsh(
+            operator, 1, which="LA", v0=start, tol=tol, ncv=basis, maxiter=restarts, return_eigenvectors=False
+        )
+    except ArpackNoConvergence:
+        return math.nan, False
+    return float(found[0]), True
