@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("fastbp.commands.train", "Train a network on a table, or on the embedded digits."),
     "predict": ("fastbp.commands.apply", "Apply a saved network to a table."),
     "evaluate": ("fastbp.commands.apply", "Measure a saved network on a table with known targets."),
+    "range-test": ("fastbp.commands.range_test", "Raise the learning rate step by step, and suggest one."),
     "bench": ("fastbp.bench.command", "Time fastbp beside pure NumPy and other libraries."),
     "info": ("fastbp.commands.machine", "Show what fastbp found: CPU, threads, cache, measured peak."),
     "warmup": ("fastbp.commands.machine", "Compile everything now, so that no later run has to."),
@@ -36,7 +37,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

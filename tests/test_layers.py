@@ -36,7 +36,8 @@ CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy"}
 # Loaded when they are needed.
 EXTRAS = {
     "progress": {"rich"}, "history": {"matplotlib"}, "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
-    "sweep/range_test": {"rich"}, "sweep/report": {"plotly"}, "sweep/stability": {"scipy", "matplotlib"},
+    "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
+    "sweep/report": {"plotly"},
 }  # fmt: skip
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastbp.commands import recipe as recipes
+from fastbp.commands.options import check_out, default, problem_options, run_options
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
 from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE, VALIDATION_SPLIT, Recipe
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 TEST_FRACTION = 0.2
 TRIAL_STEPS = 50  # what NumPy is given to try its threads on
-SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,55 +55,16 @@ class Settings:
     as_json: bool
 
 
-def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Parse `128,64`; `none` is a network without hidden layers."""
-    if value is None:
-        return None
-    if value.strip().lower() == "none":
-        return ()
-    try:
-        sizes = tuple(int(part) for part in value.split(","))
-    except ValueError:
-        sizes = (0,)
-    if min(sizes) < 1:
-        raise click.BadParameter(f"{value!r} is not a list of positive integers such as 128,64, nor `none`")
-    return sizes
-
-
-def _default(field: str) -> str:
-    """The default of an option, as its help shows it."""
-    chosen = [getattr(recipe, field) for recipe in (TABLE_RECIPE, DIGITS_RECIPE)]
-    table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
-    return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
-
-
 @click.command()
-@click.argument("data", required=False, type=click.Path(dir_okay=False))
-@click.option("--target", metavar="NAME", help="The column of a CSV to learn.")
-@click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {_default('hidden')}")
-@click.option("--activation", metavar="NAME", help=f"One, or one a hidden layer: relu,tanh.  {_default('activation')}")
-@click.option(
-    "--loss",
-    metavar="NAME",
-    help="cross_entropy, binary_cross_entropy, mse, mae, huber, poisson.  [default: by y: integers and names mean "
-    "cross_entropy, floats mse]",
-)
-@click.option("--optimizer", metavar="NAME", help=f"sgd, adam, adamw, rmsprop.  {_default('optimizer')}")
-@click.option("--lr", type=float, help=f"Learning rate.  {_default('lr')}")
-@click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {_default('epochs')}")
-@click.option("--batch-size", type=click.IntRange(min=1), help=f"Rows a step.  {_default('batch_size')}")
+@problem_options
+@click.option("--lr", type=float, help=f"Learning rate.  {default('lr')}")
+@click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {default('epochs')}")
 @click.option(
     "--test-fraction",
     type=click.FloatRange(0.0, 1.0, max_open=True),
     default=TEST_FRACTION,
     show_default=True,
     help="Share of the rows held out for the test; unused if the file has X_test.",
-)
-@click.option(
-    "--standardize/--no-standardize",
-    default=None,
-    help="Centre and scale inputs and regression targets by the training rows; kept in the model.  "
-    "[default: on for files, off for the digits]",
 )
 @click.option("--clip-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of the gradient.")
 @click.option(
@@ -140,10 +100,7 @@ def _default(field: str) -> str:
 @click.option(
     "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True, help="Of split and weights."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="[default: what is fastest]")
+@run_options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Save the network (.safetensors).")
 @click.option(
     "--compare",
@@ -161,18 +118,18 @@ def train(**options: Any) -> None:
     changing = settings.schedule != "constant" or settings.warmup_epochs
     if settings.compare == "numpy" and (changing or settings.early_stopping or settings.max_seconds):
         raise click.UsageError("--compare numpy knows no schedule and no stopping: leave one of them out")
-    _check_out(settings.out, "--out")
-    _check_out(settings.history, "--history")
+    check_out(settings.out, "--out")
+    check_out(settings.history, "--history")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
-    recipe = _complete(settings)
+    recipe = complete(settings)
     optimizer = recipes.optimizer(settings, recipe)
 
     from fastbp.commands.problem import load_problem
 
     problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = _build(settings, recipe, problem)
+    net = build(settings, recipe, problem)
     result = _Run(settings, recipe, optimizer, problem, net).result()
     if settings.as_json:
         print_json(result)
@@ -334,21 +291,7 @@ def _seconds_of_numpy(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optim
     return sum(history.seconds)
 
 
-def _check_out(out: str | None, option: str) -> None:
-    """Refuse a file that cannot be written before, not after, the training."""
-    if out is None:
-        return
-    folder = Path(out).resolve().parent
-    if not folder.is_dir():
-        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint=option) from error
-
-
-def _complete(settings: Settings) -> Recipe:
+def complete(settings: Settings) -> Recipe:
     """The recipe with the user's choices in it."""
     recipe = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)}
@@ -366,7 +309,7 @@ def _smoothed(loss: Any, smoothing: float) -> Any:
     return losses.CrossEntropy(label_smoothing=smoothing)
 
 
-def _build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
+def build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
     import fastbp
 
     names = recipe.activation.split(",")

@@ -68,13 +68,13 @@ _METHODS: dict[str, tuple[_Method, str, str]] = {
     "steepest": (
         _steepest,
         "where dL/d(log lr) is most negative up to the minimum",
-        "after Smith 2017; fastai, lr_find: steep",
+        "Smith 2017; fastai, steep",
     ),
-    "minimum/10": (_tenth, "a tenth of the lr where L is lowest", "fastai, lr_find: minimum"),
+    "minimum/10": (_tenth, "a tenth of the lr where L is lowest", "fastai, minimum"),
     "valley": (
         _valley,
         "two thirds along the longest falling subsequence of L",
-        "after fastai, lr_find: valley (ESRI)",
+        "fastai, valley (ESRI)",
     ),
 }
 
@@ -131,6 +131,8 @@ class RangeTest:
         Of the batch orders.
     settings : dict
         The arguments: optimizer, batch_size, ramp, smoothing, k and others.
+    seconds : float
+        Duration of all seeds.
     """
 
     learning_rates: Array
@@ -141,6 +143,7 @@ class RangeTest:
     stopped: list[str]
     seeds: list[int]
     settings: dict[str, Any]
+    seconds: float
     suggestions: dict[str, Suggestion] = field(init=False)
     notes: list[str] = field(init=False)
 
@@ -247,6 +250,7 @@ class RangeTest:
             {
                 "settings": self.settings,
                 "seeds": self.seeds,
+                "seconds": self.seconds,
                 "stopped": self.stopped,
                 "suggestions": {name: vars(one) for name, one in self.suggestions.items()},
                 "notes": self.notes,

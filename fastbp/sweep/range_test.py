@@ -138,6 +138,7 @@ def lr_range_test(
         every = _every(validation_every, len(held[0]), batch_size, n_steps)
     elif validation_every is not None:
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
+    began = time.perf_counter()
     driver = _Driver(net, samples, targets, rates, batch_size, recipe, beta, float(k), held, every, threads)
     with _Bar(len(orders) * n_steps, show=progress) as bar:
         curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(orders)]
@@ -155,6 +156,7 @@ def lr_range_test(
         [curve.stopped for curve in curves],
         orders,
         settings,
+        time.perf_counter() - began,
     )
 
 
@@ -232,6 +234,12 @@ class Smoother:
         return smooth, ""
 
 
+def _loss(net: MLP, data: tuple[Array, Array], threads: int | None) -> float:
+    """The loss on checked data, without a score; infinite where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return net._infer(*data, activated=True, threads=threads)[1]
+
+
 @dataclass
 class _Curve:
     """One seed; NaN from where it has stopped."""
@@ -267,7 +275,7 @@ class _Driver:
         if data is None:
             spread = slice(None, None, -(-len(self.samples) // START_ROWS))
             data = np.asarray(self.samples[spread]), np.ascontiguousarray(self.targets[spread])
-        return self.net.copy()._evaluate(*data)["loss"]
+        return _loss(self.net.copy(), data, None)
 
     def run(self, seed: int, bar: _Bar, done_before: int) -> _Curve:
         """One order of the batches, from a copy of the network on."""
@@ -311,8 +319,9 @@ class _Driver:
         twin.seed = seed
         twin._use(self.recipe)
         fit = training.Fit(
-            twin, self.samples, self.targets, None, 1, self.batch_size, self.recipe, None, True, self.threads, False
-        )
+            twin, self.samples, self.targets, rows=None, epochs=1, batch_size=self.batch_size, optimizer=self.recipe,
+            validation_data=None, shuffle=True, threads=self.threads, progress=False,
+        )  # fmt: skip
         fit.rates = _Ramp(self.rates, fit.rates.steps)
         return fit
 
@@ -327,7 +336,7 @@ class _Driver:
                 curve.stopped = self._reason(done + made, "not finite")
             elif (done + made) % self.every == 0:
                 point = (done + made) // self.every - 1
-                loss = fit.net._evaluate(*self.held, threads=fit.threads.best)["loss"]
+                loss = _loss(fit.net, self.held, fit.threads.best)
                 fit.bind()
                 curve.smoothed[point], reason = smoother.add(loss)
                 curve.held_out[point] = loss if math.isfinite(loss) else math.nan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from fastbp import optimizers, training, validation
 from fastbp.errors import DivergenceError
 from fastbp.sweep import export
+from fastbp.sweep.hessian import Hessian, flat, lanczos, power
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 METHODS = ("power", "lanczos")
-# Rows whose gradient is made at a time, which bounds the memory for their activations.
-BLOCK_ROWS = 4096
-# Step of a central difference over max(1, |w|): the square root of the machine epsilon. Its cube root would be better
-# for smooth activations (errors of 1e-10 instead of 1e-8), but crosses kinks of relu: on the digits, power iteration
-# then did not converge.
-STEP = float(np.finfo(np.float64).eps ** 0.5)
-# Share of the products after which an unshifted power iteration that has not converged is shifted.
-UNSHIFTED = 0.25
-# Eigenvalues this small, relative to the largest magnitude, are zero as far as differences can tell.
-ZERO = 1e-6
 CAVEAT = (
     "a diagnostic, not a recommendation: mini-batches may diverge below the line, early training may survive above it"
 )
@@ -114,7 +104,7 @@ def lr_stability(
     edge of stability", arXiv:2207.14484, 2022. Golub and Van Loan, "Matrix computations", 2013, chapters 8 and 10.
     """
     recipe = optimizers.get(optimizer)
-    if not (isinstance(epochs, int | np.integer) and epochs == 0):
+    if isinstance(epochs, bool) or epochs != 0:
         validation.check_positive_int("epochs", epochs)
     validation.check_positive_int("batch_size", batch_size)
     validation.check_choice("method", method, METHODS)
@@ -123,7 +113,7 @@ def lr_stability(
     validation.check_seed(seed)
     training.check_threads(threads)
     net._check_batch(X, y, scan=True)
-    solve = _lanczos if method == "lanczos" else _power
+    solve = lanczos if method == "lanczos" else power
     trained = net.copy()
     points: list[_Point] = []
     diverged = False
@@ -161,7 +151,7 @@ class Stability:
         Epochs trained before.
     eigenvalues : array
         Largest positive eigenvalue of the Hessian (of the preconditioned one, if `preconditioned`); 0 if none is. One
-        that has not converged is too low (power) or NaN (lanczos).
+        that has not converged is too low, or NaN.
     lines : array
         The optimiser's stability line, a learning rate; infinite where nothing curves upward.
     losses : array
@@ -245,6 +235,7 @@ class Stability:
         """
         try:
             from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
         except ImportError as error:
             raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
         figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -253,7 +244,8 @@ class Stability:
         if len(self.epochs) > 1:
             axes.axhline(self.optimizer.lr, color="0.5", linestyle="--", label="the rate of this training")
         axes.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-        axes.set_title(self.caveat, fontsize="xx-small")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(self.caveat, fontsize="x-small")
         axes.legend(fontsize="small")
         if path is not None:
             figure.savefig(path)
@@ -283,7 +275,7 @@ class _Point:
     loss: float
 
 
-_Solver = Callable[["Hessian", float, int, int], tuple[float, bool]]
+_Solver = Callable[[Hessian, float, int, int], tuple[float, bool]]
 
 
 def _measure(
@@ -296,64 +288,8 @@ def _measure(
     decay = 0.0 if recipe.name == "adamw" else recipe.weight_decay
     hessian = Hessian(net.astype("float64"), X, y, decay=decay, scale=scale)
     value, converged = solve(hessian, tol, max_products, seed)
-    return _Point(max(value, 0.0) if converged else value, converged, hessian.products, hessian.loss())
-
-
-class Hessian:
-    """The Hessian H of the cost at the weights of a float64 network, as products with vectors over all parameters.
-
-    With `scale` s it is ``diag(s) (H + decay 1) diag(s)``. Order: weights by layer, then biases by layer, each raveled.
-    """
-
-    def __init__(
-        self, twin: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, decay: float = 0.0, scale: Array | None = None
-    ) -> None:
-        self.twin, self.X, self.y, self.decay, self.scale = twin, np.asarray(X), np.asarray(y), decay, scale
-        self.at = _flat(twin.weights, twin.biases)
-        self.step = STEP * max(1.0, float(np.linalg.norm(self.at)))
-        self.products = 0
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    def __matmul__(self, vector: Array) -> Array:
-        """H u, by central differences of the gradient along u."""
-        self.products += 1
-        along = vector.ravel() if self.scale is None else vector.ravel() * self.scale
-        size = float(np.linalg.norm(along))
-        if size == 0.0:
-            return np.zeros_like(along)
-        move = along * (self.step / size)
-        product = (self.gradient(self.at + move) - self.gradient(self.at - move)) * (size / (2.0 * self.step))
-        product += self.decay * along
-        return product if self.scale is None else product * self.scale
-
-    def gradient(self, parameters: Array) -> Array:
-        """dJ/dw over all rows, block by block."""
-        self.twin.set_weights(*_unflat(parameters, self.twin))
-        total = np.zeros(len(parameters))
-        for start in range(0, len(self.X), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            part = self.twin.backprop(self.X[rows], self.y[rows])
-            total += _flat(part.weights, part.biases) * (len(self.X[rows]) / len(self.X))
-        return total
-
-    def loss(self) -> float:
-        """J over all rows."""
-        self.twin.set_weights(*_unflat(self.at, self.twin))
-        return self.twin.evaluate(self.X, self.y)["loss"]
-
-
-def _flat(weights: list[npt.NDArray[Any]], biases: list[npt.NDArray[Any]]) -> Array:
-    return np.concatenate([array.ravel() for array in [*weights, *biases]], dtype=np.float64)
-
-
-def _unflat(flat: Array, net: MLP) -> tuple[list[Array], list[Array]]:
-    shapes: list[tuple[int, ...]] = list(zip(net.sizes[:-1], net.sizes[1:], strict=True))
-    shapes += [(n,) for n in net.sizes[1:]]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    arrays = [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
-    return arrays[: len(net.sizes) - 1], arrays[len(net.sizes) - 1 :]
+    known = converged or value > 0.0
+    return _Point(max(value, 0.0) if known else float("nan"), converged, hessian.products, hessian.loss())
 
 
 def _preconditioner(
@@ -367,63 +303,7 @@ def _preconditioner(
         net.fit(X, y, epochs=1, batch_size=batch_size, optimizer=dataclasses.replace(recipe, lr=0.0))
     state = net.optimizer_state()
     last = state["moments"][-1]
-    v = _flat(last["weights"], last["biases"])
+    v = flat(last["weights"], last["biases"])
     if recipe.name != "rmsprop" or not fits:  # RMSprop corrects no bias; but v is to stand for the rate it settles at
         v /= 1.0 - beta2 ** state["steps"]
     return np.asarray(np.sqrt(v) + eps)
-
-
-def _start(hessian: Hessian, seed: int) -> Array:
-    """A random vector, multiplied once: nothing of it lies where the cost is flat, as for weights of dead inputs."""
-    return hessian @ np.random.default_rng(seed).standard_normal(len(hessian))
-
-
-def _power(hessian: Hessian, tol: float, max_products: int, seed: int) -> tuple[float, bool]:
-    """Largest positive eigenvalue by power iteration, and whether it has converged; 0 if no eigenvalue is positive.
-
-    Without a shift it finds the eigenvalue of largest magnitude. If that is negative, or does not settle (two of one
-    magnitude and different signs), it goes on with H + c, c the largest magnitude seen: then none is below 0.
-    """
-    vector = _start(hessian, seed)
-    shift = largest = value = 0.0
-    while True:
-        norm = float(np.linalg.norm(vector))
-        if norm == 0.0:
-            return 0.0, True
-        vector /= norm
-        product = hessian @ vector
-        value = float(vector @ product)
-        largest = max(largest, float(np.linalg.norm(product)))
-        settled = float(np.linalg.norm(product - value * vector)) <= tol * max(abs(value), ZERO * largest)
-        if settled and (value > 0.0 or shift > 0.0):
-            return value, True
-        if hessian.products >= max_products:
-            return value, False
-        if shift == 0.0 and (settled or hessian.products >= UNSHIFTED * max_products):
-            shift = largest
-            if settled:  # at the negative one: start anew
-                vector = _start(hessian, seed + 1)
-                continue
-        vector = product + shift * vector
-
-
-def _lanczos(hessian: Hessian, tol: float, max_products: int, seed: int) -> tuple[float, bool]:
-    """The same by SciPy's implicitly restarted Lanczos (ARPACK), for the algebraically largest eigenvalue."""
-    try:
-        from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
-    except ImportError as error:
-        raise ImportError('method="lanczos" needs SciPy: pip install "fastbp[stability]"') from error
-    n = len(hessian)
-    start = _start(hessian, seed)
-    if not start.any():
-        return 0.0, True
-    operator = LinearOperator((n, n), matvec=hessian.__matmul__, dtype=np.float64)
-    basis = min(n, 20)
-    try:
-        restarts = max(1, max_products // basis)
-        found = eigsh(
-            operator, 1, which="LA", v0=start, tol=tol, ncv=basis, maxiter=restarts, return_eigenvectors=False
-        )
-    except ArpackNoConvergence:
-        return math.nan, False
-    return float(found[0]), True

@@ -1,0 +1,97 @@
+"""The options that several commands share: what to learn, by what network, and how a run is seeded and spread."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastbp.commands.recipe import DIGITS_RECIPE, TABLE_RECIPE
+
+Command = Callable[..., Any]
+SEED = 0
+
+
+def default(field: str) -> str:
+    """The default of an option of the recipes, as its help shows it."""
+    chosen = [getattr(recipe, field) for recipe in (TABLE_RECIPE, DIGITS_RECIPE)]
+    table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
+    return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
+
+
+def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Parse `128,64`; `none` is a network without hidden layers."""
+    if value is None:
+        return None
+    if value.strip().lower() == "none":
+        return ()
+    try:
+        sizes = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        sizes = (0,)
+    if min(sizes) < 1:
+        raise click.BadParameter(f"{value!r} is not a list of positive integers such as 128,64, nor `none`")
+    return sizes
+
+
+def check_out(out: str | None, option: str) -> None:
+    """Refuse a file that cannot be written before, not after, the work."""
+    if out is None:
+        return
+    folder = Path(out).resolve().parent
+    if not folder.is_dir():
+        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint=option) from error
+
+
+_PROBLEM = (
+    click.argument("data", required=False, type=click.Path(dir_okay=False)),
+    click.option("--target", metavar="NAME", help="The column of a CSV to learn."),
+    click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {default('hidden')}"),
+    click.option(
+        "--activation", metavar="NAME", help=f"One, or one a hidden layer: relu,tanh.  {default('activation')}"
+    ),
+    click.option(
+        "--loss",
+        metavar="NAME",
+        help="cross_entropy, binary_cross_entropy, mse, mae, huber, poisson.  [default: by y: integers and names mean "
+        "cross_entropy, floats mse]",
+    ),
+    click.option("--optimizer", metavar="NAME", help=f"sgd, adam, adamw, rmsprop.  {default('optimizer')}"),
+    click.option("--batch-size", type=click.IntRange(min=1), help=f"Rows a step.  {default('batch_size')}"),
+    click.option(
+        "--standardize/--no-standardize",
+        default=None,
+        help="Centre and scale inputs and regression targets by the training rows; kept in the model.  "
+        "[default: on for files, off for the digits]",
+    ),
+)
+_RUN = (
+    click.option(
+        "--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True, help="Of split and weights."
+    ),
+    click.option("--threads", type=click.IntRange(min=1), help="[default: what is fastest]"),
+)
+
+
+def _all(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def problem_options(command: Command) -> Command:
+    """DATA, and the options that say what to learn from it by what network: --target to --standardize."""
+    return _all(_PROBLEM, command)
+
+
+def run_options(command: Command) -> Command:
+    """--seed and --threads."""
+    return _all(_RUN, command)
