@@ -8,7 +8,7 @@ from typing import Any
 
 from fastbp import team, validation
 from fastbp.kernels import cache, jit, probe, simd
-from fastbp.kernels.run import run as _run_kernel
+from fastbp.kernels.sweep import sweep as _last_kernel
 
 
 def warmup(dtypes: Sequence[str] = ("float32", "float64"), progress: Callable[[int, int], None] | None = None) -> None:
@@ -22,7 +22,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64"), progress: Callable[[i
         Called as ``progress(done, total)`` now and then, in pieces of code, and after the last.
     """
     names = [validation.check_dtype(dtype).name for dtype in dtypes]
-    each = len(jit.leaves_of(_run_kernel))
+    each = len(jit.leaves_of(_last_kernel))
     total = each * len(names)
     for number, name in enumerate(names):
 
@@ -31,7 +31,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64"), progress: Callable[[i
                 progress(before + done, total)
 
         report(0)
-        jit.entry(_run_kernel, name, report)
+        jit.entry(_last_kernel, name, report)
     if progress is not None:
         progress(total, total)
 

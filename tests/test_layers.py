@@ -37,7 +37,7 @@ CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy"}
 EXTRAS = {
     "progress": {"rich"}, "history": {"matplotlib"}, "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
     "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
-    "sweep/report": {"plotly"},
+    "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"}, "sweep/report": {"plotly"},
 }  # fmt: skip
 
 

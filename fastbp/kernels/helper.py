@@ -65,7 +65,7 @@ def compile_from_the_end(claims: str, names: list[str], dtype: str) -> None:
     """The helper's part: compile leaves into the cache, last first, until the other process has claimed the rest."""
     import llvmlite.binding as llvm
 
-    import fastbp.kernels.run  # noqa: F401 - defines the leaves
+    import fastbp.kernels.sweep  # noqa: F401 - defines the leaves, as it builds on all the others
     from fastbp.kernels import jit
 
     for made in jit.LEAVES:  # code is linked here but never run: any address will do for what is not compiled yet

@@ -78,8 +78,9 @@ Run, Sweep, Worker = from_dtype(RUN), from_dtype(SWEEP), from_dtype(WORKER)
 
 # Where a job keeps the addresses of its moments: "state1", "state2", ...
 STATE_PLACES = tuple(
-    np.uint64(JOB.fields[name][1])
-    for name in sorted(name for name in JOB.names if name.startswith("state") and name[5:].isdigit())
+    np.uint64(place[1])
+    for name, place in sorted((JOB.fields or {}).items())
+    if name[:5] == "state" and name[5:].isdigit()
 )
 JOB_BYTES = np.uint64(JOB.itemsize)
 TRAINING, VALIDATION = 0, 1  # columns of the array of jobs

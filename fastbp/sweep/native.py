@@ -65,7 +65,7 @@ class Native:
         rows, held = zip(*(problem.rows(seed) for seed in self.seeds), strict=True)
         self.rows, self.held, self.held_data = rows, held, problem.held or (problem.X, problem.y)
         self.n_held = len(self.held_data[0]) if held[0] is None else len(held[0])
-        self._lay_out(keep)
+        self._lay_out(keep or isinstance(problem.schedule, schedules.ReduceOnPlateau))
         self._start_losses()
         self._bind()
         step_seconds = self.fits[0].step_flops / THREAD_FLOPS + 1e-6
@@ -111,23 +111,26 @@ class Native:
         self.jobs = np.zeros((self.threads, 2, 1), JOB)
         self.layers = np.zeros((self.threads, len(self.plan.layers)), LAYER)
         self.workers, self.sweep = np.zeros(self.threads, kernel.WORKER), np.zeros(1, kernel.SWEEP)
-        self.fits = []
+        self.fits: list[Fit] = []
+        self._alive: list[Any] = []  # what jobs point at and an engine forgets when it is bound anew
         for thread in range(self.threads):
             # A network lends its engine to a thread; its own weights stay as they began.
             net = self.nets[thread] if thread < len(self.nets) else fresh(problem.net, self.seeds[0])
             net._use(problem.optimizer)
             fit = Fit(
-                net, problem.X, problem.y, self.rows[0], problem.epochs, problem.batch_size, problem.optimizer, None, True,
-                1, False,
+                net, problem.X, problem.y, self.rows[0], problem.epochs, problem.batch_size, problem.optimizer, None,
+                True, 1, False,
             )  # fmt: skip
             self.fits.append(fit)
             engine = net._engine
             for _ in range(2):  # the second time with all room made, in which addresses stay
                 self._bind_validation(net, 0, 1)
                 self.jobs[thread, kernel.VALIDATION] = engine.job
+                self._alive.append(engine._keep)
                 fit.bind()
                 fit.aim(0, 1)
                 self.jobs[thread, kernel.TRAINING] = engine.job
+                self._alive.append(engine._keep)
             assert engine.buffers is not None
             self.layers[thread] = engine.buffers.records
             self.workers[thread]["transposed"] = address(engine.transposed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.plan import Array
 from fastbp.sweep.problem import DIVERGED, Ledger
 
 
@@ -15,6 +16,7 @@ class Bar:
     def __init__(self, ledger: Ledger, n_seeds: int, epochs: int, *, show: bool) -> None:
         self.ledger, self.n_seeds, self.epochs, self.show = ledger, n_seeds, epochs, show
         self.bar: Any = None
+        self.dropped = np.zeros(len(ledger), np.bool_)
 
     def __enter__(self) -> Bar:
         if self.show:
@@ -34,6 +36,11 @@ class Bar:
         if self.bar is not None:
             self.bar.stop()
 
+    def drop(self, which: Array) -> None:
+        """Some runs, by their numbers, will not be gone on with."""
+        self.dropped[which] = True
+        self.update()
+
     def update(self) -> None:
         """Show where the sweep is."""
         if self.bar is None:
@@ -44,7 +51,7 @@ class Bar:
             text = f"best so far lr {best[0]:.3g}  val_loss {best[1]:.4g}"
         if diverged.any():
             text += f"  {int(diverged.sum())} diverged"
-        ended = int(((ledger.done == self.epochs) | diverged).sum())
+        ended = int(((ledger.done == self.epochs) | diverged | self.dropped).sum())
         self.bar.update(self.task, completed=ended, text=text)
 
 

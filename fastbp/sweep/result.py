@@ -1,10 +1,8 @@
-"""What a learning-rate sweep found: losses, the best rate and how sure that is, time and speed; as text and as files."""
+"""What a learning-rate sweep found: losses, the best rate and how sure that is, time and speed."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -13,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp.plan import Array
-from fastbp.serialization import replacing
-from fastbp.sweep import statistics
-from fastbp.sweep.problem import DIVERGED, FINISHED, STATUSES, Ledger, Problem, plain
+from fastbp.sweep import export, statistics
+from fastbp.sweep.problem import DIVERGED, FINISHED, STATUSES, Ledger, Problem
 
 if TYPE_CHECKING:
     from fastbp.sweep.stability import Stability
@@ -140,7 +137,8 @@ class LrSweep:
     @property
     def mean_val_loss(self) -> Array:
         """Final validation loss, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
-        return self.final_loss.mean(axis=1)
+        means: Array = self.final_loss.mean(axis=1)
+        return means
 
     @property
     def mean_train_loss(self) -> Array:
@@ -164,7 +162,7 @@ class LrSweep:
 
     @property
     def best_lr(self) -> float | None:
-        """The rate with the lowest mean validation loss over seeds after the last epoch; all its seeds have finished."""
+        """The eligible rate with the lowest mean validation loss over seeds after the last epoch."""
         return None if self.best_index is None else float(self.learning_rates[self.best_index])
 
     @cached_property
@@ -239,8 +237,7 @@ class LrSweep:
     @property
     def _given_up(self) -> Array:
         """Rates whose remaining runs halving has not gone on with, since a seed diverged, ``(K, 1)``."""
-        given_up: Array = self.diverged.any(axis=1, keepdims=True) & (self.halving is not None)
-        return given_up
+        return np.asarray(self.diverged.any(axis=1, keepdims=True) & (self.halving is not None))
 
     # --- how long -------------------------------------------------------------------------------------------
 
@@ -300,12 +297,12 @@ class LrSweep:
             "best_lr", "recommended_lr", "interval", "divergence_boundary", "sensitivity", "edge", "notes", "epochs",
             "halving", "target_loss", "n_train", "n_held", "flops_per_row", "profile", "about",
         )  # fmt: skip
-        return {name: _jsonable(getattr(self, name)) for name in (*values, *arrays)}
+        found: dict[str, Any] = export.plain({name: getattr(self, name) for name in (*values, *arrays)})
+        return found
 
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write `to_dict` to a file."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        export.write_json(path, self.to_dict())
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary a run; NaN where a figure is missing."""
@@ -329,12 +326,7 @@ class LrSweep:
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write a line a run, under a line of names; an empty field where a figure is missing."""
-        rows = self.rows()
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({name: "" if value != value else value for name, value in row.items()})
+        export.write_csv(path, self._columns())
 
     def to_dataframe(self) -> Any:
         """A pandas DataFrame with a row a run.
@@ -344,11 +336,11 @@ class LrSweep:
         ImportError
             pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError("a data frame needs pandas: pip install pandas") from error
-        return pandas.DataFrame(self.rows())
+        return export.data_frame(self._columns())
+
+    def _columns(self) -> dict[str, Array]:
+        rows = self.rows()
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def __str__(self) -> str:
         from fastbp.sweep.text import describe
@@ -407,13 +399,3 @@ def _without_rate(problem: Problem) -> str:
 def _median(values: Array) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else None
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {name: _jsonable(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(one) for one in value]
-    return plain(value) if isinstance(value, float) else value

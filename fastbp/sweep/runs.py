@@ -109,6 +109,8 @@ def lr_sweep(
     UserWarning
         If the best rate is the lowest or highest of those swept.
     """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
     problem = make_problem(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
@@ -132,7 +134,7 @@ def lr_sweep(
         else:
             runner = Remote(executor, problem, ledger, threads or 1, report)
         started = time.perf_counter()
-        eliminated, completed = halve(runner, ledger, len(chosen), ends, halving or 1)
+        eliminated, completed = halve(runner, ledger, len(chosen), ends, halving or 1, bar.drop)
         wall = time.perf_counter() - started
     result = LrSweep.of(
         problem, ledger, chosen, eliminated, wall=wall, busy=runner.busy_seconds, threads=runner.n_threads,
@@ -224,8 +226,13 @@ def rungs(n_rates: int, epochs: int, factor: int | None) -> list[int]:
     return ends
 
 
-def halve(runner: Runner, ledger: Ledger, n_seeds: int, ends: list[int], factor: int) -> tuple[Array, bool]:
-    """Train rung by rung; returns after which epoch each rate was eliminated (0: never), and whether all was done."""
+def halve(
+    runner: Runner, ledger: Ledger, n_seeds: int, ends: list[int], factor: int, dropped: Callable[[Array], None]
+) -> tuple[Array, bool]:
+    """Train rung by rung; returns after which epoch each rate was eliminated (0: never), and whether all was done.
+
+    `dropped` is told of the runs that will not be gone on with, by their numbers.
+    """
     n_rates = len(ledger) // n_seeds
     eliminated, alive = np.zeros(n_rates, np.int64), np.ones(n_rates, np.bool_)
     for end in ends:
@@ -243,6 +250,7 @@ def halve(runner: Runner, ledger: Ledger, n_seeds: int, ends: list[int], factor:
         lost[going_on] = False
         eliminated[lost], alive[:] = end, False
         alive[going_on] = True
+        dropped(np.flatnonzero(np.repeat(~alive, n_seeds)))
     return eliminated, True
 
 
@@ -254,8 +262,6 @@ def make_problem(
     schedule: Any, validation_data: Any,
 ) -> Problem:  # fmt: skip
     """The problem of a sweep, from arguments as `MLP.fit` takes them, all checked."""
-    if not isinstance(net, MLP):
-        raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
     validation.check_positive_int("epochs", epochs)
     validation.check_positive_int("batch_size", batch_size)
@@ -268,7 +274,7 @@ def make_problem(
     return problem if batch_size <= problem.n_train else problem.with_batch(problem.n_train)
 
 
-def check_rates(learning_rates: Iterable[float]) -> Array:
+def check_rates(learning_rates: object) -> Array:
     """The rates in rising order, each once."""
     if isinstance(learning_rates, str) or not isinstance(learning_rates, Iterable):
         raise TypeError(f"learning_rates must be a sequence of numbers, got {learning_rates!r}")
@@ -280,7 +286,7 @@ def check_rates(learning_rates: Iterable[float]) -> Array:
     )
 
 
-def check_seeds(seeds: int | Sequence[int], first: int) -> list[int]:
+def check_seeds(seeds: object, first: int) -> list[int]:
     """The seeds themselves."""
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         values = []

@@ -64,7 +64,7 @@ def _remark(sweep: LrSweep, k: int) -> str:
 
 
 def curve(sweep: LrSweep) -> str:
-    """Bars of the mean validation loss by rate, cut off at J0; x where a seed diverged, a dot where nothing is known."""
+    """Bars of the mean validation loss by rate, cut off at J0; x where a seed diverged, a dot where it is not known."""
     means = sweep.mean_val_loss
     known = np.isfinite(means)
     if not known.any():
@@ -111,8 +111,8 @@ def summary(sweep: LrSweep) -> str:
     profile = sweep.profile
     if profile["seconds_per_epoch"] is not None:
         text = (
-            f"{profile['wall_seconds']:.3g} s on {profile['threads']} threads, {100 * profile['occupancy']:.0f} % busy; "
-            f"an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
+            f"{profile['wall_seconds']:.3g} s on {profile['threads']} threads, "
+            f"{100 * profile['occupancy']:.0f} % busy; an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
             f"{profile['samples_per_second']:,.0f} samples/s and {profile['gflops']:.3g} GFLOP/s a run"
         )
         lost = profile["lost_seconds"]
