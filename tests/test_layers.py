@@ -38,6 +38,7 @@ EXTRAS = {
     "progress": {"rich"}, "history": {"matplotlib"}, "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
     "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
     "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"}, "sweep/report": {"plotly"},
+    "sweep/dask": {"distributed"},
 }  # fmt: skip
 
 
