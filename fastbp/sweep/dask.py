@@ -11,7 +11,7 @@ from fastbp.sweep.problem import Problem
 
 # Seconds to wait for the scheduler, and for a first worker.
 PATIENCE = 30.0
-# How often a task is sent anew after its data, or worker after worker, were lost.
+# How often a task is sent anew after its data were lost.
 RETRIES = 5
 
 
@@ -37,17 +37,17 @@ class DaskExecutor(concurrent.futures.Executor):
     Notes
     -----
     A task whose worker vanishes is given to another one by Dask itself. Where the last copy of the data vanished with
-    it, or several workers in a row, the task is sent anew here. An error in a task is not tried again.
+    it, the task is sent anew here, with the data. An error in a task is not tried again, nor a task with which several
+    workers have died.
     """
 
     def __init__(self, client: Any, *, timeout: float = PATIENCE) -> None:
         try:
-            from distributed import Client, KilledWorker
+            from distributed import Client
         except ImportError as error:
             raise ImportError('a Dask cluster needs Dask: pip install "fastbp[dask]"') from error
         self.owned = isinstance(client, str)
         self.client: Any = _open(Client, client, timeout) if self.owned else client
-        self._killed: type[Exception] = KilledWorker
         self._lock, self._sent = threading.Lock(), {}  # type: tuple[Any, dict[int, tuple[Problem, Any]]]
         try:
             self.client.wait_for_workers(1, timeout=timeout)
@@ -77,7 +77,7 @@ class DaskExecutor(concurrent.futures.Executor):
                 return
             try:
                 found = task.result()
-            except (concurrent.futures.CancelledError, self._killed) as error:
+            except concurrent.futures.CancelledError as error:
                 try:
                     if not retries:
                         raise OSError(f"the Dask cluster lost a task {RETRIES} times") from error
@@ -85,8 +85,8 @@ class DaskExecutor(concurrent.futures.Executor):
                     self._send(future, fn, args, kwargs, retries - 1)
                 except Exception as final:
                     _settle(future, final)
-            except BaseException as error:  # a worker's KeyboardInterrupt, too, or the sweep would wait for ever
-                _settle(future, error if isinstance(error, Exception) else OSError(f"a task ended by {error!r}"))
+            except Exception as error:
+                _settle(future, error)
             else:
                 _settle(future, None, found)
 
