@@ -163,6 +163,10 @@ class Engine:
             self.job[0]["gradient"] = address(self.gradient)
         return self.gradient
 
+    def state(self) -> dict[str, Array]:
+        """What the optimiser changes besides the parameters, by the field of the job that holds its address."""
+        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)}
+
     def keep(self) -> None:
         """Remember parameters and moments as they are. The room for it stays: to ask for it anew costs more."""
         now = [self.parameters, *self.moments]

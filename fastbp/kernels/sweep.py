@@ -15,7 +15,7 @@ from fastbp.kernels.clock import now
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
 from fastbp.kernels.run import run
-from fastbp.kernels.simd import ONE, ZERO, itemsize, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, view
 
 _ADDRESS = _COUNT = np.uint64
 
@@ -48,13 +48,14 @@ RUN = np.dtype(
 
 SWEEP = np.dtype(
     [
-        ("jobs", _ADDRESS),  # of the array of jobs, whose fields for moments are written by their place
+        ("jobs", _ADDRESS),  # of the array of jobs, whose fields for the optimiser's state are written by their place
         ("claims", _ADDRESS),  # int64 counter on a cache line of its own: runs that threads have taken
         ("n_runs", _COUNT),
         ("steps", _COUNT),  # of an epoch
-        ("n_states", _COUNT),  # moments of the optimiser
-        # A block holds parameters, moments and transposed weights of one run, each `part` bytes after the one before.
-        ("part", _COUNT),
+        ("n_states", _COUNT),  # arrays that the optimiser changes, besides the parameters
+        # A block holds parameters, state and transposed weights of one run.
+        ("states", _ADDRESS),  # (n_states, 2) uint64: bytes into a job where its address belongs; bytes into the block
+        ("transposed", _COUNT),  # bytes into the block
         ("block_size", _COUNT),  # bytes of it all
         ("momenta", _ADDRESS),  # (epochs * steps,) float64, or 0
     ],
@@ -76,12 +77,6 @@ WORKER = np.dtype(
 
 Run, Sweep, Worker = from_dtype(RUN), from_dtype(SWEEP), from_dtype(WORKER)
 
-# Where a job keeps the addresses of its moments: "state1", "state2", ...
-STATE_PLACES = tuple(
-    np.uint64(place[1])
-    for name, place in sorted((JOB.fields or {}).items())
-    if name[:5] == "state" and name[5:].isdigit()
-)
 JOB_BYTES = np.uint64(JOB.itemsize)
 TRAINING, VALIDATION = 0, 1  # columns of the array of jobs
 
@@ -101,15 +96,11 @@ def take_up(tag, plan, worker, job, layers, one, place):
     block = one.block if one.block != ZERO else worker.block
     if one.epoch == ZERO and one.step == ZERO:
         copy_words(one.start, block, plan.block_size)
-    part = block
-    job.parameters = part
-    number = ZERO
-    for offset in STATE_PLACES:
-        if number < plan.n_states:
-            part += plan.part
-            view(place + offset, ONE, np.uint64(0))[0] = part
-        number += ONE
-    transposed = part + plan.part
+    job.parameters = block
+    states = view(plan.states, TWO * plan.n_states, np.uint64(0))
+    for number in range(plan.n_states):
+        view(place + states[TWO * number], ONE, np.uint64(0))[0] = block + states[TWO * number + ONE]
+    transposed = block + plan.transposed
     for k in range(job.n_layers):
         layer = layers[k]
         layer.weights = block + layer.offset * itemsize(tag)
@@ -162,7 +153,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
     plan, worker = sweeps[0], workers[thread]
     training, validation, own_layers = jobs[thread, TRAINING], jobs[thread, VALIDATION], layers[thread]
     job, check = training[0], validation[0]
-    place = plan.jobs + np.uint64(thread) * np.uint64(2) * JOB_BYTES
+    place = plan.jobs + np.uint64(thread) * TWO * JOB_BYTES
     spent, entered = ZERO, now()
     while spent < worker.budget and atomic_load(job.stop) == 0:
         if worker.current < 0:

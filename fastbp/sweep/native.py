@@ -87,23 +87,25 @@ class Native:
     # --- memory ---------------------------------------------------------------------------------------------
 
     def _lay_out(self, keep: bool) -> None:
-        """Blocks of parameters, moments and transposed weights: where each seed begins, one a thread, one a run."""
-        engine, item = self.nets[0]._engine, self.plan.dtype.itemsize
-        n_moments = len(engine.moments)
-        size = max(self.plan.n_parameters, self.plan.n_transposed) * item
-        self.part = -(-size // PAGE) * PAGE + LEAD
-        self.block_size = self.part * (n_moments + 2)
+        """Blocks of parameters, optimiser state and transposed weights: where seeds begin, one a thread, one a run."""
+        engine = self.nets[0]._engine
+        states = engine.state()
+        offsets = [0]
+        for array in (engine.parameters, *states.values(), engine.transposed):
+            offsets.append(offsets[-1] + -(-array.nbytes // PAGE) * PAGE + LEAD)
+        *_, self.transposed, self.block_size = offsets
+        places = [JOB.fields[name][1] for name in states]  # type: ignore[index]
+        self.states = np.array(list(zip(places, offsets[1:-2], strict=True)), np.uint64).reshape(-1, 2)
         self.kept = keep and len(self.ledger) * self.block_size <= BUDGET_BYTES
-        n_own = len(self.ledger) if self.kept else 0
         self.waiting = np.zeros(len(self.ledger), np.bool_)  # runs whose own block is where the ledger says they are
         self.starts, self.own, self.of_threads = (
             allocate(n * self.block_size, np.dtype(np.uint8)).reshape(n, self.block_size)
-            for n in (len(self.seeds), n_own, self.threads)
+            for n in (len(self.seeds), len(self.ledger) * self.kept, self.threads)
         )
         for block, net in zip(self.starts, self.nets, strict=True):
-            parts = [net._engine.parameters, *net._engine.moments, net._engine.transposed]
-            for number, array in enumerate(parts):
-                block[number * self.part :][: array.nbytes] = array.view(np.uint8)
+            parts = [net._engine.parameters, *net._engine.state().values(), net._engine.transposed]
+            for offset, array in zip(offsets, parts, strict=False):
+                block[offset : offset + array.nbytes] = array.view(np.uint8)
 
     def _bind(self) -> None:
         """A job for training and one for validation, and layers, for each thread."""
@@ -143,7 +145,8 @@ class Native:
         self.lrs = rates
         sweep = self.sweep[0]
         sweep["jobs"], sweep["claims"], sweep["steps"] = address(self.jobs), address(self.claims), problem.steps
-        sweep["n_states"], sweep["part"], sweep["block_size"] = len(first.moments), self.part, self.block_size
+        sweep["n_states"], sweep["states"] = len(self.states), address(self.states)
+        sweep["transposed"], sweep["block_size"] = self.transposed, self.block_size
         sweep["momenta"] = 0 if self.momenta is None else address(self.momenta)
 
     def _bind_validation(self, net: MLP, seed: int, threads: int) -> Engine:
