@@ -146,6 +146,17 @@ def test_the_browser_draws_all_charts_and_asks_for_nothing(chrome: Any, result: 
     assert [entry for entry in chrome.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
 
 
+def test_the_pointer_is_told_what_it_is_over(chrome: Any, result: fastbp.LrSweep) -> None:
+    number = chrome.execute_script(
+        "const found = document.getElementById('curve').data.findIndex(t => t.name === 'validation');"
+        "Plotly.Fx.hover('curve', [{curveNumber: found, pointNumber: 1}]); return found;"
+    )
+    assert number >= 0
+    text = chrome.execute_script("return document.querySelector('#curve .hoverlayer').textContent")
+    assert f"lr {result.learning_rates[1]:.3g}" in text
+    assert f"{result.mean_val_loss[1]:.4g}" in text
+
+
 def test_a_click_on_a_heading_sorts_by_value(chrome: Any) -> None:
     heads = chrome.find_elements("css selector", "#rates th button")
     for number in (0, 1):  # rates from 0.001 to 100000: as text they would be in another order
