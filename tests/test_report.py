@@ -81,7 +81,7 @@ def test_the_data_are_strict_json(result: fastbp.LrSweep) -> None:
     assert len(view["runs"]) == result.status.size
 
 
-@pytest.mark.parametrize(
+EVERY_KIND = pytest.mark.parametrize(
     "options",
     [
         {"learning_rates": [0.1], "seeds": 1, "epochs": 1},
@@ -90,6 +90,9 @@ def test_the_data_are_strict_json(result: fastbp.LrSweep) -> None:
     ],
     ids=["one", "none", "halving"],
 )
+
+
+@EVERY_KIND
 @pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning")
 def test_every_kind_of_sweep_has_a_page(options: dict[str, Any]) -> None:
     result = sweep(**options)
@@ -196,3 +199,30 @@ def test_the_page_fits_the_screen(chrome: Any, width: int, scheme: str) -> None:
         )
         assert 0.5 * min(width, 900) < drawn <= width
     assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@EVERY_KIND
+@pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning")
+def test_every_kind_of_page_is_drawn(chrome: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    chrome.get_log("browser")
+    path = tmp_path / "page.html"
+    found = sweep(**options)
+    if found.best_lr is None:
+        found.status[:] = "open"  # as after an early Ctrl-C: nothing is known at all
+        found.val_loss[:] = found.train_loss[:] = np.nan
+        found.seconds[:] = found.epochs_done[:] = 0
+    found.report(path)
+    chrome.get(path.as_uri())
+    for name in CHARTS:
+        assert chrome.execute_script(f"return document.querySelector('#{name} .main-svg') !== null")
+    for button in chrome.find_elements("css selector", ".switches button"):
+        chrome.execute_script("arguments[0].click()", button)
+    assert [entry for entry in chrome.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_fault_of_a_script_would_be_seen(chrome: Any, tmp_path: Path) -> None:
+    """That the tests above can fail."""
+    path = tmp_path / "page.html"
+    path.write_text("<script>missing.name</script>", encoding="utf-8")
+    chrome.get(path.as_uri())
+    assert "SEVERE" in [entry["level"] for entry in chrome.get_log("browser")]
