@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("fastbp.commands.train", "Train a network on a table, or on the embedded digits."),
     "predict": ("fastbp.commands.apply", "Apply a saved network to a table."),
     "evaluate": ("fastbp.commands.apply", "Measure a saved network on a table with known targets."),
+    "sweep": ("fastbp.commands.sweep", "Train at many learning rates, and say which is best."),
     "range-test": ("fastbp.commands.range_test", "Raise the learning rate step by step, and suggest one."),
     "bench": ("fastbp.bench.command", "Time fastbp beside pure NumPy and other libraries."),
     "info": ("fastbp.commands.machine", "Show what fastbp found: CPU, threads, cache, measured peak."),

@@ -49,7 +49,8 @@ EXTRAS = {
     "progress": {"rich"}, "history": {"matplotlib"}, "lbfgs": {"scipy"},
     "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
     "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
-    "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"},
+    "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"}, "sweep/report": {"plotly"},
+    "sweep/dask": {"distributed"},
 }  # fmt: skip
 
 

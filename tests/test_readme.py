@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import numpy as np
 import pytest
+from processes import FOLDERS, TIMEOUT
 
 import fastbp
 from fastbp.bench.command import bench
@@ -16,23 +20,25 @@ from fastbp.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DISTRIBUTED = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+SCHEDULER = "tcp://10.0.0.1:8786"  # of that page
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: str = README) -> list[str]:
     """The fenced blocks of a language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
 
 
-def commands(start: str) -> list[str]:
+def commands(start: str, page: str = README) -> list[str]:
     """Lines of the shell blocks that begin so, without their comments."""
-    lines = [line.partition(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    lines = [line.partition(" #")[0].strip() for block in blocks("sh", page) for line in block.splitlines()]
     return [line for line in lines if line.startswith(start)]
 
 
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
     net = names["net"]
@@ -56,7 +62,7 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert net.history.val_score[-1] > 0.9
 
 
-@pytest.mark.parametrize("line", commands("fastbp "))
+@pytest.mark.parametrize("line", commands("fastbp ") + commands("fastbp ", DISTRIBUTED))
 def test_the_command_line_examples_parse(line: str) -> None:
     _, name, *arguments = shlex.split(line)
     command = main.get_command(click.Context(main), name)
@@ -84,3 +90,38 @@ def test_every_name_is_told(registry: str) -> None:
     module = getattr(__import__(f"fastbp.{registry.lower()}"), registry.lower())
     told = next(line for line in README.splitlines() if line.startswith(f"| {registry.lower()} "))
     assert told.split("|")[2].strip().split(", ") == list(getattr(module, registry))
+
+
+def run_as_file(code: str, folder: Path, *arguments: object) -> str:
+    """Run code in a file of its own, which workers that start afresh import."""
+    script = folder / "example.py"
+    script.write_text(code, encoding="utf-8")
+    paths = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    done = subprocess.run(
+        [sys.executable, script, *map(str, arguments)], env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_the_distributed_examples_run(tmp_path: Path) -> None:
+    """But for Ray and MPI, which are not among the packages of the tests."""
+    pool, dask, ray, mpi = blocks("python", DISTRIBUTED)
+    assert "recommended" in run_as_file(pool, tmp_path)
+    cluster = """
+import sys, logging
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with LocalCluster(**options) as cluster:
+        block = open(sys.argv[1], encoding="utf-8").read()
+        assert block.count(sys.argv[2]) == 1
+        exec(compile(block.replace(sys.argv[2], cluster.scheduler_address), "block", "exec"))
+"""
+    (tmp_path / "dask.txt").write_text(dask, encoding="utf-8")
+    assert "recommended" in run_as_file(cluster, tmp_path, tmp_path / "dask.txt", SCHEDULER)
+    for block, package in ((ray, "ray"), (mpi, "mpi4py")):
+        compile(block, package, "exec")
+        assert package in block

@@ -9,7 +9,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from fastbp.bench import report
+from fastbp.bench import report, sweeps
+from fastbp.bench.peers import PEERS
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
 from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, select
 from fastbp.commands.output import make_ready
@@ -49,8 +50,8 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
     "--workload",
     "workloads",
     multiple=True,
-    type=click.Choice([*WORKLOADS, *PREDICTIONS]),
-    help="Run only this workload; may be given several times.",
+    type=click.Choice([*WORKLOADS, *PREDICTIONS, sweeps.NAME]),
+    help="Run only this workload; may be given several times. `sweep`, learning-rate sweeps, is run by itself.",
 )
 @click.option(
     "--threads",
@@ -92,10 +93,15 @@ def bench(
     Exits with 1 when a rival misses the losses of the float64 NumPy reference.
     """
     if profile:
+        if sweeps.NAME in workloads:
+            raise click.UsageError("--profile takes a step apart, not a sweep")
         _profile(workloads, threads, json_path, plot_path)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
+    if sweeps.NAME in workloads:
+        _sweeps(workloads, peers, threads, quick, json_path)
+        return
     chosen = select(workloads)
     if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
         make_ready(sorted({workload.dtype for workload in chosen}))
@@ -137,6 +143,26 @@ def _profile(workloads: tuple[str, ...], threads: int | None, json_path: Path | 
     _save({"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}, json_path)
     if plot_path is not None:
         roofline.plot(found, plot_path)
+
+
+def _sweeps(
+    workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool, json_path: Path | None
+) -> None:
+    """`bench --workload sweep`."""
+    if set(workloads) != {sweeps.NAME}:
+        raise click.UsageError(f"--workload {sweeps.NAME} is run by itself: leave out the others")
+    known = [name for name in peers if name in PEERS]
+    if known != list(peers):
+        raise click.UsageError(f"sweeps are compared with {', '.join(PEERS)} only")
+    make_ready(["float32"])
+    try:
+        result = sweeps.run(peers=known, threads=threads, quick=quick, progress=_progress)
+    finally:
+        _progress("")
+    _console().print(sweeps.render(result))
+    _save(result.to_document(), json_path)
+    if result.wrong:
+        raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(result.wrong)}")
 
 
 def _save(document: dict[str, Any], path: Path | None) -> None:

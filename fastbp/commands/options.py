@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fastbp.commands.recipe import DIGITS_RECIPE, TABLE_RECIPE
+from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE
 
 Command = Callable[..., Any]
 SEED = 0
@@ -101,6 +101,14 @@ _PROBLEM = (
     click.option(
         "--max-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of a unit's incoming weights."
     ),
+    click.option("--clip-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of the gradient."),
+    click.option(
+        "--label-smoothing",
+        type=click.FloatRange(0.0, 1.0, max_open=True),
+        default=0.0,
+        show_default=True,
+        help="Share of each class label that is spread over all classes; for cross_entropy.",
+    ),
 )
 _RUN = (
     click.option(
@@ -117,8 +125,21 @@ def _all(options: tuple[Callable[[Command], Command], ...], command: Command) ->
 
 
 def problem_options(command: Command) -> Command:
-    """DATA, and the options that say what to learn from it by what network: --target to --max-norm."""
+    """DATA, and the options that say what to learn from it by what network: --target to --label-smoothing."""
     return _all(_PROBLEM, command)
+
+
+def schedule_option(command: Command) -> Command:
+    """--schedule."""
+    option = click.option(
+        "--schedule",
+        type=click.Choice(SCHEDULES),
+        default="constant",
+        show_default=True,
+        help="How the learning rate changes over the epochs: down to nothing along a cosine or a line, by 5 % an "
+        "epoch, or up and down once.",
+    )
+    return option(command)
 
 
 def run_options(command: Command) -> Command:

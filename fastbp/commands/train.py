@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.options import check_out, default, problem_options, run_options
+from fastbp.commands.options import check_out, default, problem_options, run_options, schedule_option
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
-from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
+from fastbp.commands.recipe import DIGITS_RECIPE, TABLE_RECIPE, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
 
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
@@ -73,27 +73,12 @@ class Settings:
     show_default=True,
     help="Share of the rows held out for the test; unused if the file has X_test.",
 )
-@click.option("--clip-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of the gradient.")
-@click.option(
-    "--label-smoothing",
-    type=click.FloatRange(0.0, 1.0, max_open=True),
-    default=0.0,
-    show_default=True,
-    help="Share of each class label that is spread over all classes; for cross_entropy.",
-)
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
     help="Let every class count the same in the training, however many rows it has; for classes.",
 )
-@click.option(
-    "--schedule",
-    type=click.Choice(SCHEDULES),
-    default="constant",
-    show_default=True,
-    help="How the learning rate changes over the epochs: down to nothing along a cosine or a line, by 5 % an epoch, or "
-    "up and down once.",
-)
+@schedule_option
 @click.option(
     "--warmup-epochs",
     type=click.FloatRange(min=0.0),

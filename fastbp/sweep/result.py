@@ -6,13 +6,16 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastbp.plan import Array
 from fastbp.sweep import export, statistics
 from fastbp.sweep.problem import DIVERGED, FINISHED, STATUSES, Ledger, Problem
+
+if TYPE_CHECKING:
+    from fastbp.sweep.stability import Stability
 
 # Below so many seeds a standard error is itself hardly known.
 FEW_SEEDS = 5
@@ -364,6 +367,29 @@ class LrSweep:
         from fastbp.sweep.pictures import draw
 
         return draw(self, path, what)
+
+    def report(
+        self, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None
+    ) -> None:
+        """Write one web page with all of it: figures, charts to hover over, a table to sort. It needs no network.
+
+        Parameters
+        ----------
+        path : path-like
+            The HTML file.
+        stability : Stability or float, optional
+            What `lr_stability` returned, whose line at the initial weights is drawn beside the losses; or a rate.
+        command : str, optional
+            How the sweep was made: shown at the foot.
+
+        Raises
+        ------
+        ImportError
+            plotly is not installed (extra `report`).
+        """
+        from fastbp.sweep.report import write
+
+        write(self, path, stability=stability, command=command)
 
 
 def _without_rate(problem: Problem) -> str:

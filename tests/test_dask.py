@@ -1,0 +1,128 @@
+"""Sweeps on a real Dask cluster: a scheduler and worker processes, some of which are killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import distributed
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastbp
+from fastbp.cli import main
+from fastbp.sweep.dask import DaskExecutor
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning"),  # at an edge of the few rates swept here
+    # Sockets and loops that Dask leaves to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+RATES = np.geomspace(1e-3, 1.0, 8)
+
+
+def network() -> fastbp.MLP:
+    return fastbp.MLP([64, 16, 10], seed=0)
+
+
+def equal(a: fastbp.LrSweep, b: fastbp.LrSweep) -> bool:
+    names = ("val_loss", "train_loss", "status", "epochs_done", "start_loss", "eliminated")
+    return all(np.array_equal(getattr(a, name), getattr(b, name), equal_nan=name.endswith("loss")) for name in names)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two worker processes, which are started again when they die."""
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(cluster: Any) -> Iterator[Any]:
+    with distributed.Client(cluster, set_as_default=False) as found:
+        yield found
+
+
+@pytest.mark.parametrize("options", [{}, {"halving": 2, "epochs": 4}], ids=["plain", "halving"])
+def test_the_bits_are_those_of_a_local_sweep(client: Any, options: dict[str, Any]) -> None:
+    arguments = {"seeds": 2, "epochs": 2} | options
+    X, y = fastbp.datasets.load_digits()
+    local = fastbp.lr_sweep(network(), X, y, RATES, **arguments)
+    with DaskExecutor(client) as executor:
+        assert executor.num_workers == 2
+        assert equal(local, fastbp.lr_sweep(network(), X, y, RATES, executor=executor, **arguments))
+    assert client.status == "running"  # it is the caller's
+    assert equal(local, fastbp.lr_sweep(network(), X, y, RATES, executor=client.get_executor(), **arguments))
+
+
+def test_the_data_are_sent_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    scatter = client.scatter
+    monkeypatch.setattr(client, "scatter", lambda data, **options: sent.append(options) or scatter(data, **options))
+    X, y = fastbp.datasets.load_digits()
+    with DaskExecutor(client) as executor:
+        fastbp.lr_sweep(network(), X, y, RATES, seeds=2, epochs=2, executor=executor)
+    assert sent == [{"broadcast": True, "hash": False}]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+@pytest.mark.parametrize("n_killed", [1, 2])
+def test_the_runs_of_a_lost_worker_are_done_again(client: Any, n_killed: int) -> None:
+    """With both workers the last copy of the data is lost, too."""
+    X, y = fastbp.datasets.load_digits()
+    arguments = {"seeds": 2, "epochs": 120}
+    client.wait_for_workers(2, timeout=30)
+    victims = list(client.run(os.getpid).values())[:n_killed]
+    killed_while = []
+
+    def kill() -> None:
+        while not any(client.processing().values()):
+            time.sleep(0.02)
+        time.sleep(0.3)
+        killed_while.append(any(client.processing().values()))
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with DaskExecutor(client) as executor:
+            found = fastbp.lr_sweep(network(), X, y, RATES, executor=executor, **arguments)
+    finally:
+        killer.join()
+    assert killed_while == [True]
+    assert equal(found, fastbp.lr_sweep(network(), X, y, RATES, **arguments))
+    client.wait_for_workers(2, timeout=30)
+    assert not set(victims) & set(client.run(os.getpid).values())
+
+
+def test_an_error_of_a_task_is_passed_on(client: Any) -> None:
+    with DaskExecutor(client) as executor:
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 1, 0).result(timeout=30)
+        assert executor.submit(divmod, 7, 2).result(timeout=30) == (3, 1)
+
+
+def test_the_command_line(cluster: Any) -> None:
+    options = ["sweep", "--hidden", "16", "--epochs", "2", "--seeds", "2", "--lr", "1e-3:1:4", "--json"]
+    found, local = (CliRunner().invoke(main, [*options, *more]) for more in (["--dask", cluster.scheduler_address], []))
+    assert (found.exit_code, found.stderr) == (0, ""), found.output
+    assert json.loads(found.stdout)["val_loss"] == json.loads(local.stdout)["val_loss"]
+
+
+def test_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbp.sweep.dask.DaskExecutor.__init__.__kwdefaults__", {"timeout": 0.5})
+    result = CliRunner().invoke(main, ["sweep", "--dask", "tcp://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "127.0.0.1:9" in result.stderr
+    assert result.stderr.count("\n") == 1
