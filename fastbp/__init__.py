@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fastbp._version import __version__
 
 if TYPE_CHECKING:
-    from fastbp import callbacks, datasets, reference, schedules
+    from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
     from fastbp.activations import Activation
-    from fastbp.callbacks import EarlyStopping
+    from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
     from fastbp.core import Gradient, Scaling
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
@@ -41,28 +41,35 @@ __all__ = [
     "AdamW",
     "Adamax",
     "BinaryCrossEntropy",
+    "Checkpoint",
     "CrossEntropy",
     "DivergenceError",
     "EarlyStopping",
     "Gradient",
     "History",
     "Huber",
+    "LayerStatistics",
     "Lion",
     "LrSweep",
+    "MaxSeconds",
     "NAdam",
     "Poisson",
     "RAdam",
     "RMSprop",
     "Rprop",
     "Scaling",
+    "StopGradientNorm",
     "__version__",
+    "activations",
     "callbacks",
     "check_gradients",
     "datasets",
     "load",
+    "losses",
     "lr_range_test",
     "lr_stability",
     "lr_sweep",
+    "optimizers",
     "reference",
     "schedules",
     "warmup",
@@ -70,18 +77,19 @@ __all__ = [
 
 # Where each name lives; a module's own name stands for the module.
 _HOMES = {
-    "activations": ("Activation",),
-    "callbacks": ("callbacks", "EarlyStopping"),
+    "activations": ("activations", "Activation"),
+    "callbacks": ("callbacks", "Checkpoint", "EarlyStopping", "LayerStatistics", "MaxSeconds", "StopGradientNorm"),
     "datasets": ("datasets",),
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
     "history": ("History",),
     "info": ("warmup",),
-    "losses": ("MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
+    "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "core": ("Gradient", "Scaling"),
     "network": ("MLP",),
     "lbfgs": ("LBFGS",),
     "optimizers": (
+        "optimizers",
         "SGD",
         "Adadelta",
         "Adagrad",

@@ -14,6 +14,7 @@ from fastbp.watching import MONITORS, Callback, EpochState, Watcher
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
+    from fastbp.training import Fit
 
 __all__ = [
     "Callback",
@@ -94,7 +95,10 @@ class EarlyStopping(Watcher):
 
 @dataclass
 class MaxSeconds(Watcher):
-    """Stop at the end of the epoch in which so many seconds have passed since the training began, or was resumed."""
+    """Stop when so many seconds have passed since the training began or was resumed, in the middle of an epoch too.
+
+    An epoch that is cut short is not in the history. A training with a `Checkpoint` can be resumed from there.
+    """
 
     seconds: float
     pauses = True
@@ -107,6 +111,10 @@ class MaxSeconds(Watcher):
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         return f"{self.seconds:g} s have passed" if time.monotonic() >= self._end else None
+
+    def on_pause(self, fit: Fit, final: bool) -> None:
+        if not final and not fit.history.stop_reason and time.monotonic() >= self._end:
+            fit.stop(f"{type(self).__name__}: {self.seconds:g} s have passed", pauses=True)
 
 
 @dataclass

@@ -236,6 +236,7 @@ def begin(fit: Fit) -> None:
                 f"{folder} holds an unfinished training, stopped after {earlier['epochs']} epochs: go on with it "
                 "(resume), name another folder, or remove its last.safetensors"
             )
+        _try_states(fit)
         folder.mkdir(parents=True, exist_ok=True)
         # Of a process that was killed while it wrote: our files, and those that safetensors fills and then renames.
         for stale in [*folder.glob(".*.safetensors.*.tmp"), *folder.glob(".tmp??????")]:
@@ -246,6 +247,27 @@ def begin(fit: Fit) -> None:
                 pass
         except OSError as error:  # whose name is that of the temporary file
             raise OSError(error.errno, error.strerror, str(folder)) from error
+
+
+def _try_states(fit: Fit) -> None:
+    """Refuse a callback whose state a file cannot hold, now and not when the first checkpoint is due."""
+    for callback in _with_state(fit.callbacks):
+        found = callback.state_dict()
+        try:
+            json.dumps(serialization.pack(found, "state", {}))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"state_dict() of {_name(callback)} cannot be saved: {error}; {_WHAT_CAN}") from error
+        if not _keys_are_text(found):
+            raise TypeError(f"state_dict() of {_name(callback)} has keys that are not text; {_WHAT_CAN}")
+
+
+_WHAT_CAN = "use numbers, text, None, lists, dicts with text as keys, and NumPy arrays"
+
+
+def _keys_are_text(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _keys_are_text(one) for key, one in value.items())
+    return not isinstance(value, list | tuple) or all(map(_keys_are_text, value))
 
 
 def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -94,7 +94,7 @@ class Network:
     def _use(self, recipe: optimizers.Optimizer) -> None:
         """Keep the moments if they fit the optimiser, or start anew."""
         layout = recipe.layout
-        if layout != self._layout:
+        if layout != self._layout or len(self._engine.moments) != recipe.n_moments:
             self.reset_optimizer()
             self._layout = layout
             self._engine.set_moments(recipe.initial_state)
@@ -170,6 +170,10 @@ class Network:
         if self.scaling is not None and self.scaling.y_mean is not None:
             targets = ((targets - self.scaling.y_mean) / self.scaling.y_scale).astype(self.dtype)
         return samples, targets
+
+    def _check_weighted(self, X: npt.ArrayLike, y: npt.ArrayLike, names: tuple[str, str, str]) -> None:
+        """Refuse what `fit` would refuse; an ignored label is none of that."""
+        weighting.check_batch(self, X, y, None, scan=True, names=names)
 
     def _kernel_scaling(self) -> tuple[Array, Array] | None:
         """(mean, 1 / scale) of the inputs in the network's dtype."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -40,10 +41,11 @@ class History:
     stop_reason: str = ""
 
     def columns(self) -> dict[str, list[float]]:
-        """What there is of each epoch, by name."""
+        """What there is of each epoch, by name; NaN where a validation was interrupted."""
         named = {"loss": self.loss, "val_loss": self.val_loss, f"val_{self.score_name}": self.val_score}
         named |= {"lr": self.lr, "seconds": self.seconds}
-        return {name: values for name, values in named.items() if values}
+        n = len(self.loss)
+        return {name: values + [math.nan] * (n - len(values)) for name, values in named.items() if values}
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write a line an epoch, under a line of names."""
@@ -51,11 +53,15 @@ class History:
         with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *columns])
-            writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*columns.values(), strict=True), 1))
+            rows = enumerate(zip(*columns.values(), strict=True), 1)
+            writer.writerows([epoch, *("" if math.isnan(value) else value for value in row)] for epoch, row in rows)
 
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write the columns, the score's name and the reason to stop."""
-        document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **self.columns()}
+        columns = {
+            name: [None if math.isnan(value) else value for value in values] for name, values in self.columns().items()
+        }
+        document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **columns}
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -81,14 +87,14 @@ class History:
         epochs = range(1, len(self.loss) + 1)
         top.plot(epochs, self.loss, label="training")
         if self.val_loss:
-            top.plot(epochs, self.val_loss, label="validation")
+            top.plot(epochs[: len(self.val_loss)], self.val_loss, label="validation")
         top.set(ylabel="loss", yscale="log" if min(self.loss + self.val_loss, default=0) > 0 else "linear")
         top.legend()
         bottom.plot(epochs, self.lr, color="0.5")
         bottom.set(xlabel="epoch", ylabel="learning rate")
         if self.val_score:
             right = bottom.twinx()
-            right.plot(epochs, self.val_score, color="C2")
+            right.plot(epochs[: len(self.val_score)], self.val_score, color="C2")
             right.set_ylabel(f"validation {self.score_name}", color="C2")
         if path is not None:
             figure.savefig(path)

@@ -67,7 +67,7 @@ class LayerStatistics(Watcher):
         self._before: list[Array] = []
 
     def on_fit_begin(self, net: MLP) -> None:
-        net._check_batch(self.X, self.y, scan=True, names=("X of LayerStatistics", "y of LayerStatistics"))
+        net._check_weighted(self.X, self.y, names=("X of LayerStatistics", "y of LayerStatistics", ""))
         self.records, self._before = [], _flat(net.weights, net.biases)
 
     def on_epoch_end(self, state: EpochState) -> None:
@@ -83,7 +83,7 @@ class LayerStatistics(Watcher):
         self.records, self._before = list(state["records"]), list(state["before"])
 
     def _look(self, net: MLP, epoch: int) -> list[dict[str, Any]]:
-        gradient = net.backprop(self.X, self.y)
+        gradient = net.backprop(self.X, self.y, training=False)
         gradients = _flat(gradient.weights, gradient.biases)
         parameters = _flat(net.weights, net.biases)
         with np.errstate(over="ignore", invalid="ignore"):

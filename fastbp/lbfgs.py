@@ -127,7 +127,7 @@ class FullBatchFit(Fit):
             "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
         }  # fmt: skip
         self.places = net._plan.places()
-        self.decay = recipe.weight_decay + 2.0 * net.regularization.l2 * self.is_weight()
+        self.decay = recipe.weight_decay + 2.0 * net.regularization.l2 * net._plan.weight_mask()[self.places]
         self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
         self.point = self.engine.parameters[self.places].astype(np.float64)
         self.seen: tuple[Array, float] | None = None
@@ -146,14 +146,6 @@ class FullBatchFit(Fit):
         if not self.history.stop_reason and result.nit < self.epochs:
             what = "converged" if result.success else "found no lower point"
             self.history.stop_reason = f"LBFGS: {what}: {result.message}"
-
-    def is_weight(self) -> Array:
-        """1 for weights and 0 for biases, in the order of `places`."""
-        plan = self.net._plan
-        flags, unused = np.zeros(plan.n_parameters, plan.dtype), np.empty_like(self.engine.transposed)
-        shapes = [(layer.n_in, layer.n_out) for layer in plan.layers]
-        plan.pack([np.ones(shape) for shape in shapes], [np.zeros(shape[1]) for shape in shapes], flags, unused)
-        return flags[self.places].astype(np.float64)
 
     def move(self, point: Array) -> None:
         """Set the network's weights and biases."""

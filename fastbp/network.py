@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -226,7 +227,8 @@ class MLP(Network):
             Weights by class, ``{class: weight}``, 1 for classes left out; "balanced" is ``n / (C * count)`` over the
             training rows, as scikit-learn. Multiplies `sample_weight`, in training only, not in validation. For
             cross_entropy with integer labels, and for binary_cross_entropy with one output. As every batch divides by
-            its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them.
+            its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them. With
+            label smoothing the row's weight counts for all of its loss (PyTorch weighs the share of every class).
         shuffle : bool
             A new order of the rows in every epoch, by the seed and the number of the epoch.
         callbacks : sequence
@@ -237,7 +239,8 @@ class MLP(Network):
             never stopped. Where a callback of this call writes to the folder, and nothing is there yet, start afresh:
             the same call begins a training and goes on with it. See Notes.
         steps_per_epoch : int, optional
-            With chunks and a schedule that counts in epochs: the steps that an epoch takes.
+            With chunks: the steps that an epoch takes, after which the next begins, whatever chunks are left (fewer
+            are an error). Schedules that count in epochs need to be told.
         threads : int, optional
             By default what is fastest. The result does not depend on it, not in a single bit.
         progress : bool
@@ -252,6 +255,8 @@ class MLP(Network):
         ------
         ValueError, TypeError
             If an argument is not as described, before anything is changed; or a chunk is not, before it is used.
+            NaN and infinity in a memory map are found while its rows are gathered, before the step that would use
+            them: the steps before it have been made.
         DivergenceError
             If the loss stops being finite; the network keeps its last finite weights.
         KeyboardInterrupt
@@ -468,20 +473,42 @@ class MLP(Network):
             }
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Put back what `optimizer_state` returned."""
+        """Put back what `optimizer_state` returned.
+
+        Raises
+        ------
+        ValueError
+            If it is not of a network of these sizes, or incomplete; nothing is changed then.
+        """
+        try:
+            layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
+            saved, steps, epochs = list(state["moments"]), int(state["steps"]), int(state["epochs"])
+            product = float(state.get("product", 1.0))
+            pairs = [(one["weights"], one["biases"]) for one in saved]
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"this is no optimizer state: {error!r}; give what net.optimizer_state() returned"
+            ) from error
+        wanted = 0 if layout is None else layout[1]
+        if len(pairs) != wanted or min(steps, epochs) < 0:
+            raise ValueError(
+                f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps and "
+                f"{epochs} epochs; give what net.optimizer_state() returned"
+            )
+        checked = [validation.check_weights(*pair, self.sizes, self.dtype) for pair in pairs]
         with self._lock:
-            self._layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
-            self._engine.set_moments([0.0] * len(state["moments"]))
+            self._layout = layout
+            self._engine.set_moments([0.0] * wanted)
             scratch = np.empty_like(self._engine.transposed)
-            for moment, saved in zip(self._engine.moments, state["moments"], strict=True):
-                checked = validation.check_weights(saved["weights"], saved["biases"], self.sizes, self.dtype)
-                self._plan.pack(*checked, moment, scratch)
-            self._steps, self._epochs = int(state["steps"]), int(state["epochs"])
-            self._engine.products[self._steps & 1] = state.get("product", 1.0)
+            for moment, pair in zip(self._engine.moments, checked, strict=True):
+                self._plan.pack(*pair, moment, scratch)
+            self._steps, self._epochs = steps, epochs
+            self._engine.products[steps & 1] = product
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             state = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+            state["history"] = copy.deepcopy(self.history)
             state["activations"] = list(self.activations)
             return {"public": state, "parameters": (self.weights, self.biases), "optimizer": self.optimizer_state()}
 

@@ -176,6 +176,13 @@ class Plan:
         weight.flags.writeable = bias.flags.writeable = False
         return weight, bias
 
+    def weight_mask(self) -> Array:
+        """1 at the weights of flat parameters, 0 at biases and padding."""
+        flags, unused = np.zeros(self.n_parameters, self.dtype), np.zeros(self.n_transposed, self.dtype)
+        shapes = [(layer.n_in, layer.n_out) for layer in self.layers]
+        self.pack([np.ones(shape) for shape in shapes], [np.zeros(shape[1]) for shape in shapes], flags, unused)
+        return flags
+
     def places(self) -> Array:
         """Where the weights and biases stand in flat parameters; the other places are padding."""
         numbers = np.arange(self.n_parameters)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from fastbp.validation import check_fraction, check_non_negative_finite, check_positive_finite
 
 
@@ -55,6 +57,8 @@ def check(
     dropout: object, input_noise: object, l1: object, l2: object, max_norm: object, n_hidden: int
 ) -> Regularization:
     """The arguments of `MLP`, checked: one dropout for all hidden layers, or one each."""
+    if isinstance(dropout, np.ndarray):
+        dropout = dropout.tolist()
     if isinstance(dropout, Sequence) and not isinstance(dropout, str):
         if len(dropout) != n_hidden:
             raise ValueError(

@@ -86,6 +86,8 @@ def summary(net: MLP) -> str:
         rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
     widths = [max(len(row[c]) for row in rows) for c in range(4)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if held := str(net.regularization):
+        lines.append(held)
     flops = sum(2 * layer.n_in * layer.n_out for layer in net._plan.layers)
     lines.append(
         f"{net.n_parameters:,} parameters, {flops:,} flops a row forward, {net._plan.flops_per_row:,} a training row"

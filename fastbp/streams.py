@@ -144,12 +144,19 @@ class StreamFit(Fit):
             for number, item in enumerate(self.source()):
                 if number < self.part:
                     continue
+                if self.before == self.steps_per_epoch:
+                    break
                 self.open(number, item)
                 self._interruptibly(self.walk)
-                self.before += self.steps
+                if self.done < self.total:  # something has stopped the training
+                    return
+                self.before += self.total
                 self.part, self.done = number + 1, 0
-                self.steps = 0
-                self.pause()
+                self.steps = self.total = 0
+                if self.pause():
+                    return
+                if self.before == self.steps_per_epoch:
+                    break
             self._close()
             self._interruptibly(self.end_epoch)
             self.progress.update(self.epoch, self.rows_seen, self.history, self.history.lr[-1])
@@ -174,6 +181,8 @@ class StreamFit(Fit):
         self.done, self.skipped = (self.skipped["done"] if self.skipped else 0), None
         self.batch_size = min(self.wanted_batch, self.n)
         self.steps = self.total = -(-self.n // self.batch_size)
+        if self.steps_per_epoch is not None:  # the last chunk of an epoch may have more
+            self.total = min(self.total, self.steps_per_epoch - self.before)
         self.part, self.reshuffle = number, self.done > 0
         rows = np.full(self.steps, self.batch_size, np.float64)
         rows[-1] = self.n - self.batch_size * (self.steps - 1)
@@ -232,8 +241,8 @@ class StreamFit(Fit):
 
     def position(self) -> dict[str, Any]:
         """Where the training stands, for `go_to`."""
-        if self.done > 0 and self.done == self.steps:
-            return {"epoch": self.epoch, "chunk": self.part + 1, "before": self.before + self.steps, "done": 0}
+        if self.done > 0 and self.done == self.total:
+            return {"epoch": self.epoch, "chunk": self.part + 1, "before": self.before + self.total, "done": 0}
         found = {"epoch": self.epoch, "chunk": self.part, "before": self.before, "done": self.done}
         return found | ({"digest": checkpoints.digest(self.X, self.y, self.weights)} if self.done else {})
 

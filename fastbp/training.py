@@ -135,6 +135,8 @@ class Fit:
         net = self.net
         if self.saved is not None:
             checkpoints.check(self, self.saved)
+        fresh = self.optimizer.layout != net._layout
+        self.rates.tables(*((0, 0, 1, 0) if fresh else (net._epochs, 0, 1, net._steps)))  # a bad one, before any change
         for watcher in self.watchers():
             watcher.on_fit_begin(net)
         checkpoints.begin(self)
@@ -200,8 +202,8 @@ class Fit:
             last = self.done == self.total or bool(self.history.stop_reason)
             if last or time.perf_counter() - self.snapshot.time > SNAPSHOT_SECONDS:
                 self.keep(last)
-            if not last:
-                self.pause()
+            if not last and self.pause():
+                self.keep(True)
 
     def show(self, made: int) -> None:
         """Move the progress bar, after a chunk of some steps."""
@@ -209,11 +211,19 @@ class Fit:
         rows = (self.done - self.begun) / self.steps * self.n
         self.progress.update(self.done / self.steps, rows, self.history, rate)
 
-    def pause(self, *, final: bool = False) -> None:
-        """Between chunks: what watches may look at everything; `final`: there will be no other chunk."""
+    def pause(self, *, final: bool = False) -> bool:
+        """Between chunks: what watches may look at everything, and stop the training: True, if something has.
+
+        final: there will be no other chunk.
+        """
         if self.settled:
             for watcher in self.watchers():
                 watcher.on_pause(self, final)
+        return bool(self.history.stop_reason)
+
+    def stop(self, reason: str, *, pauses: bool) -> None:
+        """Make no further step; `pauses`: for now."""
+        self.history.stop_reason, self.paused = reason, pauses
 
     @property
     def finished(self) -> bool:
@@ -279,7 +289,7 @@ class Fit:
         return losses * (self.engine.mean_weights[:made] / self.mean_weight)
 
     def gradient_norm(self) -> float:
-        """Euclidean norm of dJ/d(parameters) over all training rows, block by block."""
+        """Euclidean norm of dJ/d(parameters) over all training rows, penalties included, block by block."""
         net, rows = self.net, np.arange(self.n) if self.rows is None else self.rows
         total = np.zeros(net._plan.n_parameters)
         for start in range(0, self.n, GRADIENT_ROWS):
@@ -289,6 +299,10 @@ class Fit:
             self.engine.backprop(len(block), 1)
             count = len(block) if weights is None else weights.sum() / self.mean_weight
             total += self.engine.need_gradient() * (count / self.n)
+        held, weights = net.regularization, self.engine.parameters.astype(np.float64)
+        if held.l1 or held.l2:
+            total += net._plan.weight_mask() * (held.l1 * np.sign(weights) + 2.0 * held.l2 * weights)
+        total += self.optimizer.decays[0] * weights
         return float(np.sqrt(np.square(total).sum()))
 
     def bind(self) -> None:

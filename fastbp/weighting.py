@@ -19,11 +19,12 @@ from fastbp.losses import Loss
 from fastbp.plan import Array
 
 if TYPE_CHECKING:
+    from fastbp.core import Network
     from fastbp.network import MLP
 
 
 def check_batch(
-    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, *, scan: bool = False,
+    net: Network, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, *, scan: bool = False,
     names: tuple[str, str, str] = ("X", "y", "sample_weight"),
 ) -> tuple[Array, Array, Array | None]:  # fmt: skip
     """Samples and targets in the kernels' form, and the weights of the rows in float64; None where all count the same.

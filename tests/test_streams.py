@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastbp import MLP, SGD, Adam, DivergenceError, schedules, training
-from fastbp.callbacks import Checkpoint, EarlyStopping, StopGradientNorm
+from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds, StopGradientNorm
 from fastbp.watching import EpochState, Watcher
 
 RNG = np.random.default_rng(6)
@@ -129,8 +130,8 @@ def test_schedules_by_epochs_want_to_know_their_length() -> None:
     net = make()
     with pytest.raises(ValueError, match=r"Cosine counts in epochs.*steps_per_epoch"):
         net.fit(CHUNKS, schedule=schedules.Cosine(3))
-    with pytest.raises(ValueError, match="steps_per_epoch=3, but epoch 0 had 6 steps"):
-        net.fit(CHUNKS, schedule=schedules.Cosine(3), steps_per_epoch=3)
+    with pytest.raises(ValueError, match="steps_per_epoch=9, but epoch 0 had 6 steps"):
+        net.fit(CHUNKS, schedule=schedules.Cosine(3), steps_per_epoch=9)
     with pytest.raises(ValueError, match="steps_per_epoch=3 is for chunks"):
         net.fit(X, Y, steps_per_epoch=3)
     history = make().fit(CHUNKS, epochs=2, schedule=lambda step: 0.1 / (1 + step), optimizer="sgd")
@@ -322,3 +323,63 @@ def test_chunks_may_bring_weights() -> None:
         make().fit([CHUNKS[0], (X[:20], Y[:20], np.zeros(20))])
     with pytest.raises(ValueError, match="L-BFGS makes no single steps"):
         make().fit(CHUNKS, optimizer="lbfgs")
+
+
+def test_steps_per_epoch_ends_endless_epochs() -> None:
+    """As in Keras: a generator without an end, cut into epochs; a chunk may be cut short by one."""
+
+    def endless() -> Any:
+        while True:
+            yield X[:30], Y[:30]
+
+    net, twin = make(), make()
+    net.fit(endless, epochs=3, steps_per_epoch=5, batch_size=10, shuffle=False)
+    for _ in range(3):
+        twin.fit(X[:30], Y[:30], batch_size=10, shuffle=False, epochs=1)
+        twin.fit(X[:20], Y[:20], batch_size=10, shuffle=False, epochs=1)
+    assert net.history is not None
+    assert len(net.history.loss) == 3
+    assert net.optimizer_state()["steps"] == 15
+    assert [a.tobytes() for a in net.weights] == [a.tobytes() for a in twin.weights]
+
+
+def test_max_seconds_ends_a_stream_within_an_epoch() -> None:
+    seen = []
+
+    def slow() -> Any:
+        for number in range(1000):
+            seen.append(number)
+            time.sleep(0.02)
+            yield X[:20], Y[:20]
+
+    net = make()
+    history = net.fit(slow, epochs=1, callbacks=[MaxSeconds(0.1)])
+    assert history.stop_reason.startswith("MaxSeconds")
+    assert len(seen) < 500
+    assert history.loss == []  # the epoch was cut short
+
+
+@pytest.mark.parametrize("stop", [4, 7])
+def test_a_cut_epoch_goes_on_from_its_checkpoint(stop: int, tmp_path: Path) -> None:
+    def endless() -> Any:
+        while True:
+            yield X[:30], Y[:30]
+
+    options: dict[str, Any] = {"epochs": 4, "steps_per_epoch": 8, "batch_size": 10}
+    whole, parts = make(), make()
+    whole.fit(endless, **options)
+    count = iter(range(1000))
+
+    def once() -> Any:
+        for chunk in endless():
+            if next(count) == stop:
+                raise KeyboardInterrupt
+            yield chunk
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.fit(once, callbacks=[Checkpoint(tmp_path / "run")], **options)
+    parts.fit(endless, callbacks=[Checkpoint(tmp_path / "run")], resume=tmp_path / "run", **options)
+    assert [a.tobytes() for a in whole.weights] == [a.tobytes() for a in parts.weights]
+    assert whole.history is not None
+    assert parts.history is not None
+    assert whole.history.loss == parts.history.loss
