@@ -3,7 +3,8 @@
     python bench.py --peers sklearn,torch,jax,onnxruntime --json bench.json
     python bench.py --profile --json profile.json --plot docs/roofline.png
     python benchmarks/variants.py --json variants.json
-    python benchmarks/report.py bench.json profile.json variants.json
+    python bench.py --workload sweep --peers jax,torch,sklearn --json sweep.json
+    python benchmarks/report.py bench.json profile.json variants.json sweep.json
 
 The targets are those of a 2-core Zen 4; ratios travel, shares of the peak nearly so.
 """
@@ -34,6 +35,11 @@ TRAINING: dict[str, tuple[float, float, float | None]] = {
 }
 # workload -> times ONNX Runtime
 INFERENCE = {"predict-row": 3.2, "predict-64": 1.5, "predict-128": 1.5, "predict-784": 1.3}
+# sweep -> times each rival; None: no target
+SWEEPS: dict[str, dict[str, float | None]] = {
+    "sweep 64-64-10": {"jax, vmap": 3, "torch, loop": 50, "sklearn, loop": 30, "numpy, loop": None},
+    "sweep 64-256-128-10": {"jax, vmap": 3.2, "torch, loop": None, "sklearn, loop": None, "numpy, loop": None},
+}
 OTHERS = ("torch", "sklearn", "numpy")
 HERE = Path(__file__).parent
 TARGET = HERE.parent / "docs" / "performance.md"
@@ -43,7 +49,8 @@ TARGET = HERE.parent / "docs" / "performance.md"
 @click.argument("bench", type=click.Path(exists=True))
 @click.argument("profile", type=click.Path(exists=True))
 @click.argument("variants", type=click.Path(exists=True))
-def main(bench: str, profile: str, variants: str) -> None:
+@click.argument("sweep", type=click.Path(exists=True))
+def main(bench: str, profile: str, variants: str, sweep: str) -> None:
     """Write docs/performance.md."""
     result = report.load(bench)
     parts = [
@@ -55,6 +62,8 @@ def main(bench: str, profile: str, variants: str) -> None:
         *_training(result),
         "## Inference\n",
         *_inference(result),
+        "## Learning-rate sweeps\n",
+        *_sweeps(json.loads(Path(sweep).read_text(encoding="utf-8"))),
         "## Start-up\n",
         *_startup(result),
         "## What each choice costs\n",
@@ -160,6 +169,29 @@ def _inference(result: BenchResult) -> Iterator[str]:
             ]
         )
     yield from _table(["network", "µs a call", "ONNX Runtime", "NumPy", "PyTorch", "of the FMA peak"], rows)
+
+
+def _sweeps(document: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"`python bench.py --workload sweep --peers jax,torch,sklearn`: {len(document['rates'])} rates, "
+        f"{document['epochs']} epochs, SGD; medians.\n"
+    )
+    rows = []
+    for one in document["sweeps"]:
+        found = {rival["rival"]: rival for rival in one["rivals"]}
+        seconds = {name: rival["seconds"] for name, rival in found.items()}
+        name, ours = one["workload"]["name"], seconds["fastbp"]
+        cells = [
+            _verdict(seconds[rival] / ours, target) if target else f"{seconds[rival] / ours:.3g}x"
+            for rival, target in SWEEPS[name].items()
+        ]
+        efficiency = seconds["fastbp, 1 thread"] / ours / found["fastbp"]["setting"]["threads"]
+        half = seconds["fastbp, half diverging"] / ours
+        cells.append(_verdict(100 * efficiency, 95, " %"))
+        cells.append(f"{100 * half:.3g} % of at most 60 %{'' if half <= 0.6 else ' (missed)'}")
+        rows.append([f"{name.removeprefix('sweep ')}, {one['workload']['batch_size']}", f"{ours:.3g}", *cells])
+    head = ["network, batch", "seconds", "JAX vmap", "PyTorch loop", "scikit-learn loop", "NumPy loop"]
+    yield from _table([*head, "efficiency of two threads", "time where half the rates diverge"], rows)
 
 
 def _startup(result: BenchResult) -> Iterator[str]:
