@@ -6,6 +6,7 @@ One native call carries many steps, across epochs; it comes back when Python has
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ GRADIENT_ROWS = 4096
 # Steps of the first chunk on a number of threads, whose speed is a guess: 40 thin layers, 5 threads on 2 CPUs took a
 # hundred times longer, and Ctrl-C 6 s.
 FIRST_STEPS = 64
+_SPENT = "the learning rate is 0. It counts the epochs trained so far; net.reset_optimizer() begins anew"
 
 
 class _Epochs:
@@ -135,8 +137,7 @@ class Fit:
         net = self.net
         if self.saved is not None:
             checkpoints.check(self, self.saved)
-        fresh = self.optimizer.layout != net._layout
-        self.rates.tables(*((0, 0, 1, 0) if fresh else (net._epochs, 0, 1, net._steps)))  # a bad one, before any change
+        self.check_rates(*((0, 0) if self.optimizer.layout != net._layout else (net._epochs, net._steps)))
         for watcher in self.watchers():
             watcher.on_fit_begin(net)
         checkpoints.begin(self)
@@ -158,6 +159,14 @@ class Fit:
         for watcher in self.watchers():
             watcher.on_fit_end(net)
         return self.history
+
+    def check_rates(self, epoch: int, step: int) -> None:
+        """Look at rates before anything is changed: a bad one raises, and none above zero is worth a warning."""
+        self.rates.tables(epoch, 0, 1, step)
+        if isinstance(self.rates.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
+            some = {epoch + k * self.epochs // 4 for k in range(4)} | {epoch + self.epochs - 1}
+            if not any(self.rates.tables(one, k, 1, 0)[0].any() for one in some for k in (0, self.steps // 2)):
+                warnings.warn(f"{self.rates.schedule!r} is at its end: {_SPENT}", UserWarning, stacklevel=4)
 
     def train(self) -> None:
         """All epochs, or what is left of them."""

@@ -145,3 +145,12 @@ def test_dropout_may_be_an_array_and_the_summary_tells() -> None:
     net = MLP([6, 8, 8, 3], dropout=np.array([0.1, 0.2]), max_norm=2.0, seed=0)
     assert net.regularization.dropout == (0.1, 0.2)
     assert "dropout 0.2, max norm 2" in net.summary()
+
+
+def test_a_schedule_at_its_end_is_worth_a_warning() -> None:
+    net = MLP([6, 8, 3], seed=0)
+    net.fit(X, Y, epochs=3, schedule=fastbp.schedules.Cosine(3))
+    with pytest.warns(UserWarning, match="is at its end: the learning rate is 0"):
+        net.fit(X, Y, epochs=3, schedule=fastbp.schedules.Cosine(3))
+    net.reset_optimizer()
+    net.fit(X, Y, epochs=3, schedule=fastbp.schedules.Cosine(3))
