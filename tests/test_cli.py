@@ -593,18 +593,30 @@ def test_max_seconds_from_the_command_line(npz: Path) -> None:
         ("--compare", "numpy", "--early-stopping", "3"),
         ("--compare", "numpy", "--class-weight", "balanced"),
         ("--class-weight", "heavy"),
-        ("--compare", "numpy", "--validation-split", "0.2"),
-        ("--checkpoint-minutes", "5"),
-        ("--epochs", "5", "--warmup-epochs", "5"),
-        ("--epochs", "5", "--warmup-epochs", "7", "--schedule", "cosine"),
-        ("--validation-split", "1"),
-        ("--validation-split", "0", "--early-stopping", "3"),
-        ("--nesterov", "--optimizer", "sgd"),
-        ("--momentum", "1", "--optimizer", "sgd"),
     ],
 )
 def test_wrong_use_of_schedules_and_stopping(options: tuple[str, ...], npz: Path) -> None:
     assert run("train", npz, *options).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--compare", "numpy", "--validation-split", "0.2"), "--compare numpy knows no --validation-split"),
+        (("--checkpoint-minutes", "5"), "--checkpoint-minutes is about the checkpoints in a folder"),
+        (("--resume",), "--resume is about the checkpoints in a folder"),
+        (("--epochs", "5", "--warmup-epochs", "5"), "a warm-up of 5 in --epochs 5 leaves none"),
+        (("--warmup-epochs", "20", "--schedule", "cosine"), "a warm-up of 20 in --epochs 20 leaves none"),
+        (("--validation-split", "1"), "1.0 is not in the range"),
+        (("--validation-split", "0", "--early-stopping", "3"), "leave --validation-split 0 out"),
+        (("--nesterov", "--optimizer", "sgd"), "Invalid value for --nesterov: goes with a --momentum above 0"),
+        (("--momentum", "1", "--optimizer", "sgd"), "1.0 is not in the range"),
+    ],
+)
+def test_options_that_contradict_each_other(options: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    result = run("train", tmp_path / "none.npz", *options)
+    assert result.exit_code == 2
+    assert says in " ".join(result.stderr.split())
 
 
 FINITE = ("test-fraction", "warmup-epochs", "validation-split", "tol", "max-seconds", "checkpoint-minutes", "dropout",
