@@ -50,7 +50,7 @@ def fit(
         held_out = weighting.check_batch(net, *weighting.parts(validation_data), scan=True, names=names)
         weighting.check_total(held_out[2], what="validation rows")
     if held_out is None:
-        training.check_no_validation_needed(watching, plan)
+        training.check_no_validation_needed(watching, schedules.plateau_of(plan))
     weights = weighting.apply_class_weight(class_weight, net, y, targets, weights, rows)
     weighting.check_total(weights, rows, "training rows")
     recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, net.regularization)
@@ -77,7 +77,7 @@ def fit_chunks(
     streams.check(plan, steps_per_epoch, validation_split, watching)
     source = streams.source_of(chunks, epochs)
     if validation_data is None:
-        training.check_no_validation_needed(watching, plan)
+        training.check_no_validation_needed(watching, schedules.plateau_of(plan))
     else:
         names = "validation X", "validation y", "validation sample_weight"
         validation_data = weighting.check_batch(net, *weighting.parts(validation_data), scan=True, names=names)

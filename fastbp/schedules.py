@@ -7,14 +7,20 @@ a step costs no call of Python.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.validation import check_fraction, check_non_negative_finite, check_positive_finite, check_positive_int
+from fastbp.validation import (
+    check_fraction,
+    check_inner_fraction,
+    check_non_negative_finite,
+    check_non_negative_int,
+    check_positive_finite,
+)
 
 Array = NDArray[np.float64]
 
@@ -22,6 +28,11 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class Schedule:
     """The learning rate is that of the optimiser times `factors`."""
+
+    @property
+    def warmup(self) -> float:
+        """Epochs before what comes after a warm-up begins."""
+        return 0.0
 
     def factors(self, epochs: Array) -> Array:
         """Factors at points of the training, counted in epochs (0.5: the middle of the first)."""
@@ -63,7 +74,12 @@ class MultiStep(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+        try:
+            object.__setattr__(self, "milestones", tuple(self.milestones))
+        except TypeError:
+            raise TypeError(
+                f"milestones must list the epochs after which the rate falls, such as [30, 60], got {self.milestones!r}"
+            ) from None
         for k, milestone in enumerate(self.milestones):
             check_positive_finite(f"milestones[{k}]", milestone)
         if list(self.milestones) != sorted(self.milestones):
@@ -184,14 +200,18 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         check_positive_finite("epochs", self.epochs)
-        check_positive_finite("rise", self.rise)
-        check_fraction("rise", self.rise)
+        check_inner_fraction("rise", self.rise)
         check_non_negative_finite("start", self.start)
         check_non_negative_finite("end", self.end)
-        if self.momentum is not None:
+        if self.momentum is None:
+            return
+        expected = f"momentum must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {self.momentum!r}"
+        try:
             low, high = self.momentum
-            if not 0.0 < low <= high < 1.0:
-                raise ValueError(f"momentum must be two rising numbers in (0, 1), got {self.momentum!r}")
+        except (TypeError, ValueError) as error:
+            raise type(error)(expected) from None
+        if not check_inner_fraction("momentum[0]", low) <= check_inner_fraction("momentum[1]", high):
+            raise ValueError(expected)
 
     def _between(self, epochs: Array, first: float, middle: float, last: float) -> Array:
         t = np.minimum(epochs / self.epochs, 1.0)
@@ -214,23 +234,40 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """From `start` to 1 in a straight line, then another schedule, which begins when this ends."""
+    """From `start` to 1 in a straight line, then another schedule, which begins when this ends.
+
+    A function from the number of the step to the rate is asked for the same steps as it would be alone; in the warm-up,
+    what it returns is multiplied by that line. `ReduceOnPlateau` looks at the epochs that end after the warm-up.
+    """
 
     epochs: float
-    then: Schedule = Constant()
+    then: Schedule | Callable[[int], float] = Constant()
     start: float = 0.0
 
     def __post_init__(self) -> None:
         check_positive_finite("epochs", self.epochs)
         check_non_negative_finite("start", self.start)
-        if not isinstance(self.then, Schedule) or isinstance(self.then, ReduceOnPlateau):
-            raise TypeError(f"then must be a schedule that depends on the epoch alone, got {self.then!r}")
+        if not isinstance(self.then, Schedule) and (not callable(self.then) or isinstance(self.then, type)):
+            raise TypeError(f"then must be one of fastbp.schedules, or a function step -> lr, got {self.then!r}")
+
+    def __repr__(self) -> str:
+        # A function by its name: its address, which another process has elsewhere, must not refuse a checkpoint.
+        then = repr(self.then) if isinstance(self.then, Schedule) else getattr(self.then, "__qualname__", None)
+        return f"Warmup(epochs={self.epochs!r}, then={then or type(self.then).__name__}, start={self.start!r})"
+
+    @property
+    def warmup(self) -> float:
+        return self.epochs + (self.then.warmup if isinstance(self.then, Schedule) else 0.0)
 
     def factors(self, epochs: Array) -> Array:
         rising = self.start + (1.0 - self.start) * np.minimum(epochs / self.epochs, 1.0)
+        if not isinstance(self.then, Schedule):
+            return rising
         return np.where(epochs < self.epochs, rising, self.then.factors(np.maximum(epochs - self.epochs, 0.0)))
 
     def momenta(self, epochs: Array) -> Array | None:
+        if not isinstance(self.then, Schedule):
+            return None
         return self.then.momenta(np.maximum(epochs - self.epochs, 0.0))
 
 
@@ -261,9 +298,8 @@ class ReduceOnPlateau(Schedule):
     monitor: str = "loss"
 
     def __post_init__(self) -> None:
-        if not 0.0 < check_positive_finite("factor", self.factor) < 1.0:
-            raise ValueError(f"factor must be in (0, 1), got {self.factor!r}")
-        check_positive_int("patience", self.patience + 1)
+        check_inner_fraction("factor", self.factor)
+        check_non_negative_int("patience", self.patience)
         check_fraction("threshold", self.threshold)
         check_non_negative_finite("min_factor", self.min_factor)
         if self.monitor not in ("loss", "val_loss"):
@@ -282,9 +318,12 @@ class Plateau:
 
     def __init__(self, recipe: ReduceOnPlateau) -> None:
         self.recipe, self.best, self.bad, self.factor = recipe, math.inf, 0, 1.0
+        self.waits = False  # the warm-up goes on
 
     def see(self, value: float) -> None:
         """Take the value of an epoch."""
+        if self.waits:
+            return
         recipe = self.recipe
         if value < self.best * (1.0 - math.copysign(recipe.threshold, self.best)):
             self.best, self.bad = value, 0
@@ -295,12 +334,13 @@ class Plateau:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep."""
-        return {"best": None if math.isinf(self.best) else self.best, "bad": self.bad, "factor": self.factor}
+        best = None if math.isinf(self.best) else self.best
+        return {"best": best, "bad": self.bad, "factor": self.factor, "waits": self.waits}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.best = math.inf if state["best"] is None else state["best"]
-        self.bad, self.factor = state["bad"], state["factor"]
+        self.bad, self.factor, self.waits = state["bad"], state["factor"], state.get("waits", False)
 
 
 class Plan:
@@ -308,7 +348,8 @@ class Plan:
 
     def __init__(self, schedule: Schedule | Callable[[int], float] | None, lr: float, steps: int) -> None:
         self.schedule, self.lr, self.steps = schedule, lr, steps
-        self.plateau = schedule.start() if isinstance(schedule, ReduceOnPlateau) else None
+        self.last, recipe = _last(schedule), plateau_of(schedule)
+        self.plateau = None if recipe is None else recipe.start()
 
     @property
     def constant(self) -> bool:
@@ -319,16 +360,52 @@ class Plan:
         """Rates, and momenta if they change, of n steps from step `first` of an epoch on; `step` updates are done."""
         if self.schedule is None:
             return np.broadcast_to(np.float64(self.lr), n), None  # takes no memory
+        rates: Array | float = self.lr
+        if not isinstance(self.last, Schedule):
+            rates = self._called(step, n)
+        elif self.plateau is not None:
+            self._begin(epoch)
+            rates = self.lr * self.plateau.factor
         if not isinstance(self.schedule, Schedule):
-            rates = np.array([self.schedule(number) for number in range(step, step + n)], np.float64)
-            bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
-            if bad.size:
-                raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")
-            return rates, None
+            return np.asarray(rates), None
         # By the number of the step: wherever chunks begin, which time decides, the same rates to the last bit.
         points = (epoch * self.steps + first + np.arange(n)) / self.steps
-        factor = self.plateau.factor if self.plateau else 1.0
-        return self.lr * factor * self.schedule.factors(points), self.schedule.momenta(points)
+        return rates * self.schedule.factors(points), self.schedule.momenta(points)
+
+    def look_back(self, values: Iterable[float]) -> None:
+        """Let the plateau see what was monitored in the epochs so far, from the first on."""
+        assert self.plateau is not None
+        for epoch, value in enumerate(values):
+            self._begin(epoch)
+            self.plateau.see(value)
+
+    def _begin(self, epoch: int) -> None:
+        """The plateau counts an epoch whose last step is not of the warm-up."""
+        assert self.plateau is not None
+        assert isinstance(self.schedule, Schedule)
+        self.plateau.waits = bool(epoch + (self.steps - 1) / self.steps < self.schedule.warmup)
+
+    def _called(self, step: int, n: int) -> Array:
+        """What the function says of n steps."""
+        assert callable(self.last)
+        rates = np.array([self.last(number) for number in range(step, step + n)], np.float64)
+        bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
+        if bad.size:
+            raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")
+        return rates
+
+
+def _last(schedule: Any) -> Any:
+    """What comes after all warm-ups."""
+    while isinstance(schedule, Warmup):
+        schedule = schedule.then
+    return schedule
+
+
+def plateau_of(schedule: Any) -> ReduceOnPlateau | None:
+    """The schedule, or what follows its warm-up, if that looks at the losses."""
+    last = _last(schedule)
+    return last if isinstance(last, ReduceOnPlateau) else None
 
 
 def get(schedule: Any) -> Schedule | Callable[[int], float] | None:

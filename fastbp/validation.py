@@ -67,6 +67,14 @@ def check_positive_int(name: str, value: object) -> int:
     return number
 
 
+def check_non_negative_int(name: str, value: object) -> int:
+    """Return `value` as int if it is an integer of at least 0. Booleans and floats raise ``TypeError``."""
+    number = _integer(name, value, "an integer of at least 0")
+    if number < 0:
+        raise ValueError(f"{name} must be an integer of at least 0, got {number}")
+    return number
+
+
 def check_positive_finite(name: str, value: object) -> float:
     """Return `value` as float if it is finite and above zero."""
     return _real(name, value, "a positive finite number", lambda number: 0.0 < number < math.inf)
@@ -85,6 +93,11 @@ def check_finite_number(name: str, value: object) -> float:
 def check_fraction(name: str, value: object) -> float:
     """Return `value` as float if it lies in [0, 1)."""
     return _real(name, value, "a number in [0, 1)", lambda number: 0.0 <= number < 1.0)
+
+
+def check_inner_fraction(name: str, value: object) -> float:
+    """Return `value` as float if it lies in (0, 1)."""
+    return _real(name, value, "a number in (0, 1), both ends apart", lambda number: 0.0 < number < 1.0)
 
 
 def check_callbacks(callbacks: object) -> tuple[Any, ...]:

@@ -58,6 +58,16 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
         "schedule": schedules.ReduceOnPlateau(0.5, patience=0, monitor="val_loss"),
         "optimizer": Adam(lr=0.05),
     },
+    "plateau after a warm-up": lambda: {
+        "epochs": 6,
+        "validation_split": 0.2,
+        "schedule": schedules.Warmup(1.5, schedules.ReduceOnPlateau(0.5, patience=0, monitor="val_loss")),
+        "optimizer": Adam(lr=0.05),
+    },
+    "function after a warm-up": lambda: {
+        "epochs": 3,
+        "schedule": schedules.Warmup(1, lambda step: 0.01 / (1 + step)),
+    },
     "early stopping": lambda: {
         "epochs": 40,
         "validation_data": (X[:30], Y[:30][::-1]),
@@ -122,16 +132,21 @@ def test_ctrl_c_writes_a_checkpoint_and_the_same_call_goes_on(tmp_path: Path) ->
     assert bits(net) == bits(whole)
 
 
+@pytest.mark.parametrize("warmup", [0, 1.5])
 @pytest.mark.parametrize("chunks", [False, True])
 @pytest.mark.parametrize("epoch", [1, 3, 5])
-def test_ctrl_c_during_validation(epoch: int, chunks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_during_validation(
+    epoch: int, chunks: bool, warmup: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The epoch is done, its validation is not: that comes after resuming."""
     samples: Any = ([(X, Y), (X, Y)],) if chunks else (X, Y)
+    plateau = schedules.ReduceOnPlateau(0.5, patience=0, monitor="val_loss")
 
     def options() -> dict[str, Any]:
         return {
             "epochs": 5, "validation_data": (X[:30], Y[:30]), "optimizer": Adam(lr=0.05),
-            "schedule": schedules.ReduceOnPlateau(0.5, patience=0, monitor="val_loss"),
+            "schedule": schedules.Warmup(warmup, plateau) if warmup else plateau,
+            "steps_per_epoch": 8 if chunks else None,
             "callbacks": [Checkpoint(tmp_path, every_seconds=None, best="val_loss"), EarlyStopping(patience=9)],
         }  # fmt: skip
 
@@ -406,13 +421,27 @@ def test_a_callback_of_the_users_own_takes_part(tmp_path: Path) -> None:
         ({"every_seconds": 0}, "every_seconds"),
         ({"every_epochs": 0}, "every_epochs"),
         ({"best": "accuracy"}, "best='accuracy' is unknown"),
-        ({"keep": -1}, "keep"),
+        ({"keep": -1}, "keep must be an integer of at least 0, got -1"),
         ({"keep": 2}, "keep=2 is for the checkpoints by every_epochs"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Checkpoint("folder", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep": None}, "keep must be an integer of at least 0, got None"),
+        ({"keep": 1.5}, "keep must be an integer of at least 0, got 1.5"),
+        ({"folder": 5}, r"folder must be a path, such as 'runs/a', got 5"),
+        ({"folder": None}, "folder must be a path"),
+    ],
+)
+def test_arguments_of_a_wrong_type(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Checkpoint(**{"folder": "folder", **arguments})
 
 
 def test_best_by_validation_needs_it(tmp_path: Path) -> None:

@@ -160,6 +160,68 @@ def test_plateau_in_fit_lowers_the_rate() -> None:
     assert history.lr == pytest.approx([1e-4, 1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5])
 
 
+def test_a_warmup_before_a_plateau() -> None:
+    """Its epochs are no part of what the plateau sees: no improvement counts only from the third epoch on."""
+    recipe = schedules.Warmup(1.5, schedules.ReduceOnPlateau(0.5, patience=1, threshold=0.9), start=0.5)
+    net = MLP([4, 6, 3], seed=0)
+    history = net.fit(X, Y, epochs=7, batch_size=10, optimizer=SGD(lr=1e-4), schedule=recipe)
+    rising = [0.5 + 0.5 * 0.8 / 1.5, 1.0]  # of the last steps of two epochs
+    # The second epoch ends after the warm-up and is the best; the third and fourth are no better.
+    factors = [*rising, 1.0, 1.0, 0.5, 0.5, 0.25]
+    assert history.lr == pytest.approx([1e-4 * factor for factor in factors])
+    again = net.fit(X, Y, epochs=3, batch_size=10, optimizer=SGD(lr=1e-4), schedule=recipe)
+    assert again.lr == pytest.approx([1e-4] * 3)  # the warm-up is over, the plateau counts anew
+
+
+def test_a_warmup_before_a_plateau_is_the_plateau_from_there_on() -> None:
+    plateau = schedules.ReduceOnPlateau(0.5, patience=0, threshold=0.3)
+    warm, plain = MLP([4, 6, 3], seed=0), MLP([4, 6, 3], seed=0)
+    options: dict[str, Any] = {"batch_size": 10, "optimizer": SGD(lr=0.3)}
+    history = warm.fit(X, Y, epochs=8, schedule=schedules.Warmup(2, plateau), **options)
+    first = plain.fit(X, Y, epochs=2, schedule=schedules.Warmup(2), **options)
+    then = plain.fit(X, Y, epochs=6, schedule=plateau, **options)
+    assert history.loss == first.loss + then.loss
+    assert history.lr == first.lr + then.lr
+    assert min(history.lr) < 0.1
+    for one, other in zip(warm.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_plateau_after_a_warmup_needs_what_it_watches() -> None:
+    recipe = schedules.Warmup(1, schedules.ReduceOnPlateau(monitor="val_loss"))
+    with pytest.raises(ValueError, match="needs validation_data"):
+        MLP([4, 6, 3], seed=0).fit(X, Y, epochs=1, schedule=recipe)
+    with pytest.raises(ValueError, match="steps_per_epoch"):
+        MLP([4, 6, 3], seed=0).fit([(X, Y)], None, epochs=2, schedule=recipe, validation_data=(X, Y))
+
+
+def test_a_warmup_before_a_function() -> None:
+    """The function is asked for the steps that it would be asked for alone, and its rates rise to full size."""
+    asked: list[int] = []
+
+    def rate(step: int) -> float:
+        asked.append(step)
+        return 0.1 / (1 + step)
+
+    plan = schedules.Plan(schedules.Warmup(2, rate, start=0.5), 123.0, STEPS)
+    parts = [plan.tables(0, 0, 7, 0), plan.tables(1, 2, 8, 7)]
+    assert [momenta for _, momenta in parts] == [None, None]
+    assert asked == list(range(15))
+    ramp = [0.5 + 0.5 * min(step / 10, 1.0) for step in range(15)]
+    expected = [0.1 / (1 + step) * ramp[step] for step in range(15)]
+    np.testing.assert_allclose(np.concatenate([rates for rates, _ in parts]), expected, rtol=1e-15)
+    bad = schedules.Warmup(1, lambda step: -1.0)
+    with pytest.raises(ValueError, match=r"schedule\(0\) must be finite and at least 0, got -1.0"):
+        MLP([4, 6, 3], seed=0).fit(X, Y, epochs=1, schedule=bad)
+
+
+def test_a_function_after_a_warmup_is_shown_by_its_name() -> None:
+    """By its address, a checkpoint would be refused in another process."""
+    shown = repr(schedules.Warmup(1, test_formulas))
+    assert shown == "Warmup(epochs=1, then=test_formulas, start=0.0)"
+    assert repr(schedules.Warmup(1)) == "Warmup(epochs=1, then=Constant(), start=0.0)"
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -169,8 +231,20 @@ def test_plateau_in_fit_lowers_the_rate() -> None:
         (lambda: schedules.Polynomial(0), "epochs"),
         (lambda: schedules.Cosine(5, growth=0.5), "growth"),
         (lambda: schedules.OneCycle(5, momentum=(0.9, 0.8)), "momentum"),
-        (lambda: schedules.Warmup(5, schedules.ReduceOnPlateau()), "then"),
+        (
+            lambda: schedules.OneCycle(5, momentum=0.9),
+            r"momentum must be None or two rising .* \(0.85, 0.95\), got 0.9",
+        ),
+        (lambda: schedules.OneCycle(5, momentum=(0.9,)), r"momentum must be None or two rising .*, got \(0.9,\)"),
+        (lambda: schedules.OneCycle(5, momentum=("a", "b")), r"momentum\[0\] must be a number in \(0, 1\).*'a'"),
+        (lambda: schedules.OneCycle(5, rise=1.0), r"rise must be a number in \(0, 1\), both ends apart, got 1.0"),
+        (lambda: schedules.OneCycle(5, rise=0.0), r"rise must be a number in \(0, 1\), both ends apart, got 0.0"),
+        (lambda: schedules.MultiStep(5), r"milestones must list the epochs .* \[30, 60\], got 5"),
+        (lambda: schedules.Warmup(5, 0.1), "then must be one of fastbp.schedules, or a function step -> lr, got 0.1"),
+        (lambda: schedules.Warmup(5, schedules.Cosine), "then must be"),
         (lambda: schedules.ReduceOnPlateau(1.5), "factor"),
+        (lambda: schedules.ReduceOnPlateau(patience=-1), "patience must be an integer of at least 0, got -1"),
+        (lambda: schedules.ReduceOnPlateau(patience=None), "patience must be an integer of at least 0, got None"),
         (lambda: schedules.InverseTime(math.nan), "decay"),
     ],
 )

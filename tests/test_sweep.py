@@ -93,6 +93,7 @@ SCHEDULES = [
     schedules.OneCycle(4),
     schedules.ReduceOnPlateau(patience=0, threshold=0.3),
     schedules.ReduceOnPlateau(patience=0, threshold=0.3, monitor="val_loss"),
+    schedules.Warmup(1.5, schedules.ReduceOnPlateau(patience=0, threshold=0.3)),
     halve_slowly,
 ]
 

@@ -64,6 +64,22 @@ def test_the_result_is_that_of_the_library() -> None:
     assert (found["data"], found["sizes"]) == ("digits", [64, 16, 10])
 
 
+@pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning")
+def test_options_of_the_optimizer_and_a_plateau() -> None:
+    options = ("--optimizer", "sgd", "--momentum", 0.8, "--weight-decay", 1e-4, "--clip-value", 0.5)
+    found = as_json(*QUICK, "--epochs", 5, "--schedule", "plateau", *options)
+    X, y = fastbp.datasets.load_digits()
+    rows, _, labels, _ = fastbp.datasets.train_test_split(X, y, 0.2, seed=0, stratify=True)
+    expected = fastbp.lr_sweep(
+        fastbp.MLP([64, 16, 10], loss="cross_entropy", seed=0), rows, labels, np.geomspace(1e-3, 1, 4), seeds=2,
+        epochs=5, optimizer=fastbp.SGD(momentum=0.8, weight_decay=1e-4, clip_value=0.5),
+        schedule=fastbp.schedules.ReduceOnPlateau(0.2, 2, monitor="val_loss"),
+    )  # fmt: skip
+    assert found["val_loss"] == expected.val_loss.tolist()
+    assert "ReduceOnPlateau" in found["about"]["schedule"]
+    assert (found["standardize"], found["label_smoothing"], found["regularization"]["dropout"]) == (False, 0.0, [0.0])
+
+
 def test_a_csv_with_a_list_of_rates(tmp_path: Path) -> None:
     X = np.random.default_rng(0).standard_normal((80, 2))
     lines = [f"{a},{b},{3 * a - b}" for a, b in X]
@@ -122,6 +138,11 @@ def test_a_journal_cut_short_is_told(tmp_path: Path) -> None:
         (["--halving", "1"], "--halving"),
         (["--target-loss", "nan"], "--target-loss"),
         (["--optimizer", "sdg"], "--optimizer"),
+        (["--optimizer", "lbfgs"], "it has no learning rate to look for"),
+        (["--optimizer", "rprop", "--schedule", "cosine"], "Invalid value for --schedule"),
+        (["--optimizer", "adam", "--momentum", "0.9"], "Invalid value for --momentum"),
+        (["--dropout", "nan"], "is not a finite number"),
+        (["--dropout", "0.5", "--hidden", "none"], "needs a hidden layer"),
         (["--dask", "host:8786"], "tcp://host:8786"),
         (["--report", "missing/sweep.html"], "does not exist"),
         (["--report", "sweep.png"], ".html"),

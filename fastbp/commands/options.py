@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
+import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from fastbp.commands.recipe import DIGITS_RECIPE, SCHEDULES, TABLE_RECIPE
+from fastbp.commands.recipe import DIGITS_RECIPE, PLATEAU_EPOCHS, PLATEAU_FACTOR, SCHEDULES, STEP_FACTOR, TABLE_RECIPE
 
 Command = Callable[..., Any]
 SEED = 0
+
+
+class FiniteRange(click.FloatRange):
+    """Numbers of a range, without infinity and NaN, which click lets pass: it is not outside of anything."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+POSITIVE, NOT_NEGATIVE = FiniteRange(min=0.0, min_open=True), FiniteRange(min=0.0)
+FRACTION = FiniteRange(0.0, 1.0, max_open=True)
 
 
 def default(field: str) -> str:
@@ -35,20 +48,6 @@ def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | N
     if min(sizes) < 1:
         raise click.BadParameter(f"{value!r} is not a list of positive integers such as 128,64, nor `none`")
     return sizes
-
-
-def check_out(out: str | None, option: str) -> None:
-    """Refuse a file that cannot be written before, not after, the work."""
-    if out is None:
-        return
-    folder = Path(out).resolve().parent
-    if not folder.is_dir():
-        raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise click.BadParameter(f"{out!r} cannot be written: {error.strerror}", param_hint=option) from error
 
 
 class _OptimizerOption(click.Option):
@@ -84,27 +83,34 @@ _PROBLEM = (
     ),
     click.option(
         "--dropout",
-        type=click.FloatRange(0.0, 1.0, max_open=True),
+        type=FRACTION,
         default=0.0,
         show_default=True,
         help="Chance that a hidden unit is dropped in a training step.",
     ),
     click.option(
         "--input-noise",
-        type=click.FloatRange(min=0.0),
+        type=NOT_NEGATIVE,
         default=0.0,
         show_default=True,
         help="Standard deviation of normal noise on the inputs, after their scaling.",
     ),
-    click.option("--l1", type=click.FloatRange(min=0.0), default=0.0, help="Penalty on the sum of |weight|."),
-    click.option("--l2", type=click.FloatRange(min=0.0), default=0.0, help="Penalty on the sum of squared weights."),
+    click.option("--l1", type=NOT_NEGATIVE, default=0.0, help="Penalty on the sum of |weight|."),
+    click.option("--l2", type=NOT_NEGATIVE, default=0.0, help="Penalty on the sum of squared weights."),
+    click.option("--max-norm", type=POSITIVE, help="Largest norm of a unit's incoming weights."),
     click.option(
-        "--max-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of a unit's incoming weights."
+        "--weight-decay",
+        type=NOT_NEGATIVE,
+        help="Of weights and biases, as the optimizer has it: adamw and lion apart from the gradient, others as a "
+        "penalty.  [default: the optimizer's; adamw 0.01, others 0]",
     ),
-    click.option("--clip-norm", type=click.FloatRange(min=0.0, min_open=True), help="Largest norm of the gradient."),
+    click.option("--momentum", type=FRACTION, help="For sgd and rmsprop.  [default: 0]"),
+    click.option("--nesterov", is_flag=True, help="Nesterov's kind of --momentum; for sgd."),
+    click.option("--clip-norm", type=POSITIVE, help="Largest norm of the gradient."),
+    click.option("--clip-value", type=POSITIVE, help="Largest size of each element of the gradient, after that."),
     click.option(
         "--label-smoothing",
-        type=click.FloatRange(0.0, 1.0, max_open=True),
+        type=FRACTION,
         default=0.0,
         show_default=True,
         help="Share of each class label that is spread over all classes; for cross_entropy.",
@@ -136,8 +142,10 @@ def schedule_option(command: Command) -> Command:
         type=click.Choice(SCHEDULES),
         default="constant",
         show_default=True,
-        help="How the learning rate changes over the epochs: down to nothing along a cosine or a line, by 5 % an "
-        "epoch, or up and down once.",
+        help="How the learning rate changes over the epochs: down to nothing along a cosine or a line; by 5 % an epoch "
+        f"(exponential); up and down once (one-cycle); to {STEP_FACTOR:g} of it after each third of them (step); to "
+        f"{PLATEAU_FACTOR:g} of it whenever the loss on the rows held out, or on the training rows if there are none, "
+        f"has not improved for {PLATEAU_EPOCHS} epochs (plateau).",
     )
     return option(command)
 

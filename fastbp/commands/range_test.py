@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.options import check_out, problem_options, run_options
+from fastbp.commands.checks import check_effects, check_out
+from fastbp.commands.description import of_network
+from fastbp.commands.options import FRACTION, problem_options, run_options
 from fastbp.commands.output import json_option, make_ready, print_json, say, seconds_text
-from fastbp.commands.train import build, complete, train
+from fastbp.commands.train import train
 
 if TYPE_CHECKING:
     from fastbp.sweep.range_result import RangeTest
@@ -45,7 +47,7 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
 )
 @click.option(
     "--smoothing",
-    type=click.FloatRange(0.0, 1.0, max_open=True),
+    type=FRACTION,
     help="Weight of the past in the running mean of the loss.  [default: lags by a 25th of the ramp]",
 )
 @click.option("--held-out", is_flag=True, help="Judge by the loss on the rows that `train` would test on.")
@@ -65,14 +67,15 @@ def range_test(**options: Any) -> None:
     check_out(settings.csv, "--csv")
     if settings.plot is not None and Path(settings.plot).suffix.lower() not in PICTURES:
         raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint="--plot")
-    recipe = complete(settings)
+    recipe = recipes.complete(settings)
     optimizer = recipes.optimizer(settings, recipe)
+    check_effects(settings, recipe, optimizer, rates=True)
 
     from fastbp.commands.problem import load_problem
     from fastbp.sweep.range_test import lr_range_test
 
     problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build(settings, recipe, problem)
+    net = recipes.build(settings, recipe, problem)
     held: Any = (problem.X_test, problem.y_test) if settings.held_out else None
     startup = make_ready([net.dtype.name])
     result = lr_range_test(
@@ -96,8 +99,7 @@ def range_test(**options: Any) -> None:
     if settings.plot is not None:
         result.plot(settings.plot)
     if settings.as_json:
-        about = {"data": problem.name, "sizes": net.sizes, "activation": recipe.activation.split(",")}
-        print_json(about | {"loss": net.loss.name, "seed": settings.seed} | result.document())
+        print_json(of_network(settings, recipe, problem, net) | result.document())
         return
     for number, note in enumerate(problem.notes):
         say("" if number else "data", note)

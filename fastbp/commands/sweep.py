@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.options import check_out, problem_options, run_options, schedule_option
+from fastbp.commands.checks import check_effects, check_out
+from fastbp.commands.description import of_network
+from fastbp.commands.options import problem_options, run_options, schedule_option
 from fastbp.commands.output import Failure, Interrupted, json_option, make_ready, print_json, say, seconds_text
 from fastbp.commands.range_test import PICTURES
-from fastbp.commands.train import build, complete, train
+from fastbp.commands.train import train
 
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
@@ -108,29 +110,30 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out for the test, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, "lr": None, **options})
     _check_files(settings)
-    recipe = complete(settings)
+    recipe = recipes.complete(settings)
     optimizer = recipes.optimizer(settings, recipe)
+    check_effects(settings, recipe, optimizer, rates=True)
     if settings.target_loss is not None and not math.isfinite(settings.target_loss):
         raise click.BadParameter("must be a finite number", param_hint="--target-loss")
 
     from fastbp.commands.problem import load_problem
 
     problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build(settings, recipe, problem)
+    net = recipes.build(settings, recipe, problem)
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
         _describe(problem, net, startup)
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": recipe.batch_size, "optimizer": optimizer,
-        "schedule": None if settings.schedule == "constant" else recipes.schedule(settings, settings.epochs),
+        "schedule": recipes.schedule(settings, settings.epochs, held_out=True),
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
         "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
     }  # fmt: skip
     result, interrupted = _run(net, problem, settings, arguments)
     written = _write(result, settings, context.meta["command"])
     if settings.as_json:
-        about = {"data": problem.name, "sizes": net.sizes, "activation": recipe.activation.split(",")}
-        print_json(about | {"seed": settings.seed, "command": context.meta["command"]} | result.to_dict())
+        about = of_network(settings, recipe, problem, net)
+        print_json(about | {"command": context.meta["command"]} | result.to_dict())
     else:
         click.echo(f"\n{result}\n")
         for label, path in written.items():

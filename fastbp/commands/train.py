@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.options import check_out, default, problem_options, run_options, schedule_option
+from fastbp.commands.checks import beyond_numpy, check_compare, check_effects, check_out, check_watching
+from fastbp.commands.description import chosen, describe
+from fastbp.commands.options import (
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    default,
+    problem_options,
+    run_options,
+    schedule_option,
+)
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
-from fastbp.commands.recipe import DIGITS_RECIPE, TABLE_RECIPE, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
+from fastbp.commands.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
 
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
@@ -43,16 +53,21 @@ class Settings:
     l1: float
     l2: float
     max_norm: float | None
+    weight_decay: float | None
+    momentum: float | None
+    nesterov: bool
     clip_norm: float | None
+    clip_value: float | None
     label_smoothing: float
     class_weight: str | None
     schedule: str
     warmup_epochs: float
+    validation_split: float | None
     early_stopping: int | None
     tol: float | None
     max_seconds: float | None
     checkpoint: str | None
-    checkpoint_minutes: float
+    checkpoint_minutes: float | None
     resume: bool
     history: str | None
     seed: int
@@ -68,7 +83,7 @@ class Settings:
 @click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {default('epochs')}")
 @click.option(
     "--test-fraction",
-    type=click.FloatRange(0.0, 1.0, max_open=True),
+    type=FRACTION,
     default=TEST_FRACTION,
     show_default=True,
     help="Share of the rows held out for the test; unused if the file has X_test.",
@@ -81,24 +96,30 @@ class Settings:
 @schedule_option
 @click.option(
     "--warmup-epochs",
-    type=click.FloatRange(min=0.0),
+    type=NOT_NEGATIVE,
     default=0.0,
     show_default=True,
     help="Epochs (or fractions) in which the learning rate rises from zero, before the schedule begins.",
 )
 @click.option(
+    "--validation-split",
+    type=FRACTION,
+    help="Share of the training rows that is held out to watch the training.  "
+    f"[default: 0; with --early-stopping {VALIDATION_SPLIT:g}]",
+)
+@click.option(
     "--early-stopping",
     type=click.IntRange(min=1),
     metavar="EPOCHS",
-    help=f"Hold out {VALIDATION_SPLIT:.0%} of the training rows; stop when their loss has not improved for so many "
-    "epochs, and keep the best weights.",
+    help="Stop when the loss on the rows of --validation-split has not improved for so many epochs, and keep the best "
+    "weights.",
 )
 @click.option(
     "--tol",
-    type=click.FloatRange(min=0.0),
+    type=NOT_NEGATIVE,
     help=f"Stop when the training loss has not fallen by more than this for {TOL_EPOCHS} epochs.",
 )
-@click.option("--max-seconds", type=click.FloatRange(min=0.0, min_open=True), help="Stop after so long.")
+@click.option("--max-seconds", type=POSITIVE, help="Stop after so long.")
 @click.option(
     "--checkpoint",
     type=click.Path(file_okay=False),
@@ -107,10 +128,8 @@ class Settings:
 )
 @click.option(
     "--checkpoint-minutes",
-    type=click.FloatRange(min=0.0, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Time from one checkpoint to the next.",
+    type=POSITIVE,
+    help=f"Time from one checkpoint to the next.  [default: {CHECKPOINT_MINUTES:g}]",
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in DIR, if there is one.")
 @click.option(
@@ -131,24 +150,21 @@ def train(**options: Any) -> None:
     are numbers. Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
     """
     settings = Settings(**options)
-    changing = settings.schedule != "constant" or settings.warmup_epochs
-    if settings.resume and settings.checkpoint is None:
-        raise click.UsageError("--resume goes on from a checkpoint: say where, by --checkpoint DIR")
-    if settings.compare == "numpy" and (changing or _stops(settings) or settings.class_weight):
-        raise click.UsageError("--compare numpy knows no schedule, stopping or weights: leave one of them out")
     check_out(settings.out, "--out")
     check_out(settings.history, "--history")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
-    recipe = complete(settings)
+    recipe = recipes.complete(settings)
     optimizer = recipes.optimizer(settings, recipe)
-    _check_effects(settings, optimizer)
+    check_effects(settings, recipe, optimizer)
+    check_compare(settings, optimizer)
+    check_watching(settings, recipe)
 
     from fastbp.commands.problem import load_problem
 
     problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build(settings, recipe, problem)
+    net = recipes.build(settings, recipe, problem)
     recipes.check_class_weight(settings.class_weight, net, problem.y_train)
     result = _Run(settings, recipe, optimizer, problem, net).result()
     if settings.as_json:
@@ -165,6 +181,7 @@ class _Run:
     problem: Problem
     net: MLP
     saved: bool = False
+    told: bool = False  # the history is written
 
     def result(self) -> dict[str, Any]:
         try:
@@ -175,59 +192,44 @@ class _Run:
         except KeyboardInterrupt:
             epochs = len(getattr(self.net.history, "loss", ()))  # no history before the first fit
             done = f"interrupted after {epochs} of {self.recipe.epochs} epochs"
-            if self.settings.checkpoint is not None:
-                done += "; --resume goes on with it"
-            if self.settings.out is None and self.settings.checkpoint is not None:
-                raise Interrupted(done) from None
-            if self.settings.out is None:
-                raise Interrupted(f"{done}; nothing was kept (--out FILE keeps the network)") from None
+            raise Interrupted("; ".join([done, *self._kept()])) from None
+
+    def _kept(self) -> list[str]:
+        """Keep what there is after an interruption, and say where."""
+        kept = []
+        if self.settings.checkpoint is not None:
+            kept.append("--resume goes on with it")
+        if self.settings.out is not None:
             if not self.saved:
                 self._save()
-            raise Interrupted(f"{done}; the network as it stood is in {self.settings.out}") from None
+            kept.append(f"the network as it stood is in {self.settings.out}")
+        if self.settings.history is not None and self._write_history():
+            kept.append(f"its losses are in {self.settings.history}")
+        return kept or ["nothing was kept (--out FILE keeps the network)"]
+
+    def _write_history(self) -> bool:
+        """Write what --history asks for, once; False if there has been no epoch."""
+        history, path = self.net.history, self.settings.history
+        if path is None or history is None or not history.loss:
+            return False
+        if not self.told:
+            (history.to_csv if path.endswith(".csv") else history.to_json)(path)
+            self.told = True
+        return True
 
     def _say(self, label: str, text: str) -> None:
         if not self.settings.as_json:
             say(label, text)
 
     def _describe(self) -> dict[str, Any]:
-        for number, note in enumerate(self.problem.notes):
-            self._say("" if number else "data", note)
-        scaled = ", inputs standardized" if self.net.scaling is not None else ""
-        if self.net.scaling is not None and self.net.scaling.y_mean is not None:
-            scaled = ", inputs and targets standardized"
-        shape = "-".join(map(str, self.net.sizes))
-        self._say("network", f"{shape}, {self.recipe.activation}, {self.net.n_parameters:,} parameters{scaled}")
-        if held := str(self.net.regularization):
-            self._say("", held)
-        self._say(
-            "method",
-            f"{type(self.optimizer).__name__}, "
-            + ("" if self.optimizer.full_batch else f"lr {self.optimizer.lr:g}, ")
-            + f"{self.recipe.epochs} epochs, "
-            + ("all rows at once" if self.optimizer.full_batch else f"batches of {self.recipe.batch_size}")
-            + f", seed {self.settings.seed}",
-        )
-        return {
-            "data": self.problem.name,
-            "train_rows": len(self.problem.X_train),
-            "test_rows": 0 if self.problem.X_test is None else len(self.problem.X_test),
-            "sizes": self.net.sizes,
-            "activation": self.recipe.activation.split(","),
-            "loss": self.net.loss.name,
-            "optimizer": {"name": self.optimizer.name, **dataclasses.asdict(self.optimizer)},
-            "epochs": self.recipe.epochs,
-            "batch_size": None if self.optimizer.full_batch else self.recipe.batch_size,
-            "seed": self.settings.seed,
-            "standardize": self.net.scaling is not None,
-            "regularization": self.net.regularization.as_arguments(),
-            "class_labels": self.net.class_labels,
-            "class_weight": self.settings.class_weight,
-            "notes": self.problem.notes,
-        }
+        for label, text in describe(self.settings, self.recipe, self.optimizer, self.problem, self.net):
+            self._say(label, text)
+        return chosen(self.settings, self.recipe, self.optimizer, self.problem, self.net)
 
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
         batch_size = len(self.problem.X_train) if self.optimizer.full_batch else self.recipe.batch_size
+        held = recipes.validation_split(self.settings)
         resumed = self._resumed()
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning  # type: ignore[assignment]  # a checkpoint that could not be written
@@ -237,20 +239,17 @@ class _Run:
                 epochs=self.recipe.epochs,
                 batch_size=batch_size,
                 optimizer=self.optimizer,
-                schedule=recipes.schedule(self.settings, self.recipe.epochs),
+                schedule=recipes.schedule(self.settings, self.recipe.epochs, held_out=held > 0.0),
                 callbacks=recipes.callbacks(self.settings),
                 resume=self.settings.checkpoint if self.settings.resume else None,
-                validation_split=VALIDATION_SPLIT if self.settings.early_stopping else 0.0,
+                validation_split=held,
                 class_weight=self.settings.class_weight,
                 threads=self.settings.threads,
                 progress=not self.settings.as_json and sys.stderr.isatty(),
             )
         seconds = sum(history.seconds)
-        held = VALIDATION_SPLIT if self.settings.early_stopping else 0.0
         rate = (1.0 - held) * len(self.problem.X_train) * len(history.loss) / max(seconds, 1e-9)
-        if self.settings.history is not None:
-            write = history.to_csv if self.settings.history.endswith(".csv") else history.to_json
-            write(self.settings.history)
+        self._write_history()
         self._say(
             "trained",
             f"in {seconds_text(seconds)}, {rate:,.0f} samples/s, loss {history.loss[-1]:.4g} "
@@ -261,6 +260,8 @@ class _Run:
         return {
             "train_loss": history.loss,
             "val_loss": history.val_loss,
+            "val_score": history.val_score,
+            "score": history.score_name,
             "lr": history.lr,
             "stop_reason": history.stop_reason,
             "resumed_epochs": resumed,
@@ -302,10 +303,8 @@ class _Run:
 
     def _compare(self, result: dict[str, Any]) -> dict[str, Any]:
         """The same training in pure NumPy: same start, same rows; its batches are shuffled by its own generator."""
-        special = _stops(self.settings) or self.settings.warmup_epochs
-        untold = self.settings.class_weight is not None or self.optimizer.full_batch  # what NumPy's fit does not know
-        plain = not special and self.settings.schedule == "constant" and not untold
-        default = "numpy" if self.settings.data is None and plain else "none"
+        plain = self.settings.data is None and not beyond_numpy(self.settings, self.optimizer)
+        default = "numpy" if plain else "none"
         if (self.settings.compare or default) == "none":
             return {}
         from fastbp.commands import rival as rivals
@@ -325,63 +324,3 @@ class _Run:
 def _say_warning(message: Warning | str, *_: object) -> None:
     """A warning as the one line that a failure is."""
     click.echo(f"fastbp: {message}", err=True)
-
-
-def _stops(settings: Settings) -> bool:
-    """Whether the training may end before its last epoch."""
-    return any(value is not None for value in (settings.early_stopping, settings.tol, settings.max_seconds))
-
-
-def _check_effects(settings: Settings, optimizer: Any) -> None:
-    """Refuse what this optimiser would ignore, before the data is read."""
-    if optimizer.full_batch and settings.batch_size is not None:
-        raise click.UsageError(f"--optimizer {optimizer.name} takes all rows at once: leave --batch-size out")
-    if optimizer.full_batch and settings.compare == "numpy":
-        raise click.UsageError(f"--compare numpy knows no {optimizer.name}: leave one of them out")
-    changing = settings.schedule != "constant" or settings.warmup_epochs
-    try:
-        optimizer.check_fit(1, 1, settings.schedule if changing else None)
-    except (ValueError, ImportError) as error:
-        raise click.BadParameter(str(error), param_hint="--optimizer") from error
-
-
-def complete(settings: Settings) -> Recipe:
-    """The recipe with the user's choices in it."""
-    recipe = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
-    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)}
-    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
-
-
-def _smoothed(loss: Any, smoothing: float) -> Any:
-    """The loss with its labels smoothed."""
-    from fastbp import losses
-
-    if not smoothing:
-        return loss
-    if losses.get(loss).name != "cross_entropy":
-        raise click.UsageError(f"--label-smoothing is for cross_entropy; the loss is {losses.get(loss).name}")
-    return losses.CrossEntropy(label_smoothing=smoothing)
-
-
-def build(settings: Settings, recipe: Recipe, problem: Problem) -> MLP:
-    import fastbp
-
-    if settings.dropout and not recipe.hidden:
-        raise click.UsageError("--dropout needs a hidden layer; --input-noise does not")
-    names = recipe.activation.split(",")
-    net = fastbp.MLP(
-        [problem.n_in, *recipe.hidden, problem.n_out],
-        activation=names[0] if len(names) == 1 else names,
-        loss=_smoothed(problem.loss, settings.label_smoothing),
-        dropout=settings.dropout,
-        input_noise=settings.input_noise,
-        l1=settings.l1,
-        l2=settings.l2,
-        max_norm=settings.max_norm,
-        seed=settings.seed,
-    )
-    net.class_labels = problem.class_labels
-    on_by_default = settings.data is not None
-    if on_by_default if settings.standardize is None else settings.standardize:
-        net.standardize(problem.X_train, problem.y_train if net.loss.target == "real" else None)
-    return net

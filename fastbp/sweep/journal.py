@@ -31,7 +31,7 @@ def fingerprint(problem: Problem) -> dict[str, Any]:
     names = [name for name in inspect.signature(MLP).parameters if name not in apart]
     optimizer = {**vars(problem.optimizer), "name": problem.optimizer.name}
     optimizer.pop("lr")
-    plateau = isinstance(problem.schedule, schedules.ReduceOnPlateau)
+    plateau = schedules.plateau_of(problem.schedule) is not None
     tables = problem.tables(np.ones(1))
     return {
         "X": _hash(problem.X),

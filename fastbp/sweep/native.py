@@ -67,7 +67,7 @@ class Native:
         self.held_data = problem.held or (problem.X, problem.y, problem.weights)
         self._weigh()
         self.n_held = len(self.held_data[0]) if held[0] is None else len(held[0])
-        self._lay_out(keep or isinstance(problem.schedule, schedules.ReduceOnPlateau))
+        self._lay_out(keep or schedules.plateau_of(problem.schedule) is not None)
         self._start_losses()
         self._bind()
         step_seconds = self.fits[0].step_flops / THREAD_FLOPS + 1e-6
@@ -199,24 +199,23 @@ class Native:
 
     def train(self, which: Array, end: int) -> bool:
         """Carry some runs, by their numbers, to the end of epoch `end`; False if Ctrl-C came."""
-        if isinstance(self.problem.schedule, schedules.ReduceOnPlateau):
+        if schedules.plateau_of(self.problem.schedule) is not None:
             return self._train_on_plateau(which, end)
         return self._waves(which, end, None)
 
     def _train_on_plateau(self, which: Array, end: int) -> bool:
         """Epoch by epoch: the rates of the next depend on the losses so far."""
-        recipe, ledger = self.problem.schedule, self.ledger
-        assert isinstance(recipe, schedules.ReduceOnPlateau)
+        problem, recipe, ledger = self.problem, schedules.plateau_of(self.problem.schedule), self.ledger
+        assert recipe is not None
         monitored = ledger.train_loss if recipe.monitor == "loss" else ledger.val_loss
-        tables = np.empty((len(ledger), self.problem.epochs, self.problem.steps))
+        tables = np.empty((len(ledger), problem.epochs, problem.steps))
         begun = np.where(self.waiting, ledger.done, 0)
         for epoch in range(end):
             now = which[begun[which] <= epoch]
             for i in now:
-                plateau = recipe.start()
-                for value in monitored[i, :epoch]:
-                    plateau.see(value)
-                tables[i, epoch] = ledger.rates[i] * plateau.factor
+                plan = schedules.Plan(problem.schedule, float(ledger.rates[i]), problem.steps)
+                plan.look_back(monitored[i, :epoch])
+                tables[i, epoch] = plan.tables(epoch, 0, problem.steps, epoch * problem.steps)[0]
             if not self._waves(now, epoch + 1, tables.reshape(len(ledger), -1)):
                 return False
             which = which[(begun[which] > epoch) | (ledger.status[which] == FINISHED)]

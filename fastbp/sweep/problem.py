@@ -98,7 +98,7 @@ class Problem:
     def tables(self, rates: Array) -> tuple[Array | None, Array | None]:
         """Learning rates of all steps ``(rates, epochs * steps)``, and momenta; None where they stay as they are."""
         n = self.epochs * self.steps
-        if self.schedule is None or isinstance(self.schedule, schedules.ReduceOnPlateau):
+        if self.schedule is None or schedules.plateau_of(self.schedule) is not None:
             return None, None
         factors, momenta = schedules.Plan(self.schedule, 1.0, self.steps).tables(0, 0, n, 0)
         return rates[:, None] * factors, None if momenta is None else np.ascontiguousarray(momenta, np.float64)
