@@ -25,7 +25,6 @@ from fastbp import (
     RMSprop,
     Rprop,
     engine,
-    network,
     optimizers,
     schedules,
     training,
@@ -125,7 +124,7 @@ def test_two_passes_make_the_bits_of_one(
     double = fused.copy()
     losses = [fused.train_step(X, y, recipe) for _ in range(3)]
     fused.fit(X, y, epochs=2, batch_size=7, optimizer=recipe)
-    for module in (network, training):
+    for module in (core, training):
         monkeypatch.setattr(module, "LONG_STEP_FLOPS", 0.0)
     assert [double.train_step(X, y, recipe) for _ in range(3)] == losses
     double.fit(X, y, epochs=2, batch_size=7, optimizer=recipe)
