@@ -24,6 +24,7 @@ from fastbp import (
     RAdam,
     RMSprop,
     Rprop,
+    core,
     engine,
     optimizers,
     schedules,
