@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,21 @@ def check_out(out: str | None, option: str) -> None:
     if not folder.is_dir():
         raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
     _check_writable(folder, out, option)
+
+
+def check_outs(settings: Any, names: Sequence[str]) -> None:
+    """Refuse files that cannot be written, one for two purposes, and the file of the data."""
+    seen = {} if settings.data is None else {os.path.realpath(settings.data): "DATA"}
+    for name in names:
+        path, option = getattr(settings, name), f"--{name}"
+        check_out(path, option)
+        if path is None:
+            continue
+        if os.path.isdir(path):
+            raise click.BadParameter(f"{path!r} is a directory", param_hint=option)
+        other = seen.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise click.UsageError(f"{other} and {option} name the same file")
 
 
 def check_folder(folder: str | None, option: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.checks import check_effects, check_out
+from fastbp.commands.checks import check_effects, check_outs
 from fastbp.commands.description import of_network
 from fastbp.commands.options import FRACTION, problem_options, run_options
 from fastbp.commands.output import json_option, make_ready, print_json, say, seconds_text
@@ -63,8 +63,7 @@ def range_test(**options: Any) -> None:
     """
     # What is not offered here is as `train` has it: the share of rows held out, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, **options})
-    check_out(settings.plot, "--plot")
-    check_out(settings.csv, "--csv")
+    check_outs(settings, ("plot", "csv"))
     if settings.plot is not None and Path(settings.plot).suffix.lower() not in PICTURES:
         raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint="--plot")
     recipe = recipes.complete(settings)

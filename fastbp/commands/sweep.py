@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
-import os
 import re
 import shlex
 import sys
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.checks import check_effects, check_out
+from fastbp.commands.checks import check_effects, check_outs
 from fastbp.commands.description import of_network
 from fastbp.commands.options import problem_options, run_options, schedule_option
 from fastbp.commands.output import Failure, Interrupted, json_option, make_ready, print_json, say, seconds_text
@@ -93,6 +92,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.option("--report", type=click.Path(dir_okay=False), metavar="FILE", help="Write a web page: .html.")
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a run.")
+@click.option("--stability", is_flag=True, help="Say, and draw, from which rate on descent is unstable: a diagnostic.")
 @click.option(
     "--journal", type=click.Path(dir_okay=False), metavar="FILE",
     help="Append every finished run to FILE (.jsonl); the same command again does only what is missing.",
@@ -130,12 +130,18 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
     }  # fmt: skip
     result, interrupted = _run(net, problem, settings, arguments)
-    written = _write(result, settings, context.meta["command"])
     if settings.as_json:
         about = of_network(settings, recipe, problem, net)
         print_json(about | {"command": context.meta["command"]} | result.to_dict())
     else:
         click.echo(f"\n{result}\n")
+    try:
+        line = _stability(net, problem, optimizer, settings)
+        written = _write(result, settings, context.meta["command"], line)
+    except KeyboardInterrupt:
+        kept = f"; finished runs are in {settings.journal}" if settings.journal is not None else ""
+        raise Interrupted(f"interrupted before all files were written{kept}") from None
+    if not settings.as_json:
         for label, path in written.items():
             say(label, f"in {path}")
     if interrupted:
@@ -144,15 +150,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
 
 def _check_files(settings: Any) -> None:
     """Refuse what cannot be written, or needs a package that is not there, before the work."""
-    for name in FILES:
-        check_out(getattr(settings, name), f"--{name}")
-    given = {name: os.path.realpath(path) for name in FILES if (path := getattr(settings, name)) is not None}
-    for name, path in given.items():
-        if os.path.isdir(path):
-            raise click.BadParameter(f"{path!r} is a directory", param_hint=f"--{name}")
-        other = next(one for one, used in given.items() if used == path)
-        if other != name:
-            raise click.UsageError(f"--{other} and --{name} name the same file")
+    check_outs(settings, FILES)
     if settings.plot is not None and Path(settings.plot).suffix.lower() not in PICTURES:
         raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint="--plot")
     if settings.report is not None and Path(settings.report).suffix.lower() not in (".html", ".htm"):
@@ -199,13 +197,25 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield executor
 
 
-def _write(result: LrSweep, settings: Any, command: str) -> dict[str, str]:
+def _stability(net: MLP, problem: Problem, optimizer: Any, settings: Any) -> Any:
+    """The line of --stability, or None."""
+    if not settings.stability:
+        return None
+    from fastbp.sweep.stability import lr_stability
+
+    found = lr_stability(net, problem.X_train, problem.y_train, optimizer=optimizer)
+    if not settings.as_json:
+        say("unstable", f"in full batches from lr {found.lines[0]:.3g} on, at the initial weights; {found.caveat}")
+    return found if math.isfinite(found.lines[0]) else None
+
+
+def _write(result: LrSweep, settings: Any, command: str, line: Any) -> dict[str, str]:
     """The files that were asked for: label -> path."""
     if settings.csv is not None:
         result.to_csv(settings.csv)
     if settings.plot is not None:
-        result.plot(settings.plot)
+        result.plot(settings.plot, stability=line)
     if settings.report is not None:
-        result.report(settings.report, command=command)
+        result.report(settings.report, stability=line, command=command)
     labels = {"table": settings.csv, "picture": settings.plot, "report": settings.report, "journal": settings.journal}
     return {label: path for label, path in labels.items() if path is not None}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands import recipe as recipes
-from fastbp.commands.checks import beyond_numpy, check_compare, check_effects, check_out, check_watching
+from fastbp.commands.checks import beyond_numpy, check_compare, check_effects, check_outs, check_watching
 from fastbp.commands.description import chosen, describe
 from fastbp.commands.options import (
     FRACTION,
@@ -150,8 +150,7 @@ def train(**options: Any) -> None:
     are numbers. Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
     """
     settings = Settings(**options)
-    check_out(settings.out, "--out")
-    check_out(settings.history, "--history")
+    check_outs(settings, ("out", "history"))
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.

@@ -87,15 +87,18 @@ def clip(job, rates, n, gradient, result, tag):
 def penalise(job, n_weights, n, weights, gradient, result, tag):
     """Add the gradient of l1 |w| + l2 w^2 to that of n_weights weights, and leave those of the biases behind them.
 
-    After clipping, as weight decay is. Not in place: a gradient that is stored stays as it is.
+    After clipping, as weight decay is. A gradient that is stored elsewhere stays as it is.
     """
-    w, source, g = view(weights, n, tag), view(gradient, n, tag), view(result, n, tag)
+    w, g = view(weights, n_weights, tag), view(result, n, tag)
     l1, l2, zero = cast(tag, job.l1), cast(tag, 2.0 * job.l2), cast(tag, 0.0)
+    if gradient != result:
+        source = view(gradient, n, tag)
+        for i in range(n):
+            g[i] = source[i]
+    # In place: a loop from one view to another of the same numbers would not become vectors (1.5 times a step).
     for i in range(n_weights):
         sign = l1 if w[i] > zero else (-l1 if w[i] < zero else zero)
-        g[i] = fma(l2, w[i], source[i]) + sign
-    for i in range(n_weights, n):
-        g[i] = source[i]
+        g[i] = fma(l2, w[i], g[i]) + sign
 
 
 def _update_loop(rule, n_moments):

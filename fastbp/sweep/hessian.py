@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.weighting import ignored_rows
+
 if TYPE_CHECKING:
     from fastbp.network import MLP
 
@@ -38,6 +40,8 @@ class Hessian:
         self.twin, self.X, self.y, self.scale = twin, np.asarray(X), np.asarray(y), scale
         self.at = flat(twin.weights, twin.biases)
         n_weights = sum(array.size for array in twin.weights)
+        ignored = ignored_rows(twin.loss, self.y)
+        self.counted = np.ones(len(self.X), np.bool_) if ignored is None else ~ignored
         self.penalty = decay + 2.0 * twin.regularization.l2 * (np.arange(len(self.at)) < n_weights)
         self.step = STEP * max(1.0, float(np.linalg.norm(self.at)))
         self.products = 0
@@ -63,8 +67,10 @@ class Hessian:
         total = np.zeros(len(parameters))
         for start in range(0, len(self.X), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
+            if not self.counted[rows].any():
+                continue
             part = self.twin.backprop(self.X[rows], self.y[rows], training=False)
-            total += flat(part.weights, part.biases) * (len(self.X[rows]) / len(self.X))
+            total += flat(part.weights, part.biases) * (self.counted[rows].sum() / self.counted.sum())
         return total
 
     def loss(self) -> float:

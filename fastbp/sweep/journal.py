@@ -63,6 +63,15 @@ def _hash(array: Array) -> str:
     return digest.hexdigest()[:32]
 
 
+def _check_record(record: dict[str, Any], epochs: int) -> None:
+    """Refuse a record that this program has not written."""
+    done, losses = record["epochs"], record["val_loss"]
+    if isinstance(done, bool) or not isinstance(done, int) or not 0 <= done <= epochs:
+        raise ValueError(f"epochs is {done!r}")
+    if record["status"] == "finished" and (done == 0 or len(losses) < done or None in losses[:done]):
+        raise ValueError("a finished run has a validation loss for every epoch")
+
+
 class Journal:
     """An open journal; with path None, one that holds and keeps nothing."""
 
@@ -108,7 +117,8 @@ class Journal:
             try:
                 key, wrong = (float(record["lr"]), int(record["seed"])), record["status"] not in STATUSES
                 Ledger([key[0]], [key[1]], self.header["epochs"]).read(0, record)
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                _check_record(record, self.header["epochs"])
+            except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
                 raise ValueError(f"{self.path}, line {number}: this is not the record of a run ({error})") from error
             before = self.records.get(key)
             if not wrong and (before is None or before["epochs"] <= record["epochs"]):
@@ -118,7 +128,7 @@ class Journal:
     def _parse(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{self.path}, line {number}: this is not JSON ({error}); is it a journal of a sweep? Remove the line, "
                 "or give the name of a new file"

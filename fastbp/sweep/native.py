@@ -62,6 +62,7 @@ class Native:
         self.lock, self.stopped = threading.Lock(), False
         self.busy, self.wall, self.ticks = np.zeros(self.threads), 0.0, 0
         self.tag = self.plan.dtype.type(1)
+        self.compiled = entry(kernel.sweep, self.plan.dtype.name)
         rows, held = zip(*(problem.rows(seed) for seed in self.seeds), strict=True)
         self.rows, self.held = rows, held
         self.held_data = problem.held or (problem.X, problem.y, problem.weights)
@@ -267,10 +268,9 @@ class Native:
     def _call(self, n: int) -> bool:
         """Let the threads loose on the runs of a wave."""
         self.claims[0], self.sweep["n_runs"], self.workers["current"] = 0, n, -1
-        compiled = entry(kernel.sweep, self.plan.dtype.name)
         started = time.perf_counter()
         with team.interruptible(self.request_stop) as interrupted:
-            team.run(lambda thread: self._work(compiled, thread, n), min(self.threads, n), detached=self.detached)
+            team.run(lambda thread: self._work(thread, n), min(self.threads, n), detached=self.detached)
         self.wall += time.perf_counter() - started
         bad = np.flatnonzero(self.runs["status"] == kernel.BAD_ROW)
         if bad.size:
@@ -282,12 +282,12 @@ class Native:
         self.stopped = True
         self.stop[0] = 1
 
-    def _work(self, compiled: Any, thread: int, n: int) -> None:
+    def _work(self, thread: int, n: int) -> None:
         """One thread: native calls of some 50 ms until no run is left."""
         worker = self.workers[thread]
         while not self.stopped:
             started, ticks = time.perf_counter(), int(worker["ticks"])
-            compiled(self.sweep, self.workers, self.jobs, self.layers, self.runs, thread, self.tag)
+            self.compiled(self.sweep, self.workers, self.jobs, self.layers, self.runs, thread, self.tag)
             seconds = time.perf_counter() - started
             with self.lock:
                 self.busy[thread] += seconds

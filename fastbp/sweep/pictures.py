@@ -7,21 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp.sweep.stability import stability_line
 from fastbp.validation import check_choice
 
 if TYPE_CHECKING:
     from fastbp.sweep.result import LrSweep
 
 
-def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str) -> Any:
+def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str, stability: Any = None) -> Any:
     """One of the pictures; returns the figure, and saves it if there is a path."""
     check_choice("what", what, PICTURES)
+    line = stability_line(stability)
+    if line is not None and what != "curve":
+        raise ValueError(f"the stability line belongs to what='curve', not to what={what!r}")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     PICTURES[what](sweep, figure)
+    if line is not None:
+        axes = figure.axes[0]
+        axes.axvline(line, color="C4", linestyle=":", label=f"unstable in full batches from {line:.3g}")
+        axes.legend(fontsize="small")
     if path is not None:
         figure.savefig(path)
     return figure

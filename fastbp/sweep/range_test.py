@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,8 @@ import numpy.typing as npt
 from fastbp import optimizers, schedules, team, training, validation, weighting
 from fastbp.engine import THREAD_FLOPS
 from fastbp.kernels import records
+from fastbp.network import MLP
 from fastbp.sweep.range_result import SKIP, RangeTest
-
-if TYPE_CHECKING:
-    from fastbp.network import MLP
 
 Array = npt.NDArray[Any]
 
@@ -122,9 +120,13 @@ def lr_range_test(
     Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3. fastai, `lr_find` and its
     suggestion functions `steep`, `minimum` and `valley` (the last by ESRI): docs.fast.ai/callback.schedule.html.
     """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     rates = _rates(lr_min, lr_max, n_steps, ramp)
     recipe = optimizers.get(optimizer)
     recipe.check_step()
+    if isinstance(recipe, optimizers.Rprop):
+        raise ValueError(f"{recipe!r} adapts the sizes of its steps by itself: it has no learning rate to test")
     validation.check_positive_int("batch_size", batch_size)
     beta = max(0.0, 1.0 - LAG / n_steps) if smoothing is None else validation.check_fraction("smoothing", smoothing)
     if validation.check_positive_finite("k", k) <= 1.0:

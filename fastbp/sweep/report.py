@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import validation
 from fastbp._version import __version__
 from fastbp.kernels.simd import TARGET
 from fastbp.serialization import replacing
 from fastbp.sweep.export import plain
-from fastbp.sweep.stability import CAVEAT, Stability
+from fastbp.sweep.stability import CAVEAT, Stability, stability_line
 
 if TYPE_CHECKING:
     from fastbp.plan import Array
@@ -59,16 +58,6 @@ def plotly_script() -> str:
         raise ImportError('a report needs plotly: pip install "fastbp[report]"') from error
     script: str = get_plotlyjs()
     return script
-
-
-def stability_line(stability: Stability | float | None) -> float | None:
-    """The rate to draw; None also where nothing curves upward, so that every rate is on the safe side."""
-    if stability is None:
-        return None
-    if isinstance(stability, Stability):
-        line = float(stability.lines[0])
-        return line if np.isfinite(line) and line > 0 else None
-    return validation.check_positive_finite("stability", stability)
 
 
 def page(sweep: LrSweep, script: str, line: float | None, command: str | None) -> str:
@@ -208,7 +197,7 @@ def verdict(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
 def profile(sweep: LrSweep) -> str:
     """Where the time went, as a list of figures."""
     found = sweep.profile
-    busy = max(found["busy_seconds"], 1e-12)
+    total = max(float(np.nansum(sweep.seconds)), 1e-12)  # of all runs, those in a journal too
     figures = [
         ("duration", _seconds(found["wall_seconds"])),
         ("threads", f"{found['threads']}, {100 * found['occupancy']:.0f} % busy"),
@@ -216,11 +205,11 @@ def profile(sweep: LrSweep) -> str:
         ("a whole run", _seconds(found["seconds_per_run"])),
         ("samples/s a run", _figure(found["samples_per_second"], "{:,.0f}")),
         ("GFLOP/s a run", _figure(found["gflops"], "{:.3g}")),
-        ("lost to diverged runs", f"{_seconds(found['lost_seconds'])} ({100 * found['lost_seconds'] / busy:.1f} %)"),
+        ("lost to diverged runs", f"{_seconds(found['lost_seconds'])} ({100 * found['lost_seconds'] / total:.1f} %)"),
     ]
     if sweep.halving:
         dropped = found["eliminated_seconds"]
-        figures.append(("eliminated rates", f"{_seconds(dropped)} ({100 * dropped / busy:.1f} %)"))
+        figures.append(("eliminated rates", f"{_seconds(dropped)} ({100 * dropped / total:.1f} %)"))
     if sweep.target_loss is not None:
         reached = f"{found['reached_target']} of {sweep.status.size} runs"
         taken = "" if found["seconds_to_target"] is None else f", {_seconds(found['seconds_to_target'])}"

@@ -85,11 +85,18 @@ class LrSweep:
         status = ledger.status.copy()
         # Rates that were dropped, and what was interrupted between two rungs, have not finished.
         status[(status == FINISHED) & (ledger.done < problem.epochs)] = STATUSES.index("open")
+        # A journal may know more of a rate that was eliminated than this sweep has asked for.
+        ends = np.repeat(np.where(eliminated > 0, eliminated, problem.epochs), n)
+        status[ends < problem.epochs] = STATUSES.index("open")
+        beyond = np.arange(problem.epochs) >= ends[:, None]
         parts = {
             name: array.reshape(-1, n, *array.shape[1:]).copy()
             for name, array in {
-                "train_loss": ledger.train_loss, "val_loss": ledger.val_loss, "epoch_seconds": ledger.epoch_seconds,
-                "seconds": ledger.seconds, "status": np.array(STATUSES)[status], "epochs_done": ledger.done,
+                "train_loss": np.where(beyond, np.nan, ledger.train_loss),
+                "val_loss": np.where(beyond, np.nan, ledger.val_loss),
+                "epoch_seconds": np.where(beyond, np.nan, ledger.epoch_seconds),
+                "seconds": ledger.seconds, "status": np.array(STATUSES)[status],
+                "epochs_done": np.minimum(ledger.done, ends),
             }.items()
         }  # fmt: skip
         net = problem.net
@@ -188,7 +195,7 @@ class LrSweep:
     def edge(self) -> str:
         """What to say where the best rate is the lowest or highest swept, and so may not be the best; else empty."""
         best, k = self.best_index, len(self.learning_rates)
-        if best is None or k == 1 or 0 < best < k - 1:
+        if best is None or k == 1 or 0 < best < k - 1 or self.missing or self.in_interval.all():
             return ""
         side, where = ("lowest", "downwards") if best == 0 else ("highest", "upwards")
         return f"the best learning rate, {self.best_lr:.3g}, is the {side} of those swept: extend the sweep {where}"
@@ -227,14 +234,18 @@ class LrSweep:
             found.append("one seed: no standard error, so the interval is the best rate alone")
         elif n < FEW_SEEDS:
             found.append(f"{n} seeds: the interval is indicative; {FEW_SEEDS} or more make it reliable")
-        if self.best_index is None:
+        if self.missing:
+            found.insert(0, f"the sweep was interrupted, {self.missing} runs are missing: what is said is provisional")
+        elif self.best_index is None:
             found.insert(0, "no rate has finished with all its seeds: try smaller rates")
         if self.edge:
             found.insert(0, self.edge)
-        waiting = int(((self.status == "open") & (self.eliminated == 0)[:, None] & ~self._given_up).sum())
-        if waiting:
-            found.append(f"{waiting} runs are missing: the sweep was interrupted")
         return found
+
+    @property
+    def missing(self) -> int:
+        """Runs that an interrupted sweep has not come to."""
+        return int(((self.status == "open") & (self.eliminated == 0)[:, None] & ~self._given_up).sum())
 
     @property
     def _given_up(self) -> Array:
@@ -349,7 +360,10 @@ class LrSweep:
 
         return describe(self)
 
-    def plot(self, path: str | PathLike[str] | None = None, what: str = "curve") -> Any:
+    def plot(
+        self, path: str | PathLike[str] | None = None, what: str = "curve", *,
+        stability: Stability | float | None = None,
+    ) -> Any:  # fmt: skip
         """Draw the sweep; returns matplotlib's figure.
 
         Parameters
@@ -358,6 +372,8 @@ class LrSweep:
             Where to save the picture; its ending says in what format.
         what : {"curve", "losses", "best"}
             Final loss by rate, with the interval; losses by epoch, coloured by rate; the best rate by epoch.
+        stability : Stability or float, optional
+            Of `lr_stability`, or its line: drawn into the curve.
 
         Raises
         ------
@@ -366,7 +382,7 @@ class LrSweep:
         """
         from fastbp.sweep.pictures import draw
 
-        return draw(self, path, what)
+        return draw(self, path, what, stability)
 
     def report(
         self, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None

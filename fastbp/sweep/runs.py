@@ -19,7 +19,7 @@ from fastbp.network import MLP
 from fastbp.plan import Array
 from fastbp.sweep.journal import Journal
 from fastbp.sweep.native import Native
-from fastbp.sweep.problem import DIVERGED, OPEN, Ledger, Problem, fresh
+from fastbp.sweep.problem import DIVERGED, Ledger, Problem, fresh
 from fastbp.sweep.progress import Bar
 from fastbp.sweep.result import LrSweep
 
@@ -141,7 +141,7 @@ def lr_sweep(
         halving=halving, target_loss=target_loss,
     )  # fmt: skip
     if not completed:
-        done = int((ledger.status != OPEN).sum())
+        done = int((result.status != "open").sum())
         kept = f", and kept in {os.fspath(journal)}" if journal is not None else ""
         raise SweepInterrupted(f"{done} of {len(ledger)} runs had finished{kept}", result)
     if result.edge:
@@ -188,17 +188,33 @@ class Remote:
                 part = which[number::n_tasks]
                 future = self.executor.submit(run_chunk, self.problem, self.ledger.part(part), end, self.threads)
                 tasks[future] = part
-            for future in concurrent.futures.as_completed(tasks):
-                part, found = tasks[future], future.result()
-                self.ledger.take(part, found)
-                self.busy_seconds += float(found.seconds.sum())
-                self.report(part)
+            failed: BaseException | None = None
+            for future in concurrent.futures.as_completed(list(tasks)):
+                error = None if future.cancelled() else future.exception()
+                if error is None:
+                    self._book(future, tasks.pop(future))
+                    continue
+                for other in tasks:  # those that are running come to their end, and are booked
+                    other.cancel()
+                failed = failed or error
+            if failed is not None:
+                raise failed
         except KeyboardInterrupt:
+            for future in [one for one in tasks if one.done() and not one.cancelled() and one.exception() is None]:
+                self._book(future, tasks.pop(future))
             return False
         finally:
             for future in tasks:
                 future.cancel()
         return True
+
+    def _book(self, future: concurrent.futures.Future[Ledger], part: Array) -> None:
+        """Take the runs of a task that has ended well."""
+        if not future.cancelled():
+            found = future.result()
+            self.ledger.take(part, found)
+            self.busy_seconds += float(found.seconds.sum())
+            self.report(part)
 
 
 def run_chunk(problem: Problem, ledger: Ledger, end: int, threads: int = 1) -> Ledger:

@@ -7,18 +7,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastbp import optimizers, training, validation, weighting
 from fastbp.errors import DivergenceError
+from fastbp.network import MLP
 from fastbp.sweep import export
 from fastbp.sweep.hessian import Hessian, flat, lanczos, power
-
-if TYPE_CHECKING:
-    from fastbp.network import MLP
 
 Array = npt.NDArray[np.float64]
 
@@ -103,7 +101,10 @@ def lr_stability(
     stability", ICLR 2021 (momentum: appendix B). Cohen, Ghorbani, Krishnan et al., "Adaptive gradient methods at the
     edge of stability", arXiv:2207.14484, 2022. Golub and Van Loan, "Matrix computations", 2013, chapters 8 and 10.
     """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     recipe = optimizers.get(optimizer)
+    factor, formula = line_of(recipe)
     if isinstance(epochs, bool) or epochs != 0:
         validation.check_positive_int("epochs", epochs)
     validation.check_positive_int("batch_size", batch_size)
@@ -131,7 +132,6 @@ def lr_stability(
             "use method='lanczos'", RuntimeWarning, stacklevel=2,
         )  # fmt: skip
     eigenvalues = np.array([point.eigenvalue for point in points])
-    factor, formula = line_of(recipe)
     with np.errstate(divide="ignore"):
         lines = factor / eigenvalues
     return Stability(
@@ -252,17 +252,34 @@ class Stability:
         return figure
 
 
+def stability_line(stability: Stability | float | None) -> float | None:
+    """The rate to draw; None also where nothing curves upward, so that every rate is on the safe side."""
+    if stability is None:
+        return None
+    if isinstance(stability, Stability):
+        line = float(stability.lines[0])
+        return line if np.isfinite(line) and line > 0 else None
+    return validation.check_positive_finite("stability", stability)
+
+
 def line_of(recipe: optimizers.Optimizer) -> tuple[float, str]:
     """What the line is times the eigenvalue, and its formula, which ends in L_P if that is the preconditioned one."""
-    b = recipe.rates[0]
-    return {
+    b, damped = recipe.rates[0], 1.0 - float(getattr(recipe, "dampening", 0.0))
+    known = {
         "sgd": (2.0, "2 / L"),
         "momentum": (2.0 * (1.0 + b), "2 (1 + b) / L"),
+        "dampened": (2.0 * (1.0 + b) / max(damped, 1e-300), "2 (1 + b) / (1 - dampening) / L"),
         "nesterov": (2.0 * (1.0 + b) / (1.0 + 2.0 * b), "2 (1 + b) / (1 + 2 b) / L"),
-        "adam": (2.0 * (1.0 + b) / (1.0 - b), "2 (1 + b1) / (1 - b1) / L_P"),
-        "adamw": (2.0 * (1.0 + b) / (1.0 - b), "2 (1 + b1) / (1 - b1) / L_P"),
+        "adam": (2.0 * (1.0 + b) / max(1.0 - b, 1e-300), "2 (1 + b1) / (1 - b1) / L_P"),
+        "adamw": (2.0 * (1.0 + b) / max(1.0 - b, 1e-300), "2 (1 + b1) / (1 - b1) / L_P"),
         "rmsprop": (2.0, "2 / L_P"),
-    }[recipe.rule]
+    }
+    if recipe.rule not in known:
+        raise ValueError(
+            f"no stability line is known for {recipe!r}; it is for SGD (momentum, dampening, Nesterov), Adam and AdamW "
+            "without AMSGrad, and RMSprop without momentum or centring"
+        )
+    return known[recipe.rule]
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,14 @@ def describe(sweep: LrSweep) -> str:
     """Head, table, curve, result and notes."""
     n = len(sweep.seeds)
     head = (
-        f"{len(sweep.learning_rates)} learning rates x {n} seed{'s' * (n > 1)}, {sweep.epochs} epochs, "
+        f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}, "
         f"{sweep.about.get('optimizer', '')}\n{sweep.about.get('network', '')}"
     )
     return "\n\n".join(part for part in (head.strip(), table(sweep), curve(sweep), summary(sweep)) if part)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def table(sweep: LrSweep) -> str:
@@ -86,7 +90,7 @@ def curve(sweep: LrSweep) -> str:
     for k, ok in enumerate(known):
         mark = "^" if k == sweep.best_index else "=" if sweep.in_interval[k] else " " if ok else "x"
         marks.append((mark if ok or sweep.diverged[k].any() else ".").ljust(WIDTH))
-    first, last = f"{sweep.learning_rates[0]:.3g}", f"{sweep.learning_rates[-1]:.3g}"
+    first, last = f"{sweep.learning_rates[0]:.3g}", f"{sweep.learning_rates[-1]:.3g}" if len(means) > 1 else ""
     width = max(WIDTH * len(means), len(first) + len(last) + 1)
     lines.append(f"{'':>9} +{''.join(marks)}".rstrip())
     lines.append(f"{'lr':>9}  {first}{last:>{width - len(first)}}")
@@ -111,7 +115,7 @@ def summary(sweep: LrSweep) -> str:
     profile = sweep.profile
     if profile["seconds_per_epoch"] is not None:
         text = (
-            f"{profile['wall_seconds']:.3g} s on {profile['threads']} threads, "
+            f"{profile['wall_seconds']:.3g} s on {_count(profile['threads'], 'thread')}, "
             f"{100 * profile['occupancy']:.0f} % busy; an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
             f"{profile['samples_per_second']:,.0f} samples/s and {profile['gflops']:.3g} GFLOP/s a run"
         )
