@@ -843,3 +843,15 @@ def test_regularization_is_said_and_saved(npz: Path, tmp_path: Path) -> None:
 
 def test_dropout_needs_a_hidden_layer(npz: Path) -> None:
     assert run("train", npz, "--hidden", "none", "--dropout", "0.5").exit_code == 2
+
+
+def test_a_limit_of_time_within_the_first_epoch(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "big.npz", X=rng.standard_normal((60000, 8)).astype(np.float32), y=rng.integers(0, 3, 60000))
+    options = ("--max-seconds", "0.001", "--batch-size", "2", "--epochs", "50", "--hidden", "64,64")
+    text = succeed("train", tmp_path / "big.npz", *options, "--out", tmp_path / "net.safetensors")
+    assert "on a part of the first epoch" in text
+    assert "0.001 s have passed" in text
+    found = as_json("train", tmp_path / "big.npz", *options, "--history", tmp_path / "h.json")
+    assert found["train_loss"] == []
+    assert found["stop_reason"].startswith("MaxSeconds")

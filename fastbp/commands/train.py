@@ -119,7 +119,7 @@ class Settings:
     type=NOT_NEGATIVE,
     help=f"Stop when the training loss has not fallen by more than this for {TOL_EPOCHS} epochs.",
 )
-@click.option("--max-seconds", type=POSITIVE, help="Stop after so long.")
+@click.option("--max-seconds", type=POSITIVE, help="Stop after so long, in the middle of an epoch too.")
 @click.option(
     "--checkpoint",
     type=click.Path(file_okay=False),
@@ -249,11 +249,10 @@ class _Run:
         seconds = sum(history.seconds)
         rate = (1.0 - held) * len(self.problem.X_train) * len(history.loss) / max(seconds, 1e-9)
         self._write_history()
-        self._say(
-            "trained",
-            f"in {seconds_text(seconds)}, {rate:,.0f} samples/s, loss {history.loss[-1]:.4g} "
-            f"(after {seconds_text(startup)} of start-up)",
-        )
+        done = "on a part of the first epoch"
+        if history.loss:
+            done = f"in {seconds_text(seconds)}, {rate:,.0f} samples/s, loss {history.loss[-1]:.4g}"
+        self._say("trained", f"{done} (after {seconds_text(startup)} of start-up)")
         if history.stop_reason:
             self._say("stopped", f"after {len(history.loss)} epochs: {history.stop_reason.partition(': ')[2]}")
         return {
