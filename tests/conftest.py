@@ -1,6 +1,12 @@
 """What every test may rely on."""
 
+import contextlib
 import signal
 
 # A shell that starts the tests in the background has SIGINT ignored, and so would every process that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+with contextlib.suppress(ImportError):
+    import torch
+
+    torch.set_num_threads(1)  # of batches so small that its threads would only wait for each other, and for ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,25 +34,41 @@ print(len(compiled), len(leaves))
 """
 
 
-@pytest.mark.parametrize(
-    ("state", "executable"), [("whole", ""), ("broken", "/bin/false"), ("broken", "/no/such/file")]
-)
-def test_a_cold_compile_ends_with_or_without_a_helper(state: str, executable: str, tmp_path: Path) -> None:
-    alone, leaves = map(int, succeed(COLD, state, executable, FASTBP_CACHE_DIR=str(tmp_path)).split())
-    if state == "broken":
-        assert alone == leaves
-    else:
-        assert alone < leaves
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
+    """A cache filled from nothing, leaves that the process compiled itself, and all."""
+    folder = tmp_path_factory.mktemp("cache")
+    alone, leaves = map(int, succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(folder)).split())
+    return folder, alone, leaves
 
 
-def test_a_cache_that_lacks_every_second_file(tmp_path: Path) -> None:
-    """What is compiled links to what is on disk, which must be loaded first: else the process would die."""
-    succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(tmp_path))
-    files = sorted(tmp_path.rglob("*.bin"))
-    for path in files[::2]:
+def lacking(folder: Path, target: Path, lost: slice) -> list[Path]:
+    """A copy of a cache without some of its files; returns all that it should hold."""
+    shutil.copytree(folder, target)
+    files = sorted(target.rglob("*.bin"))
+    for path in files[lost]:
         path.unlink()
-    succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(tmp_path))
-    assert sorted(tmp_path.rglob("*.bin")) == files
+    return files
+
+
+def test_two_processes_share_a_cold_compile(cold: tuple[Path, int, int]) -> None:
+    _, alone, leaves = cold
+    assert alone < leaves
+
+
+@pytest.mark.parametrize("executable", ["/bin/false", "/no/such/file"])
+def test_a_helper_that_fails_costs_only_its_share(executable: str, cold: tuple[Path, int, int], tmp_path: Path) -> None:
+    files = lacking(cold[0], tmp_path / "cache", slice(0, 8))
+    alone, _ = map(int, succeed(COLD, "broken", executable, FASTBP_CACHE_DIR=str(tmp_path / "cache")).split())
+    assert alone == 8
+    assert sorted((tmp_path / "cache").rglob("*.bin")) == files
+
+
+def test_a_cache_that_lacks_every_second_file(cold: tuple[Path, int, int], tmp_path: Path) -> None:
+    """What is compiled links to what is on disk, which must be loaded first: else the process would die."""
+    files = lacking(cold[0], tmp_path / "cache", slice(None, None, 2))
+    succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(tmp_path / "cache"))
+    assert sorted((tmp_path / "cache").rglob("*.bin")) == files
 
 
 def test_the_command_line_answers_to_python_m(tmp_path: Path) -> None:
