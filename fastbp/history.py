@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from fastbp.figures import new_figure
 from fastbp.serialization import replacing
 
 
@@ -78,11 +79,7 @@ class History:
         ImportError
             matplotlib is not installed (extra `plot`).
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
-        figure = Figure(figsize=(7, 6), layout="constrained")
+        figure = new_figure(7, 6)
         top, bottom = figure.subplots(2, sharex=True, height_ratios=(2, 1))
         epochs = range(1, len(self.loss) + 1)
         top.plot(epochs, self.loss, label="training")

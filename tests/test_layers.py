@@ -15,7 +15,18 @@ import fastbp
 ROOT = Path(fastbp.__file__).parent
 # From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
 LAYERS = [
-    {"kernels", "validation", "errors", "_version", "progress", "team", "datasets", "serialization", "watching"},
+    {
+        "figures",
+        "kernels",
+        "validation",
+        "errors",
+        "_version",
+        "progress",
+        "team",
+        "datasets",
+        "serialization",
+        "watching",
+    },
     {"reference_math", "reference_noise", "regularization"},
     {"activations", "checkpoints", "history", "inspection", "losses", "optimizers", "schedules", "tables"},
     {"callbacks", "plan", "initializers"},
@@ -46,8 +57,8 @@ EXCEPTIONS = {
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy"}
 # Loaded when they are needed.
 EXTRAS = {
-    "progress": {"rich"}, "history": {"matplotlib"}, "lbfgs": {"scipy"},
-    "sweep/export": {"pandas"}, "sweep/range_picture": {"matplotlib"},
+    "progress": {"rich"}, "figures": {"matplotlib"}, "lbfgs": {"scipy"},
+    "sweep/export": {"pandas"},
     "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
     "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"}, "sweep/report": {"plotly"},
     "sweep/dask": {"distributed"},

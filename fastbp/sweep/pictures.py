@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp.figures import new_figure
 from fastbp.sweep.stability import stability_line
 from fastbp.validation import check_choice
 
@@ -20,11 +21,7 @@ def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str, stability:
     line = stability_line(stability)
     if line is not None and what != "curve":
         raise ValueError(f"the stability line belongs to what='curve', not to what={what!r}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
     PICTURES[what](sweep, figure)
     if line is not None:
         axes = figure.axes[0]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp.figures import new_figure
+
 if TYPE_CHECKING:
     from fastbp.sweep.range_result import RangeTest
 
@@ -15,11 +17,7 @@ MARKERS = ("o", "s", "D")
 
 def draw(result: RangeTest, path: str | PathLike[str] | None) -> Any:
     """Draw, save if there is a path, and return the figure."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = new_figure(8, 5)
     axes = figure.subplots()
     raw = result.losses if result.held_out is None else result.held_out
     raw_rates = result.learning_rates if result.held_out is None else result.rates

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, training, validation, weighting
 from fastbp.errors import DivergenceError
+from fastbp.figures import new_figure
 from fastbp.network import MLP
 from fastbp.sweep import export
 from fastbp.sweep.hessian import Hessian, flat, lanczos, power
@@ -233,12 +234,9 @@ class Stability:
         ImportError
             matplotlib is not installed (extra `plot`).
         """
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator
-        except ImportError as error:
-            raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        figure = new_figure(7, 4.5)
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.subplots()
         axes.plot(self.epochs, self.lines, "o-", label=f"stability line, {self.formula}")
         if len(self.epochs) > 1:
