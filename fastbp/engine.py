@@ -18,7 +18,7 @@ from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.run import run as run_kernel
 from fastbp.kernels.step import MAX_RUN
-from fastbp.plan import Array, Buffers, Plan, address, allocate
+from fastbp.plan import Array, Buffers, Plan, address, allocate, allocate_all
 
 _X_KINDS = {
     np.dtype("float32"): records.FLOAT32,
@@ -82,8 +82,7 @@ class Engine:
 
     def __init__(self, plan: Plan, loss: _losses.Loss) -> None:
         self.plan, self.loss = plan, loss
-        self.parameters = allocate(plan.n_parameters, plan.dtype)
-        self.transposed = allocate(plan.n_transposed, plan.dtype)
+        self.parameters, self.transposed = allocate_all([plan.n_parameters, plan.n_transposed], plan.dtype)
         self.moments: list[Array] = []
         self.products = np.ones(2)  # of NAdam's momenta, see `fastbp.kernels.update`
         self.kept: list[Array] = []
@@ -167,7 +166,7 @@ class Engine:
     def set_moments(self, initial: Sequence[float]) -> None:
         """Fresh moments with these initial values, each as many numbers as there are parameters; padding is zero."""
         self._stage = None
-        self.moments = [allocate(self.plan.n_parameters, self.plan.dtype) for _ in initial]
+        self.moments = allocate_all([self.plan.n_parameters] * len(initial), self.plan.dtype)
         for moment, value in zip(self.moments, initial, strict=True):
             if value:
                 moment[self.plan.places()] = value
