@@ -30,6 +30,7 @@ BOUNDS = {
     "elu": (1.25, 0, 0.5, 1),
     "selu": (1.75, 0, 1.25, 1),
     "tanh": (2.75, 0, 1.5, 1),
+    "tanh float32": (4.75, 0, 4.75, 1),  # a rational fit: two roundings more, and 1 - f^2 doubles the error of f
     "sigmoid": (2.5, 0, 0.75, 1),
     "softplus": (2, 0, 2.5, 0),
     "gelu": (1.5, 1, 1.5, 1),
@@ -145,7 +146,7 @@ def test_log_of_special_numbers(dtype: str) -> None:
 def test_activation_and_derivative_in_ulp(dtype: str, name: str) -> None:
     z = points(dtype, 1_500 if name == "gelu" else 20_000)
     (value, slope), (f, derivative) = activate(name, z), exact(name, z)
-    bound, floor, slope_bound, slope_floor = BOUNDS[name]
+    bound, floor, slope_bound, slope_floor = BOUNDS.get(f"{name} {dtype}", BOUNDS[name])
     assert ulp(value, f, floor) <= bound
     assert ulp(slope, derivative, slope_floor) <= slope_bound
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.simd import bits, cast, fma, pick, polynomial, power_of_two, split_exponent, view
+from fastbp.kernels.simd import bits, cast, fma, is_single, pick, polynomial, power_of_two, split_exponent, view
 
 # exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2) / 2: in single precision the minimax coefficients of Cephes (expf.c), in
 # double precision the Taylor series to r^13, whose remainder is below 5e-18. Highest power first.
@@ -42,11 +42,16 @@ ERFCX_DOUBLE = (
     0.00070774644621120705, 0.0042691363298719246, -0.024392499319113662, 0.071665837198038191,
     -0.15011593650076829, 0.24560380171233039, -0.32623356004303728, 0.17900115118138995,
 )  # fmt: skip
+# tanh(z) = z P(z^2) / Q(z^2) on [-9, 9]: a least-squares fit of the relative error, reweighted until it was even
+# (Lawson's iteration); largest error of the fit 2.1e-8, in single precision 5.5 ULP. Highest power first.
+TANH_ABOVE = (1.3354648e-08, 2.0609072e-05, 0.0034955873, 0.13381025, 1.0)
+TANH_BELOW = (7.7765526e-07, 0.00032856336, 0.025876978, 0.46714342, 1.0)
 
 
 _exp_tail = polynomial(EXP_SINGLE, EXP_DOUBLE)
 _log_tail = polynomial(LOG_SINGLE, LOG_DOUBLE)
 _erfcx = polynomial(ERFCX_SINGLE, ERFCX_DOUBLE)
+_tanh_above, _tanh_below = polynomial(TANH_ABOVE, TANH_ABOVE), polynomial(TANH_BELOW, TANH_BELOW)
 
 
 # --- exponential and logarithm ------------------------------------------------------------------------------
@@ -154,14 +159,32 @@ def selu(z):
 
 
 @element
-def tanh(z):
-    """f(z) = tanh(z) = (e^2|z| - 1) / (e^2|z| + 1) with the sign of z"""
+def _tanh_by_exp(z):
+    """(e^2|z| - 1) / (e^2|z| + 1) with the sign of z"""
     limit = pick(z, 9.1, 19.1)
     a = abs(z)
     a = limit if a > limit else a
     e = expm1(a + a)
     t = e / (e + cast(z, 2.0))
-    t = -t if z < cast(z, 0.0) else t
+    return -t if z < cast(z, 0.0) else t
+
+
+@element
+def _tanh_by_ratio(z):
+    """z P(z^2) / Q(z^2), for single precision: 10 instead of 15 cycles a vector of 8."""
+    one, limit = cast(z, 1.0), cast(z, 9.0)
+    a = limit if z > limit else z
+    a = -limit if a < -limit else a
+    square = a * a
+    t = a * _tanh_above(square) / _tanh_below(square)
+    t = one if t > one else t  # by up to 2 ULP
+    return -one if t < -one else t
+
+
+@element
+def tanh(z):
+    """f(z) = tanh(z)"""
+    t = _tanh_by_ratio(z) if is_single(z) else _tanh_by_exp(z)
     return t, fma(-t, t, cast(z, 1.0))
 
 

@@ -238,6 +238,12 @@ def pick(typingctx, like, single, double):
     )
 
 
+@intrinsic
+def is_single(typingctx, like):
+    """Is it a float32? A constant: of a choice by it, LLVM keeps one side."""
+    return types.boolean(like), lambda context, builder, signature, args: ir.IntType(1)(like == types.float32)
+
+
 # --- rows of whole vectors ----------------------------------------------------------------------------------
 # A row of ten outputs is too short for LLVM's vectoriser, which wants 32 elements before it leaves scalar code.
 
