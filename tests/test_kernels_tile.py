@@ -11,6 +11,7 @@ from numba import njit
 from fastbp import activations
 from fastbp.kernels import tile
 from fastbp.kernels.jit import FLAGS, prepare
+from fastbp.kernels.rules import DECAY, LR, Rates
 from fastbp.kernels.simd import TARGET
 from fastbp.plan import Plan, address, allocate
 
@@ -63,18 +64,23 @@ def product(
 
 
 def columns_product(
-    A: np.ndarray, B: np.ndarray, dtype: str, *, with_sum: bool, start: np.ndarray | None = None
-) -> np.ndarray:
-    """A^T . B of one panel, from zeros or added to `start`: the buffer, a row and a vector larger than need be."""
+    A: np.ndarray, B: np.ndarray, dtype: str, *, with_sum: bool, start: np.ndarray | None = None,
+    weights: np.ndarray | None = None, rates: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """A^T . B of one panel, from zeros or added to `start`: the buffer, a row and a vector larger than need be.
+
+    With rates: the weights after a step down that gradient.
+    """
     size, (k, rows), vectors = lanes(dtype), A.shape, B.shape[1] // lanes(dtype)
     a, b = buffer(k, rows + 3, dtype, A), buffer(k, B.shape[1] + size, dtype, B)
     c, zeros = buffer(rows + with_sum + 1, B.shape[1] + size, dtype, start), allocate(B.shape[1], np.dtype(dtype))
     init, init_row = (address(zeros), 0) if start is None else (address(c), c.strides[0])
+    end = c if weights is None else buffer(*c.shape, dtype, weights)
     prepare(tile.product_columns.leaf, dtype)(
-        rows, vectors, address(a), a.strides[0], address(b), b.strides[0], k, address(c), c.strides[0], init, init_row,
-        with_sum, np.dtype(dtype).type(1),
+        rows, vectors, address(a), a.strides[0], address(b), b.strides[0], k, address(end), end.strides[0], init,
+        init_row, tile.STORE if rates is None else address(rates), with_sum, np.dtype(dtype).type(1),
     )  # fmt: skip
-    return c
+    return end
 
 
 @pytest.mark.parametrize("mode", [tile.STORE, tile.MULTIPLY], ids=["store", "multiply"])
@@ -156,6 +162,28 @@ def test_product_columns_is_exact_on_whole_numbers(dtype: str, k: int, vectors: 
             c = columns_product(A, B, dtype, with_sum=with_sum, start=start)
             np.testing.assert_array_equal(c[: len(expected), :width], expected + (0 if start is None else start))
             assert np.isnan(c[len(expected) :]).all()
+            assert np.isnan(c[:, width:]).all()
+
+
+@pytest.mark.parametrize("with_sum", [False, True])
+@pytest.mark.parametrize("vectors", [1, 2])
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 77])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_descent_is_exact_on_whole_numbers(dtype: str, k: int, vectors: int, with_sum: bool) -> None:
+    """w - lr (g + decay w), where the product would have been stored; the start of its sums stays as it is."""
+    rng, width = np.random.default_rng(k), vectors * lanes(dtype)
+    rates = allocate(len(Rates._fields), np.dtype(dtype))
+    rates[:] = np.nan
+    rates[LR], rates[DECAY] = 0.5, 0.25
+    for rows in [*ROWS, 2 * lanes(dtype)]:
+        A, B = integers(rng, k, rows), integers(rng, k, width)
+        gradient = np.vstack([A.T @ B, B.sum(axis=0)]) if with_sum else A.T @ B
+        w, start = integers(rng, *gradient.shape), integers(rng, *gradient.shape)
+        for begin in (None, start):
+            c = columns_product(A, B, dtype, with_sum=with_sum, start=begin, weights=w, rates=rates)
+            g = gradient + (0 if begin is None else begin)
+            np.testing.assert_array_equal(c[: len(g), :width], w - 0.5 * (g + 0.25 * w))
+            assert np.isnan(c[len(g) :]).all()
             assert np.isnan(c[:, width:]).all()
 
 

@@ -163,7 +163,7 @@ def test_fit_takes_the_memory_that_the_summary_tells(moments: int) -> None:
 
 def test_the_summary_tells_the_memory_of_fit() -> None:
     last = MLP([784, 1024, 1024, 10], seed=0).summary().splitlines()[-1]
-    assert last == "memory of fit: 22.4 MB with SGD, 52.3 MB with Adam, and 20 kB for each row of a batch"
+    assert last == "memory of fit: 22.4 MB with SGD, 52.3 MB with Adam, and 19.9 kB for each row of a batch"
 
 
 MAPPED = (

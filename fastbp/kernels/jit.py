@@ -8,6 +8,7 @@ with one signature, found by their symbol, called by all others as C functions a
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 from typing import Any
 
@@ -184,11 +185,23 @@ def leaves_of(function):
     return [*function.leaf.needs(), function.leaf]
 
 
+@contextlib.contextmanager
+def _no_collection():
+    """Numba makes millions of objects and next to no cycles: to look for them takes 5 to 10 % of a compile."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def prepare(made: Leaf, dtype: str):
     """Compile or load one leaf for a dtype, once a process; returns what Python calls."""
     key = made.name, dtype
     if key not in _prepared:
-        with _lock, global_compiler_lock:
+        with _lock, global_compiler_lock, _no_collection():
             if key not in _prepared:
                 _prepared[key] = made.compile(dtype)
     return _prepared[key]

@@ -19,6 +19,7 @@ from fastbp.kernels.simd import ONE, cast, fma, view
 # their complements; eps; root: 1 / sqrt(1 - beta2^t); and four that the rule alone knows.
 Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root first second low high")
 N_RATES = len(Rates._fields)
+LR, DECAY = Rates._fields.index("lr"), Rates._fields.index("decay")
 FIRST, SECOND = np.uint64(Rates._fields.index("first")), np.uint64(Rates._fields.index("second"))
 
 
@@ -296,3 +297,4 @@ RULES = {
     "rprop": Rule(rprop, 2),
     "lion": Rule(lion, 1),
 }
+SGD = np.uint64(list(RULES).index("sgd"))

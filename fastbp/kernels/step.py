@@ -24,6 +24,7 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
+from fastbp.kernels.rules import SGD
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
 from fastbp.kernels.update import clip, penalise, update
@@ -136,10 +137,11 @@ def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clo
 
 
 @jit
-def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zeros):
+def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zeros, weights, rates):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
-    Over `rows` rows of the buffers from `row` on; added to what is there, or not.
+    Over `rows` rows of the buffers from `row` on; added to what is there, or not. With `rates`, plain gradient descent
+    changes `weights` by it, and `result` is a scratch.
     """
     size, item = lanes(tag), itemsize(tag)
     wide = TWO * size
@@ -153,8 +155,9 @@ def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zer
     while r0 < rows:
         now = min(np.uintp(ROW_BLOCK), rows - r0)
         begin, begin_row = (result, width) if add or r0 > 0 else (zeros, ZERO)
+        end, mode = (weights, rates) if rates != ZERO and r0 + now == rows else (result, np.uintp(STORE))
         product_columns(
-            n, vectors, a, layer.input_row, b, layer.output_row, now, result, width, begin, begin_row,
+            n, vectors, a, layer.input_row, b, layer.output_row, now, end, width, begin, begin_row, mode,
             i0 + n == layer.n_in, tag,
         )  # fmt: skip
         a += now * layer.input_row
@@ -255,10 +258,18 @@ def sum_partials(tag, job, offset, n, result):
                 out[i] += part[i]
 
 
+@jit
+def is_plain(job):
+    """Does nothing but plain gradient descent come between a gradient and its weights?"""
+    clipped, penalised = job.clip_norm > 0.0 or job.clip_value > 0.0, job.l1 > 0.0 or job.l2 > 0.0
+    return job.optimizer == SGD and job.n_groups == 0 and not clipped and not penalised
+
+
 @leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7)
 def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
     """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it."""
     item = itemsize(tag)
+    descend = rates if use == FUSED and is_plain(job) else ZERO
     k, number = ZERO, first
     since = ticks.start(clock)
     while number < end:
@@ -271,7 +282,10 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
         gradient = scratch if use == FUSED else job.gradient + offset * item
         if use != USE_GRADIENT:
             if job.n_groups == 0:
-                gradient_blocks(tag, layer, panel, block, count, ZERO, rows, gradient, False, job.zeros)
+                weights = job.parameters + offset * item
+                gradient_blocks(
+                    tag, layer, panel, block, count, ZERO, rows, gradient, False, job.zeros, weights, descend
+                )  # fmt: skip
             else:
                 sum_partials(tag, job, offset, n, gradient)
         if use != STORE_GRADIENT:
@@ -282,7 +296,8 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
                 n_weights = weights_in(tag, layer, panel, block, count)
                 penalise(job, n_weights, n, job.parameters + offset * item, gradient, scratch, tag)
                 gradient = scratch
-            update(job, rates, offset, n, gradient, tag)
+            if descend == ZERO:
+                update(job, rates, offset, n, gradient, tag)
             if layer.transposed != 0:
                 for b in range(count):
                     refresh_transposed(tag, layer, panel, block + b)
@@ -319,6 +334,8 @@ def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, 
                 count = blocks_per_panel(tag, layer)
                 offset = blocks_place(tag, layer, panel, ZERO, count)[0]
                 result = job.partials + (group * job.n_parameters + offset) * item
-                gradient_blocks(tag, layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros)
+                gradient_blocks(
+                    tag, layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros, ZERO, ZERO
+                )  # fmt: skip
             since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

@@ -18,6 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.rules import DECAY, LR
 from fastbp.kernels.simd import (
     I32,
     I64,
@@ -46,6 +47,8 @@ NEAR_BYTES = 128 * 1024
 # What happens to the finished accumulators.
 STORE = 0  # C = acc
 MULTIPLY = 1  # C = C * acc: the deltas buffer holds f'(z), so the delta product needs no pass of its own
+# Any other number, in the layout "columns", is the address of the rates of plain gradient descent: C are weights and
+# acc their gradient. Of all rules this one alone does not wait for a pass of its own; the gradient is never stored.
 
 
 class _Tile:
@@ -143,15 +146,28 @@ class _Tile:
     def finish(self, acc: list[list[ir.Value]], c: ir.Value, c_row: ir.Value, mode: ir.Value) -> None:
         builder = self.b
         addresses = [builder.add(c, builder.mul(c_row, I64(m))) for m in range(len(acc))]
-        with builder.if_else(builder.icmp_unsigned("==", mode, I64(MULTIPLY))) as (multiply, store):
-            with multiply:
-                for row, address in zip(acc, addresses, strict=True):
-                    old = self.load_row(address)
-                    self.store_row([builder.fmul(x, y) for x, y in zip(row, old, strict=True)], address)
+        with builder.if_else(builder.icmp_unsigned("==", mode, I64(STORE))) as (store, combine):
             with store:
                 for row, address in zip(acc, addresses, strict=True):
                     self.store_row(row, address)
+            with combine:
+                with_old = builder.fmul if self.layout == "rows" else _descend(builder, self.fma, mode, self.vector)
+                for row, address in zip(acc, addresses, strict=True):
+                    old = self.load_row(address)
+                    self.store_row([with_old(x, y) for x, y in zip(row, old, strict=True)], address)
         builder.ret_void()
+
+
+def _descend(builder: ir.IRBuilder, fma: ir.Function, rates: ir.Value, vector: ir.VectorType):
+    """The function (gradient, weights) -> weights of `rules.sgd`, to the bit; rates: the address of a `rules.Rates`."""
+
+    def rate(number: int) -> ir.Value:
+        place = builder.add(rates, I64(number * TARGET.vector_bytes // vector.count))
+        return splat(builder, builder.load(builder.inttoptr(place, vector.element.as_pointer())), vector)
+
+    lr, decay = rate(LR), rate(DECAY)
+    down = builder.fneg(lr)
+    return lambda g, w: builder.call(fma, [down, builder.call(fma, [decay, w, g]), w])
 
 
 def _variants(layout: str) -> list[tuple[int, int, bool]]:
@@ -198,10 +214,10 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     if name in module.globals:
         return module.globals[name]
     item, width, vector = dtype.bitwidth // 8, TARGET.vector_bytes, vector_type(dtype)
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 10), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 11), name)
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
-    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum = function.args
+    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode = function.args
     entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
     builder = ir.IRBuilder(entry)
     fma = declare_fma(module, vector)
@@ -216,6 +232,14 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
             pointer = builder.inttoptr(builder.add(address, I64(v * width)), vector.as_pointer())
             builder.store(value, pointer).align = item
 
+    def finish(acc, address):
+        with builder.if_else(builder.icmp_unsigned("==", mode, I64(STORE))) as (plain, combine):
+            with plain:
+                store(acc, address)
+            with combine:
+                descend = _descend(builder, fma, mode, vector)
+                store([descend(g, load(address, v * width)) for v, g in enumerate(acc)], address)
+
     a_rows = [builder.add(a, builder.mul(a_k, I64(r))) for r in range(k)]
     terms = [[load(builder.add(b, builder.mul(b_k, I64(r))), v * width) for v in range(vectors)] for r in range(k)]
     builder.branch(body)
@@ -225,12 +249,12 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     for r in range(k):
         x = splat(builder, load(builder.add(a_rows[r], offset), 0, vector.element), vector)
         acc = [builder.call(fma, [x, term, old]) for term, old in zip(terms[r], acc, strict=True)]
-    store(acc, out)
+    finish(acc, out)
     after = [builder.sub(left, I64(1)), builder.add(offset, I64(item)), builder.add(out, c_row)]
     after.append(builder.add(start, init_row))
     for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
         phi.add_incoming(first, entry)
-        phi.add_incoming(later, body)
+        phi.add_incoming(later, builder.block)
     more = builder.icmp_unsigned(">", after[0], I64(0))
     tail = builder.append_basic_block("tail")
     builder.cbranch(more, body, tail)
@@ -240,7 +264,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     acc = [load(after[3], v * width) for v in range(vectors)]
     for r in range(k):
         acc = [builder.fadd(old, term) for term, old in zip(terms[r], acc, strict=True)]
-    store(acc, after[2])
+    finish(acc, after[2])
     builder.branch(end)
     builder.position_at_end(end)
     builder.ret_void()
@@ -248,9 +272,9 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
 
 
 @intrinsic
-def _few(typingctx, tag, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum):
+def _few(typingctx, tag, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode):
     """The product of `_emit_few` for k of 1 to FEW."""
-    signature = types.void(tag, *[types.uintp] * 12)
+    signature = types.void(tag, *[types.uintp] * 13)
 
     def codegen(context, builder, signature, args):
         done = builder.append_basic_block("few_done")
@@ -294,11 +318,14 @@ def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, m
         init += m * init_row
 
 
-@leaf(*[types.uintp] * 11, types.boolean)
-def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, with_sum, tag):
-    """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B."""
+@leaf(*[types.uintp] * 12, types.boolean)
+def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, mode, with_sum, tag):
+    """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B.
+
+    mode: STORE, or the address of rates by which that gradient changes C.
+    """
     if k <= np.uintp(FEW):
-        _few(tag, k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO)
+        _few(tag, k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO, mode)
         return
     tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
@@ -310,7 +337,7 @@ def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, 
     for t in range(n_tiles):
         m = small + one if t < n_large else small
         variant = summing + m if with_sum and t == n_tiles - one else plain + m
-        _tile_columns(tag, variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, np.uintp(STORE))
+        _tile_columns(tag, variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, mode)
         a += m * item
         c += m * c_row
         init += m * init_row
