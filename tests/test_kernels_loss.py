@@ -78,12 +78,13 @@ def test_value_and_delta(dtype: str, loss: str, output: str | None, rows: int, n
     eps = float(np.finfo(dtype).eps)
     assert found.loss == pytest.approx(J, rel=8 * eps, abs=8 * eps)
     rough = 4 if (output, dtype) == ("tanh", "float32") else 1  # its derivative is that of a rational fit
-    np.testing.assert_allclose(found.inputs, delta, rtol=16 * eps, atol=16 * eps * rough * np.abs(delta).max())
+    close = {"rtol": 16 * eps, "atol": 16 * eps * rough * np.abs(delta).max()}
+    np.testing.assert_allclose(found.inputs, delta, **close)
     np.testing.assert_allclose(found.biases[0], delta.sum(axis=0), rtol=1e-4 if dtype == "float32" else 1e-12, atol=eps)
     assert net.evaluate(z, y)["loss"] == pytest.approx(J, rel=8 * eps, abs=8 * eps)
     reference = identity(NumpyMLP, n, loss, output=output).backprop(z, y)
     assert found.loss == pytest.approx(reference.loss, rel=8 * eps, abs=8 * eps)
-    np.testing.assert_allclose(found.inputs, reference.inputs, rtol=16 * eps, atol=16 * eps * np.abs(delta).max())
+    np.testing.assert_allclose(found.inputs, reference.inputs, **close)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
