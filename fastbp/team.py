@@ -22,18 +22,19 @@ class _Worker:
         self.start.acquire()
         self.done.acquire()
         self.busy = False
-        self.job: tuple[Work, int, int] | None = None
+        self.job: tuple[Work, int, set[int]] | None = None
         self.error: BaseException | None = None
-        threading.Thread(target=self._loop, name="fastbp", daemon=True).start()
+        self.thread = threading.Thread(target=self._loop, name="fastbp", daemon=True)
+        self.thread.start()
 
     def _loop(self) -> None:
         while True:
             self.start.acquire()
             assert self.job is not None
-            work, number, caller = self.job
+            work, number, cpus = self.job
             self.job = None
             try:
-                _leave_cpu(caller)
+                _stay_on(0, cpus)
                 work(number)
             except BaseException as error:  # handed to the caller
                 self.error = error
@@ -42,8 +43,10 @@ class _Worker:
             with contextlib.suppress(RuntimeError):  # released already, if a signal ended the wait before this one
                 self.done.release()
 
-    def give(self, work: Work, number: int, caller: int) -> None:
-        self.job, self.error, self.busy = (work, number, caller), None, True
+    def give(self, work: Work, number: int, cpus: set[int], caller: int) -> None:
+        """Start work; from a CPU other than the caller's, where there is one, and then wherever the system likes."""
+        self.job, self.error, self.busy = (work, number, cpus), None, True
+        _stay_on(self.thread.native_id, cpus - {caller})
         self.start.release()
 
     def wait(self) -> None:
@@ -78,9 +81,9 @@ def run(work: Work, n_threads: int, *, detached: bool = False) -> None:
             workers.append(_idle.pop())
         except IndexError:
             workers.append(_Worker())
-    cpu = -1 if detached else _current_cpu()
+    cpus, caller = _placement(detached)
     for number, worker in enumerate(workers, here):
-        worker.give(work, number, cpu)
+        worker.give(work, number, cpus, caller)
     try:
         if not detached:
             work(0)
@@ -132,12 +135,15 @@ class Chooser:
     """The number of threads for the next chunk of steps: what has been fastest of late, one or all.
 
     Results do not depend on it, so it may change at any chunk: that is how a busy neighbour is survived. The other
-    candidate is tried now and then, for a time that is small beside what has passed since.
+    candidate is tried now and then, for a time that is small beside what has passed since, and taken if it is faster
+    than the present one was just then: on a shared host what was measured a second ago says little. Trials that fail
+    come at ever longer pauses, until something changes.
     """
 
-    SHARE = 0.02  # of the time since the last trial: what one may take, at the speed of the present choice
-    LEAST, MOST = 0.0005, 0.012  # seconds of a trial
-    PAUSE = 1.0  # seconds between two trials
+    SHARE = 0.025  # of the time since the last trial: what one may take, at the speed of the present choice
+    LEAST, MOST = 0.001, 0.01  # seconds of a trial
+    PAUSE, LONGEST = 0.2, 1.6  # seconds between two trials
+    SLOWER = 1.25  # a chunk so much slower than those before: something has changed
 
     def __init__(self, wanted: int | None, expected: int, most: int) -> None:
         self.most = most
@@ -145,23 +151,42 @@ class Chooser:
         self.best = expected if expected in self.candidates else most
         self.seconds: dict[int, float] = {}  # a step, by number of threads
         self.since = 0.0  # seconds since the last trial
+        self.pause = self.PAUSE
+        self.trial: tuple[int, float] | None = None  # what `next` is to return for the second half of a trial
+        self.cold = False  # the trial is in its first half, in which another thread's caches fill: it does not count
 
     def next(self, chunk_seconds: float) -> tuple[int, float]:
         """(threads, seconds) of the next chunk."""
+        if self.trial is not None:
+            return self.trial
         step = self.seconds.get(self.best)
         if step is not None and len(self.candidates) > 1:
             other = next(n for n in self.candidates if n != self.best)
-            allowed = min(self.SHARE * self.since, max(self.MOST, step))
-            if allowed >= max(self.LEAST, step) and (other not in self.seconds or self.since >= self.PAUSE):
-                self.since = 0.0
-                return other, allowed
+            allowed = min(self.SHARE * self.since, max(self.MOST, 2.0 * step))
+            if allowed >= max(self.LEAST, 2.0 * step) and (other not in self.seconds or self.since >= self.pause):
+                self.since, self.cold = 0.0, True
+                self.trial = other, 0.5 * allowed
+                return self.trial
         return self.best, chunk_seconds
 
     def note(self, threads: int, steps: int, seconds: float) -> None:
         """Learn how long some steps took."""
         self.since += seconds
-        self.seconds[threads] = seconds / steps
-        self.best = min(self.seconds, key=lambda n: self.seconds[n])
+        now = seconds / steps
+        if threads == self.best:
+            before = self.seconds.get(threads, now)
+            self.seconds[threads] = min(now, 0.5 * (before + now))
+            if now > self.SLOWER * before:
+                self.pause = self.PAUSE
+        elif self.cold:
+            self.cold = False
+        else:
+            self.trial = None
+            self.seconds[threads] = now
+            if now < self.seconds.get(self.best, now):
+                self.best, self.pause = threads, self.PAUSE
+            else:
+                self.pause = min(2.0 * self.pause, self.LONGEST)
 
 
 def default_threads() -> int:
@@ -195,7 +220,7 @@ def _cgroup_quota() -> float | None:
 
 
 # --- placement ----------------------------------------------------------------------------------------------
-# A freshly woken thread may be put on its waker's CPU and stay there for longer than an epoch lasts.
+# A freshly woken thread may be put on its waker's CPU, and wait there for a time slice of some milliseconds.
 
 try:
     _getcpu: Callable[[], int] | None = ctypes.CDLL(None).sched_getcpu
@@ -204,17 +229,15 @@ except (AttributeError, OSError, TypeError):
     _getcpu = None
 
 
-def _current_cpu() -> int:
-    return _getcpu() if _getcpu is not None else -1
+def _placement(detached: bool) -> tuple[set[int], int]:
+    """(CPUs that the calling thread may use, the one that it is on): empty and -1 where nothing needs to be placed."""
+    if _getcpu is None or detached:
+        return set(), -1
+    return os.sched_getaffinity(0), _getcpu()
 
 
-def _leave_cpu(caller: int) -> None:
-    """Move the current thread off the caller's CPU, where there is another, and let it go wherever it may again."""
-    if _getcpu is None or caller < 0 or _getcpu() != caller:
-        return
-    allowed = os.sched_getaffinity(0)
-    others = allowed - {caller}
-    if others:
+def _stay_on(thread: int | None, cpus: set[int]) -> None:
+    """Let a thread (0: this one) run on some CPUs alone, if there are any."""
+    if cpus and thread is not None:
         with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, others)
-            os.sched_setaffinity(0, allowed)
+            os.sched_setaffinity(thread, cpus)

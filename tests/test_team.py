@@ -157,6 +157,20 @@ def test_the_choice_follows_a_neighbour_that_comes_and_goes() -> None:
     assert free > 0.8 / 6e-4
 
 
+def test_the_choice_survives_bad_moments() -> None:
+    """On a shared host, where either number of threads is slow for some hundredths of a second now and then."""
+    rng = np.random.default_rng(0)
+    slow = {n: 1 + (rng.random(2000) < 0.2) * rng.random(2000) for n in (1, 2)}  # by number, every 20 ms
+
+    def speeds(now: float) -> dict[int, float]:
+        moment = int(now / 0.02) % 2000
+        return {1: 1e-4 * slow[1][moment], 2: 6.5e-5 * slow[2][moment]}
+
+    speed, spent = simulate(team.Chooser(None, 2, 2), speeds, 30.0)
+    assert spent[2] > 0.9 * 30
+    assert speed > 0.9 / 6.5e-5 / 1.1  # 1.1: the mean of `slow`
+
+
 def test_a_number_that_was_asked_for_is_kept() -> None:
     for wanted in (1, 2, 5):
         chooser = team.Chooser(wanted, wanted, wanted)
