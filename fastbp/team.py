@@ -154,6 +154,7 @@ class Chooser:
         self.pause = self.PAUSE
         self.trial: tuple[int, float] | None = None  # what `next` is to return for the second half of a trial
         self.cold = False  # the trial is in its first half, in which another thread's caches fill: it does not count
+        self.doubtful = False  # the present choice rests on a trial alone
 
     def next(self, chunk_seconds: float) -> tuple[int, float]:
         """(threads, seconds) of the next chunk."""
@@ -174,19 +175,33 @@ class Chooser:
         self.since += seconds
         now = seconds / steps
         if threads == self.best:
-            before = self.seconds.get(threads, now)
-            self.seconds[threads] = min(now, 0.5 * (before + now))
-            if now > self.SLOWER * before:
-                self.pause = self.PAUSE
+            self._note_best(threads, now)
         elif self.cold:
             self.cold = False
         else:
             self.trial = None
             self.seconds[threads] = now
             if now < self.seconds.get(self.best, now):
-                self.best, self.pause = threads, self.PAUSE
+                self.best, self.doubtful = threads, True
             else:
-                self.pause = min(2.0 * self.pause, self.LONGEST)
+                self._wait_longer()
+
+    def _note_best(self, threads: int, now: float) -> None:
+        before = self.seconds.get(threads, now)
+        self.seconds[threads] = min(now, 0.5 * (before + now))
+        if self.doubtful:
+            self.doubtful = False
+            other = next(n for n in self.candidates if n != threads)
+            if now > self.seconds[other]:  # a lucky trial
+                self.best = other
+                self._wait_longer()
+            else:
+                self.pause = self.PAUSE
+        elif now > self.SLOWER * before:
+            self.pause = self.PAUSE
+
+    def _wait_longer(self) -> None:
+        self.pause = min(2.0 * self.pause, self.LONGEST)
 
 
 def default_threads() -> int:
