@@ -206,7 +206,7 @@ def _startup(result: BenchResult) -> Iterator[str]:
 
 
 def _variants(document: dict[str, Any]) -> Iterator[str]:
-    yield "`python benchmarks/variants.py`: time, or throughput in real flops, beside the plain network.\n"
+    yield "`python benchmarks/variants.py`: time, or throughput in real flops, beside the plain network on as many threads.\n"
     rows = []
     for one in document["variants"]:
         by_time = one["by"] == "time"

@@ -143,6 +143,7 @@ class Chooser:
     SHARE = 0.025  # of the time since the last trial: what one may take, at the speed of the present choice
     LEAST, MOST = 0.001, 0.01  # seconds of a trial
     PAUSE, LONGEST = 0.2, 1.6  # seconds between two trials
+    MARGIN = 1.15  # what more threads must gain: a moment's advantage of less is soon lost when one of them has to wait
     SLOWER = 1.25  # a chunk so much slower than those before: something has changed
 
     def __init__(self, wanted: int | None, expected: int, most: int) -> None:
@@ -181,7 +182,7 @@ class Chooser:
         else:
             self.trial = None
             self.seconds[threads] = now
-            if now < self.seconds.get(self.best, now):
+            if now * (self.MARGIN if threads > self.best else 1.0) < self.seconds[self.best]:
                 self.best, self.doubtful = threads, True
             else:
                 self._wait_longer()

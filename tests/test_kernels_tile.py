@@ -10,6 +10,7 @@ from numba import njit
 
 from fastbp import activations
 from fastbp.kernels import tile
+from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.jit import FLAGS, prepare
 from fastbp.kernels.rules import DECAY, LR, Rates
 from fastbp.kernels.simd import TARGET
@@ -50,7 +51,7 @@ def pack(weight: np.ndarray, bias: np.ndarray, dtype: str) -> tuple[np.ndarray, 
 
 
 def product(
-    A: np.ndarray, panels: np.ndarray, panel_rows: int, n: int, dtype: str, *, mode: int = tile.STORE, init: Any = None,
+    A: np.ndarray, panels: np.ndarray, panel_rows: int, n: int, dtype: str, *, mode: int = STORE, init: Any = None,
     old: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The whole output buffer, a row and a vector larger than the kernel may write."""
@@ -78,12 +79,12 @@ def columns_product(
     end = c if weights is None else buffer(*c.shape, dtype, weights)
     prepare(tile.product_columns.leaf, dtype)(
         rows, vectors, address(a), a.strides[0], address(b), b.strides[0], k, address(end), end.strides[0], init,
-        init_row, tile.STORE if rates is None else address(rates), with_sum, np.dtype(dtype).type(1),
+        init_row, STORE if rates is None else address(rates), with_sum, np.dtype(dtype).type(1),
     )  # fmt: skip
     return end
 
 
-@pytest.mark.parametrize("mode", [tile.STORE, tile.MULTIPLY], ids=["store", "multiply"])
+@pytest.mark.parametrize("mode", [STORE, MULTIPLY], ids=["store", "multiply"])
 @pytest.mark.parametrize("columns", COLUMNS, ids=lambda c: f"n={c[0]}v{c[1]:+}")
 @pytest.mark.parametrize("k", DEPTHS)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -92,7 +93,7 @@ def test_product_is_exact_on_whole_numbers(dtype: str, k: int, columns: tuple[in
     padded, rng = -(-n // size) * size, np.random.default_rng(k)
     for rows in ROWS:
         A, W, bias = integers(rng, rows, k), integers(rng, k, n), integers(rng, n)
-        old = integers(rng, rows, padded) if mode == tile.MULTIPLY else None
+        old = integers(rng, rows, padded) if mode == MULTIPLY else None
         c = product(A, pack(W, bias, dtype)[0], k + 1, n, dtype, mode=mode, old=old)
         expected = A @ W + bias
         np.testing.assert_array_equal(c[:rows, :n], expected if old is None else expected * old[:, :n])

@@ -19,6 +19,7 @@ from numba import types
 from fastbp.kernels import clock as ticks
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.elementwise import activate
+from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
@@ -26,7 +27,7 @@ from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
 from fastbp.kernels.rules import SGD
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
-from fastbp.kernels.tile import MULTIPLY, STORE, product, product_columns, transpose_square
+from fastbp.kernels.tile import product, product_columns, transpose_square
 from fastbp.kernels.update import clip, penalise, update
 
 # Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a

@@ -1,0 +1,100 @@
+"""Weight gradients of batches of a few rows.
+
+With one to four terms a sum, a tile is all entry and exit. Here deltas stay in registers while weights stream by.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.kernels.epilogue import STORE, descend
+from fastbp.kernels.simd import I64, TARGET, declare_fma, splat, vector_type
+
+FEW = 4
+
+
+def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir.Function:
+    """C (rows, vectors) = init + A^T . B for k rows of A and B, and a last row init + sum of B if with_sum."""
+    name = f"fastbp_few_f{dtype.bitwidth}_{k}x{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    item, width, vector = dtype.bitwidth // 8, TARGET.vector_bytes, vector_type(dtype)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 11), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode = function.args
+    entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
+    builder = ir.IRBuilder(entry)
+    fma = declare_fma(module, vector)
+
+    def load(address, offset, kind=vector):
+        value = builder.load(builder.inttoptr(builder.add(address, I64(offset)), kind.as_pointer()))
+        value.align = item
+        return value
+
+    def store(values, address):
+        for v, value in enumerate(values):
+            pointer = builder.inttoptr(builder.add(address, I64(v * width)), vector.as_pointer())
+            builder.store(value, pointer).align = item
+
+    def finish(acc, address):
+        with builder.if_else(builder.icmp_unsigned("==", mode, I64(STORE))) as (plain, combine):
+            with plain:
+                store(acc, address)
+            with combine:
+                down = descend(builder, fma, mode, vector)
+                store([down(g, load(address, v * width)) for v, g in enumerate(acc)], address)
+
+    a_rows = [builder.add(a, builder.mul(a_k, I64(r))) for r in range(k)]
+    terms = [[load(builder.add(b, builder.mul(b_k, I64(r))), v * width) for v in range(vectors)] for r in range(k)]
+    builder.branch(body)
+    builder.position_at_end(body)
+    left, offset, out, start = (builder.phi(I64) for _ in range(4))
+    acc = [load(start, v * width) for v in range(vectors)]
+    for r in range(k):
+        x = splat(builder, load(builder.add(a_rows[r], offset), 0, vector.element), vector)
+        acc = [builder.call(fma, [x, term, old]) for term, old in zip(terms[r], acc, strict=True)]
+    finish(acc, out)
+    after = [builder.sub(left, I64(1)), builder.add(offset, I64(item)), builder.add(out, c_row)]
+    after.append(builder.add(start, init_row))
+    for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(later, builder.block)
+    more = builder.icmp_unsigned(">", after[0], I64(0))
+    tail = builder.append_basic_block("tail")
+    builder.cbranch(more, body, tail)
+    builder.position_at_end(tail)
+    builder.cbranch(builder.icmp_unsigned("!=", with_sum, I64(0)), last, end)
+    builder.position_at_end(last)
+    acc = [load(after[3], v * width) for v in range(vectors)]
+    for r in range(k):
+        acc = [builder.fadd(old, term) for term, old in zip(terms[r], acc, strict=True)]
+    finish(acc, after[2])
+    builder.branch(end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+@intrinsic
+def few(typingctx, tag, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode):
+    """The product of `_emit_few` for k of 1 to FEW."""
+    signature = types.void(tag, *[types.uintp] * 13)
+
+    def codegen(context, builder, signature, args):
+        done = builder.append_basic_block("few_done")
+        variant = builder.add(builder.mul(args[1], I64(2)), args[2])
+        switch = builder.switch(variant, done)
+        for k in range(1, FEW + 1):
+            for vectors in (1, 2):
+                block = builder.append_basic_block(f"few_{k}_{vectors}")
+                switch.add_case(I64(2 * k + vectors), block)
+                builder.position_at_end(block)
+                builder.call(_emit_few(builder.module, signature.args[0], k, vectors), args[3:])
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
