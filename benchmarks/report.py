@@ -206,7 +206,10 @@ def _startup(result: BenchResult) -> Iterator[str]:
 
 
 def _variants(document: dict[str, Any]) -> Iterator[str]:
-    yield "`python benchmarks/variants.py`: time, or throughput in real flops, beside the plain network on as many threads.\n"
+    yield (
+        "`python benchmarks/variants.py`: time, or throughput in real flops, beside the plain network; both on all "
+        "threads, or on one where a step takes less than 10 Mflop.\n"
+    )
     rows = []
     for one in document["variants"]:
         by_time = one["by"] == "time"
