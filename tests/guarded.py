@@ -78,6 +78,7 @@ def guard(at_end: bool) -> None:
     """Have every buffer that the kernels touch made by `guarded`."""
     make: Any = lambda n, dtype: guarded(n, dtype, at_end)  # noqa: E731
     fastbp.plan.allocate = fastbp.engine.allocate = make
+    fastbp.plan.allocate_all = fastbp.engine.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]
     for module in (fastbp.plan, fastbp.engine, fastbp.network, fastbp.training):  # records, outputs, order of rows
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
     split_rows, check_batch, scaling = fastbp.training.split_rows, MLP._check_batch, MLP._kernel_scaling
