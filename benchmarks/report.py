@@ -206,10 +206,7 @@ def _startup(result: BenchResult) -> Iterator[str]:
 
 
 def _variants(document: dict[str, Any]) -> Iterator[str]:
-    yield (
-        "`python benchmarks/variants.py`: time, or throughput in real flops, beside the plain network; both on all "
-        "threads, or on one where a step takes less than 10 Mflop.\n"
-    )
+    yield "`python benchmarks/variants.py`: time, or throughput in real flops, beside the plain network.\n"
     rows = []
     for one in document["variants"]:
         by_time = one["by"] == "time"
