@@ -171,6 +171,24 @@ def test_the_choice_survives_bad_moments() -> None:
     assert speed > 0.9 / 6.5e-5 / 1.1  # 1.1: the mean of `slow`
 
 
+def test_a_second_thread_must_gain_enough() -> None:
+    _, spent = simulate(team.Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.9e-5}, 10.0)
+    assert spent[1] > 0.95 * 10
+    _, spent = simulate(team.Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.8e-5}, 10.0)
+    assert spent[2] > 0.9 * 10
+
+
+def test_a_lucky_trial_is_taken_back() -> None:
+    chooser = team.Chooser(None, 1, 2)
+    chooser.note(1, 100, 0.3)
+    for seconds in (0.009, 0.001):  # the first half of a trial, whose caches are cold, does not count
+        assert chooser.next(0.05)[0] == 2
+        chooser.note(2, 1, seconds)
+    assert chooser.next(0.05) == (2, 0.05)
+    chooser.note(2, 10, 0.04)
+    assert chooser.next(0.05) == (1, 0.05)
+
+
 def test_a_number_that_was_asked_for_is_kept() -> None:
     for wanted in (1, 2, 5):
         chooser = team.Chooser(wanted, wanted, wanted)
