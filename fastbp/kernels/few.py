@@ -57,8 +57,8 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
         x = splat(builder, load(builder.add(a_rows[r], offset), 0, vector.element), vector)
         acc = [builder.call(fma, [x, term, old]) for term, old in zip(terms[r], acc, strict=True)]
     finish(acc, out)
-    after = [builder.sub(left, I64(1)), builder.add(offset, I64(item)), builder.add(out, c_row)]
-    after.append(builder.add(start, init_row))
+    steps = (I64(item), c_row, init_row)
+    after = [builder.sub(left, I64(1)), *map(builder.add, (offset, out, start), steps)]
     for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
         phi.add_incoming(first, entry)
         phi.add_incoming(later, builder.block)

@@ -1,7 +1,8 @@
 """Gradient descent: the rates of a step, clipping, and the loops around the rules.
 
 The loops are shared by all rules, and so is the function itself between the fused pass and the separate
-`optimizer.update`: both give the same bits.
+`optimizer.update`: both give the same bits. Plain SGD, when fused, is an epilogue of the tile instead (`epilogue.py`),
+by the same two FMAs.
 """
 
 from __future__ import annotations
