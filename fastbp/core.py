@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +59,37 @@ class Scaling:
     y_scale: Array | None = None
 
 
+_networks: weakref.WeakSet[Network] = weakref.WeakSet()
+
+
+def _new_locks() -> None:
+    """In a forked child: who held a lock is not there any more."""
+    for net in _networks:
+        net._lock, net._trainer = threading.RLock(), None
+        net._engine.clear_stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_locks)
+
+
+@contextlib.contextmanager
+def unlocked(lock: threading.RLock) -> Iterator[None]:
+    """Give up a lock that this thread holds once, while the block runs."""
+    lock.release()
+    try:
+        yield
+    finally:
+        raised: list[BaseException] = []
+        while not lock._is_owned():  # type: ignore[attr-defined]
+            try:
+                lock.acquire()
+            except BaseException as error:  # of a signal handler; our caller will release the lock, so it must be held
+                raised.append(error)
+        if raised:
+            raise raised[0]
+
+
 class Network:
     """The part of `MLP` that nobody calls from outside."""
 
@@ -76,6 +111,23 @@ class Network:
         self._steps = self._epochs = 0
         self._layout: tuple[str, int] | None = None
         self._lock = threading.RLock()
+        self._trainer: int | None = None  # the thread that runs `fit`
+        _networks.add(self)
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """Held with the lock by a `fit`, which gives up the lock while it calls code of the user."""
+        here, before = threading.get_ident(), self._trainer
+        if before not in (None, here):
+            raise RuntimeError(
+                "this network is being trained by another thread, which is in a callback or fetches a chunk; wait "
+                "until it is done, or train net.copy()"
+            )
+        try:
+            self._trainer = here
+            yield
+        finally:
+            self._trainer = before
 
     def _apply(self, recipe: optimizers.Optimizer, gradient: Gradient) -> None:
         """Update the parameters by a gradient: the work of `Optimizer.update`."""
@@ -154,7 +206,7 @@ class Network:
         engine.job[0]["outputs"] = outputs.ctypes.data
         active = activated and self.output_activation is not None
         mode = records.EVALUATE if active or targets is not None else records.FORWARD
-        if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) == records.BAD_INPUT:
+        if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) in records.BAD:
             raise engine.bad_input()
         columns = int(engine.job[0]["loss_columns"])
         loss = weighting.mean(engine.row_losses[:n], weights, columns) if targets is not None else 0.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastbp import losses as _losses
 from fastbp import optimizers as _optimizers
-from fastbp import team, validation
+from fastbp import team, validation, watch
 from fastbp.kernels import clock, records
 from fastbp.kernels.jit import entry
 from fastbp.kernels.records import JOB
@@ -53,6 +53,11 @@ LONG_STEP_FLOPS = 5e9
 DYNAMIC_FLOPS = 1e9
 # What the choice of the number of threads assumes: flop/s of one thread, and seconds a step for two barriers.
 THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
+# What the choice of steps after which parameters are kept assumes: the share of the time that this may cost; bytes/s of
+# a copy within the caches and beyond; flop/s and overhead of a step of the fastest machine.
+SNAPSHOT_SHARE = 0.01
+NEAR_BYTES, FAR_BYTES = 1e11, 2e10
+FAST_FLOPS, STEP_SECONDS = 4e11, 1e-6
 # A call of one step or one prediction also wakes the parked threads: 45 us, more where they are put on one CPU.
 WAKE_SECONDS = 1e-4
 
@@ -85,7 +90,8 @@ class Engine:
         self.parameters, self.transposed = allocate_all([plan.n_parameters, plan.n_transposed], plan.dtype)
         self.moments: list[Array] = []
         self.products = np.ones(2)  # of NAdam's momenta, see `fastbp.kernels.update`
-        self.kept: list[Array] = []
+        self.kept, self.kept_products = allocate(0, plan.dtype), np.ones(2)
+        self.kept_of: list[Array] | None = None  # the moments that are kept with the parameters
         self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
         self.zeros = allocate(plan.zeros_size, plan.dtype)
@@ -103,11 +109,13 @@ class Engine:
         self._keep: tuple[Any, ...] = ()
         self._stage: Stage | None = None
         self._alone = False  # the last call ran on the calling thread
+        self._watch: Array | None = None
+        self._broken: str | None = None  # why no call is possible any more
         job, at = self.job[0], address(self.sync)
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"], job["parameters"] = address(self.zeros), address(self.parameters)
-        job["products"] = address(self.products)
+        job["products"], job["kept_products"] = address(self.products), address(self.kept_products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
         job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
         held = plan.regularization
@@ -185,17 +193,29 @@ class Engine:
         return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {"products": self.products}
 
     def keep(self) -> None:
-        """Remember parameters and the optimiser's state. The room for it stays: to ask for it anew costs more."""
-        now = [self.parameters, self.products, *self.moments]
-        if len(self.kept) != len(now):
-            self.kept = [np.empty_like(array) for array in now]
-        for old, new in zip(self.kept, now, strict=True):
+        """Remember parameters and the optimiser's state; `keep_every` has the kernel do it later."""
+        now = [self.parameters, *self.moments]
+        if self.kept.size != len(now) * self.plan.n_parameters:
+            self.kept = allocate(len(now) * self.plan.n_parameters, self.plan.dtype)
+        for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
             old[:] = new
+        self.kept_products[:] = self.products
+        self.job[0]["kept"], self.kept_of = address(self.kept), self.moments
+
+    def keep_every(self, steps: int, epochs: int) -> None:
+        """Have the kernel remember them too: after every so many steps of an epoch, and at the end of so many epochs.
+
+        steps: 0 for never.
+        """
+        job = self.job[0]
+        job["keep_every"], job["keep_epochs"], job["kept_step"] = steps, epochs, 0
 
     def go_back(self) -> None:
-        """Set parameters and the optimiser's state to what `keep` remembered."""
-        for old, new in zip(self.kept, [self.parameters, self.products, *self.moments], strict=True):
+        """Set parameters and the optimiser's state to what was remembered last."""
+        now = [self.parameters, *self.moments]
+        for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
             new[:] = old
+        self.products[:] = self.kept_products
         self.plan.transpose(self.plan.unpack(self.parameters)[0], self.transposed)
 
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
@@ -230,6 +250,7 @@ class Engine:
         job, tag, sync = self.job, self._tag, self._sync
         self._stage = None
         self._alone = n_threads == 1 and not detached
+        self._refuse_if_broken()
         if self._kernel is None:
             self._kernel = entry(run_kernel, self.plan.dtype.name)
         kernel = self._kernel
@@ -240,8 +261,35 @@ class Engine:
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
         else:
-            team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
+            self._call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
         return int(sync[16])
+
+    def _call_together(self, work: team.Work, n_threads: int, detached: bool) -> None:
+        """Have a team do the work, watched if FASTBP_WATCHDOG says so."""
+        patience = watch.patience()
+
+        def begin(threads: list[int]) -> None:
+            self.job[0]["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            self._watch = watch.records(threads, patience)
+            self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
+
+        def stop(word: int) -> None:
+            self._sync[8] = word
+
+        try:
+            team.run(work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience)
+        except BaseException:
+            self.clear_stop()
+            raise
+        finally:
+            self.job[0]["watch"] = 0
+            if self.status == records.STUCK and self._watch is not None and patience is not None:
+                self._broken = watch.dump(self._watch, self.job[0], int(self._sync[0]), patience)
+        self._refuse_if_broken()
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise RuntimeError(self._broken)
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
@@ -294,10 +342,17 @@ class Engine:
         return int(self._sync[16])
 
     def bad_input(self, name: str = "X") -> ValueError:
-        """What to raise where the kernels met NaN or infinity while they gathered the rows of a memory map."""
-        X, row = self._keep[0], int(self.job[0]["bad_row"])
+        """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked."""
+        X, y, row = self._keep[0], self._keep[1], int(self.job[0]["bad_row"])
         with np.errstate(over="ignore"):
-            column = int(np.argmin(np.isfinite(X[row].astype(self.plan.dtype))))
+            finite = np.isfinite(X[row].astype(self.plan.dtype))
+        if finite.all() and y is not None:
+            n_out = self.plan.sizes[-1]
+            return ValueError(
+                f"y[{row}] is {y[row]} now, but labels for {n_out} outputs run from 0 to {n_out - 1}: it has been "
+                "changed since y was checked; leave y alone while the network reads it"
+            )
+        column = int(np.argmin(finite))
         offence = validation.Offence((row, column), float(X[row, column]))
         return ValueError(validation.not_finite(offence, name, self.plan.dtype))
 
@@ -370,6 +425,18 @@ def n_groups(plan: Plan, batch: int) -> int:
     too_big = batch * plan.row_bytes > CACHE_BYTES
     worth_it = N_GROUPS * plan.n_parameters * plan.dtype.itemsize * 2 < batch * plan.row_bytes
     return N_GROUPS if too_big and worth_it and batch >= 64 * N_GROUPS else 0
+
+
+def snapshot_steps(plan: Plan, batch: int, n_moments: int) -> int:
+    """Steps after which parameters and moments are kept to go back to, so that this costs less than 1 %.
+
+    By sizes alone, on a fast machine: what is kept depends neither on the clock nor on the machine. A copy reads the
+    parameters twice and the moments once, and writes both.
+    """
+    moved = (3 + 2 * n_moments) * plan.n_parameters * plan.dtype.itemsize
+    copy = moved / (NEAR_BYTES if moved < CACHE_BYTES else FAR_BYTES)
+    step = batch * plan.flops_per_row / FAST_FLOPS + STEP_SECONDS
+    return max(1, int(np.ceil(copy / (SNAPSHOT_SHARE * step))))
 
 
 def _room(buffer: Array, n: int) -> Array:

@@ -187,7 +187,7 @@ class FullBatchFit(Fit):
         status = engine.call(records.BACKPROP, threads, detached=len(block) * flops > LONG_STEP_FLOPS)
         if self.interrupted():
             raise _Interrupted
-        if status == records.BAD_INPUT:
+        if status in records.BAD:
             raise engine.bad_input()
         return float(engine.losses[0])
 
@@ -211,7 +211,7 @@ class FullBatchFit(Fit):
         self.before_iteration = loss
         net._steps += 1
         net._epochs += 1
-        self.end_epoch(self.interrupted)
+        self.end_epoch()
         self.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
         if self.interrupted():
             raise _Interrupted

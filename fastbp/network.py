@@ -328,7 +328,8 @@ class MLP(Network):
             job["n_steps"], job["position"], job["epoch"], job["shuffle"], job["two_pass"] = 1, 0, 0, 0, whole
             if whole:
                 engine.need_gradient()
-            self._call(records.TRAIN, threads, long)
+            if self._call(records.TRAIN, threads, long) in records.BAD:
+                raise engine.bad_input()
             if small:
                 plain = self.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
                 engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights, plain=plain)
@@ -381,10 +382,12 @@ class MLP(Network):
             if y is None:
                 engine.job[0]["y_kind"] = records.DELTAS
             with team.interruptible(engine.request_stop) as interrupted:
-                _, inputs = engine.backprop(n, threads, noisy=training and y is not None, detached=long)
+                status, inputs = engine.backprop(n, threads, noisy=training and y is not None, detached=long)
             engine.clear_stop()
             if interrupted():
                 raise KeyboardInterrupt
+            if status in records.BAD:
+                raise engine.bad_input()
             weights, biases = self._plan.unpack(engine.need_gradient())
             if self.scaling is not None:
                 inputs /= self.scaling.x_scale

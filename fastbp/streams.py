@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import checkpoints, schedules, team, validation, weighting
+from fastbp import checkpoints, schedules, validation, weighting
 from fastbp.history import History
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array
@@ -138,16 +138,16 @@ class StreamFit(Fit):
     def train(self) -> None:
         """All epochs, or what is left of them. Chunks are fetched while Ctrl-C still does what it does elsewhere."""
         if self.pending:
-            self._interruptibly(self.end_epoch)
+            self.interruptibly(self.end_epoch)
             self.pause()
         while self.epoch < self.epochs and not self.history.stop_reason:
-            for number, item in enumerate(self.source()):
+            for number, item in enumerate(self.fetched()):
                 if number < self.part:
                     continue
                 if self.before == self.steps_per_epoch:
                     break
                 self.open(number, item)
-                self._interruptibly(self.walk)
+                self.interruptibly(self.walk)
                 if self.done < self.total:  # something has stopped the training
                     return
                 self.before += self.total
@@ -158,7 +158,7 @@ class StreamFit(Fit):
                 if self.before == self.steps_per_epoch:
                     break
             self._close()
-            self._interruptibly(self.end_epoch)
+            self.interruptibly(self.end_epoch)
             self.progress.update(self.epoch, self.rows_seen, self.history, self.history.lr[-1])
             self.pause()
 
@@ -200,11 +200,17 @@ class StreamFit(Fit):
             self.books.sizes[:made] *= self.engine.mean_weights[:made]
         return self.engine.losses[:made]
 
-    def _interruptibly(self, work: Callable[[Callable[[], bool]], None]) -> None:
-        with team.interruptible(self.engine.request_stop) as interrupted:
-            work(interrupted)
-        if interrupted():
-            raise KeyboardInterrupt
+    def fetched(self) -> Iterator[Any]:
+        """The chunks, each fetched while other threads may use the network, such as one that prepares the next."""
+        with self.outside():
+            chunks = iter(self.source())
+        nothing = object()
+        while True:
+            with self.outside():
+                item = next(chunks, nothing)
+            if item is nothing:
+                return
+            yield item
 
     def _close(self) -> None:
         """The chunks have come to their end, and the epoch with them."""

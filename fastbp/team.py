@@ -7,9 +7,13 @@ import ctypes
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
+
+from fastbp.kernels.records import ABANDON, STOP
 
 Work = Callable[[int], Any]
 
@@ -45,16 +49,21 @@ class _Worker:
 
     def give(self, work: Work, number: int, cpus: set[int], caller: int) -> None:
         """Start work; from a CPU other than the caller's, where there is one, and then wherever the system likes."""
-        self.job, self.error, self.busy = (work, number, cpus), None, True
+        self.job, self.error = (work, number, cpus), None
         _stay_on(self.thread.native_id, cpus - {caller})
-        self.start.release()
+        # On one line, so that no exception comes between: a thread that is busy without work is waited for for ever.
+        self.busy = True; self.start.release()  # noqa: E702  # fmt: skip
 
-    def wait(self) -> None:
+    def wait(self, seconds: float | None) -> None:
+        """Wait until the work is done, or for so long."""
         while self.busy:  # the lock may be free since an earlier wait, which a signal ended
-            self.done.acquire()
+            if not self.done.acquire(timeout=-1 if seconds is None else seconds):
+                return
 
 
 _idle: list[_Worker] = []
+# Threads that never came back (see `FASTBP_WATCHDOG`), with the work whose memory they may still write to.
+_lost: list[tuple[_Worker, Work]] = []
 
 
 def _forget_workers() -> None:
@@ -66,69 +75,130 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def run(work: Work, n_threads: int, *, detached: bool = False) -> None:
-    """Call ``work(0)`` to ``work(n_threads - 1)`` at once, and wait for all.
-
-    detached: leave none to the calling thread, so that it goes on seeing signals while the others compute.
-    """
-    if n_threads == 1 and not detached:
-        work(0)
-        return
-    here = 0 if detached else 1
-    workers = []
-    for _ in range(n_threads - here):
+def _hire(n: int) -> list[_Worker]:
+    """That many parked or new threads; fewer, where the system grants no more."""
+    workers: list[_Worker] = []
+    while len(workers) < n:
         try:
             workers.append(_idle.pop())
         except IndexError:
-            workers.append(_Worker())
-    cpus, caller = _placement(detached)
-    for number, worker in enumerate(workers, here):
-        worker.give(work, number, cpus, caller)
-    try:
-        if not detached:
-            work(0)
-    finally:
-        # A signal handler of the user's own may raise in the middle: the kernel still works on the caller's memory.
-        raised: list[BaseException] = []
-        while any(worker.busy for worker in workers):
             try:
+                workers.append(_Worker())
+            except RuntimeError:  # can't start new thread
+                break
+    return workers
+
+
+def run(
+    work: Work, n_threads: int, *, detached: bool = False, begin: Callable[[list[int]], None] | None = None,
+    stop: Callable[[int], None] | None = None, patience: float | None = None,
+) -> None:  # fmt: skip
+    """Call ``work(0)`` to ``work(n - 1)`` at once, and wait for all; n is `n_threads`, or what the system grants.
+
+    Parameters
+    ----------
+    detached : bool
+        Leave none to the calling thread, so that it goes on seeing signals while the others compute.
+    begin : callable, optional
+        Called before the work begins with the system's numbers of the n threads.
+    stop : callable, optional
+        Called with STOP where an exception (of a signal handler of the user's own) asks the work to come to its end
+        early, or with ABANDON where one came before all threads had been started.
+    patience : float, optional
+        Seconds to wait for the others once this thread is done; then they are left alone for ever.
+    """
+    workers = [] if n_threads == 1 and not detached else _hire(n_threads - (not detached))
+    here = 0 if detached and workers else 1
+    raised: list[BaseException] = []
+    come = False
+    try:
+        if begin is not None:
+            own = [threading.get_native_id()] * here
+            begin(own + [worker.thread.native_id or 0 for worker in workers])
+        cpus, caller = _placement(detached) if workers else (set(), -1)
+        for number, worker in enumerate(workers, here):
+            worker.give(work, number, cpus, caller)
+        if here:
+            work(0)
+        come = True
+    except BaseException as error:
+        raised.append(error)
+    finally:
+        while any(worker.busy for worker in workers):  # the kernel works on the caller's memory: never leave before it
+            try:
+                if raised and stop is not None:
+                    stop(STOP if come else ABANDON)
                 for worker in workers:
-                    worker.wait()
+                    worker.wait(patience)
+                break
             except BaseException as error:
                 raised.append(error)
-        _idle.extend(workers)
-    for worker in workers:
-        if worker.error is not None:
-            raised.append(worker.error)
+        _lost.extend((worker, work) for worker in workers if worker.busy)
+        _idle.extend(worker for worker in workers if not worker.busy)
+    raised += [worker.error for worker in workers if worker.error is not None]
     if raised:
         raise raised[0]
 
 
-@contextlib.contextmanager
-def interruptible(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C into a call of `stop` while the block runs; yields a function that tells whether it came.
+class interruptible:
+    """Turn Ctrl-C into a call of `stop` while the block runs; called, it tells whether Ctrl-C came.
 
-    An exception between the hand-over to one worker and to the next would leave the first at a barrier for ever, so
-    KeyboardInterrupt is raised by the caller, when the kernel has returned. A handler of the user's own is left alone.
+    What the block does to a network is of one piece then; KeyboardInterrupt is raised by the caller, when the kernel
+    has returned. A handler of the user's own is left alone.
     """
-    came = False
 
-    def on_interrupt(number: int, frame: Any) -> None:
-        nonlocal came
-        came = True
-        stop()
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.stop, self.came = stop, False
+        self._frame: FrameType | None = None
 
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield lambda: came
-    finally:
-        if ours:
+    def __call__(self) -> bool:
+        return self.came
+
+    def __enter__(self) -> interruptible:
+        try:
+            self._frame = sys._getframe(1)
+            self._install()
+            return self
+        except BaseException:  # of a signal handler of the user's own, at this very moment
+            self.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._frame = None
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Within, code of the user runs, and Ctrl-C does what it does elsewhere."""
+        frame = self._frame
+        if frame is None:  # the block has not been entered
+            yield
+            return
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self._frame = frame
+            self._install()
+
+    def _install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        present = signal.getsignal(signal.SIGINT)
+        left_over = isinstance(getattr(present, "__self__", None), interruptible)
+        if present is signal.default_int_handler or left_over:
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        here = frame
+        while here is not None and here is not self._frame:
+            here = here.f_back
+        if here is None:  # the block was left by an exception before it could put the old handler back
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.default_int_handler(number, frame)
+        self.came = True
+        self.stop()
 
 
 class Chooser:

@@ -5,15 +5,17 @@ One native call carries many steps, across epochs; it comes back when Python has
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastbp import checkpoints, datasets, schedules, team, validation
-from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, Engine
+from fastbp.core import unlocked
+from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, snapshot_steps
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.kernels import records
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 # Seconds of a chunk: the progress bar and Ctrl-C wait no longer.
 CHUNK_SECONDS = 0.05
-# Seconds between two copies of the parameters to go back to.
-SNAPSHOT_SECONDS = 0.25
 MAX_STEPS = 1 << 16
 # Rows that the norm of the whole gradient is summed over at a time.
 GRADIENT_ROWS = 4096
@@ -78,24 +78,6 @@ class _Epochs:
         self.history.lr += rates[ends].tolist()
 
 
-class _Snapshot:
-    """The last parameters that were known to be finite, with their counters."""
-
-    def __init__(self, net: MLP, engine: Engine) -> None:
-        self.net, self.engine = net, engine
-        self.time = -np.inf
-        self.take()
-
-    def take(self) -> None:
-        self.engine.keep()
-        self.counters = self.net._steps, self.net._epochs
-        self.time = time.perf_counter()
-
-    def restore(self) -> None:
-        self.engine.go_back()
-        self.net._steps, self.net._epochs = self.counters
-
-
 class Fit:
     """One call of `MLP.fit`, its arguments checked."""
 
@@ -103,6 +85,7 @@ class Fit:
     by_pass = True  # a pass over the data is an epoch
     part = 0  # number of the part of the epoch that the data are
     before = 0  # steps of the epoch that other parts have taken
+    goes_back = False  # parameters are kept now and then, to go back to them after a divergence
 
     def __init__(
         self, net: MLP, X: Array, y: Array, rows: Array | None, epochs: int, batch_size: int, optimizer: Optimizer,
@@ -131,21 +114,29 @@ class Fit:
         self.paused = False  # what stopped the training is no part of it
         self.reshuffle = False  # the order of the rows is still to be made, in the middle of a pass
         self.settings: dict[str, Any] | None = None  # of checkpoints
+        self.interrupted = team.interruptible(self.engine.request_stop)
 
     def run(self) -> History:
         """Train; the network's history is kept up to date, whatever happens."""
+        with self.net._training(), reserved(self.watchers()):
+            return self.run_alone()
+
+    def run_alone(self) -> History:
+        """`run`, when it is sure that nobody else trains this network, or uses these callbacks."""
         net = self.net
         if self.saved is not None:
             checkpoints.check(self, self.saved)
         self.check_rates(*((0, 0) if self.optimizer.layout != net._layout else (net._epochs, net._steps)))
-        for watcher in self.watchers():
-            watcher.on_fit_begin(net)
+        with self.outside():
+            for watcher in self.watchers():
+                watcher.on_fit_begin(net)
         checkpoints.begin(self)
         if self.saved is not None:
             checkpoints.restore(self, self.saved)
         net._use(self.optimizer)
         net.history = self.history
-        self.snapshot = _Snapshot(net, self.engine)
+        self.keep()
+        self.goes_back = True
         try:
             with self.progress:
                 self.train()
@@ -155,9 +146,11 @@ class Fit:
         finally:
             self.engine.clear_stop()
             self.engine.bind_rates(None, None)
+            self.engine.keep_every(0, 1)
         self.pause(final=True)
-        for watcher in self.watchers():
-            watcher.on_fit_end(net)
+        with self.outside():
+            for watcher in self.watchers():
+                watcher.on_fit_end(net)
         return self.history
 
     def check_rates(self, epoch: int, step: int) -> None:
@@ -171,18 +164,28 @@ class Fit:
     def train(self) -> None:
         """All epochs, or what is left of them."""
         self.bind()
-        with team.interruptible(self.engine.request_stop) as interrupted:
-            self.walk(interrupted)
-        if interrupted():
+        self.interruptibly(self.walk)
+
+    def interruptibly(self, work: Callable[[], None]) -> None:
+        """Do some work that Ctrl-C ends between two steps, not in the middle of one."""
+        with team.interruptible(self.engine.request_stop) as self.interrupted:
+            work()
+        if self.interrupted():
             raise KeyboardInterrupt
 
-    def walk(self, interrupted: Callable[[], bool]) -> None:
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Within, code of the user runs: Ctrl-C raises there, and other threads may use the network."""
+        with self.interrupted.suspended(), unlocked(self.net._lock):
+            yield
+
+    def walk(self) -> None:
         """Steps, chunk by chunk, until all are done or something ends them."""
         if self.pending:
-            self.end_epoch(interrupted)
+            self.end_epoch()
             self.pause()
         step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
-        while self.done < self.total and not self.history.stop_reason and not interrupted():
+        while self.done < self.total and not self.history.stop_reason and not self.interrupted():
             threads, length = self.threads.next(CHUNK_SECONDS)
             most = MAX_STEPS if threads in self.threads.seconds else FIRST_STEPS
             step_seconds = self.threads.seconds.get(threads, step_seconds)
@@ -199,20 +202,19 @@ class Fit:
             if made:
                 step_seconds = seconds / made
                 self.threads.note(threads, made, seconds)
-            if status == records.BAD_INPUT:
+            if status in records.BAD:
                 raise self.engine.bad_input()
             if status == records.DIVERGED:
                 self.diverged(self.net._epochs, self.net._steps)
+            if status == records.RUINED:
+                self.diverged(self.last_epoch, self.net._steps - 1)
             if self.by_pass and self.by_epoch and made and self.done % self.steps == 0:
-                self.end_epoch(interrupted)
+                self.end_epoch()
             self.show(made)
-            if interrupted():
+            if self.interrupted():
                 return
-            last = self.done == self.total or bool(self.history.stop_reason)
-            if last or time.perf_counter() - self.snapshot.time > SNAPSHOT_SECONDS:
-                self.keep(last)
-            if not last and self.pause():
-                self.keep(True)
+            if self.done == self.total or self.history.stop_reason or self.pause():
+                self.check_last()
 
     def show(self, made: int) -> None:
         """Move the progress bar, after a chunk of some steps."""
@@ -267,28 +269,34 @@ class Fit:
         """The callbacks that want to know of beginning and end."""
         return [callback for callback in self.callbacks if isinstance(callback, Watcher)]
 
-    def end_epoch(self, interrupted: Callable[[], bool]) -> None:
+    def end_epoch(self) -> None:
         """Validate, adapt the rate, ask the callbacks; then point the engine back at the training data."""
         history, plateau = self.history, self.rates.plateau
         self.pending = True
-        if self.validation_data is not None and len(history.val_loss) < len(history.loss) and not interrupted():
-            self.validate(interrupted)
-        if interrupted():
+        if self.validation_data is not None and len(history.val_loss) < len(history.loss) and not self.interrupted():
+            self.validate()
+        if self.interrupted():
             return
         self.pending = self.settled = False
         if plateau is not None:
             plateau.see(getattr(history, plateau.recipe.monitor)[-1])
-        for callback in self.callbacks:  # all of them, so that one that only pauses hides no epoch from the others
-            if interrupted():
-                return
+        if self.callbacks:
+            self.engine.keep_every(0, 1)  # what callbacks train is no part of this training
+            with self.outside():
+                self.call_back()
+        self.settled = True
+        self.bind()
+
+    def call_back(self) -> None:
+        """Show the epoch to all callbacks, so that one that only pauses hides no epoch from the others."""
+        history = self.history
+        for callback in self.callbacks:
             state = EpochState(self.net, len(history.loss), history, self.gradient_norm)
             answer, pauses = callback.on_epoch_end(state), bool(getattr(callback, "pauses", False))
             if answer and (not history.stop_reason or (self.paused and not pauses)):
                 name = type(callback).__name__
                 history.stop_reason = f"{name}: {answer}" if isinstance(answer, str) else name
                 self.paused = pauses
-        self.settled = not interrupted()
-        self.bind()
 
     def step_losses(self, made: int) -> Array:
         """Losses of the last steps, such that their mean by rows is that of the epoch."""
@@ -304,10 +312,11 @@ class Fit:
         for start in range(0, self.n, GRADIENT_ROWS):
             block = rows[start : start + GRADIENT_ROWS]
             weights = None if self.weights is None else self.weights[block]
-            net._bind(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]), weights)
-            self.engine.backprop(len(block), 1)
             count = len(block) if weights is None else weights.sum() / self.mean_weight
-            total += self.engine.need_gradient() * (count / self.n)
+            with net._lock:
+                net._bind(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]), weights)
+                self.engine.backprop(len(block), 1)
+                total += self.engine.need_gradient() * (count / self.n)
         held, weights = net.regularization, self.engine.parameters.astype(np.float64)
         if held.l1 or held.l2:
             total += net._plan.weight_mask() * (held.l1 * np.sign(weights) + 2.0 * held.l2 * weights)
@@ -326,19 +335,34 @@ class Fit:
         self.two_pass = self.step_flops > LONG_STEP_FLOPS or self.optimizer.clips
         if self.two_pass:
             engine.need_gradient()
+        if self.goes_back:
+            if engine.kept_of is not engine.moments:  # a callback has begun another optimiser
+                self.keep()
+            every = snapshot_steps(net._plan, self.batch_size, len(engine.moments))
+            engine.keep_every(every, -(-every // max(1, self.steps)))
 
     def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
-        net, engine = self.net, self.engine
         self.aim(first, n_steps)
-        status = engine.call(records.TRAIN, threads, detached=long)
+        before = first, self.net._steps, self.net._epochs
+        try:
+            status = self.engine.call(records.TRAIN, threads, detached=long)
+        except BaseException:  # of a signal handler of the user's own: the steps have been made all the same
+            self.count(*before, self.engine.status)
+            raise
+        return status, self.count(*before, status)
+
+    def count(self, first: int, steps: int, epochs: int, status: int) -> int:
+        """Count the steps of a chunk, before which so many steps and epochs had been done; returns their number."""
+        net, job = self.net, self.engine.job[0]
         # Not counting the step whose loss is not finite.
-        made = int(engine.job[0]["steps_done"]) - (status == records.DIVERGED)
-        net._steps += made
-        self.last_epoch = net._epochs + (first + max(made, 1) - 1) // self.steps
-        if self.by_pass:
-            net._epochs += (first + made) // self.steps
-        return status, made
+        made = int(job["steps_done"]) - (status == records.DIVERGED)
+        self.last_epoch = epochs + (first + max(made, 1) - 1) // self.steps
+        passes = [(first + n) // self.steps if self.by_pass else 0 for n in (made, int(job["kept_step"]))]
+        if job["kept_step"]:
+            self.kept = steps + int(job["kept_step"]), epochs + passes[1]
+        net._steps, net._epochs = steps + made, epochs + passes[0]
+        return made
 
     def aim(self, first: int, n_steps: int) -> None:
         """Point the bound engine at some steps from step `first` of the epoch on."""
@@ -354,29 +378,52 @@ class Fit:
         else:
             job["shuffle"] = records.IN_ORDER
         self.reshuffle = False
-        job["steps_done"], job["two_pass"] = 0, self.two_pass
+        job["steps_done"], job["kept_step"], job["two_pass"] = 0, 0, self.two_pass
 
-    def keep(self, last: bool) -> None:
-        """Remember the parameters, if they are finite: a step may have ruined them after its own loss was fine."""
-        if np.isfinite(self.engine.parameters).all():
-            if not last:
-                self.snapshot.take()
-        elif last:  # otherwise the loss of the next step tells, wherever chunks end
+    def keep(self) -> None:
+        """Remember parameters, moments and counters, to go back to them after a divergence."""
+        self.engine.keep()
+        self.kept = self.net._steps, self.net._epochs
+
+    def check_last(self) -> None:
+        """After the last step: it may have ruined the parameters, though its own loss was fine."""
+        if not np.isfinite(self.engine.parameters).all():
             self.diverged(self.last_epoch, self.net._steps - 1)
 
     def diverged(self, epoch: int, step: int) -> None:
         """Go back to the last finite parameters and say where it went wrong."""
-        self.snapshot.restore()
+        self.engine.go_back()
+        self.net._steps, self.net._epochs = self.kept
         made = int(self.engine.job[0]["steps_done"])
         raise DivergenceError(epoch, step, float(self.lrs[max(0, made - 1)]), self.history)
 
-    def validate(self, interrupted: Callable[[], bool]) -> None:
+    def validate(self) -> None:
         """Score the validation data."""
         assert self.validation_data is not None
         found = self.net._evaluate(*self.validation_data, threads=self.threads.best, rows=self.held)
-        if not interrupted():  # which would have left the evaluation half done
+        if not self.interrupted():  # which would have left the evaluation half done
             self.history.val_loss.append(found["loss"])
             self.history.val_score.append(found[self.history.score_name])
+
+
+_reserved: set[int] = set()  # ids of the callbacks that running fits use
+
+
+@contextlib.contextmanager
+def reserved(watchers: Sequence[Watcher]) -> Iterator[None]:
+    """Keep callbacks, which hold the state of one training, from being used by two at the same time."""
+    taken: list[int] = []
+    try:
+        for watcher in watchers:
+            if id(watcher) in _reserved:
+                raise ValueError(
+                    f"{watcher!r} is in use by another fit that has not ended: give each fit a callback of its own"
+                )
+            _reserved.add(id(watcher))
+            taken.append(id(watcher))
+        yield
+    finally:
+        _reserved.difference_update(taken)
 
 
 def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:

@@ -121,7 +121,6 @@ def test_nothing_depends_on_the_length_of_native_calls(max_steps: int, monkeypat
     whole.fit(CHUNKS, **options)
     monkeypatch.setattr(training, "MAX_STEPS", max_steps)
     monkeypatch.setattr(training, "FIRST_STEPS", max_steps)
-    monkeypatch.setattr(training, "SNAPSHOT_SECONDS", 0.0)
     net.fit(CHUNKS, **options)
     assert bits(net) == bits(whole)
 

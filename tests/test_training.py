@@ -135,7 +135,6 @@ def test_nothing_depends_on_the_length_of_chunks(max_steps: int, monkeypatch: py
     expected = whole.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
     monkeypatch.setattr(training, "MAX_STEPS", max_steps)
     monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
-    monkeypatch.setattr(training, "SNAPSHOT_SECONDS", 0.0)
     found = chunked.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
     for name in ("loss", "val_loss", "val_score", "lr", "score_name"):
         assert found[name] == expected[name]

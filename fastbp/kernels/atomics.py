@@ -1,4 +1,4 @@
-"""What threads that compute together need: atomics, the spin loop's courtesies, and the CPU's clock."""
+"""What threads that compute together need: atomics, the spin loop's courtesies, and clocks."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def atomic_store(typingctx, address, n):
 
 
 @intrinsic
+def atomic_max(typingctx, address, n):
+    """Raise the int64 at an address to n, if it is smaller. Acquire and release."""
+
+    def codegen(context, builder, signature, args):
+        builder.atomic_rmw("max", builder.inttoptr(args[0], I64.as_pointer()), args[1], "acq_rel")
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.int64), codegen
+
+
+@intrinsic
 def cycle_counter(typingctx):
     """The CPU's time-stamp counter."""
 
@@ -59,6 +70,16 @@ def cycle_counter(typingctx):
 TICKS_ARE_CYCLES = platform.machine().lower() in ("x86_64", "amd64")
 
 
+def _clock_gettime(builder, clock):
+    """Nanoseconds of a POSIX clock, or 0 where the system does not know it."""
+    pair = cgutils.alloca_once_value(builder, ir.Constant(ir.ArrayType(I64, 2), None))  # struct timespec
+    kind = ir.FunctionType(I32, [I32, pair.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+    builder.call(function, [clock, pair])
+    parts = [builder.extract_value(builder.load(pair), number) for number in (0, 1)]
+    return builder.add(builder.mul(parts[0], I64(1_000_000_000)), parts[1])
+
+
 @intrinsic
 def nanoseconds(typingctx):
     """The system's monotonic clock, where there is POSIX; else 0."""
@@ -66,14 +87,42 @@ def nanoseconds(typingctx):
     def codegen(context, builder, signature, args):
         if sys.platform == "win32":
             return I64(0)
-        pair = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))  # struct timespec: seconds, nanoseconds
-        kind = ir.FunctionType(I32, [I32, pair.type])
-        function = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
-        builder.call(function, [I32(6 if sys.platform == "darwin" else 1), pair])
-        parts = [builder.extract_value(builder.load(pair), number) for number in (0, 1)]
-        return builder.add(builder.mul(parts[0], I64(1_000_000_000)), parts[1])
+        return _clock_gettime(builder, I32(6 if sys.platform == "darwin" else 1))
 
     return types.int64(), codegen
+
+
+@intrinsic
+def thread_nanoseconds(typingctx, number):
+    """CPU time that a thread of this process has used, by the system's number of the thread.
+
+    Linux alone can tell. Elsewhere the monotonic clock: a thread then looks as if it always worked.
+    """
+
+    def codegen(context, builder, signature, args):
+        if sys.platform == "win32":
+            return I64(0)
+        if sys.platform != "linux":
+            return _clock_gettime(builder, I32(6 if sys.platform == "darwin" else 1))
+        # The kernel's own form of a per-thread clock: the inverted number, and 6 for "scheduled time of one thread".
+        inverted = builder.xor(builder.trunc(args[0], I32), I32(-1))
+        return _clock_gettime(builder, builder.or_(builder.shl(inverted, I32(3)), I32(6)))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def sleep_microseconds(typingctx, n):
+    """Sleep for so many microseconds, at most a second."""
+
+    def codegen(context, builder, signature, args):
+        if sys.platform != "win32":
+            kind = ir.FunctionType(I32, [I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "usleep")
+            builder.call(function, [builder.trunc(args[0], I32)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @intrinsic

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.atomics import atomic_store
+from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import jit, leaf, switch
 from fastbp.kernels.records import BAD_INPUT, Job
 from fastbp.kernels.simd import ONE, ZERO, cast, prefetch_part, row_number, view
@@ -90,4 +90,4 @@ def gather(job, n_in, first, rows, target, target_row, tag):
                 wrong |= x[c] - x[c] != cast(tag, 0.0)  # NaN is unequal to all
             if wrong:
                 job.bad_row = row
-                atomic_store(job.status, BAD_INPUT)
+                atomic_max(job.status, BAD_INPUT)

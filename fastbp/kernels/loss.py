@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.atomics import atomic_store
+from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.elementwise import exp, exp_in_place, log1p, log_in_place
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, Job, Layer
@@ -214,8 +214,9 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
         number = row_number(order, first + r)
         if job.y_kind == np.uint64(LABELS):
             label = np.uintp(view(y, number + ONE, np.int64(0))[number])
-            if label >= n_out:  # of a small call, whose labels nobody else has looked at
-                atomic_store(job.status, BAD_LABEL)
+            if label >= n_out:  # of a small call, whose labels nobody else has looked at; or changed while we train
+                job.bad_row = number
+                atomic_max(job.status, BAD_LABEL)
                 label = np.uintp(0)
             d[label] -= cast(tag, scale) * keep
             losses[r] += (largest - z[label]) * keep

@@ -33,8 +33,12 @@ LAYER = np.dtype(
 
 # Values of JOB["mode"].
 TRAIN, BACKPROP, UPDATE, FORWARD, EVALUATE = range(5)
-# Values of JOB["status"], which threads share.
-RUNNING, STOPPED, BAD_INPUT, DIVERGED, BAD_LABEL = range(5)
+# Values of the status, which threads share; a thread only ever raises it (`atomic_max`): an error outranks a stop.
+# It tells the caller how a call has ended. Threads decide by their votes at a barrier instead, see `team.py`.
+RUNNING, STOPPED, DIVERGED, RUINED, BAD_INPUT, BAD_LABEL, STUCK = range(7)
+BAD = (BAD_INPUT, BAD_LABEL)
+# Values of the word that asks a call to end: a wish, or the news that a thread of the team will never come.
+GO_ON, STOP, ABANDON = range(3)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
 NO_TARGETS, LABELS, DENSE, DELTAS = range(4)
@@ -110,6 +114,11 @@ JOB = np.dtype(
         ("state1", _ADDRESS),
         ("state2", _ADDRESS),
         ("state3", _ADDRESS),
+        # what to go back to after a divergence, see `snapshot.py`
+        ("keep_every", _COUNT),  # after every such step of an epoch, or 0: never
+        ("keep_epochs", _COUNT),  # and at the end of every such epoch
+        ("kept", _ADDRESS),  # (1 + moments, n_parameters)
+        ("kept_products", _ADDRESS),  # (2,)
         ("products", _ADDRESS),  # (2,) float64: product of NAdam's momenta after an even and an odd number of updates
         ("gradient", _ADDRESS),  # as parameters
         ("partials", _ADDRESS),  # (n_groups, n_parameters)
@@ -123,10 +132,12 @@ JOB = np.dtype(
         ("dynamic", np.int64),  # threads claim their shares one after the other, instead of one fixed share each
         ("stop", _ADDRESS),  # int64 on a cache line of its own: set from outside
         ("status", _ADDRESS),  # int64 on a cache line of its own
+        ("watch", _ADDRESS),  # 0, or a record of each thread for the watchdog and the tests, see `team.py`
         ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`
         ("profile_size", _COUNT),  # bytes a thread
         # results
         ("steps_done", _COUNT),
+        ("kept_step", _COUNT),  # steps of this call after which parameters were kept last, or 0
         ("bad_row", _COUNT),
     ],
     align=True,

@@ -9,16 +9,41 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels import clock as ticks
-from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_store
+from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.loss import batch_weight
 from fastbp.kernels.noise import step_key
 from fastbp.kernels.penalty import hold_norms
-from fastbp.kernels.records import BACKPROP, DIVERGED, RUNNING, SHUFFLE_NOW, STOPPED, TRAIN, UPDATE, Job, Layer
+from fastbp.kernels.records import (
+    BACKPROP,
+    DIVERGED,
+    GO_ON,
+    RUINED,
+    RUNNING,
+    SHUFFLE_NOW,
+    STOPPED,
+    TRAIN,
+    UPDATE,
+    Job,
+    Layer,
+)
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
+from fastbp.kernels.snapshot import is_due, is_ruined, keep
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
-from fastbp.kernels.team import barrier
+from fastbp.kernels.team import (
+    AT_GRADIENT,
+    AT_NORMS,
+    AT_ROWS,
+    AT_SHUFFLE,
+    AT_SNAPSHOT,
+    AT_STEP,
+    COMPUTING,
+    GONE,
+    LEAVE,
+    barrier,
+    come,
+)
 from fastbp.kernels.update import CLIP_SCALE, write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(4)
@@ -63,7 +88,7 @@ def take(job, taken):
 def pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock):
     """Phase 1 of rows `row` .. `end`, in blocks."""
     block_rows = even_blocks(end - row, job.block_rows)
-    while row < end and atomic_load(job.stop) == 0:
+    while row < end and atomic_load(job.stop) == GO_ON:
         rows = min(block_rows, end - row)
         pass_rows(job, layers, row, rows, start, row, batch_rows, key, weight, clock, tag)
         row += rows
@@ -77,7 +102,7 @@ def phase_one(tag, job, layers, thread, start, batch_rows, key, weight, taken):
     if job.n_groups > 0:
         group = take(job, taken)
         while group < job.n_groups:
-            if atomic_load(job.stop) == 0:
+            if atomic_load(job.stop) == GO_ON:
                 pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag)
             group = take(job, taken)
         return taken + np.int64(job.n_groups) + job.n_threads
@@ -134,10 +159,54 @@ def sum_losses(tag, job, batch_rows):
 
 
 @jit
-def check(job):
-    """Before a barrier: make a wish to stop known to all threads, who read the same status after it."""
-    if atomic_load(job.stop) != 0:
-        atomic_store(job.status, STOPPED)
+def wants_to_leave(job):
+    """A thread's vote at a barrier: a stop is wished for, or something is wrong with the data."""
+    if atomic_load(job.stop) != GO_ON:
+        atomic_max(job.status, STOPPED)
+        return True
+    return atomic_load(job.status) != RUNNING
+
+
+@jit
+def timed_barrier(job, thread, passed, leave, site, clock):
+    """`barrier`, its time charged to the profile."""
+    since = ticks.start(clock)
+    passed = barrier(job, thread, passed, leave, site)
+    ticks.charge(clock, ticks.BARRIER, since)
+    return passed
+
+
+@jit
+def descend(tag, job, layers, thread, rows, rates, passed, taken):
+    """Phase 2 of a step: the gradient, and the update by it; returns (barriers passed or LEAVE, claims taken)."""
+    if job.two_pass != 0:
+        taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
+        passed = barrier(job, thread, passed, wants_to_leave(job), AT_GRADIENT)
+        if passed == LEAVE:
+            return passed, taken
+        write_clip_scale(tag, job, rates)
+        taken = phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT, taken)
+    else:
+        taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
+    if job.max_norm > 0.0:
+        passed = barrier(job, thread, passed, False, AT_NORMS)
+        if passed != LEAVE:
+            constrain(job, layers, thread, tag)
+    return passed, taken
+
+
+@jit
+def take_snapshot(tag, job, thread, passed, steps):
+    """Keep the parameters after so many steps of this call, if all of them are finite; if not, all threads leave."""
+    ruined = is_ruined(tag, job, thread)
+    if ruined:
+        atomic_max(job.status, RUINED)
+    passed = barrier(job, thread, passed, ruined, AT_SNAPSHOT)
+    if passed != LEAVE:
+        keep(tag, job, thread)
+        if thread == 0:
+            job.kept_step = steps
+    return passed
 
 
 @jit
@@ -154,49 +223,42 @@ def train(tag, job, layers, thread):
             late = False
             if lead:
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
-            passed = barrier(job.barrier, job.n_threads, passed)
+            passed = barrier(job, thread, passed, False, AT_SHUFFLE)
+            if passed == LEAVE:
+                return
         rows = min(job.batch_size, job.n_samples - position)
         weight = batch_weight(job, position, rows)
         key = step_key(job, job.t + s)
         taken = phase_one(tag, job, layers, thread, position, rows, key, weight, taken)
-        check(job)
-        since = ticks.start(clock)
-        passed = barrier(job.barrier, job.n_threads, passed)
-        ticks.charge(clock, ticks.BARRIER, since)
-        if atomic_load(job.status) != RUNNING:
+        passed = timed_barrier(job, thread, passed, wants_to_leave(job), AT_ROWS, clock)
+        if passed == LEAVE:
             return
+        diverged = False
         if lead:
             loss = sum_losses(tag, job, rows)
             losses[s] = loss
+            diverged = loss - loss != 0.0
             if job.row_weights != 0:
                 view(job.mean_weights, job.n_steps, 0.0)[s] = weight / float(rows)
         write_rates(tag, job, job.t + s + ONE, s, rates)
-        if job.two_pass != 0:
-            taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
-            check(job)
-            passed = barrier(job.barrier, job.n_threads, passed)
-            if atomic_load(job.status) != RUNNING:
-                return
-            write_clip_scale(tag, job, rates)
-            taken = phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT, taken)
-        else:
-            taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
-        if job.max_norm > 0.0:
-            passed = barrier(job.barrier, job.n_threads, passed)
-            constrain(job, layers, thread, tag)
+        passed, taken = descend(tag, job, layers, thread, rows, rates, passed, taken)
+        if passed == LEAVE:
+            return
         if lead:
             job.steps_done = s + ONE
-            if loss - loss != 0.0:
-                atomic_store(job.status, DIVERGED)
-        since = ticks.start(clock)
-        passed = barrier(job.barrier, job.n_threads, passed)
-        ticks.charge(clock, ticks.BARRIER, since)
-        if atomic_load(job.status) == DIVERGED:
+            if diverged:
+                atomic_max(job.status, DIVERGED)
+        passed = timed_barrier(job, thread, passed, diverged, AT_STEP, clock)
+        if passed == LEAVE:
             return
         position += rows
         if position == job.n_samples:
             position = ZERO
             epoch += ONE
+        if is_due(job, position, epoch):
+            passed = take_snapshot(tag, job, thread, passed, s + ONE)
+            if passed == LEAVE:
+                return
 
 
 @jit
@@ -204,9 +266,7 @@ def backprop(tag, job, layers, thread):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
     weight, key = batch_weight(job, ZERO, job.n_samples), step_key(job, job.t)
     taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, key, weight, np.int64(0))
-    check(job)
-    barrier(job.barrier, job.n_threads, np.int64(0))
-    if atomic_load(job.status) == RUNNING:
+    if barrier(job, thread, np.int64(0), wants_to_leave(job), AT_ROWS) != LEAVE:
         phase_two(tag, job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken)
         if thread == 0:
             view(job.losses, 1, 0.0)[0] = sum_losses(tag, job, job.n_samples)
@@ -220,7 +280,7 @@ def infer(tag, job, layers, thread):
     top = layers[job.n_layers - ONE]
     item = itemsize(tag)
     place = take(job, np.int64(0)) * job.block_rows
-    while place < job.n_samples and atomic_load(job.stop) == 0:
+    while place < job.n_samples and atomic_load(job.stop) == GO_ON:
         rows = min(job.block_rows, job.n_samples - place)
         clock = ticks.thread_clock(job, thread)
         pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ZERO, 0.0, clock, tag)
@@ -231,13 +291,14 @@ def infer(tag, job, layers, thread):
                 for j in range(top.n_out):
                     target[j] = source[j]
         place = take(job, np.int64(0)) * job.block_rows
-    check(job)
+    wants_to_leave(job)  # for the status: there is no barrier
 
 
 @leaf(types.Array(Job, 1, "C"), types.Array(Layer, 1, "C"), types.int64)
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
     job = jobs[0]
+    come(job, thread, COMPUTING)
     if job.mode == TRAIN:
         train(tag, job, layers, thread)
     elif job.mode == BACKPROP:
@@ -247,8 +308,8 @@ def run(jobs, layers, thread, tag):
         write_rates(tag, job, job.t + ONE, ZERO, rates)
         write_clip_scale(tag, job, rates)
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
-        if job.max_norm > 0.0:
-            barrier(job.barrier, job.n_threads, np.int64(0))
+        if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), False, AT_NORMS) != LEAVE:
             constrain(job, layers, thread, tag)
     else:
         infer(tag, job, layers, thread)
+    come(job, thread, GONE)

@@ -193,7 +193,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         status = atomic_load(job.status)
         if status == DIVERGED:
             one.status = NOT_FINITE
-        elif status == BAD_INPUT:
+        elif status >= BAD_INPUT:
             one.status, one.bad_row = BAD_ROW, job.bad_row
         elif one.step == plan.steps:
             first = one.losses + one.epoch * plan.steps * np.uint64(8)
@@ -209,7 +209,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
                 run(validation, own_layers, 0, tag)
                 status = atomic_load(check.status)
                 spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
-                if status == BAD_INPUT:
+                if status >= BAD_INPUT:
                     one.status, one.bad_row = BAD_ROW, check.bad_row
                 elif status != STOPPED and not all_finite(
                     tag, check.row_losses, check.n_samples, plan.held_weights, check.order

@@ -187,7 +187,7 @@ class Native:
         self.start_loss = np.empty(len(self.seeds))
         for number, net in enumerate(self.nets):
             engine = self._bind_validation(net, number, self.threads)
-            if engine.call(records.EVALUATE, self.threads) == records.BAD_INPUT:
+            if engine.call(records.EVALUATE, self.threads) in records.BAD:
                 raise engine.bad_input("validation X" if self.problem.held else "X")
             self.start_loss[number] = self._mean(engine.row_losses[: self.n_held], number)
         self.ledger.start_loss[:] = self.start_loss[self.seed_of]
@@ -270,7 +270,10 @@ class Native:
         self.claims[0], self.sweep["n_runs"], self.workers["current"] = 0, n, -1
         started = time.perf_counter()
         with team.interruptible(self.request_stop) as interrupted:
-            team.run(lambda thread: self._work(thread, n), min(self.threads, n), detached=self.detached)
+            team.run(
+                lambda thread: self._work(thread, n), min(self.threads, n), detached=self.detached,
+                stop=lambda word: self.request_stop(),
+            )  # fmt: skip
         self.wall += time.perf_counter() - started
         bad = np.flatnonzero(self.runs["status"] == kernel.BAD_ROW)
         if bad.size:
@@ -331,11 +334,12 @@ class Native:
         self.report(self.which[found])
 
     def _raise_bad_row(self, row: int) -> None:
-        """NaN or infinity in a memory map."""
-        training = self.problem.held is None or (~np.isfinite(np.asarray(self.problem.X[row], np.float64))).any()
-        data, name = (self.problem.X, "X") if training else (self.held_data[0], "validation X")
+        """NaN or infinity in a memory map, or a label that has changed since it was checked."""
+        problem = self.problem
+        training = problem.held is None or (~np.isfinite(np.asarray(problem.X[row], np.float64))).any()
+        data, name = ((problem.X, problem.y), "X") if training else (self.held_data[:2], "validation X")
         engine = self.nets[0]._engine
-        engine._keep = (data,)
+        engine._keep = data
         engine.job[0]["bad_row"] = row
         raise engine.bad_input(name)
 

@@ -306,7 +306,7 @@ class _Driver:
                         fit.threads.note(threads, made, time.perf_counter() - began)
                     if interrupted():
                         raise KeyboardInterrupt
-                    if status == records.BAD_INPUT:
+                    if status in records.BAD:
                         raise engine.bad_input()
                     self._take(fit, curve, smoother, done, made, diverged=status == records.DIVERGED)
                     done += made

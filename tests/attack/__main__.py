@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # what tests share: guarded, processes
 
-import tests.attack as package  # noqa: E402
+import tests.attack as package
 
 PARTS = sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 

@@ -1,0 +1,67 @@
+"""The parameters of now and then, kept to go back to after a divergence.
+
+They are kept at steps that are counted by the place in the data alone (`engine.snapshot_steps`), and never at moments
+of the clock: the same training leaves the same weights when it diverges.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastbp.kernels.jit import jit
+from fastbp.kernels.simd import ONE, ZERO, cast, itemsize, view
+from fastbp.kernels.step import share
+
+
+@jit
+def is_due(job, position, epoch):
+    """Are the parameters to be kept after the step that ended at this place? An epoch's end is position 0 of the next.
+
+    Steps are counted within their epoch, epochs from the first one of the network.
+    """
+    if job.keep_every == ZERO:
+        return False
+    if position == ZERO:
+        return epoch % job.keep_epochs == ZERO
+    return position % (job.keep_every * job.batch_size) == ZERO
+
+
+@jit
+def part(job, thread):
+    """(first, elements) of the flat parameters that fall to a thread: whole cache lines."""
+    lines = (job.n_parameters + np.uintp(15)) // np.uintp(16)
+    first = share(lines, thread, job.n_threads) * np.uintp(16)
+    end = min(share(lines, np.uintp(thread) + ONE, job.n_threads) * np.uintp(16), job.n_parameters)
+    return first, end - first
+
+
+@jit
+def is_ruined(tag, job, thread):
+    """Does a thread's part of the parameters hold NaN or infinity?"""
+    first, n = part(job, thread)
+    w, zero = view(job.parameters + first * itemsize(tag), n, tag), cast(tag, 0.0)
+    wrong = False
+    for i in range(n):
+        wrong |= w[i] - w[i] != zero
+    return wrong
+
+
+@jit
+def keep(tag, job, thread):
+    """Copy a thread's part of the parameters and moments; the first thread copies what belongs to all."""
+    first, n = part(job, thread)
+    skip = first * itemsize(tag)
+    target = job.kept + skip
+    for number in range(4):
+        source = job.parameters if number == 0 else job.state1
+        if number > 1:
+            source = job.state2 if number == 2 else job.state3
+        if source == ZERO:
+            break
+        x, out = view(source + skip, n, tag), view(target, n, tag)
+        for i in range(n):
+            out[i] = x[i]
+        target += job.n_parameters * itemsize(tag)
+    if thread == 0:
+        x, out = view(job.products, 2, 0.0), view(job.kept_products, 2, 0.0)
+        out[0], out[1] = x[0], x[1]
