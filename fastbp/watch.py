@@ -51,5 +51,6 @@ def dump(watched: Array, job: Any, word: int, seconds: float) -> str:
     return (
         f"the threads of fastbp have waited for each other for {seconds:g} s (FASTBP_WATCHDOG), which is a fault of "
         f"fastbp: please report it. {word & ARRIVALS} arrivals, votes {word >> 32:x}, mode {job['mode']}, "
-        f"{job['steps_done']} of {job['n_steps']} steps done; {where}. This network makes no further calls; its weights can still be read"
+        f"{job['steps_done']} of {job['n_steps']} steps done; {where}. "
+        "This network makes no further calls; its weights can still be read"
     )
