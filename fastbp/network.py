@@ -258,9 +258,14 @@ class MLP(Network):
             NaN and infinity in a memory map are found while its rows are gathered, before the step that would use
             them: the steps before it have been made.
         DivergenceError
-            If the loss stops being finite; the network keeps its last finite weights.
+            If the loss stops being finite. The network goes back to weights, moments and counters that were kept while
+            all was finite: those of an epoch's end or of every k-th step, k by the sizes of network and batch alone, so
+            that the same training always leaves the same; copying them costs less than 1 % of the time.
         KeyboardInterrupt
-            On Ctrl-C, with a usable network and the finished epochs in `history`.
+            On Ctrl-C, with a usable network and the finished epochs in `history`. In a callback, and while a chunk is
+            fetched, it is raised there.
+        RuntimeError
+            If another thread trains this network already, and is in a callback or fetches a chunk.
         FileNotFoundError
             If there is nothing to resume from.
 
