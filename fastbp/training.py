@@ -127,9 +127,7 @@ class Fit:
         if self.saved is not None:
             checkpoints.check(self, self.saved)
         self.check_rates(*((0, 0) if self.optimizer.layout != net._layout else (net._epochs, net._steps)))
-        with self.outside():
-            for watcher in self.watchers():
-                watcher.on_fit_begin(net)
+        self.tell(lambda watcher: watcher.on_fit_begin(net))
         checkpoints.begin(self)
         if self.saved is not None:
             checkpoints.restore(self, self.saved)
@@ -148,9 +146,7 @@ class Fit:
             self.engine.bind_rates(None, None)
             self.engine.keep_every(0, 1)
         self.pause(final=True)
-        with self.outside():
-            for watcher in self.watchers():
-                watcher.on_fit_end(net)
+        self.tell(lambda watcher: watcher.on_fit_end(net))
         return self.history
 
     def check_rates(self, epoch: int, step: int) -> None:
@@ -178,6 +174,13 @@ class Fit:
         """Within, code of the user runs: Ctrl-C raises there, and other threads may use the network."""
         with self.interrupted.suspended(), unlocked(self.net._lock):
             yield
+
+    def tell(self, what: Callable[[Watcher], None]) -> None:
+        """Tell fastbp's own callbacks of the beginning or the end."""
+        if self.watchers():  # a fit without callbacks keeps the network to itself: others wait for it
+            with self.outside():
+                for watcher in self.watchers():
+                    what(watcher)
 
     def walk(self) -> None:
         """Steps, chunk by chunk, until all are done or something ends them."""
