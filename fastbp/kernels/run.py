@@ -29,7 +29,7 @@ from fastbp.kernels.records import (
     Layer,
 )
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
-from fastbp.kernels.snapshot import is_due, is_ruined, keep
+from fastbp.kernels.snapshot import first_due, is_due, is_ruined, keep
 from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import (
     AT_GRADIENT,
@@ -214,6 +214,7 @@ def train(tag, job, layers, thread):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
     passed = taken = np.int64(0)
     position, epoch = job.position, job.epoch
+    due = first_due(job, position)
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
     losses = view(job.losses, job.n_steps, 0.0)
@@ -255,7 +256,8 @@ def train(tag, job, layers, thread):
         if position == job.n_samples:
             position = ZERO
             epoch += ONE
-        if is_due(job, position, epoch):
+        now, due = is_due(job, position, epoch, due)
+        if now:
             passed = take_snapshot(tag, job, thread, passed, s + ONE)
             if passed == LEAVE:
                 return

@@ -14,16 +14,22 @@ from fastbp.kernels.step import share
 
 
 @jit
-def is_due(job, position, epoch):
-    """Are the parameters to be kept after the step that ended at this place? An epoch's end is position 0 of the next.
+def first_due(job, position):
+    """Place in the epoch of the next snapshot after `position`; 0 where none is wanted."""
+    stride = job.keep_every * job.batch_size
+    return (position // stride + ONE) * stride if stride != ZERO else ZERO
 
-    Steps are counted within their epoch, epochs from the first one of the network.
+
+@jit
+def is_due(job, position, epoch, due):
+    """(whether the parameters are to be kept after the step that ended here, place of the next snapshot).
+
+    An epoch's end is place 0 of the next. Epochs are counted from the first one of the network.
     """
-    if job.keep_every == ZERO:
-        return False
+    stride = job.keep_every * job.batch_size
     if position == ZERO:
-        return epoch % job.keep_epochs == ZERO
-    return position % (job.keep_every * job.batch_size) == ZERO
+        return stride != ZERO and epoch % job.keep_epochs == ZERO, stride
+    return position == due, due + stride if position == due else due
 
 
 @jit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 import time
@@ -36,6 +37,7 @@ def main() -> None:
     for part in options.parts:
         if part not in PARTS:
             parser.error(f"there is no part {part!r}; choose from {', '.join(PARTS)}")
+    os.environ.setdefault("FASTBP_WATCHDOG", "60")  # a thread that waits for ever is a fault, and told
     for part in options.parts or PARTS:
         started = time.monotonic()
         counts = run(part, 60.0 * options.minutes, options.seed)
