@@ -334,8 +334,8 @@ def restore(fit: Fit, saved: Saved) -> None:
     found = serialization.unpack(saved.fit, tensors)
     fit.go_to(found["position"])
     fit.pending = found["pending"]
-    net.set_weights([tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers])
-    net.load_optimizer_state(serialization.unpack(description["optimizer"], tensors))
+    weights, biases = ([tensors[f"{name}.{k}"] for k in layers] for name in ("weights", "biases"))
+    net._put((weights, biases), serialization.unpack(description["optimizer"], tensors))
     net.seed = saved.seed
     for name in _COLUMNS:
         getattr(fit.history, name)[:] = found["history"][name].tolist()

@@ -6,9 +6,9 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +90,16 @@ def unlocked(lock: threading.RLock) -> Iterator[None]:
             raise raised[0]
 
 
+class _OptimizerState(NamedTuple):
+    """What `MLP.optimizer_state` returns, checked."""
+
+    layout: tuple[str, int] | None
+    steps: int
+    epochs: int
+    product: float
+    moments: list[tuple[list[Array], list[Array]]]
+
+
 class Network:
     """The part of `MLP` that nobody calls from outside."""
 
@@ -106,10 +116,7 @@ class Network:
         named = [*self.activations, self.output_activation or "identity"]
         self._plan = Plan(self.sizes, [activations.get(name) for name in named], self.dtype, self.regularization)
         self._engine = Engine(self._plan, self.loss)
-        self._engine.job[0]["seed"] = np.uint64(self.seed)
-        self._plan.pack(weights, biases, self._engine.parameters, self._engine.transposed)
-        self._steps = self._epochs = 0
-        self._layout: tuple[str, int] | None = None
+        self._plan.pack(weights, biases, self._engine.parameters)
         self._lock = threading.RLock()
         self._trainer: int | None = None  # the thread that runs `fit`
         _networks.add(self)
@@ -129,6 +136,64 @@ class Network:
         finally:
             self._trainer = before
 
+    @property
+    def _steps(self) -> int:
+        """Updates that the optimiser has made."""
+        return self._engine.steps
+
+    @property
+    def _epochs(self) -> int:
+        """Epochs that the optimiser has seen to their end."""
+        return self._engine.epochs
+
+    @property
+    def _layout(self) -> tuple[str, int] | None:
+        """Of the optimiser's moments."""
+        return self._engine.layout
+
+    def _count(self, steps: int, epochs: int) -> None:
+        """Set the counters."""
+        self._engine.change(counters=self._engine.counters_from(steps, epochs))
+
+    def _put(
+        self, parameters: tuple[Sequence[npt.ArrayLike], Sequence[npt.ArrayLike]] | None = None,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Set all weights and biases, the optimiser's state, or both at the same time; nothing if anything is wrong."""
+        checked = None if parameters is None else validation.check_weights(*parameters, self.sizes, self.dtype)
+        saved = None if optimizer is None else self._check_optimizer_state(optimizer)
+        with self._lock:
+            engine, parts = self._engine, dict[str, Any]()
+            if checked is not None:
+                parts["parameters"] = engine.packed(*checked)
+            if saved is not None:
+                products = np.ones(2)
+                products[saved.steps & 1] = saved.product
+                parts["moments"] = [engine.packed(*pair) for pair in saved.moments]
+                parts |= {"products": products, "layout": saved.layout}
+                parts["counters"] = engine.counters_from(saved.steps, saved.epochs)
+            engine.change(**parts)
+
+    def _check_optimizer_state(self, state: dict[str, Any]) -> _OptimizerState:
+        """What `MLP.load_optimizer_state` was given, if it is what `MLP.optimizer_state` returns."""
+        try:
+            layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
+            saved, steps, epochs = list(state["moments"]), int(state["steps"]), int(state["epochs"])
+            product = float(state.get("product", 1.0))
+            pairs = [(one["weights"], one["biases"]) for one in saved]
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"this is no optimizer state: {error!r}; give what net.optimizer_state() returned"
+            ) from error
+        wanted = 0 if layout is None else layout[1]
+        if len(pairs) != wanted or min(steps, epochs) < 0:
+            raise ValueError(
+                f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps and "
+                f"{epochs} epochs; give what net.optimizer_state() returned"
+            )
+        moments = [validation.check_weights(*pair, self.sizes, self.dtype) for pair in pairs]
+        return _OptimizerState(layout, steps, epochs, product, moments)
+
     def _apply(self, recipe: optimizers.Optimizer, gradient: Gradient) -> None:
         """Update the parameters by a gradient: the work of `Optimizer.update`."""
         weights, biases = validation.check_weights(
@@ -137,26 +202,22 @@ class Network:
         with self._lock:
             self._use(recipe)
             engine = self._engine
-            self._plan.pack(weights, biases, engine.need_gradient(), np.empty_like(engine.transposed))
-            engine.bind_optimizer(recipe, self._steps)
+            self._plan.pack(weights, biases, engine.need_gradient())
+            engine.bind_rates(None, None)
+            engine.bind_optimizer(recipe, engine.steps)
             engine.prepare(1, 1, whole=False)
+            engine.count_steps()
             engine.call(records.UPDATE, 1)
-            self._steps += 1
 
     def _use(self, recipe: optimizers.Optimizer) -> None:
         """Keep the moments if they fit the optimiser, or start anew."""
-        layout = recipe.layout
-        if layout != self._layout or len(self._engine.moments) != recipe.n_moments:
-            self.reset_optimizer()
-            self._layout = layout
-            self._engine.set_moments(recipe.initial_state)
+        if recipe.layout != self._engine.layout or len(self._engine.moments) != recipe.n_moments:
+            self._engine.begin(recipe.initial_state, recipe.layout)
 
     def reset_optimizer(self) -> None:
         """Forget moments, and the counts of steps and epochs."""
         with self._lock:
-            self._layout = None
-            self._engine.set_moments(())
-            self._steps = self._epochs = 0
+            self._engine.begin((), None)
 
     # --- inference ------------------------------------------------------------------------------------------
 
@@ -237,11 +298,13 @@ class Network:
         """Point the engine at one batch; returns the threads to use, and whether the call can last long."""
         flops = self._plan.flops_per_row
         self._engine.bind_data(samples, targets, self._kernel_scaling(), weights)
+        self._engine.job[0]["seed"] = np.uint64(self.seed)
         threads = self._engine.choose_threads(None, len(samples), flops, WAKE_SECONDS)
         return threads, len(samples) * flops > LONG_STEP_FLOPS
 
     def _call(self, mode: int, threads: int, long: bool) -> int:
         """Run the engine, answering Ctrl-C if that may take long; returns its status."""
+        self._engine.clear_stop()  # of an earlier call that an exception cut off
         if threads == 1 and not long:
             return self._engine.call(mode, threads)
         with team.interruptible(self._engine.request_stop) as interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.run import run as run_kernel
 from fastbp.kernels.step import MAX_RUN
 from fastbp.plan import Array, Buffers, Plan, address, allocate, allocate_all
+from fastbp.state import Store
 
 _X_KINDS = {
     np.dtype("float32"): records.FLOAT32,
@@ -29,13 +30,14 @@ _X_KINDS = {
 # small call more than its arithmetic.
 _DATA_FIELDS = (
     "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "scan", "y", "y_kind",
-    "row_weights", "order", "subset", "n_samples", "outputs", "input_deltas",
+    "row_weights", "order", "subset", "n_samples", "outputs",
 )  # fmt: skip
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
 assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
-_MODE, _MODE_START = struct.Struct("=3q"), JOB.fields["mode"][1]  # type: ignore[index]
-assert JOB.names[:3] == ("mode", "n_layers", "n_threads")  # type: ignore[index]
+_MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
+_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "keep_every", "keep_epochs"
+assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
 _TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
 # Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
 # these, or weights that come from further away are read too often.
@@ -82,22 +84,26 @@ class Stage(NamedTuple):
     records: Array
 
 
-class Engine:
-    """Owns all memory of a network. A caller holds the network's lock."""
+class Engine(Store):
+    """Owns all memory of a network. A caller holds the network's lock.
+
+    An exception may come at any line: of Ctrl-C, of a signal handler, for want of memory. So each call sets all that it
+    depends on, whatever earlier ones have left behind; and what says that something is ready is forgotten before that
+    changes, and set when it is done.
+    """
 
     def __init__(self, plan: Plan, loss: _losses.Loss) -> None:
-        self.plan, self.loss = plan, loss
-        self.parameters, self.transposed = allocate_all([plan.n_parameters, plan.n_transposed], plan.dtype)
-        self.moments: list[Array] = []
-        self.products = np.ones(2)  # of NAdam's momenta, see `fastbp.kernels.update`
-        self.kept, self.kept_products = allocate(0, plan.dtype), np.ones(2)
-        self.kept_of: list[Array] | None = None  # the moments that are kept with the parameters
+        self.job = np.zeros(1, JOB)
+        parameters, self.transposed = allocate_all([plan.n_parameters, plan.n_transposed], plan.dtype)
+        super().__init__(plan, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
+        self.loss = loss
+        self._pointed: tuple[Array, list[Array], Array] | None = None  # what job and layers point at
+        self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
         self.zeros = allocate(plan.zeros_size, plan.dtype)
         self.sync = allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self._sync = memoryview(self.sync)  # type: ignore[arg-type]
-        self.job = np.zeros(1, JOB)
         self.buffers: Buffers | None = None
         self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
         self.losses = self.mean_weights = allocate(0, np.dtype(np.float64))
@@ -114,13 +120,16 @@ class Engine:
         job, at = self.job[0], address(self.sync)
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
-        job["zeros"], job["parameters"] = address(self.zeros), address(self.parameters)
-        job["products"], job["kept_products"] = address(self.products), address(self.kept_products)
+        job["zeros"], job["kept_products"] = address(self.zeros), address(self.kept_products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
         job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
         held = plan.regularization
-        job["noisy"], job["input_noise"] = held.noisy, held.input_noise
-        job["l1"], job["l2"], job["max_norm"] = held.l1, held.l2, held.max_norm or 0.0
+        job["input_noise"], job["max_norm"] = held.input_noise, held.max_norm or 0.0
+        job["l1"], job["l2"] = held.l1, held.l2
+
+    def change(self, **parts: Any) -> None:
+        self._stage = None
+        super().change(**parts)
 
     # --- what a call works on -------------------------------------------------------------------------------
 
@@ -140,17 +149,18 @@ class Engine:
         n, x_kind = X.shape[0], _X_KINDS[X.dtype]
         _DATA.pack_into(
             self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, weighed, 0, 0, n,
-            outputs, 0,
+            outputs,
         )  # fmt: skip
         self._keep = (X, y, scaling, weights)
 
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
-        """Point the job at a rule and its moments, which `t` updates have shaped."""
+        """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
+        assert len(self.moments) == optimizer.n_moments, "moments of another rule"
         job = self.job[0]
         self.set_time(t)
         if optimizer is self._optimizer:
             return
-        self._optimizer = optimizer
+        self._stage = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
         job["beta1"], job["beta2"], eps = optimizer.rates
@@ -158,11 +168,11 @@ class Engine:
         job["eps"] = max(eps, float(np.finfo(self.plan.dtype).tiny))
         job["first"], job["second"], job["low"], job["high"] = optimizer.own_rates
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
-        places = [address(moment) for moment in self.moments] + [0, 0, 0]
-        job["state1"], job["state2"], job["state3"] = places[:3]
+        self._optimizer = optimizer
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
+        self._stage = None
         job, self._rates = self.job[0], (lrs, momenta)
         job["lrs"] = 0 if lrs is None else address(lrs)
         job["momenta"] = 0 if momenta is None else address(momenta)
@@ -171,65 +181,32 @@ class Engine:
         """The number of updates done."""
         _TIME.pack_into(self._bytes, _TIME_START, t)
 
-    def set_moments(self, initial: Sequence[float]) -> None:
-        """Fresh moments with these initial values, each as many numbers as there are parameters; padding is zero."""
-        self._stage = None
-        self.moments = allocate_all([self.plan.n_parameters] * len(initial), self.plan.dtype)
-        for moment, value in zip(self.moments, initial, strict=True):
-            if value:
-                moment[self.plan.places()] = value
-        self.products[:] = 1.0
-        self._optimizer = None
-
     def need_gradient(self) -> Array:
         """The buffer of a whole gradient, made when it is first needed."""
         if self.gradient is None:
-            self.gradient = allocate(self.plan.n_parameters, self.plan.dtype)
-            self.job[0]["gradient"] = address(self.gradient)
+            self._stage = None
+            made = allocate(self.plan.n_parameters, self.plan.dtype)
+            self.job[0]["gradient"] = address(made)
+            self.gradient = made
         return self.gradient
 
     def state(self) -> dict[str, Array]:
         """What the optimiser changes besides the parameters, by the field of the job that holds its address."""
         return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {"products": self.products}
 
-    def keep(self) -> None:
-        """Remember parameters and the optimiser's state; `keep_every` has the kernel do it later."""
-        now = [self.parameters, *self.moments]
-        if self.kept.size != len(now) * self.plan.n_parameters:
-            self.kept = allocate(len(now) * self.plan.n_parameters, self.plan.dtype)
-        for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
-            old[:] = new
-        self.kept_products[:] = self.products
-        self.job[0]["kept"], self.kept_of = address(self.kept), self.moments
-
-    def keep_every(self, steps: int, epochs: int) -> None:
-        """Have the kernel remember them too: after every so many steps of an epoch, and at the end of so many epochs.
-
-        steps: 0 for never.
-        """
-        job = self.job[0]
-        job["keep_every"], job["keep_epochs"], job["kept_step"] = steps, epochs, 0
-
-    def go_back(self) -> None:
-        """Set parameters and the optimiser's state to what was remembered last."""
-        now = [self.parameters, *self.moments]
-        for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
-            new[:] = old
-        self.products[:] = self.kept_products
-        self.plan.transpose(self.plan.unpack(self.parameters)[0], self.transposed)
-
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
         """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
         wanted = (batch, n_threads, n_steps, whole)
         if wanted == self._prepared:
             return
-        self._prepared = wanted
+        self._stage = self._prepared = None
         plan, job = self.plan, self.job[0]
         block = max(MIN_BLOCK, min(512, BLOCK_BYTES // plan.row_bytes))
         groups = n_groups(plan, batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:
-            self.buffers = Buffers(plan, rows, self.parameters, self.transposed)
+            self._pointed = None
+            self.buffers = Buffers(plan, rows, self.transposed)
         self.row_losses = _room(self.row_losses, batch)
         self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
         block_bytes = (2 * plan.lanes) * (2 * plan.lanes * MAX_RUN + 1) * plan.dtype.itemsize
@@ -242,11 +219,42 @@ class Engine:
         job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
+        self._prepared = wanted
+
+    def _point(self, parameters: Array) -> None:
+        """Have job and layers work on these parameters, and on the moments that there are."""
+        moments, products, then = self.moments, self.products, self._pointed
+        if then is not None and then[0] is parameters and then[1] is moments and then[2] is products:
+            return
+        self._pointed = None
+        assert self.buffers is not None
+        self.buffers.point(parameters)
+        job, places = self.job[0], [address(moment) for moment in moments] + [0, 0, 0]
+        job["parameters"], job["products"] = address(parameters), address(products)
+        job["state1"], job["state2"], job["state3"] = places[:3]
+        self._pointed = parameters, moments, products
+
+    def mirror(self, parameters: Array | None = None) -> None:
+        """Have the transposed copy of these parameters, or of the network's own, at hand; updates keep it fresh."""
+        parameters = self.parameters if parameters is None else parameters
+        if self._mirrored is not parameters:
+            self._mirrored = None
+            for layer in self.plan.layers:
+                self.plan.transpose_layer(layer, self.plan.unpack_layer(layer, parameters)[0], self.transposed)
+            self._mirrored = parameters
 
     # --- calls ----------------------------------------------------------------------------------------------
 
-    def call(self, mode: int, n_threads: int, *, detached: bool = False) -> int:
-        """Run the compiled entry with some threads; returns its status."""
+    def call(
+        self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
+        input_deltas: Array | None = None, parameters: Array | None = None, keep: tuple[int, int] = (0, 1),
+    ) -> int:  # fmt: skip
+        """Run the compiled entry with some threads; returns its status.
+
+        noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
+        dJ/dX. parameters: others than the network's own, which stay as they are. keep: have the kernels do what `keep`
+        does after every so many steps of an epoch (0: never), and at the end of every so many epochs.
+        """
         job, tag, sync = self.job, self._tag, self._sync
         self._stage = None
         self._alone = n_threads == 1 and not detached
@@ -254,10 +262,21 @@ class Engine:
         if self._kernel is None:
             self._kernel = entry(run_kernel, self.plan.dtype.name)
         kernel = self._kernel
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(self.plan.layers), n_threads)
-        sync[0] = sync[16] = sync[24] = 0
         assert self.buffers is not None
-        layers = self.buffers.records
+        plan, layers = self.plan, self.buffers.records
+        if parameters is not None:
+            self._mirrored = None  # others may have been there
+        parameters = self.parameters if parameters is None else parameters
+        self._point(parameters)
+        if mode not in (records.FORWARD, records.EVALUATE):
+            self.mirror(parameters)
+        noisy, wanted = noisy and plan.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
+        layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
+        if keep[0]:
+            assert self.kept_of is self.moments, "there is no room to keep them"
+            job[0]["kept"] = address(self.kept)
+        _MODE.pack_into(self._bytes, _MODE_START, mode, len(plan.layers), n_threads, noisy, wanted, *keep)
+        sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
         else:
@@ -370,7 +389,7 @@ class Engine:
         slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.plan.layers)))
         room = -(-slots // 8) * 8  # whole cache lines
         counts = allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
-        job = self.job[0]
+        job, self._profile = self.job[0], counts  # kept: should the end of the block be cut off, the job points at it
         job["profile"], job["profile_size"] = address(counts), room * 8
         try:
             yield counts[:, :slots]
@@ -390,15 +409,7 @@ class Engine:
         input_deltas = allocate(rows * stride, plan.dtype)
         # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
         plan.transpose_layer(first, plan.unpack_layer(first, self.parameters)[0], self.transposed)
-        record = self.buffers.records[0]
-        record["transposed"] = address(self.transposed) + first.transposed_offset * plan.dtype.itemsize
-        job, held = self.job[0], plan.regularization
-        job["input_deltas"], job["noisy"] = address(input_deltas), noisy and held.noisy
-        try:
-            status = self.call(records.BACKPROP, n_threads, detached=detached)
-        finally:
-            record["transposed"] = job["input_deltas"] = 0
-            job["noisy"] = held.noisy
+        status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
     def chooser(self, wanted: int | None, batch: int) -> team.Chooser:

@@ -16,7 +16,7 @@ from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.kernels import records
 from fastbp.optimizers import Optimizer
-from fastbp.plan import Array, address
+from fastbp.plan import Array, address, allocate
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.training import BATCH_SIZE, GRADIENT_ROWS, Fit
 from fastbp.validation import check_non_negative_finite, check_positive_int
@@ -104,10 +104,10 @@ class _Interrupted(Exception):
 
 
 class FullBatchFit(Fit):
-    """One call of `MLP.fit` with L-BFGS, its arguments checked."""
+    """One call of `MLP.fit` with L-BFGS, its arguments checked.
 
-    def bind(self) -> None:
-        """Nothing to do: every evaluation binds its blocks."""
+    The network always holds an iterate: the line search looks at other points beside it.
+    """
 
     def run(self) -> History:
         """Train; the network holds the last iterate and its history is kept up to date, whatever happens."""
@@ -120,43 +120,50 @@ class FullBatchFit(Fit):
 
     def train(self) -> None:
         """All iterations, by SciPy."""
-        recipe, net = self.optimizer, self.net
+        recipe, plan = self.optimizer, self.net._plan
         assert isinstance(recipe, LBFGS)
-        options = {
-            "maxiter": self.epochs, "maxfun": self.epochs * (recipe.max_line_search + 1) + 1, "maxcor": recipe.memory,
-            "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
-        }  # fmt: skip
-        self.places = net._plan.places()
-        self.decay = recipe.weight_decay + 2.0 * net.regularization.l2 * net._plan.weight_mask()[self.places]
+        self.places, self.trial = plan.places(), allocate(plan.n_parameters, plan.dtype)
+        self.decay = recipe.weight_decay + 2.0 * self.net.regularization.l2 * plan.weight_mask()[self.places]
         self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
-        self.point = self.engine.parameters[self.places].astype(np.float64)
-        self.seen: tuple[Array, float] | None = None
-        self.before_iteration: float | None = None
         self.started = time.perf_counter()
         try:
             with team.interruptible(self.engine.request_stop) as self.interrupted:
-                start = self.point.copy()
-                result = minimizer()(
-                    self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
-                )
+                while self.minimize(recipe):
+                    pass
         except _Interrupted:
             raise KeyboardInterrupt from None
-        finally:
-            self.move(self.point)
-        if not self.history.stop_reason and result.nit < self.epochs:
+
+    def minimize(self, recipe: LBFGS) -> bool:
+        """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
+        self.net._use(recipe)
+        self.seen: tuple[Array, float] | None = None
+        self.before_iteration: float | None = None
+        self.changed, left = False, self.epochs - len(self.history.loss)
+        options = {
+            "maxiter": left, "maxfun": left * (recipe.max_line_search + 1) + 1, "maxcor": recipe.memory,
+            "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
+        }  # fmt: skip
+        start = self.engine.parameters[self.places].astype(np.float64)
+        result = minimizer()(
+            self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
+        )
+        if self.history.stop_reason:
+            return False
+        if self.changed:
+            return len(self.history.loss) < self.epochs
+        if result.nit < left:
             what = "converged" if result.success else "found no lower point"
             self.history.stop_reason = f"LBFGS: {what}: {result.message}"
+        return False
 
-    def move(self, point: Array) -> None:
-        """Set the network's weights and biases."""
-        plan, engine = self.net._plan, self.engine
+    def put(self, point: Array, parameters: Array) -> None:
+        """Write the weights and biases of a point into flat parameters."""
         with np.errstate(over="ignore"):  # infinity in single precision gives a loss that is seen
-            engine.parameters[self.places] = point
-        plan.transpose(plan.unpack(engine.parameters)[0], engine.transposed)
+            parameters[self.places] = point
 
     def cost(self, point: Array) -> tuple[float, Array]:
         """Loss and penalty at a point, and their gradient, summed in double precision block by block."""
-        self.move(point)
+        self.put(point, self.trial)
         loss, gradient = 0.0, np.zeros(len(point))
         for start in range(0, self.n, GRADIENT_ROWS):
             block = self.all_rows[start : start + GRADIENT_ROWS]
@@ -184,7 +191,8 @@ class FullBatchFit(Fit):
         threads = engine.choose_threads(asked, len(block), flops)
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
-        status = engine.call(records.BACKPROP, threads, detached=len(block) * flops > LONG_STEP_FLOPS)
+        long = len(block) * flops > LONG_STEP_FLOPS
+        status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
         if self.interrupted():
             raise _Interrupted
         if status in records.BAD:
@@ -200,21 +208,20 @@ class FullBatchFit(Fit):
 
     def end_iteration(self, intermediate_result: Any) -> None:
         """What SciPy calls after each iteration: keep the books, validate, ask the callbacks."""
-        history, net = self.history, self.net
-        loss = self.loss_at(intermediate_result.x)
-        self.point[:] = intermediate_result.x
-        self.move(self.point)
+        history, engine, n = self.history, self.engine, len(self.history.loss)
+        loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
+        iterate = allocate(len(self.trial), self.trial.dtype)
+        self.put(intermediate_result.x, iterate)
+        engine.change(parameters=iterate, counters=engine.counters_from(engine.steps + 1, engine.epochs + 1))
         assert self.before_iteration is not None
-        history.loss.append(self.before_iteration)
-        history.lr.append(1.0)
-        history.seconds.append(time.perf_counter() - self.started)
+        history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
         self.before_iteration = loss
-        net._steps += 1
-        net._epochs += 1
+        then = engine.steps, engine.layout
         self.end_epoch()
         self.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
         if self.interrupted():
             raise _Interrupted
-        if history.stop_reason:
+        self.changed = engine.parameters is not iterate or then != (engine.steps, engine.layout)
+        if history.stop_reason or self.changed:
             raise StopIteration
         self.started = time.perf_counter()

@@ -144,9 +144,7 @@ class MLP(Network):
 
     def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None:
         """Replace all weights ``(n_in, n_out)`` and biases ``(n_out,)``; moments and counters stay."""
-        checked = validation.check_weights(weights, biases, self.sizes, self.dtype)
-        with self._lock:
-            self._plan.pack(*checked, self._engine.parameters, self._engine.transposed)
+        self._put((weights, biases))
 
     def standardize(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> None:
         """Make the network standardise its inputs, and with y its targets, by the mean and deviation of these rows.
@@ -308,27 +306,27 @@ class MLP(Network):
         recipe, engine = optimizers.get(optimizer), self._engine
         if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
             with self._lock:  # what the last call has checked of its batch is true of this one, but for its labels
-                engine.set_time(self._steps)
+                engine.set_time(engine.steps)
                 if (
                     engine.call_again(records.TRAIN, X, y, recipe, self.scaling, checked=False) is not None
                     and engine.status != records.BAD_LABEL
                 ):
-                    self._steps += 1
                     return float(engine.losses.item(0))
         recipe.check_step()
         samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
         n = len(samples)
         with self._lock:
             self._use(recipe)
-            engine.set_time(self._steps)
+            engine.set_time(engine.steps)
             if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling, weights) is not None:
-                self._steps += 1
                 return float(engine.losses.item(0))
             samples, targets, small = self._staged(samples, targets)
             weights = weights.copy() if small and weights is not None else weights
             threads, long = self._bind(samples, targets, weights)
-            engine.bind_optimizer(recipe, self._steps)
+            engine.bind_rates(None, None)
+            engine.bind_optimizer(recipe, engine.steps)
             engine.prepare(n, threads, whole=True)
+            engine.count_steps()
             job, whole = engine.job[0], long or recipe.clips
             job["n_steps"], job["position"], job["epoch"], job["shuffle"], job["two_pass"] = 1, 0, 0, 0, whole
             if whole:
@@ -338,7 +336,6 @@ class MLP(Network):
             if small:
                 plain = self.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
                 engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights, plain=plain)
-            self._steps += 1
             return float(engine.losses.item(0))
 
     def backprop(
@@ -383,9 +380,10 @@ class MLP(Network):
         with self._lock:
             engine, n = self._engine, len(samples)
             threads, long = self._bind(samples, targets, by_row)
-            engine.set_time(self._steps)
+            engine.set_time(engine.steps)
             if y is None:
                 engine.job[0]["y_kind"] = records.DELTAS
+            engine.clear_stop()  # of an earlier call that an exception cut off
             with team.interruptible(engine.request_stop) as interrupted:
                 status, inputs = engine.backprop(n, threads, noisy=training and y is not None, detached=long)
             engine.clear_stop()
@@ -460,7 +458,8 @@ class MLP(Network):
             self.sizes, activation=list(self.activations), output_activation=self.output_activation, loss=self.loss,
             init="zeros", dtype=dtype, seed=self.seed, **self.regularization.as_arguments(),
         )  # fmt: skip
-        other.set_weights(self.weights, self.biases)
+        with self._lock:  # of the same step
+            other.set_weights(self.weights, self.biases)
         other.init, other.scaling, other.class_labels = self.init, self.scaling, self.class_labels
         return other
 
@@ -493,30 +492,7 @@ class MLP(Network):
         ValueError
             If it is not of a network of these sizes, or incomplete; nothing is changed then.
         """
-        try:
-            layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
-            saved, steps, epochs = list(state["moments"]), int(state["steps"]), int(state["epochs"])
-            product = float(state.get("product", 1.0))
-            pairs = [(one["weights"], one["biases"]) for one in saved]
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"this is no optimizer state: {error!r}; give what net.optimizer_state() returned"
-            ) from error
-        wanted = 0 if layout is None else layout[1]
-        if len(pairs) != wanted or min(steps, epochs) < 0:
-            raise ValueError(
-                f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps and "
-                f"{epochs} epochs; give what net.optimizer_state() returned"
-            )
-        checked = [validation.check_weights(*pair, self.sizes, self.dtype) for pair in pairs]
-        with self._lock:
-            self._layout = layout
-            self._engine.set_moments([0.0] * wanted)
-            scratch = np.empty_like(self._engine.transposed)
-            for moment, pair in zip(self._engine.moments, checked, strict=True):
-                self._plan.pack(*pair, moment, scratch)
-            self._steps, self._epochs = steps, epochs
-            self._engine.products[steps & 1] = product
+        self._put(optimizer=state)
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:

@@ -161,13 +161,16 @@ class Plan:
         of_a_row = self.row_bytes + (2 * self.stride(self.sizes[-1]) + 1) * self.dtype.itemsize
         return fixed * self.dtype.itemsize + batch_size * of_a_row
 
-    def pack(self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array) -> None:
-        """Write weights and biases into the flat parameters, and the weights into their transposed copy."""
+    def pack(
+        self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array | None = None
+    ) -> None:
+        """Write weights and biases into the flat parameters, and the weights into their transposed copy, if wanted."""
         for layer, weight, bias in zip(self.layers, weights, biases, strict=True):
             for panel, first, width in self._panels(layer, parameters):
                 panel[:-1, :width] = weight[:, first : first + width]
                 panel[-1, :width] = bias[first : first + width]
-        self.transpose(weights, transposed)
+        if transposed is not None:
+            self.transpose(weights, transposed)
 
     def transpose(self, weights: Sequence[Array], transposed: Array) -> None:
         """Write weights into their transposed copy."""
@@ -199,9 +202,9 @@ class Plan:
 
     def weight_mask(self) -> Array:
         """1 at the weights of flat parameters, 0 at biases and padding."""
-        flags, unused = np.zeros(self.n_parameters, self.dtype), np.zeros(self.n_transposed, self.dtype)
+        flags = np.zeros(self.n_parameters, self.dtype)
         shapes = [(layer.n_in, layer.n_out) for layer in self.layers]
-        self.pack([np.ones(shape) for shape in shapes], [np.zeros(shape[1]) for shape in shapes], flags, unused)
+        self.pack([np.ones(shape) for shape in shapes], [np.zeros(shape[1]) for shape in shapes], flags)
         return flags
 
     def places(self) -> Array:
@@ -219,9 +222,9 @@ class Plan:
 
 
 class Buffers:
-    """Activations and deltas of a number of rows, and the layer records that point at them."""
+    """Activations and deltas of a number of rows, and the layer records that point at them, but not yet at weights."""
 
-    def __init__(self, plan: Plan, rows: int, parameters: Array, transposed: Array) -> None:
+    def __init__(self, plan: Plan, rows: int, transposed: Array) -> None:
         self.rows, dtype = rows, plan.dtype
         strides = [plan.stride(n) for n in plan.sizes]
         widths = [*strides, *strides[1:], strides[-1], strides[-1]]
@@ -234,7 +237,6 @@ class Buffers:
             record = self.records[k]
             record["n_in"], record["n_out"], record["activation"] = layer.n_in, layer.n_out, layer.activation.code
             record["offset"], record["first_block"] = layer.offset, layer.first_block
-            record["weights"] = address(parameters) + layer.offset * item
             if k:  # no delta goes below layer 0, unless `Engine.backprop` is asked for dJ/dX
                 record["transposed"] = address(transposed) + layer.transposed_offset * item
             record["inputs"], record["input_row"] = address(self.activations[k]), strides[k] * item
@@ -242,6 +244,11 @@ class Buffers:
             record["deltas"] = address(self.deltas[k])
         for record, chance in zip(self.records, plan.regularization.dropout, strict=False):  # none for the outputs
             record["drop_below"], record["keep_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
+        self.weight_offsets = np.array([layer.offset * item for layer in plan.layers], np.uint64)
+
+    def point(self, parameters: Array) -> None:
+        """Compute with these weights."""
+        self.records["weights"] = self.weight_offsets + np.uint64(address(parameters))
 
 
 def _round_up(n: int, multiple: int) -> int:

@@ -104,9 +104,8 @@ class _Books:
     def close(self) -> None:
         """The epoch has ended: write it down."""
         losses, rows = np.concatenate(self.losses), np.concatenate(self.rows)
-        self.history.loss.append(float((losses * rows).sum() / rows.sum()))
-        self.history.lr.append(self.rate)
-        self.history.seconds.append(self.seconds)
+        history, n, loss = self.history, len(self.history.loss), float((losses * rows).sum() / rows.sum())
+        history.loss[n:], history.lr[n:], history.seconds[n:] = [loss], [self.rate], [self.seconds]
         self._begin()
 
 
@@ -191,7 +190,6 @@ class StreamFit(Fit):
         self.threads = self.engine.chooser(self.wanted_threads, self.batch_size)
         if self.order is not None and len(self.order) < self.n:
             self.order = np.empty(self.n, np.int64)
-        self.bind()
         self.settled = True
 
     def step_losses(self, made: int) -> Array:
@@ -225,7 +223,10 @@ class StreamFit(Fit):
         self.settled = False
         self.books.close()
         self.epoch, self.part, self.before, self.done = self.epoch + 1, 0, 0, 0
-        self.net._epochs += 1
+        untouched = self.left == self.engine.mark()
+        self.net._count(self.net._steps, self.net._epochs + 1)
+        if untouched:
+            self.left = self.engine.mark()
         self.pending = self.settled = True
 
     def show(self, made: int) -> None:

@@ -72,10 +72,11 @@ class _Epochs:
             durations[0] = self.open_seconds + each * (self.steps - before)
             self.open_seconds = 0.0
         self.open_seconds += each * (len(self.open) if whole else len(losses))
-        self.history.loss += ((done * self.rows).sum(axis=1) / self.n).tolist()
-        self.history.seconds += durations
         ends = self.steps * np.arange(1, whole + 1) - before - 1
-        self.history.lr += rates[ends].tolist()
+        means, rates_then = ((done * self.rows).sum(axis=1) / self.n).tolist(), rates[ends].tolist()
+        history, n = self.history, len(self.history.loss)
+        # In one statement, between whose parts no exception comes: the columns of a history are of one length.
+        history.loss[n:], history.seconds[n:], history.lr[n:] = means, durations, rates_then
 
 
 class Fit:
@@ -115,6 +116,9 @@ class Fit:
         self.reshuffle = False  # the order of the rows is still to be made, in the middle of a pass
         self.settings: dict[str, Any] | None = None  # of checkpoints
         self.interrupted = team.interruptible(self.engine.request_stop)
+        self.last_epoch = self.next_epoch = 0  # of the last step, and of the one that comes after it
+        self.last_rate = optimizer.lr
+        self.left: tuple[int, int] | None = None  # how the last chunk left the network
 
     def run(self) -> History:
         """Train; the network's history is kept up to date, whatever happens."""
@@ -133,8 +137,8 @@ class Fit:
             checkpoints.restore(self, self.saved)
         net._use(self.optimizer)
         net.history = self.history
-        self.keep()
         self.goes_back = True
+        self.engine.clear_stop()  # of an earlier call that an exception cut off
         try:
             with self.progress:
                 self.train()
@@ -143,8 +147,7 @@ class Fit:
             raise
         finally:
             self.engine.clear_stop()
-            self.engine.bind_rates(None, None)
-            self.engine.keep_every(0, 1)
+            net.history = self.history  # a callback may have trained the network, too
         self.pause(final=True)
         self.tell(lambda watcher: watcher.on_fit_end(net))
         return self.history
@@ -159,7 +162,6 @@ class Fit:
 
     def train(self) -> None:
         """All epochs, or what is left of them."""
-        self.bind()
         self.interruptibly(self.walk)
 
     def interruptibly(self, work: Callable[[], None]) -> None:
@@ -208,7 +210,7 @@ class Fit:
             if status in records.BAD:
                 raise self.engine.bad_input()
             if status == records.DIVERGED:
-                self.diverged(self.net._epochs, self.net._steps)
+                self.diverged(self.next_epoch, self.net._steps - 1)
             if status == records.RUINED:
                 self.diverged(self.last_epoch, self.net._steps - 1)
             if self.by_pass and self.by_epoch and made and self.done % self.steps == 0:
@@ -273,7 +275,7 @@ class Fit:
         return [callback for callback in self.callbacks if isinstance(callback, Watcher)]
 
     def end_epoch(self) -> None:
-        """Validate, adapt the rate, ask the callbacks; then point the engine back at the training data."""
+        """Validate, adapt the rate, ask the callbacks."""
         history, plateau = self.history, self.rates.plateau
         self.pending = True
         if self.validation_data is not None and len(history.val_loss) < len(history.loss) and not self.interrupted():
@@ -284,7 +286,6 @@ class Fit:
         if plateau is not None:
             plateau.see(getattr(history, plateau.recipe.monitor)[-1])
         if self.callbacks:
-            self.engine.keep_every(0, 1)  # what callbacks train is no part of this training
             with self.outside():
                 self.call_back()
         self.settled = True
@@ -327,10 +328,9 @@ class Fit:
         return float(np.sqrt(np.square(total).sum()))
 
     def bind(self) -> None:
-        """Point the engine at the training data, the order of rows and the optimiser."""
+        """Point the engine at the training data and the order of rows."""
         net, engine = self.net, self.engine
         engine.bind_data(self.X, self.y, net._kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
-        engine.prepare(self.batch_size, self.threads.most, n_steps=1, whole=True)
         job = engine.job[0]
         job["n_samples"], job["seed"] = self.n, np.uint64(net.seed)
         rows = 0 if self.rows is None else address(self.rows)
@@ -338,55 +338,55 @@ class Fit:
         self.two_pass = self.step_flops > LONG_STEP_FLOPS or self.optimizer.clips
         if self.two_pass:
             engine.need_gradient()
-        if self.goes_back:
-            if engine.kept_of is not engine.moments:  # a callback has begun another optimiser
-                self.keep()
-            every = snapshot_steps(net._plan, self.batch_size, len(engine.moments))
-            engine.keep_every(every, -(-every // max(1, self.steps)))
+        every = snapshot_steps(net._plan, self.batch_size, len(engine.moments)) if self.goes_back else 0
+        self.keeps = every, -(-every // max(1, self.steps)) if every else 1
 
     def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
+        engine = self.engine
         self.aim(first, n_steps)
-        before = first, self.net._steps, self.net._epochs
-        try:
-            status = self.engine.call(records.TRAIN, threads, detached=long)
-        except BaseException:  # of a signal handler of the user's own: the steps have been made all the same
-            self.count(*before, self.engine.status)
-            raise
-        return status, self.count(*before, status)
-
-    def count(self, first: int, steps: int, epochs: int, status: int) -> int:
-        """Count the steps of a chunk, before which so many steps and epochs had been done; returns their number."""
-        net, job = self.net, self.engine.job[0]
-        # Not counting the step whose loss is not finite.
-        made = int(job["steps_done"]) - (status == records.DIVERGED)
+        steps, epochs = engine.steps, engine.epochs
+        status = engine.call(records.TRAIN, threads, detached=long, keep=self.keeps)
+        made, kept = engine.steps - steps, int(engine.job[0]["kept_step"])
+        if kept:
+            engine.kept_counters = steps + kept, epochs + (first + kept) // self.steps * self.by_pass
+        self.left = engine.mark()
+        self.last_rate = float(self.lrs[max(0, made - 1)])
+        made -= status == records.DIVERGED  # the step whose loss is not finite
         self.last_epoch = epochs + (first + max(made, 1) - 1) // self.steps
-        passes = [(first + n) // self.steps if self.by_pass else 0 for n in (made, int(job["kept_step"]))]
-        if job["kept_step"]:
-            self.kept = steps + int(job["kept_step"]), epochs + passes[1]
-        net._steps, net._epochs = steps + made, epochs + passes[0]
-        return made
+        self.next_epoch = epochs + (first + made) // self.steps * self.by_pass
+        return status, made
 
     def aim(self, first: int, n_steps: int) -> None:
-        """Point the bound engine at some steps from step `first` of the epoch on."""
+        """Point the engine at some steps from step `first` of the epoch on, whatever it was used for since the last."""
         net, engine, job = self.net, self.engine, self.engine.job[0]
-        self.lrs, momenta = self.rates.tables(net._epochs, self.before + first, n_steps, net._steps)
+        net._use(self.optimizer)
+        # Before all else, as this may call a function of the user's, and that the methods of the network.
+        self.lrs, momenta = self.rates.tables(engine.epochs, self.before + first, n_steps, engine.steps)
+        net._use(self.optimizer)
+        self.keep()
+        self.bind()
         engine.bind_rates(None if self.rates.constant else self.lrs, momenta)
-        engine.bind_optimizer(self.optimizer, net._steps)
+        engine.bind_optimizer(self.optimizer, engine.steps)
         engine.prepare(self.batch_size, self.threads.most, n_steps=n_steps, whole=True)
+        per_epoch = self.steps if self.by_pass else 0
+        engine.change(counters=engine.counters_from(engine.steps, engine.epochs, first, per_epoch))
         job["n_steps"], job["position"] = n_steps, first * self.batch_size
-        job["epoch"] = net._epochs + (self.part << 32)  # for the order of the rows alone
+        job["epoch"] = engine.epochs + (self.part << 32)  # for the order of the rows alone
         if self.order is not None:
             job["shuffle"] = records.SHUFFLE_NOW if self.reshuffle else records.SHUFFLE
         else:
             job["shuffle"] = records.IN_ORDER
         self.reshuffle = False
-        job["steps_done"], job["kept_step"], job["two_pass"] = 0, 0, self.two_pass
+        job["kept_step"], job["two_pass"] = 0, self.two_pass
 
     def keep(self) -> None:
-        """Remember parameters, moments and counters, to go back to them after a divergence."""
-        self.engine.keep()
-        self.kept = self.net._steps, self.net._epochs
+        """If others than this fit have changed the network, remember it as it is, to go back to after a divergence."""
+        engine = self.engine
+        if not self.goes_back or self.left == engine.mark():
+            return
+        if self.left is None or engine.kept_of is not engine.moments or np.isfinite(engine.parameters).all():
+            engine.keep()
 
     def check_last(self) -> None:
         """After the last step: it may have ruined the parameters, though its own loss was fine."""
@@ -396,17 +396,16 @@ class Fit:
     def diverged(self, epoch: int, step: int) -> None:
         """Go back to the last finite parameters and say where it went wrong."""
         self.engine.go_back()
-        self.net._steps, self.net._epochs = self.kept
-        made = int(self.engine.job[0]["steps_done"])
-        raise DivergenceError(epoch, step, float(self.lrs[max(0, made - 1)]), self.history)
+        raise DivergenceError(epoch, step, self.last_rate, self.history)
 
     def validate(self) -> None:
         """Score the validation data."""
         assert self.validation_data is not None
         found = self.net._evaluate(*self.validation_data, threads=self.threads.best, rows=self.held)
         if not self.interrupted():  # which would have left the evaluation half done
-            self.history.val_loss.append(found["loss"])
-            self.history.val_score.append(found[self.history.score_name])
+            history, n = self.history, len(self.history.val_loss)
+            # In one statement: of an epoch both are there, or none.
+            history.val_loss[n:], history.val_score[n:] = [found["loss"]], [found[history.score_name]]
 
 
 _reserved: set[int] = set()  # ids of the callbacks that running fits use

@@ -14,6 +14,7 @@ from optimizer_cases import ONE_A_RULE
 import fastbp.engine
 import fastbp.network
 import fastbp.plan
+import fastbp.state
 import fastbp.training
 from fastbp import MLP, activations
 from fastbp.losses import LOSSES
@@ -77,9 +78,16 @@ class _Numpy:
 def guard(at_end: bool) -> None:
     """Have every buffer that the kernels touch made by `guarded`."""
     make: Any = lambda n, dtype: guarded(n, dtype, at_end)  # noqa: E731
-    fastbp.plan.allocate = fastbp.engine.allocate = make
-    fastbp.plan.allocate_all = fastbp.engine.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]
-    for module in (fastbp.plan, fastbp.engine, fastbp.network, fastbp.training):  # records, outputs, order of rows
+    for module in (fastbp.plan, fastbp.engine, fastbp.state):
+        module.allocate = make  # type: ignore[attr-defined]
+        module.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]  # type: ignore[attr-defined]
+    for module in (
+        fastbp.plan,
+        fastbp.engine,
+        fastbp.state,
+        fastbp.network,
+        fastbp.training,
+    ):  # records, outputs, order of rows
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
     split_rows, check_batch, scaling = fastbp.training.split_rows, MLP._check_batch, MLP._kernel_scaling
 

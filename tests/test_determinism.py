@@ -15,6 +15,7 @@ import fastbp
 import fastbp.engine
 import fastbp.plan
 from fastbp import MLP, SGD, Adam, AdamW, Huber, RMSprop
+from fastbp.engine import n_groups
 
 # name -> (network, rows, fit): batches that end short, widths off the tile, each optimiser, each loss.
 CASES: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
@@ -83,7 +84,8 @@ def test_the_digest_sees_one_bit() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_threads(case: str, threads: int | None, expected: dict[str, str]) -> None:
     net = train(case, threads=threads)
-    assert (int(net._engine.job[0]["n_groups"]) > 0) == case.startswith("groups")
+    rows, fit = CASES[case][1:]
+    assert (n_groups(net._plan, min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith("groups")
     assert bits(net) == expected[case]
 
 

@@ -46,18 +46,19 @@ for sizes, n, batch, threads in [([64, 64, 10], 1000, 32, 1), ([64, 64, 10], 100
     net.fit(X, y, epochs=2, batch_size=batch, threads=threads)
     engine, call = net._engine, net._engine.call
     def measured(mode, n_threads, **options):
-        asked = int(engine.job[0]["n_steps"])
+        asked, done = int(engine.job[0]["n_steps"]), int(engine.job[0]["steps_done"])
         call(mode, n_threads, **options)  # the first one may make room
         for steps in (2, 8000):
             engine.job[0]["n_steps"] = steps
             before, tracemalloc_before = (rtsys.get_allocation_stats(), mallinfo2()), tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
+            began = int(engine.job[0]["steps_done"])
             status = call(mode, n_threads, **options)
             peak = tracemalloc.get_traced_memory()[1] - tracemalloc_before
             after = rtsys.get_allocation_stats(), mallinfo2()
-            found.append([steps, int(engine.job[0]["steps_done"]), after[0].alloc - before[0].alloc,
+            found.append([steps, int(engine.job[0]["steps_done"]) - began, after[0].alloc - before[0].alloc,
                           after[0].mi_alloc - before[0].mi_alloc, after[1].uordblks - before[1].uordblks, peak])
-        engine.job[0]["steps_done"] = asked  # as many as `fit` has learning rates for
+        engine.job[0]["steps_done"] = done + asked  # as many as `fit` has learning rates for
         return status
     job, bind = engine.job[0], engine.bind_optimizer
     def roomy(recipe, t):

@@ -47,6 +47,7 @@ def make(sizes: list[int], rows: int, dtype: str = "float64") -> tuple[fastbp.ML
 
 def everything(net: fastbp.MLP) -> list[np.ndarray]:
     """Parameters, their transposed copy and moments, padding included."""
+    net._engine.mirror()  # made when it is first needed, kept fresh by updates
     unused = net._plan.layers[0].transposed_size  # training sends no delta below layer 0, and lets its copy go stale
     return [net._engine.parameters, net._engine.transposed[unused:], *net._engine.moments]
 

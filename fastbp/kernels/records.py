@@ -50,6 +50,10 @@ JOB = np.dtype(
         ("mode", np.int64),
         ("n_layers", _COUNT),
         ("n_threads", np.int64),
+        ("noisy", np.int64),  # the call wants dropout and input noise
+        ("input_deltas", _ADDRESS),  # BACKPROP: (n, input_row), dJ/dX; or 0
+        ("keep_every", _COUNT),  # keep the parameters after every such step of an epoch, or 0: never
+        ("keep_epochs", _COUNT),  # and at the end of every such epoch
         ("n_blocks", _COUNT),  # weight blocks of all layers
         # data
         ("X", _ADDRESS),
@@ -67,7 +71,6 @@ JOB = np.dtype(
         ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
         ("n_samples", _COUNT),
         ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps
-        ("input_deltas", _ADDRESS),  # BACKPROP: (n, input_row), dJ/dX
         # the walk over the data
         ("batch_size", _COUNT),
         ("n_steps", _COUNT),
@@ -105,7 +108,6 @@ JOB = np.dtype(
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
         # regularisation
-        ("noisy", np.int64),  # the call wants dropout and input noise
         ("input_noise", np.float64),  # standard deviation
         ("l1", np.float64),  # the cost grows by l1 |w| + l2 w^2, for weights
         ("l2", np.float64),
@@ -115,8 +117,6 @@ JOB = np.dtype(
         ("state2", _ADDRESS),
         ("state3", _ADDRESS),
         # what to go back to after a divergence, see `snapshot.py`
-        ("keep_every", _COUNT),  # after every such step of an epoch, or 0: never
-        ("keep_epochs", _COUNT),  # and at the end of every such epoch
         ("kept", _ADDRESS),  # (1 + moments, n_parameters)
         ("kept_products", _ADDRESS),  # (2,)
         ("products", _ADDRESS),  # (2,) float64: product of NAdam's momenta after an even and an odd number of updates
@@ -136,7 +136,7 @@ JOB = np.dtype(
         ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`
         ("profile_size", _COUNT),  # bytes a thread
         # results
-        ("steps_done", _COUNT),
+        ("steps_done", _COUNT),  # updates of all calls: only ever grows
         ("kept_step", _COUNT),  # steps of this call after which parameters were kept last, or 0
         ("bad_row", _COUNT),
     ],

@@ -246,7 +246,7 @@ def train(tag, job, layers, thread):
         if passed == LEAVE:
             return
         if lead:
-            job.steps_done = s + ONE
+            job.steps_done += ONE
             if diverged:
                 atomic_max(job.status, DIVERGED)
         passed = timed_barrier(job, thread, passed, diverged, AT_STEP, clock)
@@ -312,6 +312,7 @@ def run(jobs, layers, thread, tag):
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
         if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), False, AT_NORMS) != LEAVE:
             constrain(job, layers, thread, tag)
+        job.steps_done += ONE  # by the one thread that an update has
     else:
         infer(tag, job, layers, thread)
     come(job, thread, GONE)

@@ -123,7 +123,8 @@ class Native:
         )
         for begin, group in groups.items():
             for number, net in enumerate(self.nets):
-                net._engine.set_moments(begin)
+                net._engine.begin(begin, self.problem.optimizer.layout)
+                net._engine.mirror()
                 parts = [net._engine.parameters, *net._engine.state().values(), net._engine.transposed]
                 block = self.starts[group * len(self.nets) + number]
                 for offset, array in zip(offsets, parts, strict=False):
@@ -151,7 +152,6 @@ class Native:
                 self._bind_validation(net, 0, 1)
                 self.jobs[thread, kernel.VALIDATION] = engine.job
                 self._alive.append(engine._keep)
-                fit.bind()
                 fit.aim(0, 1)
                 self.jobs[thread, kernel.TRAINING] = engine.job
                 self._alive.append(engine._keep)

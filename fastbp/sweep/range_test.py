@@ -290,7 +290,6 @@ class _Driver:
         smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
         engine, per_epoch = fit.engine, fit.rates.steps
         done, step_seconds = 0, fit.step_flops / THREAD_FLOPS + 1e-6
-        fit.bind()
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:
@@ -342,7 +341,6 @@ class _Driver:
             elif (done + made) % self.every == 0:
                 point = (done + made) // self.every - 1
                 loss = _loss(fit.net, self.held, fit.threads.best)
-                fit.bind()
                 curve.smoothed[point], reason = smoother.add(loss)
                 curve.held_out[point] = loss if math.isfinite(loss) else math.nan
                 curve.stopped = self._reason(done + made - 1, reason)
