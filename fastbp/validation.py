@@ -242,10 +242,25 @@ def check_sample_weight(sample_weight: npt.ArrayLike, n_rows: int, *, name: str 
     if array.shape != (n_rows,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({n_rows},): one number a row")
     weights = _convert(array, np.dtype(np.float64))
-    offence = first_outside(weights, 0.0, float(np.finfo(np.float64).max))
-    if offence is not None:
-        raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; weights are finite numbers of at least 0")
+    largest = float(np.finfo(np.float64).max)
+    if first_outside(weights, 0.0, largest / max(1, n_rows) ** 2) is not None:  # the sum of smaller ones is fine
+        offence = first_outside(weights, 0.0, largest)
+        if offence is not None:
+            raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; weights are finite numbers of at least 0")
+        check_weight_sum(weights, name)
     return weights
+
+
+def check_weight_sum(weights: Array, name: str) -> float:
+    """Return the sum of weights, none below 0, if a weight times the number of rows can be divided by it."""
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
+    if total * len(weights) == math.inf:
+        raise ValueError(
+            f"the sum of {name}, {total:g}, is too large for double precision; only the ratios of weights matter: "
+            "divide them by their maximum"
+        )
+    return total
 
 
 def check_finite(array: Array, name: str, dtype: np.dtype[Any] | None = None) -> None:

@@ -133,18 +133,14 @@ def _factors(class_weight: object, n_classes: int) -> Array:
 
 
 def check_total(weights: Array | None, rows: Array | None = None, what: str = "rows") -> Array | None:
-    """Return the weights if some row (of `rows`, or of all) counts, and their sum is finite; raise otherwise."""
+    """Return the weights if some row (of `rows`, or of all) counts, and their sum is not too large; raise otherwise."""
     if weights is None:
         return None
-    with np.errstate(over="ignore"):
-        total = float((weights if rows is None else weights[rows]).sum())
-    if total == 0.0:
+    if validation.check_weight_sum(weights if rows is None else weights[rows], f"all weights of {what}") == 0.0:
         raise ValueError(
             f"the weights of all {what} are 0 (by sample_weight, class_weight or an ignored label): at least one row "
             "must count"
         )
-    if not np.isfinite(total):
-        raise ValueError("the sum of all weights is not finite; only their ratios matter: divide them by their maximum")
     return weights
 
 

@@ -453,7 +453,7 @@ def test_weights_that_come_to_nothing_or_too_much() -> None:
     ):
         with pytest.raises(ValueError, match=f"the weights of all {rows} are 0"):
             use()
-    with pytest.raises(ValueError, match="the sum of all weights is not finite"):
+    with pytest.raises(ValueError, match="the sum of sample_weight, inf, is too large"):
         net.fit(X, y, sample_weight=np.full(ROWS, 1e308))
     assert net.history is None
 
@@ -479,6 +479,30 @@ def test_bad_class_weights(case: str, class_weight: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         net.fit(X, y, class_weight=class_weight)
     assert net.history is None
+
+
+@pytest.mark.parametrize("weights", [np.full(ROWS, 1e308), np.eye(1, ROWS)[0] * 1e308], ids=["all", "one"])
+def test_weights_beyond_double_precision_change_nothing(weights: Any) -> None:
+    """Their sum, or that of a batch times a weight, is no number: parameters became NaN, in silence."""
+    X, y, _ = draw()
+    net = make()
+    before = net.copy()
+    for use in (
+        lambda: net.train_step(X, y, "sgd", sample_weight=weights),
+        lambda: net.backprop(X, y, sample_weight=weights),
+        lambda: net.evaluate(X, y, weights),
+        lambda: net.fit(X, y, sample_weight=weights),
+        lambda: net.fit([(X, y, weights)], epochs=1),
+        lambda: net.fit(X, y, sample_weight=np.full(ROWS, 1e200), class_weight={0: 1e108, 1: 1e108, 2: 1e108}),
+        lambda: fastbp.check_gradients(net, X, y, sample_weight=weights),
+    ):
+        with pytest.raises(ValueError, match=r"the sum of .* is too large for double precision; .* divide them by"):
+            use()
+    assert_same_weights(net, before)
+    largest = np.full(ROWS, 1e300)
+    loss = net.train_step(X, y, "sgd", sample_weight=largest)
+    assert loss == pytest.approx(before.train_step(X, y, "sgd"), rel=1e-14)
+    assert_same_weights(net, before, rtol=1e-12)
 
 
 def test_other_refusals() -> None:
