@@ -54,7 +54,7 @@ class MLP(Network):
         Standard deviation of the normal noise added to the inputs in training, after their scaling.
     l1, l2 : float
         Penalties ``l1 sum |w| + l2 sum w^2`` on the weights, biases apart, as in Keras; `Adam(weight_decay=...)` and
-        its like are PyTorch's form. Reported losses are without them.
+        its like are PyTorch's form. Reported losses and `backprop` are without them, what `clip_norm` clips is with.
     max_norm : float, optional
         Largest Euclidean norm of the incoming weights of a unit, kept after every update.
     dtype : {"float32", "float64"}

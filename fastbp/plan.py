@@ -164,11 +164,16 @@ class Plan:
     def pack(
         self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array | None = None
     ) -> None:
-        """Write weights and biases into the flat parameters, and the weights into their transposed copy, if wanted."""
+        """Write weights and biases into flat parameters, and the weights into their transposed copy, if there is one.
+
+        The padding becomes zero: what a training that diverged has left there, NaN, would come back.
+        """
         for layer, weight, bias in zip(self.layers, weights, biases, strict=True):
             for panel, first, width in self._panels(layer, parameters):
                 panel[:-1, :width] = weight[:, first : first + width]
                 panel[-1, :width] = bias[first : first + width]
+                if width < panel.shape[1]:
+                    panel[:, width:] = 0.0
         if transposed is not None:
             self.transpose(weights, transposed)
 
@@ -184,6 +189,9 @@ class Plan:
         for first, width, padded in _columns(layer.n_in, layer.lanes):
             panel = transposed[start : start + rows * padded].reshape(rows, padded)
             panel[: layer.n_out, :width] = weight[first : first + width].T
+            panel[layer.n_out :] = 0.0
+            if width < padded:
+                panel[:, width:] = 0.0
             start += rows * padded
 
     def unpack(self, parameters: Array) -> tuple[list[Array], list[Array]]:
@@ -242,7 +250,7 @@ class Buffers:
             record["inputs"], record["input_row"] = address(self.activations[k]), strides[k] * item
             record["outputs"], record["output_row"] = address(self.activations[k + 1]), strides[k + 1] * item
             record["deltas"] = address(self.deltas[k])
-        for record, chance in zip(self.records, plan.regularization.dropout, strict=False):  # none for the outputs
+        for record, chance in zip(self.records, plan.regularization.chances, strict=False):  # none for the outputs
             record["drop_below"], record["keep_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
         self.weight_offsets = np.array([layer.offset * item for layer in plan.layers], np.uint64)
 

@@ -32,6 +32,7 @@ from fastbp.reference_math import (
     Layer,
     Workspace,
     initial_state,
+    norm,
     sigmoid,
     weighted,
 )
@@ -213,7 +214,7 @@ class NumpyMLP:
         factors = reference_noise.dropout_factors
         return inputs, {
             k: factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
-            for k, chance in enumerate(self.held.dropout)
+            for k, chance in enumerate(self.held.chances)
             if chance
         }
 
@@ -247,13 +248,13 @@ class NumpyMLP:
     def _update(self, recipe: Any) -> None:
         self._step += 1
         rule = OPTIMIZERS[recipe.name]
-        if recipe.clip_norm is not None:
-            norm = float(np.sqrt(np.dot(self._gradient, self._gradient)))
-            np.multiply(self._gradient, min(1.0, recipe.clip_norm / (norm + 1e-6)), out=self._gradient)
-        if recipe.clip_value is not None:
-            np.clip(self._gradient, -recipe.clip_value, recipe.clip_value, out=self._gradient)
         for layer in self._layers if self.held.l1 or self.held.l2 else ():
             reference_noise.penalise(self.held, layer.weight, layer.d_weight)
+        if recipe.clip_norm is not None:
+            scale = min(1.0, recipe.clip_norm / (norm(self._gradient) + 1e-6))
+            np.multiply(self._gradient, np.float64(scale), out=self._gradient, casting="same_kind")
+        if recipe.clip_value is not None:
+            np.clip(self._gradient, -recipe.clip_value, recipe.clip_value, out=self._gradient)
         rule(recipe, self._step, self._parameters, self._gradient, self._state, self._spare)
         for layer in self._layers if self.held.max_norm else ():
             reference_noise.hold_norms(self.held.max_norm or 0.0, layer.weight)

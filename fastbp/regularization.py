@@ -23,7 +23,7 @@ class Regularization:
         Standard deviation of the normal noise added to the inputs, after their scaling (Bishop 1995).
     l1, l2 : float
         The gradient becomes that of ``J + l1 sum |w| + l2 sum w^2`` over all weights, biases apart: Keras's terms.
-        Reported losses are without it. ``l2 = alpha / (2 n)`` is scikit-learn's alpha with batches of n rows.
+        Clipping sees it, reported losses do not. ``l2 = alpha / (2 n)`` is scikit-learn's alpha with batches of n rows.
     max_norm : float or None
         After each update, the incoming weights of every unit are scaled down to this Euclidean norm.
     """
@@ -33,6 +33,11 @@ class Regularization:
     l1: float = 0.0
     l2: float = 0.0
     max_norm: float | None = None
+
+    @property
+    def chances(self) -> tuple[float, ...]:
+        """`dropout` as the 32 bits that are drawn for a unit can have it: one nearer to 1 would be drawn as 1, or 0."""
+        return tuple(min(chance, 1.0 - 2.0**-32) for chance in self.dropout)
 
     @property
     def noisy(self) -> bool:

@@ -144,6 +144,58 @@ def test_padding_stays_zero_and_the_transposed_copy_fresh(dtype: str, sizes: lis
     assert_same_bits(net, net.copy())  # which is packed anew from weights, biases and unpadded moments
 
 
+def padding(net: fastbp.MLP) -> np.ndarray:
+    """Which numbers of flat parameters are neither weights nor biases."""
+    flags = np.ones(net._plan.n_parameters, bool)
+    flags[net._plan.places()] = False
+    return flags
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "recipe", [*RECIPES, *(dataclasses.replace(one, clip_norm=1.0) for one in ONE_A_RULE)], ids=repr
+)
+def test_no_rule_writes_to_the_padding(recipe: Any, dtype: str) -> None:
+    """Weights, transposed copies, moments and gradients stay zero there, by every route."""
+    net, X, y = make([7, 33, 5], 19, dtype)
+    unused, flags = net._plan.layers[0].transposed_size, padding(net)
+    for number in range(3):
+        net.train_step(X, y, recipe)
+        separately(net, X, y, recipe)
+        net.fit(X, y, epochs=2, batch_size=4, optimizer=recipe)
+        assert len(net._engine.moments) == recipe.n_moments
+        for array in (net._engine.parameters, *net._engine.moments, net._engine.need_gradient()):
+            assert not array[flags].any(), number
+        fresh = fastbp.MLP([7, 33, 5], dtype=dtype)
+        fresh.set_weights(net.weights, net.biases)
+        np.testing.assert_array_equal(net._engine.transposed[unused:], fresh._engine.transposed[unused:])
+
+
+@pytest.mark.parametrize("recipe", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(), Adam(clip_norm=1.0)], ids=repr)
+def test_a_network_that_was_not_finite_is_cured(recipe: Any) -> None:
+    """By new weights and moments: nothing is left in the padding, and training gives the bits of a fresh network."""
+    net, X, y = make([7, 33, 5], 19, "float32")
+    fresh = net.copy()
+    fresh.train_step(X, y, recipe)
+    start, state = (fresh.weights, fresh.biases), fresh.optimizer_state()
+    for _ in range(4):
+        net.train_step(X, y, dataclasses.replace(recipe, lr=1e38))
+    for moment in net._engine.moments:
+        moment[:] = np.nan
+    net._engine.need_gradient()[:] = np.nan
+    assert not np.isfinite(net.weights[0]).any()
+    assert np.isnan(net._engine.parameters[padding(net)]).any()  # which `weights` does not show
+    net.set_weights(*start)
+    net.load_optimizer_state(state)
+    assert_same_bits(net, fresh)
+    for one in (net, fresh):
+        separately(one, X, y, recipe)
+        one.train_step(X, y, recipe)
+        one.fit(X, y, epochs=2, batch_size=5, optimizer=recipe)
+    assert_same_bits(net, fresh)
+    assert np.isfinite(net.weights[0]).all()
+
+
 @pytest.mark.parametrize("recipe", ONE_A_RULE, ids=repr)
 def test_moments_persist_from_call_to_call(recipe: Any) -> None:
     stepped, X, y = make([7, 33, 5], 19, "float32")
@@ -274,10 +326,8 @@ def test_padding_stays_zero_even_without_eps(recipe: Any, dtype: str) -> None:
     before = net.weights[0][2]
     for _ in range(30):
         net.train_step(X, y, recipe)
-    padding = np.ones(net._plan.n_parameters, bool)
-    padding[net._plan.places()] = False
-    assert padding.any()
-    assert not net._engine.parameters[padding].any()
+    assert padding(net).any()
+    assert not net._engine.parameters[padding(net)].any()
     assert all(np.isfinite(array).all() for array in everything(net))
     if not recipe.weight_decay:
         np.testing.assert_array_equal(net.weights[0][2], before)

@@ -1,8 +1,8 @@
 """The rules of gradient descent, one function a family of optimisers, by PyTorch's formulas.
 
 A rule takes the weight w, its gradient g, the moments it keeps (none to three) and the rates of the step, and
-returns the new weight and moments; it costs one function here and one line of RULES. Padding has weights and gradients
-of zero, and a rule must leave its weights there at zero.
+returns the new weight and moments; it costs one function here and one line of RULES. Padding has weights, gradients and
+moments of zero, and a rule must leave them at zero there.
 """
 
 from __future__ import annotations
@@ -170,10 +170,14 @@ def radam(w, g, m, v, r):
 
 @element
 def adamax(w, g, m, u, r):
-    """Adam by the largest gradient: u = max(beta2 u, |g| + eps);  w - lr m' / u (Kingma and Ba 2015)"""
+    """Adam by the largest gradient: u = max(beta2 u, |g| + eps);  w - lr m' / u (Kingma and Ba 2015)
+
+    Where g is 0, beta2 u is kept: padding stays zero, and no later u can tell, for |g| + eps is larger than beta2 eps.
+    """
     g = fma(r.decay, w, g)
-    m, u = _mean(g, m, r), _larger(np.abs(g) + r.eps, r.beta2 * u)
-    return w - r.step * (m / u), m, u
+    m, u = _mean(g, m, r), r.beta2 * u
+    largest = _larger(np.abs(g) + r.eps, u)
+    return w - r.step * (m / largest), m, largest if g != cast(g, 0.0) else u
 
 
 @element
@@ -199,7 +203,8 @@ def rprop(w, g, before, size, r):
     zero = cast(g, 0.0)
     turned = g * before
     size = size * (r.second if turned > zero else (r.first if turned < zero else cast(g, 1.0)))
-    size = r.low if size < r.low else (r.high if size > r.high else size)
+    held = r.low if size < r.low else (r.high if size > r.high else size)
+    size = held if g != zero else size  # padding stays zero; elsewhere it is held before it is first used
     g = zero if turned < zero else g
     return fma(-size, _sign(g), w), g, size
 
