@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp.reference_math import ACTIVATIONS
+from fastbp.reference_math import ACTIVATIONS, norm
 from fastbp.serialization import replacing
 from fastbp.validation import check_positive_int
 from fastbp.watching import EpochState, Watcher
@@ -86,18 +87,17 @@ class LayerStatistics(Watcher):
         gradient = net.backprop(self.X, self.y, training=False)
         gradients = _flat(gradient.weights, gradient.biases)
         parameters = _flat(net.weights, net.biases)
-        with np.errstate(over="ignore", invalid="ignore"):
-            sizes = [_root_mean_square(one) for one in gradients]
+        sizes = [_root_mean_square(one) for one in gradients]
         largest = max(sizes)
         names = [*net.activations, net.output_activation or "identity"]
         records = []
         for k, activations in enumerate(_activations(net, self.X, names)):
-            norm, length = float(np.linalg.norm(gradients[k])), float(np.linalg.norm(parameters[k]))
+            slope, length = norm(gradients[k]), norm(parameters[k])
             record = {"epoch": epoch, "layer": k, "activation": names[k], **_describe(activations, names[k])}
-            moved = float(np.linalg.norm(parameters[k] - self._before[k]))
-            record |= {"gradient_norm": norm, "weight_norm": length, "update_ratio": moved / length if length else 0.0}
+            moved = norm(parameters[k] - self._before[k])
+            record |= {"gradient_norm": slope, "weight_norm": length, "update_ratio": moved / length if length else 0.0}
             record["verdict"] = ""
-            if not np.isfinite(norm) or norm > EXPLODING * max(length, 1e-30):
+            if not np.isfinite(slope) or slope > EXPLODING * max(length, 1e-30):
                 record["verdict"] = "exploding"
             elif sizes[k] <= VANISHING * largest:
                 record["verdict"] = "vanishing"
@@ -141,7 +141,8 @@ def _describe(a: Array, name: str) -> dict[str, Any]:
         margin = NEAR_BOUND * (high - low)
         near = (a <= low + margin) | (a >= high - margin)
         saturated = float((near.mean(axis=0) >= SATURATED_SHARE).mean())
-    return {"mean": float(a.mean()), "std": float(a.std()), "dead": dead, "saturated": saturated}
+    mean = float(a.mean())
+    return {"mean": mean, "std": _root_mean_square(a - mean), "dead": dead, "saturated": saturated}
 
 
 def _flat(weights: list[Array], biases: list[Array]) -> list[Array]:
@@ -150,5 +151,6 @@ def _flat(weights: list[Array], biases: list[Array]) -> list[Array]:
     return [np.concatenate([w.ravel(), b]).astype(np.float64) for w, b in pairs]
 
 
-def _root_mean_square(vector: Array) -> float:
-    return float(np.sqrt(np.square(vector).mean()))
+def _root_mean_square(array: Array) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return norm(array) / math.sqrt(array.size)

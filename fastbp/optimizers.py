@@ -30,9 +30,9 @@ class Optimizer:
     weight_decay : float
         Coefficient of the l2 penalty, added to the gradient of weights and biases as PyTorch does.
     clip_norm, clip_value : float, optional
-        Before that, scale the gradient down to this Euclidean norm (over all weights and biases), or hold each of its
-        elements within plus and minus this value: PyTorch's `clip_grad_norm_` and `clip_grad_value_`. With both, the
-        norm comes first.
+        Before that, scale the gradient of the cost, the network's l1 and l2 included, down to this Euclidean norm (over
+        all weights and biases), or hold each of its elements within plus and minus this value: PyTorch's
+        `clip_grad_norm_` and `clip_grad_value_`. With both, the norm comes first.
     """
 
     lr: float

@@ -15,6 +15,17 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+
+def norm(x: Array) -> float:
+    """Euclidean, in double precision; of numbers whose squares are beyond that, too."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = float(np.linalg.norm(np.asarray(x, np.float64).ravel()))
+    if math.isinf(found):
+        largest = float(np.abs(x).max())
+        found = largest * norm(x / largest) if math.isfinite(largest) else largest
+    return found
+
+
 # ---- Activations ----------------------------------------------------------------------------------------------------
 # forward(z, a, scratch): a <- f(z); a may be z itself unless `needs_z`. `scratch`, of the same shape, is destroyed.
 # derivative(z, a): a <- f'(z), in terms of the output where that is possible. NaN passes through all of them.

@@ -66,5 +66,7 @@ def penalise(held: Any, weight: Array, gradient: Array) -> None:
 
 def hold_norms(largest: float, weight: Array) -> None:
     """Scale the incoming weights of each unit, a column, down to a Euclidean norm."""
-    norms = np.sqrt(np.square(weight).sum(axis=0))
-    weight *= np.where(norms > largest, largest / np.where(norms > 0, norms, 1), 1).astype(weight.dtype)
+    w = weight.astype(np.float64)
+    peaks = np.abs(w).max(axis=0)
+    peaks[peaks == 0] = 1
+    weight[:] = w * np.minimum(1, largest / peaks / np.maximum(np.sqrt(np.square(w / peaks).sum(axis=0)), 1))

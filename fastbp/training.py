@@ -22,6 +22,7 @@ from fastbp.kernels import records
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address
 from fastbp.progress import Progress
+from fastbp.reference_math import norm
 from fastbp.watching import Callback, EpochState, Watcher
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ class Fit:
         if held.l1 or held.l2:
             total += net._plan.weight_mask() * (held.l1 * np.sign(weights) + 2.0 * held.l2 * weights)
         total += self.optimizer.decays[0] * weights
-        return float(np.sqrt(np.square(total).sum()))
+        return norm(total)
 
     def bind(self) -> None:
         """Point the engine at the training data and the order of rows."""

@@ -10,12 +10,15 @@ import torch
 
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
+from fastbp.engine import n_groups
 from fastbp.reference import NumpyMLP
 
 RNG = np.random.default_rng(11)
 X = RNG.standard_normal((40, 6))
 Y = RNG.integers(0, 4, 40)
 CLIPS = [{"clip_norm": 0.05}, {"clip_value": 0.004}, {"clip_norm": 0.05, "clip_value": 0.004}, {"clip_norm": 1e6}]
+SIZES = (1e-25, 1.0, 1e19, 1e30, 3e38)
+PENALTIES = [{}, {"l1": 0.02, "l2": 0.05}]
 
 
 def torch_twin(net: MLP) -> Any:
@@ -31,20 +34,24 @@ def torch_twin(net: MLP) -> Any:
 
 @pytest.mark.parametrize("clips", CLIPS, ids=str)
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
-def test_fifty_clipped_steps_against_pytorch(clips: dict[str, float], kind: str) -> None:
-    net = MLP([6, 9, 4], activation="tanh", dtype="float64", seed=0)
+@pytest.mark.parametrize("penalties", PENALTIES, ids=str)
+def test_fifty_clipped_steps_against_pytorch(penalties: dict[str, float], kind: str, clips: dict[str, float]) -> None:
+    """The gradient that is clipped is that of the whole cost; weight decay, the optimiser's own, comes after."""
+    net = MLP([6, 9, 4], activation="tanh", dtype="float64", seed=0, **penalties)
     model = torch_twin(net)
-    ours = SGD(lr=0.5, momentum=0.9, **clips) if kind == "sgd" else Adam(lr=0.01, **clips)
-    theirs: Any = (
-        torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
-        if kind == "sgd"
-        else torch.optim.Adam(model.parameters(), lr=0.01)
-    )
+    options: dict[str, float] = {"lr": 0.5, "momentum": 0.9} if kind == "sgd" else {"lr": 0.01}
+    options["weight_decay"] = 0.03
+    ours = (SGD if kind == "sgd" else Adam)(**options, **clips)
+    theirs: Any = (torch.optim.SGD if kind == "sgd" else torch.optim.Adam)(model.parameters(), **options)
     for step in range(50):
         rows = slice(step % 4 * 10, step % 4 * 10 + 10)
         net.train_step(X[rows], Y[rows], ours)
         theirs.zero_grad()
-        torch.nn.functional.cross_entropy(model(torch.tensor(X[rows])), torch.tensor(Y[rows])).backward()
+        cost = torch.nn.functional.cross_entropy(model(torch.tensor(X[rows])), torch.tensor(Y[rows]))
+        for layer in (model[0], model[2]):
+            cost = cost + penalties.get("l1", 0.0) * layer.weight.abs().sum()
+            cost = cost + penalties.get("l2", 0.0) * layer.weight.square().sum()
+        cost.backward()
         if "clip_norm" in clips:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clips["clip_norm"])
         if "clip_value" in clips:
@@ -54,11 +61,24 @@ def test_fifty_clipped_steps_against_pytorch(clips: dict[str, float], kind: str)
         np.testing.assert_allclose(weight, layer.weight.detach().numpy().T, rtol=1e-9, atol=1e-11)
 
 
+def test_the_penalties_are_clipped() -> None:
+    net = MLP([3, 4, 1], loss="mse", l2=5.0, seed=0)
+    before = net.copy()
+    net.train_step(np.ones((2, 3)), np.ones(2), SGD(1.0, clip_norm=0.1))
+    assert step_length(net, before) == pytest.approx(0.1, rel=1e-5)
+
+
+def step_length(net: MLP, before: MLP) -> float:
+    pairs = zip([*net.weights, *net.biases], [*before.weights, *before.biases], strict=True)
+    return float(np.sqrt(sum(np.square(np.subtract(a, b, dtype=np.float64)).sum() for a, b in pairs)))
+
+
 @pytest.mark.parametrize("clips", CLIPS[:3], ids=str)
 @pytest.mark.parametrize("sizes", [[6, 9, 4], [6, 130, 70, 4]])
-def test_all_routes_give_the_same_bits(clips: dict[str, float], sizes: list[int]) -> None:
+@pytest.mark.parametrize("penalties", PENALTIES, ids=str)
+def test_all_routes_give_the_same_bits(penalties: dict[str, float], sizes: list[int], clips: dict[str, float]) -> None:
     recipe = SGD(lr=0.3, momentum=0.9, **clips)
-    nets = [MLP(sizes, seed=0) for _ in range(4)]
+    nets = [MLP(sizes, seed=0, **penalties) for _ in range(4)]
     for net, threads in zip(nets[:2], (1, 2), strict=True):
         net.fit(X, Y, epochs=3, batch_size=40, optimizer=recipe, shuffle=False, threads=threads)
     for _ in range(3):
@@ -70,11 +90,83 @@ def test_all_routes_give_the_same_bits(clips: dict[str, float], sizes: list[int]
 
 
 @pytest.mark.parametrize("clips", CLIPS[:3], ids=str)
-def test_against_the_numpy_network(clips: dict[str, float]) -> None:
+@pytest.mark.parametrize("penalties", PENALTIES, ids=str)
+def test_against_the_numpy_network(penalties: dict[str, float], clips: dict[str, float]) -> None:
     recipe = Adam(lr=0.01, **clips)
-    ours, twin = MLP([6, 9, 4], seed=0, dtype="float64"), NumpyMLP([6, 9, 4], seed=0, dtype="float64")
+    ours, twin = (kind([6, 9, 4], seed=0, dtype="float64", **penalties) for kind in (MLP, NumpyMLP))
     found = [net.fit(X, Y, epochs=9, batch_size=16, optimizer=recipe, shuffle=False).loss for net in (ours, twin)]
     np.testing.assert_allclose(*found, rtol=1e-10)
+
+
+def test_shares_of_a_big_batch_are_clipped_with_their_penalties() -> None:
+    rows, labels = RNG.standard_normal((2000, 6)), RNG.integers(0, 4, 2000)
+    nets: list[Any] = [kind([6, 9, 4], seed=0, dtype="float64", l1=0.02, l2=0.05) for kind in (MLP, MLP, NumpyMLP)]
+    for net, threads in zip(nets, ({"threads": 1}, {"threads": 3}, {}), strict=True):
+        net.fit(rows, labels, epochs=9, batch_size=2000, optimizer=SGD(0.5, clip_norm=0.05), shuffle=False, **threads)
+    assert n_groups(nets[0]._plan, 2000) > 0
+    np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
+    np.testing.assert_allclose(nets[0].weights[0], nets[2].weights[0], rtol=1e-10, atol=1e-13)
+
+
+# --- numbers whose squares are too large, or too small --------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[3, 4], [70, 130, 4]])
+@pytest.mark.parametrize(
+    ("dtype", "size"), [*(("float32", size) for size in SIZES), ("float64", 1e160), ("float64", 1e306)]
+)
+def test_gradients_of_any_size_are_clipped(dtype: str, size: float, sizes: list[int]) -> None:
+    rng, before = np.random.default_rng(0), MLP(sizes, dtype=dtype, seed=0)
+    before.set_weights([0.0 * w for w in before.weights], before.biases)
+    weights = [(size * rng.uniform(-1, 1, w.shape)).astype(dtype) for w in before.weights]
+    biases = [(size * rng.uniform(-1, 1, b.shape)).astype(dtype) for b in before.biases]
+    scaled = [g.astype(np.longdouble) / size for g in [*weights, *biases]]
+    norm = np.sqrt(sum((g**2).sum() for g in scaled))
+    expected = [-g * min(np.longdouble(size), 1 / norm) for g in scaled]
+    for net in (before.copy(), NumpyMLP(sizes, dtype=dtype, seed=0)):
+        gradient = fastbp.Gradient(None, weights, biases, np.empty(0))
+        if isinstance(net, MLP):
+            SGD(1.0, clip_norm=1.0).update(net, gradient)
+        else:
+            net.set_weights(before.weights, before.biases)
+            recipe = net._prepare(SGD(1.0, clip_norm=1.0))
+            for layer, weight, bias in zip(net._layers, weights, biases, strict=True):
+                layer.d_weight[:], layer.d_bias[:] = weight, bias
+            net._update(recipe)
+        for found, wanted in zip([*net.weights, *net.biases], expected, strict=True):
+            np.testing.assert_allclose(found, wanted.astype(np.float64), rtol=3e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("targets", [1e12, 1e24, 1e37])
+def test_steps_with_large_gradients_are_of_the_length_asked_for(targets: float) -> None:
+    """With any number of threads, and by all routes, to the bit."""
+    net = MLP([6, 130, 70, 4], loss="mae", seed=0)
+    y = targets * np.sign(RNG.standard_normal((40, 4)))
+    nets, recipe, large = [net.copy() for _ in range(4)], SGD(1.0, clip_norm=0.5), (X * targets).astype(np.float32)
+    for one, threads in zip(nets[:2], (1, 3), strict=True):
+        one.fit(large, y, epochs=1, batch_size=40, optimizer=recipe, shuffle=False, threads=threads)
+    nets[2].train_step(large, y, recipe)
+    recipe.update(nets[3], nets[3].backprop(large, y))
+    for other in nets[1:]:
+        np.testing.assert_array_equal(nets[0].weights[0], other.weights[0])
+    assert step_length(nets[0], net) == pytest.approx(0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_norm_of_the_whole_gradient_does_not_overflow(dtype: str) -> None:
+    size = 1e30 if dtype == "float32" else 1e200
+    net, seen = MLP([6, 4], loss="mae", dtype=dtype, seed=0), []
+
+    class Look:
+        def on_epoch_end(self, state: Any) -> None:
+            seen.append(state.gradient_norm())
+
+    layers = fastbp.LayerStatistics(X * size, np.zeros((40, 4)))
+    net.fit(X * size, np.zeros((40, 4)), epochs=1, optimizer=SGD(0.0), callbacks=[Look(), layers])
+    gradient = net.backprop(X * size, np.zeros((40, 4)))
+    expected = size * np.sqrt(sum(np.square(g.astype(np.float64) / size).sum() for g in gradient.weights))
+    assert seen == [pytest.approx(expected, rel=1e-5)]
+    assert layers.records[0]["gradient_norm"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_gradient_that_is_not_finite_is_seen() -> None:

@@ -128,6 +128,52 @@ def test_no_unit_exceeds_the_largest_norm() -> None:
     np.testing.assert_array_equal(twin.backprop(X, Y).weights[0], net.backprop(X, Y).weights[0])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size", "limit"),
+    [("float32", 1e25, 2.0), ("float32", 3e38, 1e-3), ("float32", 1e25, 1e22), ("float32", 1e-22, 3e-23),
+     ("float64", 1e200, 2.0), ("float64", 1.7e308, 1e-3), ("float64", 1.0, 0.5)],
+)  # fmt: skip
+def test_weights_of_any_size_are_held(dtype: str, size: float, limit: float) -> None:
+    rng, start = np.random.default_rng(0), MLP([40, 33, 4], dtype=dtype, seed=0)
+    start.set_weights([size * rng.uniform(-1, 1, w.shape) for w in start.weights], start.biases)
+    nothing = fastbp.Gradient(None, [0.0 * w for w in start.weights], list(start.biases), np.empty(0))
+    expected = []
+    for weight in start.weights:
+        w = weight.astype(np.longdouble) / size
+        norms = np.sqrt(np.square(w).sum(axis=0))
+        expected.append((w * np.minimum(np.longdouble(size), limit / norms)).astype(np.float64))
+    net, oracle = (kind([40, 33, 4], max_norm=limit, dtype=dtype, seed=0) for kind in (MLP, NumpyMLP))
+    for one in (net, oracle):
+        one.set_weights(start.weights, start.biases)
+    SGD(1.0).update(net, nothing)
+    oracle._gradient[:] = 0.0
+    oracle._update(oracle._prepare(SGD(1.0)))
+    for one in (net, oracle):
+        for found, wanted in zip(one.weights, expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-3 * np.finfo(dtype).tiny)
+    twin = MLP([40, 33, 4], dtype=dtype, seed=0)
+    twin.set_weights(net.weights, net.biases)
+    unused = net._plan.layers[0].transposed_size
+    np.testing.assert_array_equal(net._engine.transposed[unused:], twin._engine.transposed[unused:])
+
+
+def test_infinite_weights_are_not_held() -> None:
+    """They are to be seen: by the next loss."""
+    net = MLP([3, 4], max_norm=1.0, seed=0)
+    gradient = fastbp.Gradient(None, [np.full((3, 4), -1e38)], [np.zeros(4)], np.empty(0))
+    SGD(1e9).update(net, gradient)
+    assert not np.isfinite(net.weights[0]).any()
+
+
+@pytest.mark.parametrize("below", [2.0**-33, 1e-10, 1e-11, 2.0**-53])
+def test_dropout_next_to_1_drops(below: float) -> None:
+    net, oracle = (kind([3, 256, 1], loss="mse", dropout=1.0 - below, seed=0) for kind in (MLP, NumpyMLP))
+    for one in (net, oracle):
+        found = one.backprop(np.ones((64, 3)), np.ones(64))
+        assert not found.weights[1].any()
+        assert found.biases[1].any()
+
+
 def test_inference_knows_no_noise() -> None:
     plain = MLP([7, 20, 4], seed=6)
     noisy = MLP([7, 20, 4], dropout=0.5, input_noise=1.0, seed=6)

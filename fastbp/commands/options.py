@@ -106,7 +106,7 @@ _PROBLEM = (
     ),
     click.option("--momentum", type=FRACTION, help="For sgd and rmsprop.  [default: 0]"),
     click.option("--nesterov", is_flag=True, help="Nesterov's kind of --momentum; for sgd."),
-    click.option("--clip-norm", type=POSITIVE, help="Largest norm of the gradient."),
+    click.option("--clip-norm", type=POSITIVE, help="Largest norm of the gradient, --l1 and --l2 included."),
     click.option("--clip-value", type=POSITIVE, help="Largest size of each element of the gradient, after that."),
     click.option(
         "--label-smoothing",

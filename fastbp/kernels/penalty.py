@@ -7,8 +7,9 @@ from numba import types
 
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import Layer
-from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, pick, view
 from fastbp.kernels.step import blocks_per_panel, panel_vectors, refresh_transposed
+from fastbp.kernels.update import SMALL_FACTOR, factor_of_large
 
 
 @leaf(types.Array(Layer, 1, "C"), types.float64, *[types.uintp] * 3)
@@ -18,15 +19,14 @@ def hold_norms(layers, largest, first, step, scratch, tag):
     A projection after the update (Srebro and Shraibman 2005; Srivastava et al. 2014, 5.1). A panel is one thread's.
     """
     size = lanes(tag)
-    wide, limit = TWO * size, cast(tag, largest)
-    number = ZERO
+    wide, number = TWO * size, ZERO
     for k in range(np.uintp(len(layers))):
         layer = layers[k]
         for panel in range((layer.n_out + wide - ONE) // wide):
             if number % step == first:
                 width = panel_vectors(layer.n_out, panel, size) * size
                 weights = layer.weights + panel * wide * (layer.n_in + ONE) * itemsize(tag)
-                _hold_panel(tag, weights, layer.n_in, width, limit, scratch)
+                _hold_panel(tag, weights, layer.n_in, width, largest, scratch)
                 if layer.transposed != 0:
                     for block in range(blocks_per_panel(tag, layer)):
                         refresh_transposed(tag, layer, panel, block)
@@ -35,17 +35,31 @@ def hold_norms(layers, largest, first, step, scratch, tag):
 
 @jit
 def _hold_panel(tag, weights, n_in, width, limit, scratch):
-    factors, row = view(scratch, width, tag), width * itemsize(tag)
+    factors, row, one = view(scratch, width, tag), width * itemsize(tag), cast(tag, 1.0)
     for j in range(width):
         factors[j] = cast(tag, 0.0)
     for i in range(n_in):
         w = view(weights + np.uintp(i) * row, width, tag)
         for j in range(width):
             factors[j] += w[j] * w[j]
+    bound = cast(tag, limit)
+    squares_underflow = bound * bound < pick(tag, 1e-37, 1e-307)
     for j in range(width):
         norm = np.sqrt(factors[j])
-        factors[j] = limit / norm if norm > limit else cast(tag, 1.0)
+        factors[j] = bound / norm if norm > bound else one
+        if squares_underflow or norm - norm != cast(tag, 0.0) or factors[j] < cast(tag, SMALL_FACTOR):
+            _hold_column(tag, weights + np.uintp(j) * itemsize(tag), n_in, width, limit)
+            factors[j] = one
     for i in range(n_in):
         w = view(weights + np.uintp(i) * row, width, tag)
         for j in range(width):
             w[j] *= factors[j]
+
+
+@jit
+def _hold_column(tag, weights, n_in, width, limit):
+    """The same for one unit, in double precision: its squares, or the factor, are beyond that of the network."""
+    factor = factor_of_large(tag, limit, weights, n_in, width)
+    for i in range(n_in):
+        w = view(weights + np.uintp(i) * width * itemsize(tag), ONE, tag)
+        w[0] = cast(tag, np.float64(w[0]) * factor)

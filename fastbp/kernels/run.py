@@ -30,7 +30,7 @@ from fastbp.kernels.records import (
 )
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.snapshot import first_due, is_due, is_ruined, keep
-from fastbp.kernels.step import FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
+from fastbp.kernels.step import COMPLETE, FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import (
     AT_GRADIENT,
     AT_NORMS,
@@ -44,11 +44,11 @@ from fastbp.kernels.team import (
     barrier,
     come,
 )
-from fastbp.kernels.update import CLIP_SCALE, write_clip_scale, write_rates
+from fastbp.kernels.update import CLIP_REST, clips, penalises, write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(4)
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
-assert (int(CLIP_SCALE) + 1) * 8 <= RATES_BYTES
+assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
 
 
 @jit
@@ -308,6 +308,8 @@ def run(jobs, layers, thread, tag):
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
         write_rates(tag, job, job.t + ONE, ZERO, rates)
+        if clips(job) and penalises(job):  # an update has one thread: none to wait for
+            phase_two(tag, job, layers, thread, ZERO, rates, COMPLETE, np.int64(0))
         write_clip_scale(tag, job, rates)
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
         if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), False, AT_NORMS) != LEAVE:

@@ -368,20 +368,26 @@ def row_sum(typingctx, tag, source, n_vectors):
 
 @intrinsic
 def row_square_sum(typingctx, tag, source, n_vectors):
-    """Sum of the squares of a row of whole vectors: lane by lane, then the lanes by halves."""
+    """Sum of the squares of a row of whole vectors, in double precision: lane by lane, then the lanes by halves.
+
+    Of single precision no square overflows there. It takes no longer: of two halves of a vector in turn, one is added
+    while the other waits for its last sum.
+    """
 
     def codegen(context, builder, signature, args):
         kind = vector_type(signature.args[0])
-        fma = declare_fma(builder.module, kind)
+        double = ir.VectorType(ir.DoubleType(), kind.count)
+        fma = declare_fma(builder.module, double)
 
         def step(offset, state):
             x = builder.load(_row_pointer(builder, args[1], offset, kind))
+            x = x if kind == double else builder.fpext(x, double)
             return [builder.call(fma, [x, x, state[0]])]
 
-        total = _each_vector(builder, args[2], [ir.Constant(kind, [0.0] * kind.count)], step)[0]
+        total = _each_vector(builder, args[2], [ir.Constant(double, [0.0] * kind.count)], step)[0]
         return _fold(builder, total, builder.fadd)
 
-    return tag(tag, types.uintp, types.uintp), codegen
+    return types.float64(tag, types.uintp, types.uintp), codegen
 
 
 @intrinsic

@@ -28,15 +28,16 @@ from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN,
 from fastbp.kernels.rules import SGD
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import product, product_columns, transpose_square
-from fastbp.kernels.update import clip, penalise, update
+from fastbp.kernels.update import clip, clips, penalise, penalises, update
 
 # Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
 # cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
 ROW_BLOCK = 128
 # Weight blocks of a panel whose gradient is made in one go, before the update passes over it.
 MAX_RUN = 4
-# What phase 2 does with the gradient of a block: update by it at once, only store it, or update by the stored one.
-FUSED, STORE_GRADIENT, USE_GRADIENT = (np.uint64(code) for code in range(3))
+# What phase 2 does with the gradient of a block: update by it at once, only store it, update by the stored one, or make
+# that the gradient of the whole cost, penalties included, which is what is clipped.
+FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in range(4))
 
 
 @jit
@@ -262,8 +263,7 @@ def sum_partials(tag, job, offset, n, result):
 @jit
 def is_plain(job):
     """Does nothing but plain gradient descent come between a gradient and its weights?"""
-    clipped, penalised = job.clip_norm > 0.0 or job.clip_value > 0.0, job.l1 > 0.0 or job.l2 > 0.0
-    return job.optimizer == SGD and job.n_groups == 0 and not clipped and not penalised
+    return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
 @leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7)
@@ -271,6 +271,8 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
     """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it."""
     item = itemsize(tag)
     descend = rates if use == FUSED and is_plain(job) else ZERO
+    clipping, penalties = clips(job), penalises(job)
+    completes = use == COMPLETE or (use == STORE_GRADIENT and job.mode == TRAIN and clipping and penalties)
     k, number = ZERO, first
     since = ticks.start(clock)
     while number < end:
@@ -281,7 +283,7 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
         count = min(count, end - number)
         offset, n = blocks_place(tag, layer, panel, block, count)
         gradient = scratch if use == FUSED else job.gradient + offset * item
-        if use != USE_GRADIENT:
+        if use in (FUSED, STORE_GRADIENT):
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
@@ -289,20 +291,20 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
                 )  # fmt: skip
             else:
                 sum_partials(tag, job, offset, n, gradient)
-        if use != STORE_GRADIENT:
-            if job.clip_norm > 0.0 or job.clip_value > 0.0:
+        if completes or (penalties and not clipping and use != STORE_GRADIENT):
+            n_weights, result = weights_in(tag, layer, panel, block, count), gradient if completes else scratch
+            penalise(job, n_weights, n, job.parameters + offset * item, gradient, result, tag)
+            gradient = result
+        if use in (FUSED, USE_GRADIENT):
+            if clipping:
                 clip(job, rates, n, gradient, scratch, tag)
-                gradient = scratch
-            if job.l1 > 0.0 or job.l2 > 0.0:
-                n_weights = weights_in(tag, layer, panel, block, count)
-                penalise(job, n_weights, n, job.parameters + offset * item, gradient, scratch, tag)
                 gradient = scratch
             if descend == ZERO:
                 update(job, rates, offset, n, gradient, tag)
             if layer.transposed != 0:
                 for b in range(count):
                     refresh_transposed(tag, layer, panel, block + b)
-        elif atomic_load(job.stop) != 0:
+        elif use == STORE_GRADIENT and atomic_load(job.stop) != 0:
             break
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         number += count

@@ -43,9 +43,44 @@ def write_rates(tag, job, t, s, address):
     _own_rates(job.optimizer, tag, job, t, lr, beta1, address)
 
 
-# In the scratch of a thread, behind the rates.
+# In the scratch of a thread, behind the rates; two factors, since 1 / 1e38 has few digits in single precision.
 CLIP_SCALE = np.uint64(N_RATES)
+CLIP_REST = CLIP_SCALE + ONE
 NORM_VECTORS = np.uint64(512)
+# Below this a factor is split, or applied in double precision.
+SMALL_FACTOR = 2.0**-96
+
+
+@jit
+def clips(job):
+    """Is the gradient to be clipped?"""
+    return job.clip_norm > 0.0 or job.clip_value > 0.0
+
+
+@jit
+def penalises(job):
+    """Has the cost penalties on the weights?"""
+    return job.l1 > 0.0 or job.l2 > 0.0
+
+
+@jit
+def factor_of_large(tag, limit, address, n, stride):
+    """By what n numbers, `stride` elements apart, come to a norm of `limit`, at most 1, if their squares may overflow.
+
+    NaN or infinity among them is to be seen, and returned.
+    """
+    largest, total = 0.0, 0.0
+    for i in range(n):
+        x = abs(np.float64(view(address + np.uintp(i) * stride * itemsize(tag), ONE, tag)[0]))
+        largest = x if x > largest or x != x else largest
+    if largest - largest != 0.0:
+        return largest
+    if largest == 0.0:
+        return 1.0
+    for i in range(n):
+        x = np.float64(view(address + np.uintp(i) * stride * itemsize(tag), ONE, tag)[0]) / largest
+        total += x * x
+    return min(1.0, limit / largest / np.sqrt(total))
 
 
 @jit
@@ -60,12 +95,15 @@ def write_clip_scale(tag, job, address):
         vectors = job.n_parameters // lanes(tag)
         while done < vectors:
             n = min(NORM_VECTORS, vectors - done)
-            total += np.float64(row_square_sum(tag, job.gradient + done * lanes(tag) * itemsize(tag), n))
+            total += row_square_sum(tag, job.gradient + done * lanes(tag) * itemsize(tag), n)
             done += n
-        scale = min(1.0, job.clip_norm / (np.sqrt(total) + 1e-6))
-        if total - total != 0.0:  # NaN or infinity is to be seen, not to be clipped
-            scale = total
-    view(address, CLIP_SCALE + ONE, tag)[CLIP_SCALE] = cast(tag, scale)
+        if total - total == 0.0:
+            scale = min(1.0, job.clip_norm / (np.sqrt(total) + 1e-6))
+        else:
+            scale = factor_of_large(tag, job.clip_norm, job.gradient, job.n_parameters, ONE)
+    factors = view(address, CLIP_REST + ONE, tag)
+    factors[CLIP_REST] = cast(tag, SMALL_FACTOR if scale < SMALL_FACTOR else 1.0)
+    factors[CLIP_SCALE] = cast(tag, scale / SMALL_FACTOR if scale < SMALL_FACTOR else scale)
 
 
 @leaf(Job, *[types.uintp] * 4)
@@ -74,9 +112,10 @@ def clip(job, rates, n, gradient, result, tag):
 
     Not in place: other threads may still be summing the gradient's squares.
     """
-    source, g, scale = view(gradient, n, tag), view(result, n, tag), view(rates, CLIP_SCALE + ONE, tag)[CLIP_SCALE]
+    source, g, factors = view(gradient, n, tag), view(result, n, tag), view(rates, CLIP_REST + ONE, tag)
+    scale, rest = factors[CLIP_SCALE], factors[CLIP_REST]
     for i in range(n):
-        g[i] = source[i] * scale
+        g[i] = source[i] * rest * scale
     if job.clip_value > 0.0:
         high = cast(tag, job.clip_value)
         for i in range(n):
@@ -88,7 +127,8 @@ def clip(job, rates, n, gradient, result, tag):
 def penalise(job, n_weights, n, weights, gradient, result, tag):
     """Add the gradient of l1 |w| + l2 w^2 to that of n_weights weights, and leave those of the biases behind them.
 
-    After clipping, as weight decay is. A gradient that is stored elsewhere stays as it is.
+    In place before clipping, which is of the gradient of the whole cost. A gradient that is stored elsewhere stays as
+    it is.
     """
     w, g = view(weights, n_weights, tag), view(result, n, tag)
     l1, l2, zero = cast(tag, job.l1), cast(tag, 2.0 * job.l2), cast(tag, 0.0)
