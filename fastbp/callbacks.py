@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastbp.checkpoints import Checkpoint
 from fastbp.inspection import LayerStatistics
-from fastbp.validation import check_choice, check_non_negative_finite, check_positive_finite, check_positive_int
+from fastbp.validation import (
+    check_choice,
+    check_flag,
+    check_non_negative_finite,
+    check_positive_finite,
+    check_positive_int,
+    settle,
+)
 from fastbp.watching import MONITORS, Callback, EpochState, Watcher
 
 if TYPE_CHECKING:
@@ -32,8 +39,8 @@ __all__ = [
 class EarlyStopping(Watcher):
     """Stop when the loss or score has not improved for some epochs, and go back to the best weights.
 
-    What scikit-learn calls tol and n_iter_no_change, a stop where the training loss no longer falls, is
-    ``EarlyStopping("loss", patience=10, min_delta=1e-4, restore_best=False)``.
+    It stops after `patience` epochs since the best one. That is not the rule of scikit-learn's `tol` and
+    `n_iter_no_change`, which compares with the best loss in another way and stops at other epochs.
 
     Parameters
     ----------
@@ -55,9 +62,10 @@ class EarlyStopping(Watcher):
     best_epoch: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        check_choice("monitor", self.monitor, MONITORS)
-        check_positive_int("patience", self.patience)
-        check_non_negative_finite("min_delta", self.min_delta)
+        self.monitor = check_choice("monitor", self.monitor, MONITORS)
+        settle(self, check_positive_int, "patience")
+        settle(self, check_non_negative_finite, "min_delta")
+        settle(self, check_flag, "restore_best")
         self._weights: tuple[Any, Any] | None = None
 
     @property
@@ -104,7 +112,7 @@ class MaxSeconds(Watcher):
     pauses = True
 
     def __post_init__(self) -> None:
-        check_positive_finite("seconds", self.seconds)
+        settle(self, check_positive_finite, "seconds")
 
     def on_fit_begin(self, net: MLP) -> None:
         self._end = time.monotonic() + self.seconds
@@ -134,8 +142,8 @@ class StopGradientNorm(Watcher):
     needs_rows = True
 
     def __post_init__(self) -> None:
-        check_non_negative_finite("threshold", self.threshold)
-        check_positive_int("every", self.every)
+        settle(self, check_non_negative_finite, "threshold")
+        settle(self, check_positive_int, "every")
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         if state.epoch % self.every:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from fastbp import serialization
 from fastbp._version import __version__
-from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int
+from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int, settle
 from fastbp.watching import MONITORS, EpochState, Watcher
 
 if TYPE_CHECKING:
@@ -84,13 +84,11 @@ class Checkpoint(Watcher):
     def __post_init__(self) -> None:
         if not isinstance(self.folder, str | os.PathLike):
             raise TypeError(f"folder must be a path, such as 'runs/a', got {self.folder!r}")
-        if self.every_seconds is not None:
-            check_positive_finite("every_seconds", self.every_seconds)
-        if self.every_epochs is not None:
-            check_positive_int("every_epochs", self.every_epochs)
+        settle(self, check_positive_finite, "every_seconds", optional=True)
+        settle(self, check_positive_int, "every_epochs", optional=True)
         if self.best is not None:
-            check_choice("best", self.best, MONITORS)
-        check_non_negative_int("keep", self.keep)
+            self.best = check_choice("best", self.best, MONITORS)
+        settle(self, check_non_negative_int, "keep")
         if self.keep and self.every_epochs is None:
             raise ValueError(f"keep={self.keep} is for the checkpoints by every_epochs: give that too")
         self.folder = Path(self.folder)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastbp.validation import check_inner_fraction, check_non_negative_finite, check_non_negative_int, check_seed
+
 DIGITS_ATTRIBUTION = (
     "Optical Recognition of Handwritten Digits, test set; E. Alpaydin and C. Kaynak (1998), "
     "UCI Machine Learning Repository, https://doi.org/10.24432/C50P49; licence CC BY 4.0. "
@@ -84,10 +86,10 @@ def make_classification(n_samples: int, n_features: int, n_classes: int, *, seed
     ValueError
         If a size is too small.
     """
-    _at_least("n_features", n_features, 1)
-    _at_least("n_classes", n_classes, 2)
-    _at_least("n_samples", n_samples, n_classes)
-    rng = np.random.default_rng(seed)
+    n_features = _at_least("n_features", n_features, 1)
+    n_classes = _at_least("n_classes", n_classes, 2)
+    n_samples = _at_least("n_samples", n_samples, n_classes)
+    rng = np.random.default_rng(check_seed(seed))
     # Two points drawn with deviation s in d dimensions lie s * sqrt(2 d) apart.
     centres = rng.standard_normal((n_classes, 2, n_features)) * (3.0 / np.sqrt(2 * n_features))
     y = rng.permutation(np.arange(n_samples) % n_classes)
@@ -122,12 +124,11 @@ def make_regression(
     ValueError
         If a size is too small, or `noise` is negative or not finite.
     """
-    _at_least("n_samples", n_samples, 2)
-    _at_least("n_features", n_features, 1)
-    _at_least("n_targets", n_targets, 1)
-    if not (np.isfinite(noise) and noise >= 0):
-        raise ValueError(f"noise must be finite and not negative; got {noise!r}")
-    rng = np.random.default_rng(seed)
+    n_samples = _at_least("n_samples", n_samples, 2)
+    n_features = _at_least("n_features", n_features, 1)
+    n_targets = _at_least("n_targets", n_targets, 1)
+    noise = check_non_negative_finite("noise", noise)
+    rng = np.random.default_rng(check_seed(seed))
     n_waves = 16
     X = rng.standard_normal((n_samples, n_features))
     directions = rng.standard_normal((n_features, n_waves)) / np.sqrt(n_features)
@@ -174,12 +175,11 @@ def train_test_split(
         raise ValueError(f"X and y must have the same number of rows; got shapes {X.shape} and {y.shape}")
     if len(X) < 2:
         raise ValueError(f"X must have at least 2 rows to be split; got {len(X)}")
-    if not 0.0 < test_fraction < 1.0:
-        raise ValueError(f"test_fraction must lie between 0 and 1, both excluded; got {test_fraction!r}")
+    test_fraction = check_inner_fraction("test_fraction", test_fraction)
     are_classes = y.ndim == 1 and y.dtype.kind in "iub"
     if stratify and not are_classes:
         raise TypeError(f"stratify=True needs y to be integer classes (n,); got {y.dtype} of shape {y.shape}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     if are_classes if stratify is None else stratify:
         is_test = _stratified_mask(y, test_fraction, rng)
     else:
@@ -207,6 +207,8 @@ def _stratified_mask(y: NDArray[Any], test_fraction: float, rng: np.random.Gener
     return is_test
 
 
-def _at_least(name: str, value: int, smallest: int) -> None:
-    if value < smallest:
-        raise ValueError(f"{name} must be at least {smallest}; got {value!r}")
+def _at_least(name: str, value: int, smallest: int) -> int:
+    number = check_non_negative_int(name, value)
+    if number < smallest:
+        raise ValueError(f"{name} must be at least {smallest}; got {number}")
+    return number

@@ -26,11 +26,8 @@ def fit(
         )  # fmt: skip
     if steps_per_epoch is not None:
         raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
-    recipe = optimizers.get(optimizer)
-    validation.check_positive_int("epochs", epochs)
-    validation.check_positive_int("batch_size", batch_size)
-    training.check_threads(threads)
-    plan = schedules.get(schedule)
+    recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
+    epochs, batch_size, shuffle, threads, progress = check_settings(epochs, batch_size, shuffle, threads, progress)
     watching = validation.check_callbacks(callbacks)
     samples, targets, weights = weighting.check_batch(net, X, y, sample_weight, scan=True)
     saved = checkpoints.find(resume, watching)
@@ -38,7 +35,7 @@ def fit(
     if validation_split:
         if validation_data is not None:
             raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
-        validation.check_fraction("validation_split", validation_split)
+        validation_split = validation.check_fraction("validation_split", validation_split)
         stratify = targets.ndim == 1 and net.loss.target == "classes"
         strata = weighting.strata(net.loss, y, targets)
         seed = net.seed if saved is None else saved.seed
@@ -53,6 +50,8 @@ def fit(
         training.check_no_validation_needed(watching, schedules.plateau_of(plan))
     weights = weighting.apply_class_weight(class_weight, net, y, targets, weights, rows)
     weighting.check_total(weights, rows, "training rows")
+    if sample_weight is not None or class_weight is not None:
+        weighting.check_effect(weights, rows, batch_size)
     recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, net.regularization)
     with net._lock:
         fit = recipe.trainer()(
@@ -62,6 +61,19 @@ def fit(
         return fit.run()
 
 
+def check_settings(
+    epochs: int, batch_size: int, shuffle: bool, threads: int | None, progress: bool
+) -> tuple[int, int, bool, int | None, bool]:
+    """Those that arrays and chunks have in common, as plain values."""
+    return (
+        validation.check_positive_int("epochs", epochs),
+        validation.check_positive_int("batch_size", batch_size),
+        validation.check_flag("shuffle", shuffle),
+        training.check_threads(threads),
+        validation.check_flag("progress", progress),
+    )
+
+
 def fit_chunks(
     net: MLP, chunks: Any, epochs: int, batch_size: int, optimizer: Any, schedule: Any, validation_data: Any,
     validation_split: float, shuffle: bool, callbacks: Any, resume: Any, steps_per_epoch: int | None,
@@ -69,12 +81,10 @@ def fit_chunks(
 ) -> History:  # fmt: skip
     """`fit` on chunks."""
     recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
-    validation.check_positive_int("epochs", epochs)
-    validation.check_positive_int("batch_size", batch_size)
-    training.check_threads(threads)
+    epochs, batch_size, shuffle, threads, progress = check_settings(epochs, batch_size, shuffle, threads, progress)
     watching = validation.check_callbacks(callbacks)
     recipe.check_step()  # chunks come one after the other: there is no full batch
-    streams.check(plan, steps_per_epoch, validation_split, watching)
+    steps_per_epoch = streams.check(plan, steps_per_epoch, validation_split, watching)
     source = streams.source_of(chunks, epochs)
     if validation_data is None:
         training.check_no_validation_needed(watching, schedules.plateau_of(plan))

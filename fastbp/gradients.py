@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.validation import check_positive_finite
+
 if TYPE_CHECKING:
     from fastbp.network import MLP
 
@@ -43,6 +45,7 @@ def check_gradients(
     float
         Below 1e-6 for a right gradient away from kinks.
     """
+    step = check_positive_finite("step", step)
     twin = net.astype("float64")
     gradient = twin.backprop(X, y, sample_weight=sample_weight, training=False)
     exact = np.concatenate([g.ravel() for g in [*gradient.weights, *gradient.biases]])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastbp import activations as _activations
-from fastbp.validation import check_choice
+from fastbp.validation import check_choice, check_seed
 
 Initializer = Callable[[int, int, np.random.Generator], NDArray[np.float64]]
 
@@ -141,7 +141,7 @@ def initial_weights(
             f"activations must hold one name per layer of weights ({len(sizes) - 1} for sizes {list(sizes)}); "
             f"got {len(activations)}: {list(activations)}"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     weights, biases = [], []
     for n_in, n_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         name = _activations.get(activation).init if init is None else init

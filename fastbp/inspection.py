@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastbp.reference_math import ACTIVATIONS, norm
 from fastbp.serialization import replacing
-from fastbp.validation import check_positive_int
+from fastbp.validation import check_positive_int, settle
 from fastbp.watching import EpochState, Watcher
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class LayerStatistics(Watcher):
     every: int = 1
 
     def __post_init__(self) -> None:
-        check_positive_int("every", self.every)
+        settle(self, check_positive_int, "every")
         self.records: list[dict[str, Any]] = []
         self._before: list[Array] = []
 

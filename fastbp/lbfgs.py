@@ -19,7 +19,7 @@ from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address, allocate
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.training import BATCH_SIZE, GRADIENT_ROWS, Fit
-from fastbp.validation import check_non_negative_finite, check_positive_int
+from fastbp.validation import check_non_negative_finite, check_positive_int, settle
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,8 @@ class LBFGS(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive_int("memory", self.memory)
-        check_positive_int("max_line_search", self.max_line_search)
-        check_non_negative_finite("gtol", self.gtol)
-        check_non_negative_finite("ftol", self.ftol)
+        settle(self, check_positive_int, "memory", "max_line_search")
+        settle(self, check_non_negative_finite, "gtol", "ftol")
 
     @property
     def n_moments(self) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from fastbp.kernels.loss import LOSS_CODES
-from fastbp.validation import check_choice, check_fraction, check_positive_finite
+from fastbp.validation import check_choice, check_fraction, check_positive_finite, settle
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,12 @@ class CrossEntropy(Loss):
     linked = True
 
     def __post_init__(self) -> None:
-        check_fraction("label_smoothing", self.label_smoothing)
-        index: object = self.ignore_index
-        if index is not None and (isinstance(index, bool) or not hasattr(index, "__index__")):
-            raise TypeError(f"ignore_index must be None or an integer such as -100, got {index!r}")
+        settle(self, check_fraction, "label_smoothing")
+        settle(self, _check_label, "ignore_index", optional=True)
 
     @property
     def ignored_label(self) -> int | None:
-        return None if self.ignore_index is None else operator.index(self.ignore_index)
+        return self.ignore_index
 
     @property
     def parameter(self) -> float:
@@ -117,7 +117,7 @@ class Huber(Loss):
     target = "real"
 
     def __post_init__(self) -> None:
-        check_positive_finite("delta", self.delta)
+        settle(self, check_positive_finite, "delta")
 
     @property
     def parameter(self) -> float:
@@ -131,6 +131,12 @@ class Poisson(Loss):
     name = "poisson"
     target = "counts"
     linked = True
+
+
+def _check_label(name: str, value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
+    return int(operator.index(value))
 
 
 LOSSES: dict[str, type[Loss]] = {

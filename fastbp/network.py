@@ -110,7 +110,7 @@ class MLP(Network):
         self.dtype = validation.check_dtype(dtype)
         checked = validation.check_seed(seed)
         self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
-        self.init = init
+        self.init = None if init is None else validation.check_choice("init", init, initializers.INITIALIZERS)
         named = [*self.activations, output.name]
         weights, biases = initializers.initial_weights(self.sizes, named, init, self.seed, self.dtype)
         self.history: History | None = None
@@ -219,8 +219,9 @@ class MLP(Network):
             weights go with their rows.
         sample_weight : array-like, (n,), optional
             How much each row counts, at least 0. A batch's cost is ``sum w J / sum w``: a row of weight 2 counts as
-            that row twice, and only the ratios within a batch matter. A batch whose weights are all 0 has loss 0 and
-            no gradient; its step is made all the same (moments, weight decay).
+            that row twice, and only the ratios within a batch matter (with batch_size=1, there are none: a warning
+            says so). A batch whose weights are all 0 has loss 0 and no gradient; its step is made all the same
+            (moments, weight decay).
         class_weight : mapping or "balanced", optional
             Weights by class, ``{class: weight}``, 1 for classes left out; "balanced" is ``n / (C * count)`` over the
             training rows, as scikit-learn. Multiplies `sample_weight`, in training only, not in validation. For

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastbp.regularization import PLAIN, Regularization
-from fastbp.validation import check_choice, check_fraction, check_non_negative_finite, check_positive_finite
+from fastbp.validation import (
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_non_negative_finite,
+    check_positive_finite,
+    settle,
+)
 
 if TYPE_CHECKING:
     from fastbp.core import Gradient
@@ -44,11 +51,8 @@ class Optimizer:
     full_batch: ClassVar[bool] = False  # makes no single steps: for `fit` alone
 
     def __post_init__(self) -> None:
-        check_non_negative_finite("lr", self.lr)
-        check_non_negative_finite("weight_decay", self.weight_decay)
-        for name in ("clip_norm", "clip_value"):
-            if getattr(self, name) is not None:
-                check_positive_finite(name, getattr(self, name))
+        settle(self, check_non_negative_finite, "lr", "weight_decay")
+        settle(self, check_positive_finite, "clip_norm", "clip_value", optional=True)
 
     @property
     def clips(self) -> bool:
@@ -134,8 +138,9 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_non_negative_finite("momentum", self.momentum)
-        if check_non_negative_finite("dampening", self.dampening) > 1.0:
+        settle(self, check_non_negative_finite, "momentum", "dampening")
+        settle(self, check_flag, "nesterov")
+        if self.dampening > 1.0:
             raise ValueError(f"dampening must be from 0 to 1, got {self.dampening!r}")
         if self.nesterov and self.momentum == 0:
             raise ValueError(f"nesterov=True needs a positive momentum, got momentum={self.momentum!r}")
@@ -170,8 +175,8 @@ class _Betas(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "betas", _check_betas(self.betas))
-        check_non_negative_finite("eps", self.eps)
+        settle(self, _check_betas, "betas")
+        settle(self, check_non_negative_finite, "eps")
 
     @property
     def rates(self) -> tuple[float, float, float]:
@@ -189,6 +194,10 @@ class Adam(_Betas):
     amsgrad: bool = False
 
     name = "adam"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settle(self, check_flag, "amsgrad")
 
     @property
     def rule(self) -> str:
@@ -214,6 +223,10 @@ class _EitherDecay(_Betas):
 
     decoupled_weight_decay: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settle(self, check_flag, "decoupled_weight_decay")
+
     @property
     def decays(self) -> tuple[float, float]:
         return (0.0, self.weight_decay) if self.decoupled_weight_decay else (self.weight_decay, 0.0)
@@ -234,7 +247,7 @@ class NAdam(_EitherDecay):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_non_negative_finite("momentum_decay", self.momentum_decay)
+        settle(self, check_non_negative_finite, "momentum_decay")
 
     @property
     def own_rates(self) -> tuple[float, float, float, float]:
@@ -278,7 +291,7 @@ class Lion(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "betas", _check_betas(self.betas))
+        settle(self, _check_betas, "betas")
 
     @property
     def decays(self) -> tuple[float, float]:
@@ -308,9 +321,9 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("alpha", self.alpha)
-        check_non_negative_finite("eps", self.eps)
-        check_non_negative_finite("momentum", self.momentum)
+        settle(self, check_fraction, "alpha")
+        settle(self, check_non_negative_finite, "eps", "momentum")
+        settle(self, check_flag, "centered")
 
     @property
     def rule(self) -> str:
@@ -342,8 +355,7 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("lr_decay", "initial_accumulator_value", "eps"):
-            check_non_negative_finite(name, getattr(self, name))
+        settle(self, check_non_negative_finite, "lr_decay", "initial_accumulator_value", "eps")
 
     @property
     def initial_state(self) -> tuple[float, ...]:
@@ -371,8 +383,8 @@ class Adadelta(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fraction("rho", self.rho)
-        check_non_negative_finite("eps", self.eps)
+        settle(self, check_fraction, "rho")
+        settle(self, check_non_negative_finite, "eps")
 
     @property
     def rates(self) -> tuple[float, float, float]:
@@ -397,8 +409,7 @@ class Rprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("etas", "step_sizes"):
-            object.__setattr__(self, name, _two_numbers(name, getattr(self, name)))
+        settle(self, _two_numbers, "etas", "step_sizes")
         if not 0.0 < self.etas[0] < 1.0 < self.etas[1]:
             raise ValueError(f"etas must be one number between 0 and 1 and one above 1, got {self.etas!r}")
         if not self.step_sizes[0] <= self.step_sizes[1]:
@@ -449,7 +460,7 @@ def _compiled(rule: str) -> tuple[int, int]:
     return list(RULES).index(rule), RULES[rule].n_moments
 
 
-def _two_numbers(name: str, value: tuple[float, float]) -> tuple[float, float]:
+def _two_numbers(name: str, value: Any) -> tuple[float, float]:
     try:
         first, second = value
     except (TypeError, ValueError):
@@ -457,6 +468,6 @@ def _two_numbers(name: str, value: tuple[float, float]) -> tuple[float, float]:
     return check_non_negative_finite(f"{name}[0]", first), check_non_negative_finite(f"{name}[1]", second)
 
 
-def _check_betas(betas: tuple[float, float]) -> tuple[float, float]:
-    beta1, beta2 = _two_numbers("betas", betas)
-    return check_fraction("betas[0]", beta1), check_fraction("betas[1]", beta2)
+def _check_betas(name: str, betas: Any) -> tuple[float, float]:
+    beta1, beta2 = _two_numbers(name, betas)
+    return check_fraction(f"{name}[0]", beta1), check_fraction(f"{name}[1]", beta2)

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.validation import (
+    check_choice,
+    check_flag,
     check_fraction,
     check_inner_fraction,
     check_non_negative_finite,
     check_non_negative_int,
     check_positive_finite,
+    settle,
 )
 
 Array = NDArray[np.float64]
@@ -59,8 +62,7 @@ class Step(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_positive_finite("size", self.size)
-        check_positive_finite("gamma", self.gamma)
+        settle(self, check_positive_finite, "size", "gamma")
 
     def factors(self, epochs: Array) -> Array:
         return self.gamma ** np.floor(epochs / self.size)
@@ -74,17 +76,10 @@ class MultiStep(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "milestones", tuple(self.milestones))
-        except TypeError:
-            raise TypeError(
-                f"milestones must list the epochs after which the rate falls, such as [30, 60], got {self.milestones!r}"
-            ) from None
-        for k, milestone in enumerate(self.milestones):
-            check_positive_finite(f"milestones[{k}]", milestone)
+        settle(self, _check_milestones, "milestones")
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones must rise, got {self.milestones!r}")
-        check_positive_finite("gamma", self.gamma)
+        settle(self, check_positive_finite, "gamma")
 
     def factors(self, epochs: Array) -> Array:
         return np.asarray(self.gamma ** np.searchsorted(np.asarray(self.milestones), epochs, side="right"), np.float64)
@@ -97,7 +92,7 @@ class Exponential(Schedule):
     gamma: float = 0.95
 
     def __post_init__(self) -> None:
-        check_positive_finite("gamma", self.gamma)
+        settle(self, check_positive_finite, "gamma")
 
     def factors(self, epochs: Array) -> Array:
         return self.gamma**epochs
@@ -112,9 +107,8 @@ class Polynomial(Schedule):
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        check_positive_finite("epochs", self.epochs)
-        check_positive_finite("power", self.power)
-        check_non_negative_finite("end", self.end)
+        settle(self, check_positive_finite, "epochs", "power")
+        settle(self, check_non_negative_finite, "end")
 
     def factors(self, epochs: Array) -> Array:
         left = 1.0 - np.minimum(epochs / self.epochs, 1.0)
@@ -128,7 +122,7 @@ class InverseTime(Schedule):
     decay: float = 1.0
 
     def __post_init__(self) -> None:
-        check_non_negative_finite("decay", self.decay)
+        settle(self, check_non_negative_finite, "decay")
 
     def factors(self, epochs: Array) -> Array:
         return 1.0 / (1.0 + self.decay * epochs)
@@ -156,9 +150,10 @@ class Cosine(Schedule):
     growth: float = 1.0
 
     def __post_init__(self) -> None:
-        check_positive_finite("epochs", self.epochs)
-        check_non_negative_finite("end", self.end)
-        if not check_positive_finite("growth", self.growth) >= 1.0:
+        settle(self, check_positive_finite, "epochs", "growth")
+        settle(self, check_non_negative_finite, "end")
+        settle(self, check_flag, "restarts")
+        if self.growth < 1.0:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
     def factors(self, epochs: Array) -> Array:
@@ -199,19 +194,10 @@ class OneCycle(Schedule):
     momentum: tuple[float, float] | None = (0.85, 0.95)
 
     def __post_init__(self) -> None:
-        check_positive_finite("epochs", self.epochs)
-        check_inner_fraction("rise", self.rise)
-        check_non_negative_finite("start", self.start)
-        check_non_negative_finite("end", self.end)
-        if self.momentum is None:
-            return
-        expected = f"momentum must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {self.momentum!r}"
-        try:
-            low, high = self.momentum
-        except (TypeError, ValueError) as error:
-            raise type(error)(expected) from None
-        if not check_inner_fraction("momentum[0]", low) <= check_inner_fraction("momentum[1]", high):
-            raise ValueError(expected)
+        settle(self, check_positive_finite, "epochs")
+        settle(self, check_inner_fraction, "rise")
+        settle(self, check_non_negative_finite, "start", "end")
+        settle(self, _check_momentum, "momentum", optional=True)
 
     def _between(self, epochs: Array, first: float, middle: float, last: float) -> Array:
         t = np.minimum(epochs / self.epochs, 1.0)
@@ -245,8 +231,8 @@ class Warmup(Schedule):
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        check_positive_finite("epochs", self.epochs)
-        check_non_negative_finite("start", self.start)
+        settle(self, check_positive_finite, "epochs")
+        settle(self, check_non_negative_finite, "start")
         if not isinstance(self.then, Schedule) and (not callable(self.then) or isinstance(self.then, type)):
             raise TypeError(f"then must be one of fastbp.schedules, or a function step -> lr, got {self.then!r}")
 
@@ -286,7 +272,7 @@ class ReduceOnPlateau(Schedule):
     threshold : float
         An improvement is a fall below ``best * (1 - threshold)``.
     min_factor : float
-        The smallest the factors may become together.
+        The smallest the factors may become together; at most 1.
     monitor : {"loss", "val_loss"}
         What to watch.
     """
@@ -298,12 +284,13 @@ class ReduceOnPlateau(Schedule):
     monitor: str = "loss"
 
     def __post_init__(self) -> None:
-        check_inner_fraction("factor", self.factor)
-        check_non_negative_int("patience", self.patience)
-        check_fraction("threshold", self.threshold)
-        check_non_negative_finite("min_factor", self.min_factor)
-        if self.monitor not in ("loss", "val_loss"):
-            raise ValueError(f"monitor must be 'loss' or 'val_loss', got {self.monitor!r}")
+        settle(self, check_inner_fraction, "factor")
+        settle(self, check_non_negative_int, "patience")
+        settle(self, check_fraction, "threshold")
+        settle(self, check_non_negative_finite, "min_factor")
+        if self.min_factor > 1.0:
+            raise ValueError(f"min_factor must be at most 1, for the rate is to fall, got {self.min_factor!r}")
+        object.__setattr__(self, "monitor", check_choice("monitor", self.monitor, ("loss", "val_loss")))
 
     def factors(self, epochs: Array) -> Array:
         return np.ones_like(epochs)
@@ -393,6 +380,28 @@ class Plan:
         if bad.size:
             raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")
         return rates
+
+
+def _check_milestones(name: str, milestones: Any) -> tuple[float, ...]:
+    try:
+        values = tuple(milestones)
+    except TypeError:
+        raise TypeError(
+            f"{name} must list the epochs after which the rate falls, such as [30, 60], got {milestones!r}"
+        ) from None
+    return tuple(check_positive_finite(f"{name}[{k}]", value) for k, value in enumerate(values))
+
+
+def _check_momentum(name: str, momentum: Any) -> tuple[float, float]:
+    expected = f"{name} must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {momentum!r}"
+    try:
+        low, high = momentum
+    except (TypeError, ValueError) as error:
+        raise type(error)(expected) from None
+    low, high = check_inner_fraction(f"{name}[0]", low), check_inner_fraction(f"{name}[1]", high)
+    if low > high:
+        raise ValueError(expected)
+    return low, high
 
 
 def _last(schedule: Any) -> Any:

@@ -47,12 +47,12 @@ def source_of(X: Any, epochs: int) -> Source:
     return lambda: X
 
 
-def check(schedule: Any, steps_per_epoch: int | None, validation_split: float, callbacks: Sequence[Any]) -> None:
-    """Refuse what needs all the data at hand."""
+def check(schedule: Any, steps_per_epoch: int | None, validation_split: float, callbacks: Sequence[Any]) -> int | None:
+    """Return the steps of an epoch, if they are told; refuse what needs all the data at hand."""
     if validation_split:
         raise ValueError("validation_split needs all rows at hand; with chunks, pass validation_data=(X, y)")
     if steps_per_epoch is not None:
-        validation.check_positive_int("steps_per_epoch", steps_per_epoch)
+        steps_per_epoch = validation.check_positive_int("steps_per_epoch", steps_per_epoch)
     elif isinstance(schedule, schedules.Schedule) and not isinstance(schedule, schedules.ReduceOnPlateau):
         raise ValueError(
             f"{type(schedule).__name__} counts in epochs, whose length chunks do not tell: pass steps_per_epoch, or a "
@@ -61,6 +61,7 @@ def check(schedule: Any, steps_per_epoch: int | None, validation_split: float, c
     for callback in callbacks:
         if getattr(callback, "needs_rows", False):
             raise ValueError(f"{type(callback).__name__} needs all rows at hand; it cannot be used with chunks")
+    return steps_per_epoch
 
 
 class _Books:
@@ -165,7 +166,8 @@ class StreamFit(Fit):
         """Check a chunk and point the engine at it; the network is as it was if the chunk is bad."""
         net = self.net
         try:
-            samples, targets, weights = weighting.check_batch(net, *weighting.parts(item, "a chunk"), scan=True)
+            X, y, by_row = weighting.parts(item, "a chunk")
+            samples, targets, weights = weighting.check_batch(net, X, y, by_row, scan=True)
             weighting.check_total(weights, what="rows of the chunk")
             if isinstance(samples, np.memmap):  # scanned now, not while gathering, when the network has changed already
                 samples = np.asarray(samples)
@@ -173,6 +175,8 @@ class StreamFit(Fit):
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"chunk {number} of epoch {self.epoch}: {error}") from error
+        if by_row is not None:
+            weighting.check_effect(weights, None, self.wanted_batch)
         self.settled = False
         self.X, self.y, self.weights, self.n = samples, targets, weights, len(samples)
         if self.skipped is not None and self.skipped["digest"] != checkpoints.digest(samples, targets, weights):

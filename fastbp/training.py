@@ -38,7 +38,8 @@ GRADIENT_ROWS = 4096
 # Steps of the first chunk on a number of threads, whose speed is a guess: 40 thin layers, 5 threads on 2 CPUs took a
 # hundred times longer, and Ctrl-C 6 s.
 FIRST_STEPS = 64
-_SPENT = "the learning rate is 0. It counts the epochs trained so far; net.reset_optimizer() begins anew"
+# Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
+SPENT = 1e-5
 
 
 class _Epochs:
@@ -154,12 +155,16 @@ class Fit:
         return self.history
 
     def check_rates(self, epoch: int, step: int) -> None:
-        """Look at rates before anything is changed: a bad one raises, and none above zero is worth a warning."""
+        """Look at rates before anything is changed: a bad one raises, and none to speak of is worth a warning."""
         self.rates.tables(epoch, 0, 1, step)
         if isinstance(self.rates.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
             some = {epoch + k * self.epochs // 4 for k in range(4)} | {epoch + self.epochs - 1}
-            if not any(self.rates.tables(one, k, 1, 0)[0].any() for one in some for k in (0, self.steps // 2)):
-                warnings.warn(f"{self.rates.schedule!r} is at its end: {_SPENT}", UserWarning, stacklevel=4)
+            largest = max(float(self.rates.tables(one, k, 1, 0)[0][0]) for one in some for k in (0, self.steps // 2))
+            if largest <= SPENT * self.optimizer.lr:
+                warnings.warn(
+                    f"{self.rates.schedule!r} is at its end: the learning rate is {largest:.3g}. It counts the epochs "
+                    "trained so far; net.reset_optimizer() begins anew", UserWarning, stacklevel=4,
+                )  # fmt: skip
 
     def train(self) -> None:
         """All epochs, or what is left of them."""

@@ -1,7 +1,8 @@
 """Every check of what a user hands in: the one place that words such errors, so that kernels may assume.
 
-All functions are pure: they return the checked value in the form the kernels take, or raise ``ValueError`` (right type,
-wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is expected.
+All functions but `settle` are pure: they return the checked value in the form the kernels take, or raise ``ValueError``
+(right type, wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is
+expected. Use what they return, never what they were given: NumPy's scalars pass, but overflow, and no JSON holds them.
 The module imports nothing of fastbp, so every other module may use it.
 """
 
@@ -53,7 +54,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(known)}, got {value!r} of type {type(value).__name__}")
     if value in known:
-        return value
+        return known[known.index(value)]  # a plain string, which NumPy's is not
     near = difflib.get_close_matches(value.lower(), known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(f"{name}={value!r} is unknown{hint}; choose from {', '.join(known)}")
@@ -98,6 +99,24 @@ def check_fraction(name: str, value: object) -> float:
 def check_inner_fraction(name: str, value: object) -> float:
     """Return `value` as float if it lies in (0, 1)."""
     return _real(name, value, "a number in (0, 1), both ends apart", lambda number: 0.0 < number < 1.0)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return True or False; NumPy's, and the numbers 1 and 0, are taken for them."""
+    if isinstance(value, bool | np.bool_ | int | np.integer) and value in (0, 1):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
+
+
+def settle(description: object, check: Callable[[str, object], object], *names: str, optional: bool = False) -> None:
+    """Put what a check returns of some attributes in their place: plain values of Python, which files can hold.
+
+    Also where the description is frozen: it is being made. optional: None passes.
+    """
+    for name in names:
+        value = getattr(description, name)
+        if value is not None or not optional:
+            object.__setattr__(description, name, check(name, value))
 
 
 def check_callbacks(callbacks: object) -> tuple[Any, ...]:
@@ -323,7 +342,7 @@ def first_outside(array: Array, low: float, high: float) -> Offence | None:
 def _integer(name: str, value: object, expected: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be {expected}, got {value!r} of type {type(value).__name__}")
-    return operator.index(value)
+    return int(operator.index(value))
 
 
 def _real(name: str, value: object, expected: str, allowed: Callable[[float], bool]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import numbers
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,7 @@ def apply_class_weight(
     if class_weight is None:
         return weights
     classes, n_classes = _classes(net, targets)
-    if isinstance(class_weight, str):
-        validation.check_choice("class_weight", class_weight, ["balanced"])
+    if isinstance(class_weight, str) and validation.check_choice("class_weight", class_weight, ["balanced"]):
         counted = np.ones(len(targets), bool) if rows is None else np.zeros(len(targets), bool)
         if rows is not None:
             counted[rows] = True
@@ -142,6 +142,19 @@ def check_total(weights: Array | None, rows: Array | None = None, what: str = "r
             "must count"
         )
     return weights
+
+
+def check_effect(weights: Array | None, rows: Array | None, batch_size: int) -> None:
+    """Warn of weights (of `rows`, or of all) that cannot act."""
+    if batch_size > 1 or weights is None:
+        return
+    counted = weights if rows is None else weights[rows]
+    counted = counted[counted > 0]
+    if counted.size and counted.min() < counted.max():
+        warnings.warn(
+            "with batch_size=1 the weights of rows cannot act, unless they are 0: a batch's cost is divided by its sum "
+            "of weights; take larger batches", UserWarning, stacklevel=4,
+        )  # fmt: skip
 
 
 def mean(row_losses: Array, weights: Array | None, columns: int) -> float:

@@ -83,6 +83,12 @@ def test_reduce_on_plateau_against_pytorch() -> None:
         assert ours.factor == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
+def test_a_plateau_never_raises_the_rate() -> None:
+    with pytest.raises(ValueError, match="min_factor must be at most 1, for the rate is to fall"):
+        schedules.ReduceOnPlateau(min_factor=2)
+    assert schedules.ReduceOnPlateau(min_factor=1).min_factor == 1.0
+
+
 def test_a_plateau_of_negative_losses() -> None:
     state = schedules.ReduceOnPlateau(0.5, 1).start()
     for value in (-1.0, -2.0, -3.0):
@@ -218,8 +224,8 @@ def test_a_warmup_before_a_function() -> None:
 def test_a_function_after_a_warmup_is_shown_by_its_name() -> None:
     """By its address, a checkpoint would be refused in another process."""
     shown = repr(schedules.Warmup(1, test_formulas))
-    assert shown == "Warmup(epochs=1, then=test_formulas, start=0.0)"
-    assert repr(schedules.Warmup(1)) == "Warmup(epochs=1, then=Constant(), start=0.0)"
+    assert shown == "Warmup(epochs=1.0, then=test_formulas, start=0.0)"
+    assert repr(schedules.Warmup(1)) == "Warmup(epochs=1.0, then=Constant(), start=0.0)"
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,26 @@ def test_a_schedule_at_its_end_is_worth_a_warning() -> None:
         net.fit(X, Y, epochs=3, schedule=fastbp.schedules.Cosine(3))
     net.reset_optimizer()
     net.fit(X, Y, epochs=3, schedule=fastbp.schedules.Cosine(3))
+
+
+ENDED = [
+    fastbp.schedules.OneCycle(3),
+    fastbp.schedules.Polynomial(3),
+    fastbp.schedules.Polynomial(3, power=2.0, end=1e-6),
+    fastbp.schedules.Exponential(0.01),
+    fastbp.schedules.Warmup(1, fastbp.schedules.OneCycle(2)),
+]
+
+
+@pytest.mark.parametrize("schedule", ENDED, ids=repr)
+def test_so_is_one_that_leaves_next_to_nothing(schedule: Any) -> None:
+    net = MLP([6, 8, 3], seed=0)
+    net.fit(X, Y, epochs=3, schedule=schedule)
+    with pytest.warns(UserWarning, match=r"is at its end: the learning rate is (0|\d.*e-\d\d)\. It counts"):
+        net.fit(X, Y, epochs=3, schedule=schedule)
+
+
+def test_a_small_rate_is_none_of_that() -> None:
+    net = MLP([6, 8, 3], seed=0)
+    for _ in range(2):
+        net.fit(X, Y, epochs=3, optimizer=SGD(1e-9), schedule=fastbp.schedules.Cosine(3, end=1e-3))

@@ -71,6 +71,7 @@ def test_gradient_and_scores_against_numpy(dtype: str, case: str, rows: int) -> 
     assert net.evaluate(X, y, weights) == pytest.approx(twin.evaluate(X, y, weights), rel=10 * rtol, abs=rtol)
 
 
+@pytest.mark.filterwarnings("ignore:with batch_size=1 the weights of rows cannot act")
 @pytest.mark.parametrize("batch_size", [1, 8, 53])
 @pytest.mark.parametrize("case", CASES)
 def test_fit_against_numpy(case: str, batch_size: int) -> None:
@@ -479,6 +480,24 @@ def test_bad_class_weights(case: str, class_weight: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         net.fit(X, y, class_weight=class_weight)
     assert net.history is None
+
+
+def test_weights_that_cannot_act() -> None:
+    """Each row divides by its own weight: a warning says so, and nothing is said where weights act, or are all one."""
+    X, y, weights = draw()
+    says = "with batch_size=1 the weights of rows cannot act, unless they are 0"
+    one, other, ignoring = make(), make(), make(IGNORING)
+    with pytest.warns(UserWarning, match=says):
+        one.fit(X, y, batch_size=1, sample_weight=weights + 1.0)
+    other.fit(X, y, batch_size=1)
+    assert_same_weights(one, other, rtol=1e-12)
+    with pytest.warns(UserWarning, match=says):
+        one.fit(X, y, batch_size=1, class_weight={0: 2.0})
+    with pytest.warns(UserWarning, match=says):
+        one.fit([(X, y, weights)], batch_size=1, epochs=1)
+    one.fit(X, y, batch_size=2, sample_weight=weights)
+    one.fit(X, y, batch_size=1, sample_weight=(weights > 1).astype(float))
+    ignoring.fit(X, np.where(y == 1, -100, y), batch_size=1)
 
 
 @pytest.mark.parametrize("weights", [np.full(ROWS, 1e308), np.eye(1, ROWS)[0] * 1e308], ids=["all", "one"])

@@ -16,7 +16,7 @@ from fastbp.bench.result import BenchResult, Peak, RivalResult, Setting, Verific
 from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
 from fastbp.bench.verify import expected_losses, verify
 from fastbp.bench.workloads import Workload, select
-from fastbp.validation import check_choice, check_positive_int
+from fastbp.validation import check_choice, check_flag, check_positive_int
 
 Progress = Callable[[str], None]
 Factories = dict[str, list[Callable[[], Rival]]]  # by the task of a workload
@@ -66,8 +66,7 @@ def run(
         Unknown workload or peer, or `threads` no positive integer.
     """
     began, chosen = time.perf_counter(), select(workloads)
-    for name in peers:
-        check_choice("peer", name, PEER_NAMES)
+    peers, quick = [check_choice("peer", name, PEER_NAMES) for name in peers], check_flag("quick", quick)
     threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
     protocol = protocol or (QUICK if quick else FULL)
     factories, notes = _installed(peers)

@@ -23,7 +23,7 @@ from fastbp.bench.rivals import MissingPeerError, NumpyRival, Task
 from fastbp.bench.sweep_rivals import FastbpSweep, JaxSweep, Loop, SweepRival
 from fastbp.bench.verify import TOLERANCE, expected_losses, largest_difference
 from fastbp.bench.workloads import Workload
-from fastbp.validation import check_choice, check_positive_int
+from fastbp.validation import check_choice, check_flag, check_positive_int
 
 Progress = Callable[[str], None]
 
@@ -133,8 +133,7 @@ def run(
     progress: Progress = lambda message: None,
 ) -> SweepBench:
     """Verify, then time, sweeps of fastbp beside NumPy and the peers; the arguments are those of `runner.run`."""
-    for name in peers:
-        check_choice("peer", name, PEERS)
+    peers, quick = [check_choice("peer", name, PEERS) for name in peers], check_flag("quick", quick)
     threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
     protocol = protocol or (QUICK if quick else FULL)
     factories: list[Callable[[], SweepRival]] = [

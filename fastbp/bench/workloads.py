@@ -169,6 +169,5 @@ def select(names: Sequence[str] | None) -> list[Workload]:
     ValueError
         A name that is not in the table.
     """
-    for name in names or ():
-        check_choice("workload", name, [*WORKLOADS, *PREDICTIONS])
-    return [workload for workload in (*_TABLE, *_PREDICTIONS) if not names or workload.name in names]
+    chosen = [check_choice("workload", name, [*WORKLOADS, *PREDICTIONS]) for name in names or ()]
+    return [workload for workload in (*_TABLE, *_PREDICTIONS) if not chosen or workload.name in chosen]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastbp.network import MLP
 
 VALIDATION_SPLIT = 0.1  # of the training rows, for early stopping
-TOL_EPOCHS = 10  # as scikit-learn's n_iter_no_change
+TOL_EPOCHS = 10
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "one-cycle", "step", "plateau")
 STEP_FACTOR = 0.1
 PLATEAU_FACTOR, PLATEAU_EPOCHS = 0.2, 3  # the fifth of scikit-learn's "adaptive", which waits for two epochs

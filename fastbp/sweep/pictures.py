@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str, stability: Any = None) -> Any:
     """One of the pictures; returns the figure, and saves it if there is a path."""
-    check_choice("what", what, PICTURES)
+    what = check_choice("what", what, PICTURES)
     line = stability_line(stability)
     if line is not None and what != "curve":
         raise ValueError(f"the stability line belongs to what='curve', not to what={what!r}")

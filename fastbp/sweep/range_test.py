@@ -122,17 +122,18 @@ def lr_range_test(
     """
     if not isinstance(net, MLP):
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
+    ramp = validation.check_choice("ramp", ramp, RAMPS)
     rates = _rates(lr_min, lr_max, n_steps, ramp)
     recipe = optimizers.get(optimizer)
     recipe.check_step()
     if isinstance(recipe, optimizers.Rprop):
         raise ValueError(f"{recipe!r} adapts the sizes of its steps by itself: it has no learning rate to test")
-    validation.check_positive_int("batch_size", batch_size)
+    n_steps, batch_size = len(rates), validation.check_positive_int("batch_size", batch_size)
     beta = max(0.0, 1.0 - LAG / n_steps) if smoothing is None else validation.check_fraction("smoothing", smoothing)
-    if validation.check_positive_finite("k", k) <= 1.0:
+    k = validation.check_positive_finite("k", k)
+    if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
-    orders = check_seeds(seeds)
-    training.check_threads(threads)
+    orders, threads = check_seeds(seeds), training.check_threads(threads)
     samples, targets, weights = weighting.check_batch(net, X, y, None, scan=True)
     batch_size, held, every = min(batch_size, len(samples)), None, 1
     if validation_data is not None:
@@ -142,12 +143,12 @@ def lr_range_test(
     elif validation_every is not None:
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
     began = time.perf_counter()
-    driver = _Driver(net, samples, targets, weights, rates, batch_size, recipe, beta, float(k), held, every, threads)
+    driver = _Driver(net, samples, targets, weights, rates, batch_size, recipe, beta, k, held, every, threads)
     with _Bar(len(orders) * n_steps, show=progress) as bar:
         curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(orders)]
     settings = {
         "optimizer": recipe.name, "optimizer_options": {**vars(recipe), "lr": None}, "batch_size": batch_size,
-        "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": float(k),
+        "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
         "rows": len(samples), "held_out_rows": 0 if held is None else len(held[0]), "validation_every": every,
     }  # fmt: skip
     return RangeTest(
@@ -176,12 +177,12 @@ def check_seeds(seeds: object) -> list[int]:
 
 
 def _rates(lr_min: float, lr_max: float, n_steps: int, ramp: str) -> npt.NDArray[np.float64]:
-    validation.check_choice("ramp", ramp, RAMPS)
     low = validation.check_positive_finite("lr_min", lr_min)
     high = validation.check_positive_finite("lr_max", lr_max)
     if low >= high:
         raise ValueError(f"lr_min must be below lr_max, got lr_min={lr_min!r} and lr_max={lr_max!r}")
-    if validation.check_positive_int("n_steps", n_steps) < LEAST_STEPS:
+    n_steps = validation.check_positive_int("n_steps", n_steps)
+    if n_steps < LEAST_STEPS:
         raise ValueError(f"n_steps must be at least {LEAST_STEPS}, got {n_steps!r}")
     return np.geomspace(low, high, n_steps) if ramp == "exponential" else np.linspace(low, high, n_steps)
 
@@ -191,11 +192,12 @@ def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
     most = n_steps // POINTS
     if wanted is None:
         return min(most, max(1, math.ceil(rows / (3 * batch_size))))
-    if validation.check_positive_int("validation_every", wanted) > most:
+    every = validation.check_positive_int("validation_every", wanted)
+    if every > most:
         raise ValueError(
-            f"validation_every must leave {POINTS} points: at most {most} for {n_steps} steps, got {wanted}"
+            f"validation_every must leave {POINTS} points: at most {most} for {n_steps} steps, got {every}"
         )
-    return wanted
+    return every
 
 
 class _Ramp(schedules.Plan):

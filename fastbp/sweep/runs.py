@@ -114,12 +114,12 @@ def lr_sweep(
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
     problem = make_problem(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
-    training.check_threads(threads)
+    epochs, threads, halving = problem.epochs, training.check_threads(threads), check_halving(halving)
     if target_loss is not None:
-        validation.check_finite_number("target_loss", target_loss)
+        target_loss = validation.check_finite_number("target_loss", target_loss)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
-    ends = rungs(len(rates), epochs, check_halving(halving))
+    ends = rungs(len(rates), epochs, halving)
     ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs)
     with Journal(journal, problem) as book, Bar(ledger, len(chosen), epochs, show=progress) as bar:
         book.read(ledger)
@@ -279,8 +279,8 @@ def make_problem(
 ) -> Problem:  # fmt: skip
     """The problem of a sweep, from arguments as `MLP.fit` takes them, all checked."""
     recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
-    validation.check_positive_int("epochs", epochs)
-    validation.check_positive_int("batch_size", batch_size)
+    epochs = validation.check_positive_int("epochs", epochs)
+    batch_size = validation.check_positive_int("batch_size", batch_size)
     samples, targets, weights = weighting.check_batch(net, X, y, None, scan=True)
     held = None
     if validation_data is not None:
@@ -328,8 +328,11 @@ def check_seeds(seeds: object, first: int) -> list[int]:
 
 def check_halving(halving: int | None) -> int | None:
     """None, or an integer of at least 2."""
-    if halving is not None and validation.check_positive_int("halving", halving) < 2:
+    if halving is None:
+        return None
+    factor = validation.check_positive_int("halving", halving)
+    if factor < 2:
         raise ValueError(
-            f"halving must be at least 2, the share of rates that go on being one in so many; got {halving}"
+            f"halving must be at least 2, the share of rates that go on being one in so many; got {factor}"
         )
-    return halving
+    return factor

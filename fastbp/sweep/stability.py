@@ -106,27 +106,27 @@ def lr_stability(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     recipe = optimizers.get(optimizer)
     factor, formula = line_of(recipe)
-    if isinstance(epochs, bool) or epochs != 0:
-        validation.check_positive_int("epochs", epochs)
-    validation.check_positive_int("batch_size", batch_size)
-    validation.check_choice("method", method, METHODS)
-    validation.check_positive_finite("tol", tol)
-    validation.check_positive_int("max_products", max_products)
-    validation.check_seed(seed)
-    training.check_threads(threads)
+    epochs = validation.check_non_negative_int("epochs", epochs)
+    batch_size = validation.check_positive_int("batch_size", batch_size)
+    method = validation.check_choice("method", method, METHODS)
+    tol = validation.check_positive_finite("tol", tol)
+    max_products = validation.check_positive_int("max_products", max_products)
+    start, threads = validation.check_seed(seed), training.check_threads(threads)
+    if start is None:
+        raise TypeError("seed must be an integer, got None")
     weighting.check_batch(net, X, y, None, scan=True)
     solve = lanczos if method == "lanczos" else power
     trained = net.copy()
     points: list[_Point] = []
     diverged = False
-    for epoch in range(int(epochs) + 1):
+    for epoch in range(epochs + 1):
         if epoch:
             try:
                 trained.fit(X, y, epochs=1, batch_size=batch_size, optimizer=recipe, threads=threads)
             except DivergenceError:
                 diverged = True
                 break
-        points.append(_measure(trained, X, y, recipe, batch_size, solve, tol, max_products, seed))
+        points.append(_measure(trained, X, y, recipe, batch_size, solve, tol, max_products, start))
     if not all(point.converged for point in points):
         warnings.warn(
             f"an eigenvalue did not converge to tol={tol:g} in {max_products} products: raise max_products or tol, or "
