@@ -98,8 +98,6 @@ def test_the_first_steps_are_not_counted(threads: int, skip: int) -> None:
         net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=8, optimizer=optimizers.SGD(),
         validation_data=None, shuffle=True, threads=threads, progress=False,
     )  # fmt: skip
-    net._use(fit.optimizer)
-    fit.bind()
     with net._engine.clock(threads, skip) as counts:
         counts[:] = 1 << 60  # what was counted until then
         before = probe.read_ticks()

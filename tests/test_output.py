@@ -1,4 +1,4 @@
-"""What the command line prints, on streams of all kinds, after its files are written; and JSON that every reader takes."""
+"""What the command line prints, on streams of all kinds, after its files are written; and JSON, strict everywhere."""
 
 from __future__ import annotations
 

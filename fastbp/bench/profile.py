@@ -90,12 +90,10 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     recipe = workload.make_optimizer()
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
-    net._use(recipe)
     fit = training.Fit(
         net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
         validation_data=None, shuffle=True, threads=threads, progress=False,
     )  # fmt: skip
-    fit.bind()
     _run(fit, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
     step = _run(fit, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
     step = min(step, _run(fit, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
