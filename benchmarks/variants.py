@@ -1,16 +1,14 @@
 """What each choice costs: optimisers, activations, features, precision, odd sizes beside the plain network.
 
-    python benchmarks/variants.py --json variants.json
+    python benchmarks/variants.py --out variants.json
 
 Blocks of a variant and of its plain network take turns in one process; a figure is the median ratio over the pairs.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -20,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fastbp
-from fastbp.bench import machine
+from fastbp.bench import machine, report
 from fastbp.bench.protocol import Entry, Protocol, time_block
 from fastbp.bench.result import Setting
 from fastbp.bench.rivals import FastbpRival, NumpyRival, Rival, Task
@@ -129,7 +127,7 @@ def _entry(rival: Rival, workload: Workload, threads: int | None) -> Entry:
 
 
 @click.command()
-@click.option("--json", "path", type=click.Path(dir_okay=False), help="Write the figures to this file.")
+@click.option("--out", "path", type=click.Path(dir_okay=False), help="Write the figures to this file.")
 @click.option("--only", default="", help="Only variants whose names contain this.")
 def main(path: str | None, only: str) -> None:
     """Measure what each choice costs beside the plain network."""
@@ -152,7 +150,7 @@ def main(path: str | None, only: str) -> None:
             "machine": machine.describe(),
             "variants": [asdict(one) for one in found],
         }
-        Path(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
+        report.save(document, path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
+import sys
 from typing import Any
 
 import click
@@ -29,8 +31,19 @@ COMMANDS = {
 }
 
 
+def _replace_unknown_characters() -> None:
+    """Let stdout and stderr replace what their encoding has no sign for: a result must not be lost for a bar of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
 class LazyGroup(click.Group):
     """A click group over `COMMANDS`."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        _replace_unknown_characters()
+        return super().main(*arguments, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

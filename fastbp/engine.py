@@ -384,13 +384,16 @@ class Engine(Store):
         self._sync[8] = 0
 
     @contextlib.contextmanager
-    def clock(self, n_threads: int) -> Iterator[Array]:
-        """Ticks by thread and by slot of `fastbp.kernels.clock`, counted while the block runs."""
+    def clock(self, n_threads: int, skip: int) -> Iterator[Array]:
+        """Ticks by thread and by slot of `fastbp.kernels.clock`, of the steps of a training call after the first few.
+
+        skip: so many first steps are not counted.
+        """
         slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.plan.layers)))
         room = -(-slots // 8) * 8  # whole cache lines
         counts = allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
         job, self._profile = self.job[0], counts  # kept: should the end of the block be cut off, the job points at it
-        job["profile"], job["profile_size"] = address(counts), room * 8
+        job["profile"], job["profile_size"], job["profile_from"] = address(counts), room * 8, skip
         try:
             yield counts[:, :slots]
         finally:

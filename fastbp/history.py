@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from fastbp import documents
 from fastbp.figures import new_figure
 from fastbp.serialization import replacing
 
@@ -59,12 +59,9 @@ class History:
 
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write the columns, the score's name and the reason to stop."""
-        columns = {
-            name: [None if math.isnan(value) else value for value in values] for name, values in self.columns().items()
-        }
-        document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **columns}
+        document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **self.columns()}
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(documents.text(document) + "\n", encoding="utf-8")
 
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """Draw losses, and the score and the learning rate below; returns matplotlib's figure.

@@ -1,14 +1,17 @@
 """Learning rates that change as a training goes on: factors of the optimiser's rate, by epochs and their fractions.
 
-A schedule is one class here. Its factors are computed for all steps of a chunk at once and read by the compiled loop;
-a step costs no call of Python.
+A schedule is one class here. Its lengths are in epochs, but it counts in steps: 0.6 epochs of five steps end with the
+third, which 3 / 5 as a float may miss. Its factors are computed for all steps of a chunk at once and read by the
+compiled loop; a step costs no call of Python.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,27 @@ from fastbp.validation import (
 
 Array = NDArray[np.float64]
 
+# A length that is so simple a fraction of an epoch is taken for it: 0.3 for 3/10, 20 / 3 for twenty thirds.
+DENOMINATOR = 10_000
+
+
+@functools.lru_cache
+def in_steps(length: float, per_epoch: int) -> tuple[float, float]:
+    """A length in epochs as so many steps, over a divisor: both whole numbers, where it is a simple fraction."""
+    simple = Fraction(float(length)).limit_denominator(DENOMINATOR)
+    if not math.isclose(simple, length, rel_tol=1e-12):
+        return float(length) * per_epoch, 1.0
+    found = simple * per_epoch
+    return float(found.numerator), float(found.denominator)
+
+
+def lengths_passed(steps: Array, length: float, per_epoch: int) -> Array:
+    """How many times a length, in epochs, goes into some numbers of steps; exact where it does so without a rest."""
+    above, below = in_steps(length, per_epoch)
+    counted = np.asarray(steps * below)
+    whole = np.rint(counted)  # after a warm-up that ends within a step, steps have fractions, which are rounded
+    return np.where(np.abs(counted - whole) < 1e-6, whole, counted) / above
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -37,12 +61,12 @@ class Schedule:
         """Epochs before what comes after a warm-up begins."""
         return 0.0
 
-    def factors(self, epochs: Array) -> Array:
-        """Factors at points of the training, counted in epochs (0.5: the middle of the first)."""
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        """Factors after some numbers of steps, of which an epoch has `per_epoch`; with 1, these are epochs."""
         raise NotImplementedError
 
-    def momenta(self, epochs: Array) -> Array | None:
-        """SGD's momentum or Adam's beta1 at these points; None: as the optimiser says."""
+    def momenta(self, steps: Array, per_epoch: int = 1) -> Array | None:
+        """SGD's momentum or Adam's beta1 there; None: as the optimiser says."""
         return None
 
 
@@ -50,8 +74,8 @@ class Schedule:
 class Constant(Schedule):
     """1"""
 
-    def factors(self, epochs: Array) -> Array:
-        return np.ones_like(epochs)
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        return np.ones(np.shape(steps))
 
 
 @dataclass(frozen=True)
@@ -64,8 +88,8 @@ class Step(Schedule):
     def __post_init__(self) -> None:
         settle(self, check_positive_finite, "size", "gamma")
 
-    def factors(self, epochs: Array) -> Array:
-        return self.gamma ** np.floor(epochs / self.size)
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        return np.asarray(self.gamma ** np.floor(lengths_passed(steps, self.size, per_epoch)))
 
 
 @dataclass(frozen=True)
@@ -81,8 +105,11 @@ class MultiStep(Schedule):
             raise ValueError(f"milestones must rise, got {self.milestones!r}")
         settle(self, check_positive_finite, "gamma")
 
-    def factors(self, epochs: Array) -> Array:
-        return np.asarray(self.gamma ** np.searchsorted(np.asarray(self.milestones), epochs, side="right"), np.float64)
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        passed = np.zeros(np.shape(steps))
+        for milestone in self.milestones:
+            passed += lengths_passed(steps, milestone, per_epoch) >= 1.0
+        return np.asarray(self.gamma**passed)
 
 
 @dataclass(frozen=True)
@@ -94,8 +121,8 @@ class Exponential(Schedule):
     def __post_init__(self) -> None:
         settle(self, check_positive_finite, "gamma")
 
-    def factors(self, epochs: Array) -> Array:
-        return self.gamma**epochs
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        return np.asarray(self.gamma ** (steps / per_epoch))
 
 
 @dataclass(frozen=True)
@@ -110,8 +137,8 @@ class Polynomial(Schedule):
         settle(self, check_positive_finite, "epochs", "power")
         settle(self, check_non_negative_finite, "end")
 
-    def factors(self, epochs: Array) -> Array:
-        left = 1.0 - np.minimum(epochs / self.epochs, 1.0)
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        left = 1.0 - np.minimum(lengths_passed(steps, self.epochs, per_epoch), 1.0)
         return self.end + (1.0 - self.end) * left**self.power
 
 
@@ -124,8 +151,8 @@ class InverseTime(Schedule):
     def __post_init__(self) -> None:
         settle(self, check_non_negative_finite, "decay")
 
-    def factors(self, epochs: Array) -> Array:
-        return 1.0 / (1.0 + self.decay * epochs)
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        return np.asarray(1.0 / (1.0 + self.decay * (steps / per_epoch)))
 
 
 @dataclass(frozen=True)
@@ -156,35 +183,50 @@ class Cosine(Schedule):
         if self.growth < 1.0:
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
-    def factors(self, epochs: Array) -> Array:
-        t = epochs / self.epochs
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        t = lengths_passed(steps, self.epochs, per_epoch)
         if not self.restarts:
             t = np.minimum(t, 1.0)
         elif self.growth == 1.0:
             t = t % 1.0
-        else:  # cycle n begins at (g^n - 1) / (g - 1)
-            g = self.growth
-            cycle = np.floor(np.log1p(t * (g - 1.0)) / math.log(g) + 1e-12)
-            t = (t - (g**cycle - 1.0) / (g - 1.0)) / g**cycle
+        else:
+            above, below = in_steps(self.epochs, per_epoch)
+            g, length = self.growth, above / below
+
+            def begin(cycle: Array) -> Array:
+                """The step with which a cycle begins."""
+                at = length * (g**cycle - 1.0) / (g - 1.0)
+                whole = np.rint(at)
+                return np.where(np.abs(at - whole) <= 1e-9 * (1.0 + whole), whole, at)
+
+            cycle = np.floor(np.log1p(t * (g - 1.0)) / math.log(g))
+            cycle += steps >= begin(cycle + 1.0)  # the logarithm may be off by a little
+            cycle -= steps < begin(cycle)
+            t = (steps - begin(cycle)) / (length * g**cycle)
         return self.end + (1.0 - self.end) * 0.5 * (1.0 + np.cos(math.pi * t))
 
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up from `start` to 1 and down to `end` along cosines, the momentum the other way round (Smith 2018).
+    """Up from `start` to 1 and down to `end`, the momentum the other way round (Smith 2018).
 
-    PyTorch's `OneCycleLR`, with start = 1 / div_factor and end = start / final_div_factor.
+    At every step the rate and momentum of PyTorch's `OneCycleLR` with ``total_steps`` the steps of `epochs`,
+    ``div_factor = 1 / start`` and ``final_div_factor = start / end``. Its last step, not the one after it, has `end`.
 
     Parameters
     ----------
     epochs : float
         Length of the whole cycle.
     rise : float
-        Share of it that goes up.
+        Share of it that goes up: PyTorch's ``pct_start``.
     start, end : float
         Factors at both ends.
     momentum : tuple of two floats, or None
         Lowest (where the rate is highest) and highest value of SGD's momentum or Adam's beta1; None leaves it alone.
+    anneal : {"cos", "linear"}
+        Along cosines or straight lines: PyTorch's ``anneal_strategy``.
+    three_phase : bool
+        Down to `start` as fast as it went up, and then on to `end`.
     """
 
     epochs: float
@@ -192,35 +234,57 @@ class OneCycle(Schedule):
     start: float = 1 / 25
     end: float = 1 / 25e4
     momentum: tuple[float, float] | None = (0.85, 0.95)
+    anneal: str = "cos"
+    three_phase: bool = False
 
     def __post_init__(self) -> None:
         settle(self, check_positive_finite, "epochs")
         settle(self, check_inner_fraction, "rise")
         settle(self, check_non_negative_finite, "start", "end")
         settle(self, _check_momentum, "momentum", optional=True)
+        settle(self, check_flag, "three_phase")
+        check_choice("anneal", self.anneal, ("cos", "linear"))
 
-    def _between(self, epochs: Array, first: float, middle: float, last: float) -> Array:
-        t = np.minimum(epochs / self.epochs, 1.0)
-        up, down = t / self.rise, (t - self.rise) / (1.0 - self.rise)
+    def _through(self, steps: Array, per_epoch: int, values: tuple[float, ...]) -> Array:
+        """From value to value, a phase each; by the steps that end a phase, as PyTorch has them."""
+        above, below = in_steps(self.epochs, per_epoch)
+        total = above / below
+        ends = [0.0, self.rise * total - 1.0]
+        if self.three_phase:
+            ends.append(2.0 * self.rise * total - 2.0)
+        ends.append(total - 1.0)
+        now = np.minimum(steps, ends[-1])
+        found = np.full(np.shape(steps), values[-1])
+        for k in reversed(range(len(values) - 1)):  # the first phase that has not ended counts
+            length = ends[k + 1] - ends[k]
+            share = (now - ends[k]) / length if length else np.ones(np.shape(steps))
+            first, last = values[k], values[k + 1]
+            if self.anneal == "cos":
+                # 1 + cos(pi share) by the sine, rounded as PyTorch's cosine is: where both are small, NumPy's is not.
+                cosine = 2.0 * np.sin(0.5 * (math.pi - math.pi * share)) ** 2 - 1.0
+                between = last + (first - last) / 2.0 * (cosine + 1.0)
+            else:
+                between = (last - first) * share + first
+            found = between if k == len(values) - 2 else np.where(now <= ends[k + 1], between, found)
+        return found
 
-        def cosine(a: float, b: float, x: Array) -> Array:
-            return b + (a - b) * 0.5 * (1.0 + np.cos(math.pi * x))
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        back = (self.start,) if self.three_phase else ()
+        return self._through(steps, per_epoch, (self.start, 1.0, *back, self.end))
 
-        return np.where(t < self.rise, cosine(first, middle, up), cosine(middle, last, down))
-
-    def factors(self, epochs: Array) -> Array:
-        return self._between(epochs, self.start, 1.0, self.end)
-
-    def momenta(self, epochs: Array) -> Array | None:
+    def momenta(self, steps: Array, per_epoch: int = 1) -> Array | None:
         if self.momentum is None:
             return None
         low, high = self.momentum
-        return self._between(epochs, high, low, high)
+        back = (high,) if self.three_phase else ()
+        return self._through(steps, per_epoch, (high, low, *back, high))
 
 
 @dataclass(frozen=True)
 class Warmup(Schedule):
     """From `start` to 1 in a straight line, then another schedule, which begins when this ends.
+
+    Over a single step there is no line: where `start` is 0, that step has half the rate, for at 0 it would be lost.
 
     A function from the number of the step to the rate is asked for the same steps as it would be alone; in the warm-up,
     what it returns is multiplied by that line. `ReduceOnPlateau` looks at the epochs that end after the warm-up.
@@ -245,16 +309,22 @@ class Warmup(Schedule):
     def warmup(self) -> float:
         return self.epochs + (self.then.warmup if isinstance(self.then, Schedule) else 0.0)
 
-    def factors(self, epochs: Array) -> Array:
-        rising = self.start + (1.0 - self.start) * np.minimum(epochs / self.epochs, 1.0)
+    def _after(self, steps: Array, per_epoch: int) -> Array:
+        """Steps since the warm-up ended; 0 before."""
+        above, below = in_steps(self.epochs, per_epoch)
+        return np.where(lengths_passed(steps, self.epochs, per_epoch) < 1.0, 0.0, steps - above / below)
+
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        t = lengths_passed(steps, self.epochs, per_epoch)
+        if self.start == 0.0 and self.epochs * per_epoch <= 1.0:
+            t = np.where(t == 0.0, 0.5, t)
+        rising = self.start + (1.0 - self.start) * np.minimum(t, 1.0)
         if not isinstance(self.then, Schedule):
             return rising
-        return np.where(epochs < self.epochs, rising, self.then.factors(np.maximum(epochs - self.epochs, 0.0)))
+        return np.where(t < 1.0, rising, self.then.factors(self._after(steps, per_epoch), per_epoch))
 
-    def momenta(self, epochs: Array) -> Array | None:
-        if not isinstance(self.then, Schedule):
-            return None
-        return self.then.momenta(np.maximum(epochs - self.epochs, 0.0))
+    def momenta(self, steps: Array, per_epoch: int = 1) -> Array | None:
+        return self.then.momenta(self._after(steps, per_epoch), per_epoch) if isinstance(self.then, Schedule) else None
 
 
 @dataclass(frozen=True)
@@ -292,8 +362,8 @@ class ReduceOnPlateau(Schedule):
             raise ValueError(f"min_factor must be at most 1, for the rate is to fall, got {self.min_factor!r}")
         object.__setattr__(self, "monitor", check_choice("monitor", self.monitor, ("loss", "val_loss")))
 
-    def factors(self, epochs: Array) -> Array:
-        return np.ones_like(epochs)
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        return np.ones(np.shape(steps))
 
     def start(self) -> Plateau:
         """The state of one fit."""
@@ -356,8 +426,8 @@ class Plan:
         if not isinstance(self.schedule, Schedule):
             return np.asarray(rates), None
         # By the number of the step: wherever chunks begin, which time decides, the same rates to the last bit.
-        points = (epoch * self.steps + first + np.arange(n)) / self.steps
-        return rates * self.schedule.factors(points), self.schedule.momenta(points)
+        steps = epoch * self.steps + first + np.arange(n, dtype=np.float64)
+        return rates * self.schedule.factors(steps, self.steps), self.schedule.momenta(steps, self.steps)
 
     def look_back(self, values: Iterable[float]) -> None:
         """Let the plateau see what was monitored in the epochs so far, from the first on."""
@@ -370,7 +440,9 @@ class Plan:
         """The plateau counts an epoch whose last step is not of the warm-up."""
         assert self.plateau is not None
         assert isinstance(self.schedule, Schedule)
-        self.plateau.waits = bool(epoch + (self.steps - 1) / self.steps < self.schedule.warmup)
+        last = np.array([(epoch + 1.0) * self.steps - 1.0])
+        warmup = self.schedule.warmup
+        self.plateau.waits = bool(warmup and lengths_passed(last, warmup, self.steps)[0] < 1.0)
 
     def _called(self, step: int, n: int) -> Array:
         """What the function says of n steps."""

@@ -300,9 +300,10 @@ def test_a_profile_adds_up(tmp_path: Path) -> None:
 
 def test_profile_from_the_command_line(tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    done = CliRunner().invoke(command.bench, ["--profile", "--workload", "tiny", "--json", str(path)])
+    done = CliRunner().invoke(command.bench, ["--profile", "--workload", "tiny", "--out", str(path), "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(path.read_text())["profiles"][0]["workload"]["name"] == "tiny"
+    assert json.loads(done.stdout) == json.loads(path.read_text())
     for wrong in (["--plot", "x.png"], ["--profile", "--workload", "predict-row"]):
         assert CliRunner().invoke(command.bench, wrong).exit_code == 2
 
@@ -571,12 +572,45 @@ def test_run_checks_its_arguments(arguments: dict[str, Any], message: str) -> No
 @pytest.mark.usefixtures("small_table")
 def test_command_prints_the_table_and_writes_json(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    outcome = CliRunner().invoke(
-        command.bench, ["--quick", "--workload", "tiny", "--threads", "1", "--json", str(path)]
-    )
+    outcome = CliRunner().invoke(command.bench, ["--quick", "--workload", "tiny", "--threads", "1", "--out", str(path)])
     assert outcome.exit_code == 0, outcome.output
     assert "µs/step" in outcome.stdout
     assert report.load(path).passed
+
+
+def test_command_prints_json_and_nothing_else(sample: result.BenchResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = replace(sample, workloads=(replace(sample.workloads[0], rivals=sample.workloads[0].rivals[:2]),))
+    monkeypatch.setattr(command, "run", lambda *names, **options: good)
+    outcome = CliRunner().invoke(command.bench, ["--workload", "tiny", "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    assert result.from_document(json.loads(outcome.stdout)) == good
+
+
+def test_what_was_measured_is_shown_where_it_cannot_be_written(
+    sample: result.BenchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(document: Any, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command, "run", lambda *names, **options: sample)
+    monkeypatch.setattr(report, "save", fail)
+    outcome = CliRunner().invoke(command.bench, ["--workload", "tiny", "--out", str(tmp_path / "bench.json")])
+    assert outcome.exit_code == 1
+    assert "µs/step" in outcome.stdout
+    assert "choose another --out FILE" in outcome.stderr
+
+
+def test_files_are_there_before_a_word_is_printed(
+    sample: result.BenchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*unused: object) -> None:
+        raise BrokenPipeError
+
+    path = tmp_path / "bench.json"
+    monkeypatch.setattr(command, "run", lambda *names, **options: sample)
+    monkeypatch.setattr(command, "_console", broken)
+    CliRunner().invoke(command.bench, ["--workload", "tiny", "--out", str(path)])
+    assert report.load(path) == sample
 
 
 @pytest.mark.parametrize(
@@ -585,7 +619,8 @@ def test_command_prints_the_table_and_writes_json(tmp_path: Path) -> None:
         ["--workload", "tny"],
         ["--threads", "0"],
         ["--peers", "keras"],
-        ["--json", "no-such-folder/out.json"],
+        ["--out", "no-such-folder/out.json"],
+        ["--json", "out.json"],
         ["--unknown"],
     ],
 )
@@ -597,7 +632,7 @@ def test_bench_py_is_the_command() -> None:
     script = Path(__file__).resolve().parent.parent / "bench.py"
     child = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
-    for option in ("--json", "--workload", "--threads", "--quick", "--peers"):
+    for option in ("--out", "--json", "--workload", "--threads", "--quick", "--peers"):
         assert option in child.stdout
 
 

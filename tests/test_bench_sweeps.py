@@ -42,8 +42,8 @@ def test_the_rates_are_what_they_are_said_to_be() -> None:
     for workload in (SMALL, *sweeps.SWEEPS):
         rival = sweeps.FastbpSweep()
         rival.setup(rivals.Task.of(workload))
-        assert not rival.run(RATES, 1).diverged.any()
-        assert rival.run(HALF_DIVERGING, 1).diverged[:, 0].tolist() == [False] * 16 + [True] * 16
+        assert not rival.run(RATES, EPOCHS).diverged.any()
+        assert rival.run(HALF_DIVERGING, EPOCHS).diverged[:, 0].tolist() == [False] * 16 + [True] * 16
 
 
 @pytest.mark.parametrize("kind", [sweeps.JaxSweep, lambda: sweeps.Loop(rivals.NumpyRival()), sweeps.FastbpSweep])
@@ -73,8 +73,12 @@ def test_the_document_and_the_table(found: sweeps.SweepBench) -> None:
     console = Console(width=120, file=StringIO(), highlight=False)
     console.print(sweeps.render(found))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    for words in ("jax, vmap", "torch, loop", "thread efficiency, 1 to 2", "half of the rates diverging", "1x"):
+    for words in ("jax, vmap", "torch, loop", "thread efficiency, 1 to 2", "1x"):
         assert words in text
+    assert "with half of the rates diverging (losses turn non-finite): " in text
+    tanh = replace(found, tables=(replace(found.tables[0], workload=replace(SMALL, activation="tanh")),))
+    console.print(sweeps.render(tanh))
+    assert "(losses stay finite): " in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_peer_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,13 +97,15 @@ def test_the_command(found: sweeps.SweepBench, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sweeps, "run", lambda **options: asked.update(options) or found)
     path = tmp_path / "sweep.json"
     result = CliRunner().invoke(
-        command.bench, ["--workload", "sweep", "--peers", "jax,torch", "--quick", "--json", str(path)]
+        command.bench, ["--workload", "sweep", "--peers", "jax,torch", "--quick", "--out", str(path)]
     )
     assert result.exit_code == 0, result.output
     assert asked.pop("progress")
     assert asked == {"peers": ["jax", "torch"], "threads": None, "quick": True}
     assert json.loads(path.read_text()) == json.loads(json.dumps(found.to_document()))
     assert "thread efficiency" in result.stdout
+    told = CliRunner().invoke(command.bench, ["--workload", "sweep", "--json"])
+    assert json.loads(told.stdout) == json.loads(path.read_text())
     bad = replace(found.tables[0].rows[0], passed=False, blocks=())
     wrong = replace(found, tables=(replace(found.tables[0], rows=(bad,)),))
     monkeypatch.setattr(sweeps, "run", lambda **options: wrong)

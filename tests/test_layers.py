@@ -16,6 +16,7 @@ ROOT = Path(fastbp.__file__).parent
 # From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
 LAYERS = [
     {
+        "documents",
         "figures",
         "kernels",
         "validation",

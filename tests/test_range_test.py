@@ -54,6 +54,71 @@ def result_of(smoothed: Any, rates: Any = None) -> RangeTest:
     return RangeTest(rates, curves, None, np.arange(n), curves, [""] * len(curves), seeds, settings, 0.1)
 
 
+# --- rows that do not count
+
+
+def ignoring(ignored: Any, **options: Any) -> tuple[MLP, Any]:
+    """A network that ignores the label -1, and labels with that in some rows."""
+    net = make(loss=fastbp.CrossEntropy(ignore_index=-1))
+    return net, np.where(ignored, -1, Y)
+
+
+def test_a_batch_in_which_nothing_counts_has_no_loss() -> None:
+    net, y = ignoring(np.arange(45) % 2)
+    options: dict[str, Any] = {"lr_min": 1e-9, "lr_max": 1e-8, "n_steps": 90, "batch_size": 1, "optimizer": "sgd"}
+    found = lr_range_test(net, X, y, seeds=2, smoothing=0.9, **options)
+    assert np.isnan(found.losses).sum(axis=1).tolist() == [44, 44]  # 22 of 45 rows, in two epochs
+    np.testing.assert_allclose(np.nanmean(found.losses, axis=1), net.evaluate(X, y)["loss"], rtol=1e-5)
+    for losses, smoothed in zip(found.losses, found.smoothed, strict=True):
+        known = np.flatnonzero(np.isfinite(losses))
+        total, rest = 0.0, 1.0
+        for step in known:
+            total, rest = 0.9 * total + 0.1 * losses[step], 0.9 * rest
+            assert smoothed[step] == pytest.approx(total / (1 - rest))
+        np.testing.assert_array_equal(np.isnan(smoothed), np.arange(90) < known[0])
+        held = np.maximum.accumulate(np.where(np.isfinite(losses), np.arange(90), -1))
+        np.testing.assert_array_equal(smoothed[known[0] :], smoothed[held[known[0] :]])
+    assert "nan" not in str(found)
+    assert found.plot() is not None
+
+
+def test_suggestions_where_the_first_batches_do_not_count() -> None:
+    late = result_of(np.where(np.arange(40) < 8, NAN, np.linspace(2.0, 1.0, 40) ** 2))
+    assert all(np.isfinite(one.value) and one.value >= late.rates[8] for one in late.suggestions.values())
+    assert late.suggestions["minimum/10"].value == pytest.approx(0.1)
+    assert any("still falls" in note for note in late.notes)
+
+
+def test_where_nothing_counts_there_is_no_test() -> None:
+    net, y = ignoring(np.ones(45, bool))
+    with pytest.raises(ValueError, match="the weights of all training rows are 0"):
+        lr_range_test(net, X, y, n_steps=20)
+    with pytest.raises(ValueError, match="the weights of all training rows are 0"):
+        net.fit(X, y, epochs=1)
+    some, labels = ignoring(np.arange(45) % 2)
+    for nothing in ((X, Y, np.zeros(45)), (X, y)):
+        with pytest.raises(ValueError, match="the weights of all validation rows are 0"):
+            lr_range_test(some, X, labels, n_steps=20, validation_data=nothing)
+    with pytest.raises(ValueError, match="the weights of all rows are 0"):
+        fastbp.lr_stability(net, X, y)
+
+
+def test_the_loss_before_is_that_of_rows_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 45 rows every fifth is looked at; were it of all, these would be the ones that are ignored."""
+    net, y = ignoring(np.arange(45) % 5 == 0)
+    monkeypatch.setattr(range_test, "START_ROWS", 9)
+    seen: list[float] = []
+    init = Smoother.__init__
+
+    def look(self: Smoother, beta: float, k: float, skip: int, start: float) -> None:
+        seen.append(start)
+        init(self, beta, k, skip, start)
+
+    monkeypatch.setattr(Smoother, "__init__", look)
+    lr_range_test(net, X, y, n_steps=20, seeds=1)
+    assert seen == [pytest.approx(net.evaluate(X[y >= 0][::4], y[y >= 0][::4])["loss"])]
+
+
 # --- the training
 
 

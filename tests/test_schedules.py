@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -51,25 +53,121 @@ def test_against_pytorch_by_epochs(ours: schedules.Schedule, theirs: Any) -> Non
     np.testing.assert_allclose(0.1 * ours.factors(np.arange(12.0)), torch_rates(theirs, 12), rtol=1e-12, atol=1e-17)
 
 
-def test_one_cycle_against_pytorch_by_steps() -> None:
-    n = 40
+@pytest.mark.parametrize("total", [1, 2, 3, 7, 10, 11, 40, 301])
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+@pytest.mark.parametrize("three_phase", [False, True])
+@pytest.mark.parametrize("rise", [0.3, 0.45])
+def test_one_cycle_is_pytorchs_at_every_step(total: int, anneal: Any, three_phase: bool, rise: float) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
-    scheduler = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=n)
+    scheduler = lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=total, pct_start=rise, anneal_strategy=anneal, three_phase=three_phase
+    )
     rates, momenta = [], []
-    for step in range(n):
+    for step in range(total):
         rates.append(optimizer.param_groups[0]["lr"])
         momenta.append(optimizer.param_groups[0]["momentum"])
         optimizer.step()
-        if step < n - 1:
+        if step < total - 1:
             scheduler.step()
-    ours, points = schedules.OneCycle(n - 1), np.arange(float(n))
-    found = ours.momenta(points)
-    assert found is not None
-    # PyTorch ends its rise a step early.
-    peak = 0.3 * n - 1
-    ours = schedules.OneCycle(n - 1, rise=peak / (n - 1))
-    np.testing.assert_allclose(0.1 * ours.factors(points), rates, rtol=1e-9)
-    np.testing.assert_allclose(ours.momenta(points), momenta, rtol=1e-9)  # type: ignore[arg-type]
+    for per_epoch in (1, 3, total):  # the same cycle in epochs of so many steps
+        ours = schedules.OneCycle(total / per_epoch, rise=rise, anneal=anneal, three_phase=three_phase)
+        found, with_momenta = schedules.Plan(ours, 0.1, per_epoch).tables(0, 0, total + 5, 0)
+        assert with_momenta is not None
+        np.testing.assert_allclose(found[:total], rates, rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(with_momenta[:total], momenta, rtol=1e-12)
+        np.testing.assert_array_equal(found[total:], found[total - 1])  # PyTorch raises there
+    assert found[-1] == pytest.approx(0.1 / 25e4)
+
+
+def test_one_cycle_has_its_peak_where_pytorch_divides_by_zero() -> None:
+    found, momenta = schedules.Plan(schedules.OneCycle(4, rise=0.25), 1.0, 1).tables(0, 0, 4, 0)
+    assert momenta is not None
+    np.testing.assert_allclose(found, [1.0, 0.750001, 0.250003, 4e-6], rtol=1e-6)
+    np.testing.assert_allclose(momenta, [0.85, 0.875, 0.925, 0.95])
+
+
+def test_a_cycle_that_follows_a_warmup_counts_its_own_steps() -> None:
+    alone = schedules.Plan(schedules.OneCycle(2), 1.0, STEPS).tables(0, 0, 2 * STEPS, 0)
+    after = schedules.Plan(schedules.Warmup(0.6, schedules.OneCycle(2)), 1.0, STEPS).tables(0, 3, 2 * STEPS, 3)
+    np.testing.assert_allclose(after, alone, rtol=1e-15)
+
+
+def rates_of(schedule: schedules.Schedule, per_epoch: int, epochs: int = 20) -> np.ndarray[Any, Any]:
+    return schedules.Plan(schedule, 1.0, per_epoch).tables(0, 0, epochs * per_epoch, 0)[0]
+
+
+@pytest.mark.parametrize("per_epoch", [*range(2, 31), 49, 97, 100])
+def test_lengths_that_are_fractions_of_an_epoch(per_epoch: int) -> None:
+    """Of k steps each: whatever k / per_epoch is as a float."""
+    for k in range(1, per_epoch):
+        length, steps = k / per_epoch, np.arange(20 * per_epoch)
+        np.testing.assert_array_equal(rates_of(schedules.Step(length, 0.5), per_epoch), 0.5 ** (steps // k))
+        cosine = 0.5 * (1.0 + np.cos(np.pi * (steps % k / k)))
+        found = rates_of(schedules.Cosine(length, restarts=True), per_epoch)
+        np.testing.assert_allclose(found, cosine, rtol=0, atol=1e-13)
+        np.testing.assert_array_equal(found == 1.0, steps % k == 0)
+        milestones = [length, 3 * length, 7 * length]
+        passed = np.searchsorted([k, 3 * k, 7 * k], steps, side="right")
+        np.testing.assert_array_equal(rates_of(schedules.MultiStep(milestones, 0.5), per_epoch), 0.5**passed)
+        warm = rates_of(schedules.Warmup(length, schedules.Step(length, 0.5), start=0.25), per_epoch)
+        rising = 0.25 + 0.75 * (steps / k)
+        np.testing.assert_array_equal(warm, np.where(steps < k, rising, 0.5 ** np.maximum(steps // k - 1, 0)))
+        grown = rates_of(schedules.Cosine(length, restarts=True, growth=2), per_epoch)
+        begins = [k * (2**cycle - 1) for cycle in range(12)]
+        assert np.flatnonzero(grown == 1.0).tolist() == [step for step in begins if step < len(grown)]
+
+
+@pytest.mark.parametrize("per_epoch", [3, 5, 7, 11, 32])
+def test_lengths_that_end_within_a_step(per_epoch: int) -> None:
+    """Against rational arithmetic; a warm-up of such a length does not move what follows off its steps."""
+    for tenths in range(1, 31):
+        length = Fraction(tenths, 10) * per_epoch
+        expected = [0.5 ** (step // length) for step in range(20 * per_epoch)]
+        np.testing.assert_array_equal(rates_of(schedules.Step(tenths / 10, 0.5), per_epoch), expected)
+        tenth = Fraction(per_epoch, 10)
+        after = [0.5 ** ((step - length) // tenth) for step in range(20 * per_epoch) if step >= length]
+        found = rates_of(schedules.Warmup(tenths / 10, schedules.Step(0.1, 0.5)), per_epoch)
+        np.testing.assert_array_equal(found[-len(after) :], after)
+
+
+def test_a_length_that_is_no_simple_fraction() -> None:
+    length = math.sqrt(2.0)
+    expected = 0.5 ** np.floor(np.arange(60) / (3 * length))
+    np.testing.assert_array_equal(rates_of(schedules.Step(length, 0.5), 3), expected)
+    third = np.float32(1 / 3)
+    assert rates_of(schedules.Step(third, 0.5), 3, 1).tolist() == [1.0, 1.0, 0.5]  # a little more than a third
+
+
+def test_a_cycle_that_grows_by_a_fraction_begins_on_its_step() -> None:
+    found = rates_of(schedules.Cosine(1, restarts=True, growth=1.1), 10, 5)
+    assert np.flatnonzero(found == 1.0).tolist() == [0, 10, 21]  # and within the steps after 33.1 and 46.41
+    assert np.flatnonzero(np.diff(found) > 0.1).tolist() == [9, 20, 33, 46]
+
+
+def test_a_warmup_over_one_step_loses_no_step() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net = MLP([4, 6, 3], seed=0)
+        before = net.weights[0]
+        history = net.fit(X, Y, epochs=1, batch_size=50, optimizer=SGD(lr=0.1), schedule=schedules.Warmup(1))
+    assert history.lr == [0.05]
+    assert not np.array_equal(net.weights[0], before)
+    assert rates_of(schedules.Warmup(1, schedules.Exponential(0.5)), 1, 4).tolist() == [0.5, 1.0, 0.5, 0.25]
+    assert rates_of(schedules.Warmup(0.1), 4, 1).tolist() == [0.5, 1.0, 1.0, 1.0]
+    assert rates_of(schedules.Warmup(1, start=0.25), 1, 2).tolist() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(("per_epoch", "length", "counted"), [(5, 0.6, 0), (10, 0.7, 0), (5, 1.2, 1), (5, 1.0, 1)])
+def test_a_plateau_counts_from_the_first_epoch_that_ends_after_the_warmup(
+    per_epoch: int, length: float, counted: int
+) -> None:
+    recipe = schedules.Warmup(0.1, schedules.Warmup(length - 0.1, schedules.ReduceOnPlateau(0.5, patience=0)))
+    plan = schedules.Plan(recipe, 1.0, per_epoch)
+    plan.look_back([1.0] * counted)
+    assert plan.plateau is not None
+    assert math.isinf(plan.plateau.best)
+    plan.look_back([1.0] * (counted + 1))
+    assert plan.plateau.best == 1.0
 
 
 def test_reduce_on_plateau_against_pytorch() -> None:
@@ -117,9 +215,9 @@ def test_fit_takes_the_steps_that_the_schedule_says(optimizer: Any, kind: str) -
         if kind == "callable":
             lr, momentum = schedule(step), None
         else:
-            point = np.array([step / STEPS])
-            lr = optimizer.lr * float(schedule.factors(point)[0])
-            momenta = schedule.momenta(point)
+            point = np.array([float(step)])
+            lr = optimizer.lr * float(schedule.factors(point, STEPS)[0])
+            momenta = schedule.momenta(point, STEPS)
             momentum = None if momenta is None else float(momenta[0])
         rates.append(lr)
         changes: dict[str, Any] = {"lr": lr}
@@ -245,6 +343,8 @@ def test_a_function_after_a_warmup_is_shown_by_its_name() -> None:
         (lambda: schedules.OneCycle(5, momentum=("a", "b")), r"momentum\[0\] must be a number in \(0, 1\).*'a'"),
         (lambda: schedules.OneCycle(5, rise=1.0), r"rise must be a number in \(0, 1\), both ends apart, got 1.0"),
         (lambda: schedules.OneCycle(5, rise=0.0), r"rise must be a number in \(0, 1\), both ends apart, got 0.0"),
+        (lambda: schedules.OneCycle(5, anneal="line"), "anneal='line' is unknown .*choose from cos, linear"),
+        (lambda: schedules.OneCycle(5, three_phase=2), "three_phase must be True or False, got 2"),
         (lambda: schedules.MultiStep(5), r"milestones must list the epochs .* \[30, 60\], got 5"),
         (lambda: schedules.Warmup(5, 0.1), "then must be one of fastbp.schedules, or a function step -> lr, got 0.1"),
         (lambda: schedules.Warmup(5, schedules.Cosine), "then must be"),

@@ -254,25 +254,8 @@ def test_runs_that_diverge_are_retired() -> None:
     check_against_fit(sweep, net, X, y, **options)
 
 
-def test_too_large_a_loss_is_stopped_at_the_end_of_its_epoch() -> None:
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((200, 3)), rng.standard_normal((200, 1))
-    net = MLP([3, 1], loss="mse", seed=0, dtype="float64")
-    options: dict[str, Any] = {"optimizer": SGD(), "epochs": 6, "batch_size": 200}
-    sweep = lr_sweep(net, X, y, [0.1, 3.0], seeds=1, **options)
-    assert sweep.status.tolist() == [["finished"], ["stopped"]]
-    done, j0 = int(sweep.epochs_done[1, 0]), float(sweep.start_loss[0])
-    assert 1 < done < 6
-    limit = j0 + 10 * max(abs(j0), 1)
-    losses = sweep.train_loss[1, 0]
-    assert losses[done - 1] > limit >= losses[done - 2]
-    assert np.isnan(losses[done:]).all()
-    assert np.isnan(sweep.val_loss[1, 0, done - 1])  # retired at once
-    assert losses[:done].tolist() == fit_losses(net, X, y, 3.0, 0, **options)[0][:done]
-
-
 def test_a_spike_that_recovers_is_no_divergence() -> None:
-    """One step makes the loss a thousandfold, the mean of its epoch stays below the limit."""
+    """One step makes the loss a thousandfold."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((400, 3)), rng.standard_normal((400, 1))
     net = MLP([3, 1], loss="mse", seed=0, dtype="float64")
@@ -317,7 +300,7 @@ def test_rungs(n_rates: int, epochs: int, factor: int | None, ends: list[int]) -
 def test_halving_goes_on_where_it_stopped(schedule: Any) -> None:
     X, y = blobs()
     net = MLP([6, 20, 3], seed=3)
-    rates = np.geomspace(1e-5, 1e3, 9)
+    rates = [*np.geomspace(1e-5, 1e1, 7), 1e30, 1e31]
     options: dict[str, Any] = {"seeds": 2, "epochs": 6, "schedule": schedule, "optimizer": "sgd"}
     full = lr_sweep(net, X, y, rates, **options)
     sweep = lr_sweep(net, X, y, rates, halving=3, threads=2, **options)
@@ -338,7 +321,7 @@ def test_halving_goes_on_where_it_stopped(schedule: Any) -> None:
     assert np.isnan(sweep.mean_val_loss[~alive]).all()
     assert sweep.sensitivity is None
     assert "eliminated after epoch 1" in str(sweep)
-    assert {row["status"] for row in sweep.rows()} == {"finished", "eliminated", "stopped"}
+    assert {row["status"] for row in sweep.rows()} == {"finished", "eliminated", "diverged"}
     assert not any("missing" in note for note in sweep.notes)
 
 

@@ -1,8 +1,9 @@
-"""The click command `fastbp bench`; the only module of the benchmark that prints."""
+"""The click command `fastbp bench`; the only module of the benchmark that prints, after all files are written."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fastbp.bench import report, sweeps
 from fastbp.bench.peers import PEERS
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
 from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, select
-from fastbp.commands.output import make_ready
+from fastbp.commands.output import json_option, make_ready, print_json
 
 PIPE_WIDTH = 132  # columns when the output is no terminal: a table in a log file should not be cut at 80
 
@@ -28,7 +29,7 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
 
 
 def _writable(_context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """Refuse a JSON path that cannot be written before, not after, minutes of timing."""
+    """Refuse a path that cannot be written before, not after, minutes of timing."""
     if value is None:
         return None
     path = Path(value)
@@ -39,13 +40,13 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
 
 @click.command()
 @click.option(
-    "--json",
-    "json_path",
+    "--out",
     type=click.Path(dir_okay=False, writable=True),
     callback=_writable,
     metavar="FILE",
     help="Write everything measured to FILE as JSON.",
 )
+@json_option
 @click.option(
     "--workload",
     "workloads",
@@ -80,7 +81,8 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
     help="With --profile: draw the parts under the machine's roofline (extra plot).",
 )
 def bench(
-    json_path: Path | None,
+    out: Path | None,
+    as_json: bool,
     workloads: tuple[str, ...],
     threads: int | None,
     quick: bool,
@@ -95,12 +97,12 @@ def bench(
     if profile:
         if sweeps.NAME in workloads:
             raise click.UsageError("--profile takes a step apart, not a sweep")
-        _profile(workloads, threads, json_path, plot_path)
+        _profile(workloads, threads, out, as_json, plot_path)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
     if sweeps.NAME in workloads:
-        _sweeps(workloads, peers, threads, quick, json_path)
+        _sweeps(workloads, peers, threads, quick, out, as_json)
         return
     chosen = select(workloads)
     if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
@@ -111,9 +113,7 @@ def bench(
         raise click.ClickException(str(error)) from error
     finally:
         _progress("")
-    console = _console()
-    console.print(report.render(result, width=console.width))
-    _save(result.to_document(), json_path)
+    _tell(result.to_document(), out, as_json, lambda width: report.render(result, width=width))
     if not result.passed:
         wrong = [
             f"{entry.rival} on {workload.workload.name}"
@@ -124,7 +124,9 @@ def bench(
         raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(wrong)}")
 
 
-def _profile(workloads: tuple[str, ...], threads: int | None, json_path: Path | None, plot_path: Path | None) -> None:
+def _profile(
+    workloads: tuple[str, ...], threads: int | None, out: Path | None, as_json: bool, plot_path: Path | None
+) -> None:
     """`bench --profile`."""
     from fastbp.bench import profile, roofline
 
@@ -139,15 +141,16 @@ def _profile(workloads: tuple[str, ...], threads: int | None, json_path: Path | 
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     _progress("")
-    _console().print(roofline.render(found))
-    _save({"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}, json_path)
     if plot_path is not None:
         roofline.plot(found, plot_path)
+    document = {"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}
+    _tell(document, out, as_json, lambda width: roofline.render(found))
 
 
 def _sweeps(
-    workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool, json_path: Path | None
-) -> None:
+    workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool, out: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """`bench --workload sweep`."""
     if set(workloads) != {sweeps.NAME}:
         raise click.UsageError(f"--workload {sweeps.NAME} is run by itself: leave out the others")
@@ -159,19 +162,24 @@ def _sweeps(
         result = sweeps.run(peers=known, threads=threads, quick=quick, progress=_progress)
     finally:
         _progress("")
-    _console().print(sweeps.render(result))
-    _save(result.to_document(), json_path)
+    _tell(result.to_document(), out, as_json, lambda width: sweeps.render(result))
     if result.wrong:
         raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(result.wrong)}")
 
 
-def _save(document: dict[str, Any], path: Path | None) -> None:
-    if path is None:
-        return
+def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Callable[[int], Any]) -> None:
+    """Write the document to its file, then print it, or the tables; these also where the file cannot be written."""
     try:
-        report.save(document, path)
+        if out is not None:
+            report.save(document, out)
     except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {error.strerror}; choose another --json FILE") from error
+        raise click.ClickException(f"cannot write {out}: {error.strerror}; choose another --out FILE") from error
+    finally:
+        if as_json:
+            print_json(document)
+        else:
+            console = _console()
+            console.print(tables(console.width))
 
 
 def _progress(message: str) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from fastbp import team, training
 from fastbp.bench import machine
 from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
-from fastbp.kernels import clock, probe
+from fastbp.kernels import clock, probe, records
 from fastbp.network import MLP
 from fastbp.validation import check_positive_int
 
@@ -24,7 +25,8 @@ from fastbp.validation import check_positive_int
 LEVELS = {"L1": 16 << 10, "L2": 192 << 10, "L3": 4 << 20, "memory": 64 << 20}
 #: A part that reaches less than this of both its roofs is held up by neither: by calls, latency, or the other threads.
 NEAR_ROOF = 0.4
-SECONDS = 0.6
+#: What is counted lasts so long, or has so many steps; and what comes before it, in the same call.
+SECONDS, LEAST_STEPS, WARM_UP = 0.6, 20, 0.03
 
 
 @dataclass(frozen=True)
@@ -80,30 +82,53 @@ def run(
 
 
 def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str, float]) -> Profile:
-    """Train a workload for a moment, with the clock on."""
+    """Train a workload for a moment, with the clock on.
+
+    In one call of the kernel, and counted after its first steps only: threads that have just been woken wait for each
+    other, some milliseconds long where two were put on one CPU, which is no part of a step.
+    """
+    recipe = workload.make_optimizer()
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
-    options: dict[str, Any] = {
-        "batch_size": workload.batch_size, "optimizer": workload.make_optimizer(), "threads": threads
-    }  # fmt: skip
-    net.fit(X, y, epochs=1, **options)  # compiles, allocates, warms up
-    start = time.perf_counter()
-    net.fit(X, y, epochs=1, **options)
-    epochs = max(2, round(SECONDS / (time.perf_counter() - start)))
-    with net._engine.clock(threads) as counts:
-        ticks, start = probe.read_ticks(), time.perf_counter()
-        net.fit(X, y, epochs=epochs, **options)
-        seconds = time.perf_counter() - start
-        frequency = (probe.read_ticks() - ticks) / seconds
-    steps = epochs * workload.steps_per_epoch
-    measured = counts.mean(axis=0) / frequency / steps
-    parts = tuple(_parts(workload, threads, measured, seconds / steps, peak, bandwidths))
-    return Profile(workload, threads, seconds / steps, peak, bandwidths, parts)
+    fit = training.Fit(
+        net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
+        validation_data=None, shuffle=True, threads=threads, progress=False,
+    )  # fmt: skip
+    _run(fit, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
+    step = _run(fit, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
+    step = min(step, _run(fit, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
+    skip, steps = round(WARM_UP / step) + 1, max(LEAST_STEPS, round(SECONDS / step))
+    with net._engine.clock(threads, skip) as counts:
+        ticks, began = probe.read_ticks(), time.perf_counter()
+        _run(fit, skip + steps, threads, step)
+        frequency = (probe.read_ticks() - ticks) / (time.perf_counter() - began)
+    if not frequency:
+        raise ValueError("--profile needs a clock that compiled code can read, and this system has none")
+    seconds = counts.mean(axis=0) / frequency / steps
+    total = float((counts[:, int(clock.END)] - counts[:, int(clock.BEGIN)]).mean()) / frequency / steps
+    parts = tuple(_parts(workload, threads, recipe.n_moments, seconds, total, peak, bandwidths))
+    return Profile(workload, threads, total, peak, bandwidths, parts)
+
+
+def _run(fit: training.Fit, steps: int, threads: int, step: float) -> float:
+    """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
+    began = time.perf_counter()
+    with team.interruptible(fit.engine.request_stop) as interrupted:
+        status, _ = fit.chunk(0, steps, threads, long=step > training.CHUNK_SECONDS)
+    fit.engine.clear_stop()
+    if interrupted():
+        raise KeyboardInterrupt
+    if status != records.RUNNING:
+        raise ValueError(f"the training ended early, with status {status}: take a smaller lr for this workload")
+    return time.perf_counter() - began
 
 
 def _parts(
-    workload: Workload, threads: int, measured: Array, total: float, peak: float, bandwidths: dict[str, float]
-) -> Iterator[Part]:
+    workload: Workload, threads: int, moments: int, measured: Array, total: float, peak: float,
+    bandwidths: dict[str, float],
+) -> Iterator[Part]:  # fmt: skip
+    """Phase by phase, the measured seconds of a step; `moments`: arrays of the optimiser beside the weights."""
+
     def part(phase: str, layer: int, slot: int, flops: int, moved: int) -> Part:
         # A thread's share of what the phase touches says which level it comes from.
         level = next((name for name, size in LEVELS.items() if moved / threads <= 2 * size), "memory")
@@ -115,7 +140,6 @@ def _parts(
 
     rows, sizes = workload.batch_size, workload.sizes
     item = np.dtype(workload.dtype).itemsize
-    moments = {"sgd": 0, "adam": 2}[workload.optimizer]
     yield part("gather", -1, int(clock.GATHER), 0, 2 * rows * sizes[0] * item)
     layers = list(itertools.pairwise(sizes))
     for k, (n_in, n_out) in enumerate(layers):
@@ -132,5 +156,5 @@ def _parts(
         yield part("update", k, slot + int(clock.UPDATE), flops, moved)
     yield part("loss", -1, int(clock.LOSS), 0, 3 * rows * sizes[-1] * item)
     yield part("barrier", -1, int(clock.BARRIER), 0, 0)
-    rest = max(0.0, total - float(measured.sum()))
+    rest = max(0.0, total - float(measured[int(clock.GATHER) :].sum()))
     yield Part("other", -1, rest, 0, 0, 0.0, "")

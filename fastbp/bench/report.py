@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fastbp import documents
 from fastbp.bench.result import BenchResult, RivalResult, StartUp, WorkloadResult, figures, from_document
 from fastbp.bench.runner import BASELINE_LIMIT
 
@@ -23,7 +24,7 @@ _ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
 def save(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Write the JSON document; the file is complete or as it was before."""
     target = Path(path)
-    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    text = documents.text(document) + "\n"
     handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

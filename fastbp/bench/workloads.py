@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,8 @@ class Workload:
     loss : str, default "cross_entropy"
         "cross_entropy" (integer classes) or "mse" (real targets).
     optimizer : str, default "sgd"
-        "sgd" (no momentum) or "adam" (PyTorch's defaults apart from `lr`); "momentum" (0.9) for fastbp and NumPy alone.
+        "sgd" (no momentum) or "adam" (PyTorch's defaults apart from `lr`); "momentum" (0.9) for fastbp and NumPy alone;
+        any other of fastbp's for its profile.
     lr : float, default 0.01
         Learning rate.
     dtype : str, default "float32"
@@ -128,10 +128,11 @@ class Workload:
         """The optimiser description that `MLP.fit` and `NumpyMLP.fit` take."""
         from fastbp import optimizers
 
-        kinds: dict[str, Callable[..., Optimizer]] = {
-            "sgd": optimizers.SGD, "adam": optimizers.Adam, "momentum": partial(optimizers.SGD, momentum=0.9)
-        }  # fmt: skip
-        return kinds[self.optimizer](lr=self.lr)
+        if self.optimizer == "momentum":
+            return optimizers.SGD(lr=self.lr, momentum=0.9)
+        found = optimizers.get(self.optimizer)
+        found.check_step()
+        return replace(found, lr=self.lr)
 
 
 _TABLE = (

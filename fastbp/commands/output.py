@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import signal
 import sys
@@ -14,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 import click
+
+from fastbp import documents
 
 LABEL_WIDTH = 9
 # A bar that comes and goes within half a second only flickers.
@@ -51,7 +51,7 @@ def seconds_text(seconds: float) -> str:
 
 def print_json(result: dict[str, Any]) -> None:
     """Print `result` as strict JSON; what JSON has no number for becomes null."""
-    click.echo(json.dumps(_jsonable(result), indent=2, allow_nan=False))
+    click.echo(documents.text(result, indent=2))
 
 
 def score_text(scores: dict[str, float]) -> str:
@@ -59,18 +59,6 @@ def score_text(scores: dict[str, float]) -> str:
     if "accuracy" in scores:
         return f"accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4g}"
     return f"r2 {scores['r2']:.4f}, loss {scores['loss']:.4g}"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _jsonable(one) for key, one in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(one) for one in value]
-    if hasattr(value, "tolist"):  # NumPy arrays and scalars
-        return _jsonable(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 @contextmanager

@@ -130,20 +130,19 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
     }  # fmt: skip
     result, interrupted = _run(net, problem, settings, arguments)
-    if settings.as_json:
-        about = of_network(settings, recipe, problem, net)
-        print_json(about | {"command": context.meta["command"]} | result.to_dict())
-    else:
-        click.echo(f"\n{result}\n")
-    try:
-        line = _stability(net, problem, optimizer, settings)
-        written = _write(result, settings, context.meta["command"], line)
+    stability, written = None, {}
+    try:  # files first: what is printed may meet a closed pipe, or a full disk
+        stability = _stability(net, problem, optimizer, settings)
+        written = _write(result, settings, context.meta["command"], stability)
     except KeyboardInterrupt:
         kept = f"; finished runs are in {settings.journal}" if settings.journal is not None else ""
         raise Interrupted(f"interrupted before all files were written{kept}") from None
-    if not settings.as_json:
-        for label, path in written.items():
-            say(label, f"in {path}")
+    finally:
+        if settings.as_json:
+            about = of_network(settings, recipe, problem, net)
+            print_json(about | {"command": context.meta["command"]} | result.to_dict())
+        else:
+            _show(result, stability, written)
     if interrupted:
         raise Interrupted(f"interrupted: {interrupted}")
 
@@ -198,19 +197,27 @@ def _cluster(address: str | None) -> Iterator[Any]:
 
 
 def _stability(net: MLP, problem: Problem, optimizer: Any, settings: Any) -> Any:
-    """The line of --stability, or None."""
+    """What --stability asks for, or None."""
     if not settings.stability:
         return None
     from fastbp.sweep.stability import lr_stability
 
-    found = lr_stability(net, problem.X_train, problem.y_train, optimizer=optimizer)
-    if not settings.as_json:
-        say("unstable", f"in full batches from lr {found.lines[0]:.3g} on, at the initial weights; {found.caveat}")
-    return found if math.isfinite(found.lines[0]) else None
+    return lr_stability(net, problem.X_train, problem.y_train, optimizer=optimizer)
 
 
-def _write(result: LrSweep, settings: Any, command: str, line: Any) -> dict[str, str]:
-    """The files that were asked for: label -> path."""
+def _show(result: LrSweep, stability: Any, written: dict[str, str]) -> None:
+    """The result for people, and where its files are."""
+    click.echo(f"\n{result}\n")
+    if stability is not None:
+        line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
+        say("unstable", f"{line}; {stability.caveat}")
+    for label, path in written.items():
+        say(label, f"in {path}")
+
+
+def _write(result: LrSweep, settings: Any, command: str, stability: Any) -> dict[str, str]:
+    """Write the files that were asked for; returns label -> path."""
+    line = stability if stability is not None and math.isfinite(stability.lines[0]) else None
     if settings.csv is not None:
         result.to_csv(settings.csv)
     if settings.plot is not None:

@@ -185,7 +185,6 @@ class _Run:
     def result(self) -> dict[str, Any]:
         try:
             result = self._describe() | self._fit()
-            self._save()
             result |= self._test()
             return result | self._compare(result)
         except KeyboardInterrupt:
@@ -249,6 +248,7 @@ class _Run:
         seconds = sum(history.seconds)
         rate = (1.0 - held) * len(self.problem.X_train) * len(history.loss) / max(seconds, 1e-9)
         self._write_history()
+        self._save()  # before a word of it: what is printed may meet a closed pipe
         done = "on a part of the first epoch"
         if history.loss:
             done = f"in {seconds_text(seconds)}, {rate:,.0f} samples/s, loss {history.loss[-1]:.4g}"

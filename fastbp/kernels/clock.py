@@ -1,4 +1,7 @@
-"""Where the time of a step goes: ticks by phase and layer, counted by each thread when a profile is wanted."""
+"""Where the time of a step goes: ticks by phase and layer, counted by each thread when a profile is wanted.
+
+A training is counted from a step on that the caller chooses: freshly woken threads wait for each other, and for a CPU.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from fastbp.kernels.atomics import TICKS_ARE_CYCLES, cycle_counter, nanoseconds
 from fastbp.kernels.jit import jit
 from fastbp.kernels.simd import ZERO, view
 
-# Slots of a thread's record: these, then three a layer.
-GATHER, LOSS, BARRIER, LAYERS = (np.uint64(slot) for slot in range(4))
+# Slots of a thread's record: when counting began and when something was last counted, ticks by phase, three a layer.
+BEGIN, END, GATHER, LOSS, BARRIER, LAYERS = (np.uint64(slot) for slot in range(6))
 FORWARD, BACKWARD, UPDATE = (np.uint64(slot) for slot in range(3))
 SLOTS_A_LAYER = np.uint64(3)
 
@@ -31,9 +34,19 @@ def thread_clock(job, thread):
 
 
 @jit
+def begin(job, clock):
+    """Forget what a thread has counted so far."""
+    if clock != ZERO:
+        record = view(clock, job.profile_size // np.uint64(8), 0)
+        for slot in range(len(record)):
+            record[slot] = 0
+        record[BEGIN] = now()
+
+
+@jit
 def start(clock):
     """The time now, if it is wanted."""
-    return cycle_counter() if clock != ZERO else 0
+    return now() if clock != ZERO else 0
 
 
 @jit
@@ -41,9 +54,10 @@ def charge(clock, slot, since):
     """Add the ticks since a time to a slot; returns the time now."""
     if clock == ZERO:
         return since
-    now = cycle_counter()
-    view(clock, slot + np.uint64(1), 0)[slot] += now - since
-    return now
+    record, until = view(clock, slot + np.uint64(1), 0), now()
+    record[slot] += until - since
+    record[END] = until
+    return until
 
 
 @jit

@@ -135,6 +135,7 @@ JOB = np.dtype(
         ("watch", _ADDRESS),  # 0, or a record of each thread for the watchdog and the tests, see `team.py`
         ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`
         ("profile_size", _COUNT),  # bytes a thread
+        ("profile_from", _COUNT),  # step of a call with which its counting begins
         # results
         ("steps_done", _COUNT),  # updates of all calls: only ever grows
         ("kept_step", _COUNT),  # steps of this call after which parameters were kept last, or 0

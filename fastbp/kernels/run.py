@@ -220,6 +220,8 @@ def train(tag, job, layers, thread):
     losses = view(job.losses, job.n_steps, 0.0)
     late = job.shuffle == SHUFFLE_NOW  # an epoch goes on whose order is not there
     for s in range(job.n_steps):
+        if s == job.profile_from:
+            ticks.begin(job, clock)
         if job.shuffle != 0 and (position == 0 or late):
             late = False
             if lead:

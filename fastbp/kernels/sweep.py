@@ -7,6 +7,8 @@ changed, so the buffers of a thread stay in its core's cache. Nothing here is co
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import from_dtype, types
 
@@ -15,12 +17,12 @@ from fastbp.kernels.clock import now
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
 from fastbp.kernels.run import run
-from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, row_number, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, view
 
 _ADDRESS = _COUNT = np.uint64
 
 # Values of RUN["status"].
-OPEN, FINISHED, NOT_FINITE, TOO_LARGE, BAD_ROW = range(5)
+OPEN, FINISHED, NOT_FINITE, HOPELESS, BAD_ROW = range(5)
 
 RUN = np.dtype(
     [
@@ -35,7 +37,10 @@ RUN = np.dtype(
         ("mean_weights", _ADDRESS),  # (epochs * steps,) float64: mean weight of every step's rows, or 0
         ("held_losses", _ADDRESS),  # (epochs, n_held): loss of every row held out, after every epoch
         ("epoch_ticks", _ADDRESS),  # (epochs,) int64: training time of every epoch
-        ("limit", np.float64),  # mean loss of an epoch above which the run is given up
+        ("limit", np.float64),  # loss of a step above which there is little hope, see `hopeless`
+        ("means", _ADDRESS),  # float64 means of such losses over windows
+        ("above", _COUNT),  # steps above the limit, one after the other, up to now
+        ("total", np.float64),  # of the losses in the window that is open
         ("epoch", _COUNT),  # epochs done
         ("step", _COUNT),  # steps done of the epoch that is open
         ("end", _COUNT),  # epoch at which to hand the run back
@@ -53,13 +58,14 @@ SWEEP = np.dtype(
         ("claims", _ADDRESS),  # int64 counter on a cache line of its own: runs that threads have taken
         ("n_runs", _COUNT),
         ("steps", _COUNT),  # of an epoch
+        ("n_steps", _COUNT),  # of a whole run
         ("n_states", _COUNT),  # arrays that the optimiser changes, besides the parameters
         # A block holds parameters, state and transposed weights of one run.
         ("states", _ADDRESS),  # (n_states, 2) uint64: bytes into a job where its address belongs; bytes into the block
         ("transposed", _COUNT),  # bytes into the block
         ("block_size", _COUNT),  # bytes of it all
         ("momenta", _ADDRESS),  # (epochs * steps,) float64, or 0
-        ("held_weights", _ADDRESS),  # float64 weights of the rows that validation takes from, or 0
+        ("window", _COUNT),  # steps over which losses above the limit are averaged
     ],
     align=True,
 )
@@ -81,6 +87,8 @@ Run, Sweep, Worker = from_dtype(RUN), from_dtype(SWEEP), from_dtype(WORKER)
 
 JOB_BYTES = np.uint64(JOB.itemsize)
 TRAINING, VALIDATION = 0, 1  # columns of the array of jobs
+LONG = np.uint64(4)  # windows
+CLEAR_FALL = 0.75  # a loss that falls by more than a quarter falls, whatever the noise
 
 
 @jit
@@ -121,33 +129,51 @@ def clear(job):
 
 
 @jit
-def epoch_mean(job, losses, mean_weights, steps):
-    """Mean of the losses of an epoch's steps, weighted by their rows, and by the mean weights of these if there are."""
-    values = view(losses, steps, 0.0)
-    total, mass, left = 0.0, 0.0, job.n_samples
-    for s in range(steps):
-        rows = min(job.batch_size, left)
-        weight = float(rows)
-        if mean_weights != ZERO:
-            weight *= view(mean_weights, steps, 0.0)[s]
-        total += values[s] * weight
-        mass += weight
-        left -= rows
-    return total / mass
+def steady(means, count, back):
+    """Is each of the last `back` means below the one before it?"""
+    found = True
+    for number in range(count - back, count):
+        found &= means[number] < means[number - ONE]
+    return found
 
 
 @jit
-def all_finite(tag, losses, n, weights, order):
-    """Are these losses of rows in some order, and their sum, finite? One of weight 0 may hold anything."""
-    values = view(losses, n, tag)
-    total = 0.0
-    for i in range(n):
-        if weights != ZERO:
-            row = row_number(order, i)
-            if view(weights, row + ONE, 0.0)[row] == 0.0:
-                continue
-        total += np.float64(values[i])
-    return total - total == 0.0
+def hopeless(plan, one, first, n):
+    """Have the losses stayed above the limit for long, without falling? Looks at n steps more, from step `first` on.
+
+    Four windows without a step below the limit are long. Then the means of the later half of the windows are looked
+    at: noise, which that distance outgrows, neither passes for a fall nor hides a slow one. The run is given up where
+    they have not fallen one after the other, nor by much in all, and twice that would not lead below the limit in time.
+    """
+    losses = view(one.losses, first + n, 0.0)
+    for s in range(first, first + n):
+        if one.mean_weights != ZERO and view(one.mean_weights, first + n, 0.0)[s] == 0.0:
+            continue  # nothing counted
+        if not losses[s] > one.limit:
+            one.above, one.total = ZERO, 0.0
+            continue
+        one.above += ONE
+        one.total += losses[s]
+        if one.above % plan.window == ZERO:
+            count = one.above // plan.window
+            means, back = view(one.means, count, 0.0), count // TWO
+            latest = one.total / float(plan.window)
+            means[count - ONE], one.total = latest, 0.0
+            if count >= LONG and not steady(means, count, back):
+                fall = latest / means[count - ONE - back]
+                times = float(plan.n_steps - s - ONE) / float(back * plan.window)
+                if fall > CLEAR_FALL and math.log(latest / one.limit) + times * math.log(0.5 * fall) > 0.0:
+                    return True
+    return False
+
+
+@jit
+def finite_parameters(tag, job):
+    """Has no step ruined the weights after its own loss was fine?"""
+    values, bad = view(job.parameters, job.n_parameters, tag), 0
+    for i in range(job.n_parameters):
+        bad += values[i] - values[i] != 0
+    return bad == 0
 
 
 @leaf(
@@ -179,6 +205,8 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         done = one.epoch * plan.steps + one.step
         job.mode, job.n_threads = TRAIN, 1
         job.n_steps = min(plan.steps - one.step, worker.budget - spent)
+        if one.above != ZERO:  # no further than to the end of the window, which may be the last
+            job.n_steps = min(job.n_steps, plan.window - one.above % plan.window)
         job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
         job.losses = one.losses + done * np.uint64(8)
         job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
@@ -195,30 +223,21 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
             one.status = NOT_FINITE
         elif status >= BAD_INPUT:
             one.status, one.bad_row = BAD_ROW, job.bad_row
+        elif hopeless(plan, one, done, job.steps_done):
+            one.status = HOPELESS
         elif one.step == plan.steps:
-            first = one.losses + one.epoch * plan.steps * np.uint64(8)
-            mean_weights = one.mean_weights
-            if mean_weights != ZERO:
-                mean_weights += one.epoch * plan.steps * np.uint64(8)
-            if epoch_mean(job, first, mean_weights, plan.steps) > one.limit:
-                one.status = TOO_LARGE
-            else:
-                check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held
-                check.row_losses = one.held_losses + one.epoch * check.n_samples * itemsize(tag)
-                clear(check)
-                run(validation, own_layers, 0, tag)
-                status = atomic_load(check.status)
-                spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
-                if status >= BAD_INPUT:
-                    one.status, one.bad_row = BAD_ROW, check.bad_row
-                elif status != STOPPED and not all_finite(
-                    tag, check.row_losses, check.n_samples, plan.held_weights, check.order
-                ):
-                    one.status = NOT_FINITE
+            check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held
+            check.row_losses = one.held_losses + one.epoch * check.n_samples * itemsize(tag)
+            clear(check)
+            run(validation, own_layers, 0, tag)
+            status = atomic_load(check.status)
+            spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
+            if status >= BAD_INPUT:
+                one.status, one.bad_row = BAD_ROW, check.bad_row
             if status != STOPPED:  # otherwise the epoch stays open: it has not been validated
                 one.epoch, one.step = one.epoch + ONE, ZERO
                 if one.status == OPEN and one.epoch == one.end:
-                    one.status = FINISHED
+                    one.status = FINISHED if finite_parameters(tag, job) else NOT_FINITE
         one.ticks += now() - since
         if one.status != OPEN:
             worker.current = -1

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import csv
-import json
-import math
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from fastbp import documents
 from fastbp.serialization import replacing
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def plain(value: Any) -> Any:
-    """`value` as what JSON can say: arrays as lists, NaN and infinity as null."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def write_csv(path: str | PathLike[str], columns: Columns) -> None:
     """Write columns of one length under a line of their names."""
-    lists = [plain(column) for column in columns.values()]
+    lists = [documents.plain(column) for column in columns.values()]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -40,7 +27,7 @@ def write_csv(path: str | PathLike[str], columns: Columns) -> None:
 def write_json(path: str | PathLike[str], document: dict[str, Any]) -> None:
     """Write a document as strict JSON."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(plain(document), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(documents.text(document) + "\n", encoding="utf-8")
 
 
 def data_frame(columns: Columns) -> Any:

@@ -51,6 +51,7 @@ def fingerprint(problem: Problem) -> dict[str, Any]:
         # By its values: a function has no other name that can be trusted.
         "schedule": repr(problem.schedule) if plateau else [_hash(table) for table in tables if table is not None],
         "version": __version__,
+        "outcomes": 2,  # 1 gave runs up after one bad epoch
         "instruction_set": TARGET.name,
     }
 

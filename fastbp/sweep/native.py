@@ -22,11 +22,13 @@ from fastbp.kernels.jit import entry
 from fastbp.kernels.records import JOB, LAYER
 from fastbp.network import MLP
 from fastbp.plan import Array, address, allocate
-from fastbp.sweep.problem import FINISHED, OPEN, Ledger, Problem, fresh
+from fastbp.sweep.problem import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, Problem, fresh, limit
 from fastbp.training import CHUNK_SECONDS, Fit
 
 # Memory for the losses of rows and for the weights of runs that are to be gone on with.
 BUDGET_BYTES = 1 << 29
+# A run may be given up when its loss has been above a limit for an epoch, and for so many steps.
+LONG = 50
 # Parameters, moments and transposed weights of a run begin at different places of a page, as in `plan.allocate`.
 PAGE, LEAD = 4096, 11 * 64
 
@@ -113,6 +115,10 @@ class Native:
         self.states = np.array(list(zip(places, offsets[1:-2], strict=True)), np.uint64).reshape(-1, 2)
         self.kept = keep and len(self.ledger) * self.block_size <= BUDGET_BYTES
         self.waiting = np.zeros(len(self.ledger), np.bool_)  # runs whose own block is where the ledger says they are
+        # What `kernel.hopeless` has seen of them.
+        self.window = -(-max(LONG, self.problem.steps) // int(kernel.LONG))
+        self.above, self.total = np.zeros(len(self.ledger), np.uint64), np.zeros(len(self.ledger))
+        self.means = np.empty((len(self.ledger), self.problem.epochs * self.problem.steps // self.window))
         # Rprop's state begins with the rate, that of others with the same numbers for all.
         begins = [self.problem.recipe(rate).initial_state for rate in self.ledger.rates.tolist()]
         groups = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
@@ -167,10 +173,9 @@ class Native:
         self.lrs = rates
         sweep = self.sweep[0]
         sweep["jobs"], sweep["claims"], sweep["steps"] = address(self.jobs), address(self.claims), problem.steps
+        sweep["n_steps"] = problem.epochs * problem.steps
         sweep["n_states"], sweep["states"] = len(self.states), address(self.states)
-        sweep["transposed"], sweep["block_size"] = self.transposed, self.block_size
-        held_weights = self.held_data[2]
-        sweep["held_weights"] = 0 if held_weights is None else address(held_weights)
+        sweep["transposed"], sweep["block_size"], sweep["window"] = self.transposed, self.block_size, self.window
         sweep["momenta"] = 0 if self.momenta is None else address(self.momenta)
 
     def _bind_validation(self, net: MLP, seed: int, threads: int) -> Engine:
@@ -193,8 +198,10 @@ class Native:
         self.ledger.start_loss[:] = self.start_loss[self.seed_of]
 
     def _mean(self, row_losses: Array, seed: int) -> float:
-        """Loss of the validation rows of a seed, as `MLP.evaluate` has it."""
-        return weighting.mean(row_losses, self.weights_of_held[seed], self.loss_columns)
+        """Loss of the validation rows of a seed, as `MLP.evaluate` has it; NaN where it overflows."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = weighting.mean(row_losses, self.weights_of_held[seed], self.loss_columns)
+        return value if np.isfinite(value) else np.nan
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -219,7 +226,7 @@ class Native:
                 tables[i, epoch] = plan.tables(epoch, 0, problem.steps, epoch * problem.steps)[0]
             if not self._waves(now, epoch + 1, tables.reshape(len(ledger), -1)):
                 return False
-            which = which[(begun[which] > epoch) | (ledger.status[which] == FINISHED)]
+            which = which[(begun[which] > epoch) | np.isin(ledger.status[which], (FINISHED, OVERFLOWED))]
         return True
 
     def _waves(self, which: Array, end: int, tables: Array | None) -> bool:
@@ -245,6 +252,8 @@ class Native:
         if self.kept:
             runs["block"] = address(self.own) + which * self.block_size
             runs["epoch"] = np.where(self.waiting[which], ledger.done[which], 0)
+            for name, seen in (("above", self.above), ("total", self.total)):
+                runs[name] = np.where(runs["epoch"] > 0, seen[which], 0)
         if tables is not None:
             runs["lrs"] = address(tables) + which * tables.strides[0]
         elif self.lrs is not None:
@@ -259,8 +268,8 @@ class Native:
         if self.mean_weights is not None:
             runs["mean_weights"] = address(self.mean_weights) + np.arange(n) * self.mean_weights.strides[0]
         runs["epoch_ticks"] = address(self.epoch_ticks) + np.arange(n) * self.epoch_ticks.strides[0]
-        start = ledger.start_loss[which]
-        runs["limit"] = start + 10.0 * np.maximum(np.abs(start), 1.0)
+        runs["limit"] = limit(ledger.start_loss[which])
+        runs["means"] = address(self.means) + which * self.means.strides[0]
         self.begun = runs["epoch"].copy()
         self.before = np.where(self.begun > 0, ledger.seconds[which], 0.0)
         return self._call(n)
@@ -324,11 +333,12 @@ class Native:
                 losses = losses * (self.mean_weights[at, one] / self.mean_weight[seed])
             ledger.train_loss[i, one] = (losses * rows).sum(axis=1) / problem.n_train
             ledger.epoch_seconds[i, one] = self.epoch_ticks[at, one] * second
-            stop = one.stop - (runs["status"][at] == kernel.TOO_LARGE)  # which has not been validated
-            for epoch in range(one.start, stop):
-                value = self._mean(self.held_losses[at, epoch], seed)
-                ledger.val_loss[i, epoch] = value if np.isfinite(value) else np.nan
+            for epoch in range(one.start, one.stop):
+                ledger.val_loss[i, epoch] = self._mean(self.held_losses[at, epoch], seed)
             ledger.status[i], ledger.done[i] = runs["status"][at], one.stop
+            if ledger.status[i] == FINISHED and np.isnan(ledger.val_loss[i, one.stop - 1]):
+                ledger.status[i] = OVERFLOWED
+            self.above[i], self.total[i] = runs["above"][at], runs["total"][at]
             ledger.seconds[i] = self.before[at] + float(runs["ticks"][at]) * second
             self.waiting[i] = self.kept
         self.report(self.which[found])
@@ -344,4 +354,4 @@ class Native:
         raise engine.bad_input(name)
 
 
-assert (OPEN, FINISHED) == (kernel.OPEN, kernel.FINISHED)
+assert (OPEN, FINISHED, STOPPED) == (kernel.OPEN, kernel.FINISHED, kernel.HOPELESS)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastbp.figures import new_figure
 from fastbp.sweep.stability import stability_line
+from fastbp.sweep.text import FAILURES
 from fastbp.validation import check_choice
 
 if TYPE_CHECKING:
@@ -52,9 +53,13 @@ def draw_curve(sweep: LrSweep, figure: Any) -> None:
         axes.axvspan(*sweep.interval, color="C2", alpha=0.15, label="as good as the best")
         axes.axvline(sweep.recommended_lr, color="C2", linestyle="--", label=f"recommended {sweep.recommended_lr:.3g}")
         axes.plot(sweep.best_lr, sweep.mean_val_loss[sweep.best_index], "*", color="C3", markersize=13, label="best")
-    diverged, eliminated = sweep.diverged.any(axis=1), sweep.eliminated > 0
     bottom = axes.get_xaxis_transform()
-    for chosen, marker, label in ((diverged, "x", "diverged"), (eliminated, ".", "eliminated")):
+    failed = [
+        (sweep.outcome == outcome, marker, words)
+        for marker, (outcome, (_, words)) in zip("xv^s", FAILURES.items(), strict=True)
+    ]
+    for runs, marker, label in [*failed, (sweep.eliminated[:, None] > 0, ".", "eliminated")]:
+        chosen = runs.any(axis=1)
         if chosen.any():
             axes.plot(rates[chosen], np.full(chosen.sum(), 0.03), marker, color="0.4", transform=bottom, label=label)
     _log_where_positive(axes, np.concatenate([sweep.mean_val_loss, sweep.mean_train_loss]))

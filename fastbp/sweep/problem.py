@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules, training
+from fastbp import documents, schedules, training
 from fastbp.network import MLP
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array
@@ -20,9 +20,15 @@ from fastbp.plan import Array
 # Share of the rows that is held out where no validation data are given.
 HELD_OUT = 0.2
 
-# What became of a run; the codes of `fastbp.kernels.sweep`.
-STATUSES = ("open", "finished", "diverged", "stopped")
-OPEN, FINISHED, DIVERGED, STOPPED = range(4)
+# What became of a run; the first four by the codes of `fastbp.kernels.sweep`. From the third on it will not be gone on
+# with.
+STATUSES = ("open", "finished", "diverged", "stopped", "overflowed")
+OPEN, FINISHED, DIVERGED, STOPPED, OVERFLOWED = range(5)
+
+
+def limit(start_loss: Array) -> Array:
+    """The loss above which there is little hope for a run, far above that of its initial weights."""
+    return np.asarray(start_loss + 10.0 * np.maximum(np.abs(start_loss), 1.0))
 
 
 def fresh(net: MLP, seed: int) -> MLP:
@@ -111,6 +117,16 @@ class Problem:
         """The optimiser at a rate."""
         return dataclasses.replace(self.optimizer, lr=rate)
 
+    def largest_value(self) -> str:
+        """Where the largest number among the rows that may be held out is, in words."""
+        X, y, _ = self.held or (self.X, self.y, None)
+        found = []
+        for name, array in (("X", X), ("y", y)):
+            if array.dtype.kind == "f":
+                place = np.unravel_index(np.argmax(np.abs(array)), array.shape)
+                found.append((abs(float(array[place])), f"{name}[{', '.join(map(str, place))}] = {array[place]:.3g}"))
+        return ("validation " if self.held else "") + max(found)[1]
+
 
 @dataclass
 class Scaled:
@@ -167,15 +183,16 @@ class Ledger:
     def record(self, i: int) -> dict[str, Any]:
         """One run as JSON-able values: numbers that are not finite become None."""
         done = self.done[i]
-        return {
+        found: dict[str, Any] = documents.plain({
             "lr": float(self.rates[i]),
             "seed": int(self.seeds[i]),
             "status": STATUSES[self.status[i]],
             "epochs": int(done),
             "seconds": float(self.seconds[i]),
-            "start_loss": plain(float(self.start_loss[i])),
-            **{name: [plain(x) for x in getattr(self, name)[i, :done].tolist()] for name in self.PER_EPOCH},
-        }
+            "start_loss": float(self.start_loss[i]),
+            **{name: getattr(self, name)[i, :done].tolist() for name in self.PER_EPOCH},
+        })  # fmt: skip
+        return found
 
     def read(self, i: int, record: dict[str, Any]) -> None:
         """Take one run from what `record` made."""
@@ -189,9 +206,10 @@ class Ledger:
             getattr(self, name)[i, :done] = values
 
 
-def plain(x: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return x if math.isfinite(x) else None
+def outcomes(ledger: Ledger, status: Array) -> Array:
+    """The codes of what became of runs, judged by the end: an overflow after a hopeless training is the rate's."""
+    last = np.take_along_axis(ledger.train_loss, np.maximum(ledger.done - 1, 0)[:, None], axis=1)[:, 0]
+    return np.where((status == OVERFLOWED) & (last > limit(ledger.start_loss)), DIVERGED, status)
 
 
 def _number(value: float | None) -> float:

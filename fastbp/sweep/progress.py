@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.plan import Array
-from fastbp.sweep.problem import DIVERGED, Ledger
+from fastbp.sweep.problem import DIVERGED, STOPPED, Ledger
 
 
 class Bar:
@@ -45,24 +45,29 @@ class Bar:
         """Show where the sweep is."""
         if self.bar is None:
             return
-        ledger, diverged = self.ledger, self.ledger.status >= DIVERGED
+        ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
         text, best = "", best_so_far(ledger, self.n_seeds)
         if best is not None:
             text = f"best so far lr {best[0]:.3g}  val_loss {best[1]:.4g}"
         if diverged.any():
             text += f"  {int(diverged.sum())} diverged"
-        ended = int(((ledger.done == self.epochs) | diverged | self.dropped).sum())
+        ended = int(((ledger.done == self.epochs) | (ledger.status >= DIVERGED) | self.dropped).sum())
         self.bar.update(self.task, completed=ended, text=text)
 
 
 def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
-    """(rate, mean validation loss) of the best rate of which all seeds are there, after as many epochs as they have."""
+    """(rate, mean validation loss) of the best rate of which all seeds are there, after as many epochs as they have.
+
+    A rate with a seed that is worse than its initial weights is none.
+    """
     shape = (-1, n_seeds)
     done = ledger.done.reshape(shape)
     reached = done.min(axis=1)
     complete = (done == reached[:, None]).all(axis=1) & (reached > 0)
     complete &= reached == max(reached[complete], default=0)
-    last = ledger.val_loss.reshape(*shape, ledger.val_loss.shape[1])[np.arange(len(done)), :, reached - 1].mean(axis=1)
+    by_seed = ledger.val_loss.reshape(*shape, ledger.val_loss.shape[1])[np.arange(len(done)), :, reached - 1]
+    complete &= ~(by_seed > ledger.start_loss.reshape(shape)).any(axis=1)
+    last = by_seed.mean(axis=1)
     last[~complete | ~np.isfinite(last)] = np.inf
     best = int(np.argmin(last))
     return (float(ledger.rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None

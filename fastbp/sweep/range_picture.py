@@ -22,7 +22,15 @@ def draw(result: RangeTest, path: str | PathLike[str] | None) -> Any:
     raw = result.losses if result.held_out is None else result.held_out
     raw_rates = result.learning_rates if result.held_out is None else result.rates
     for k, losses in enumerate(raw):
-        axes.plot(raw_rates, losses, color="0.6", alpha=0.4, linewidth=0.7, label="" if k else "each batch order")
+        known = np.isfinite(losses)  # without gaps, in which single points would not be seen
+        axes.plot(
+            raw_rates[known],
+            losses[known],
+            color="0.6",
+            alpha=0.4,
+            linewidth=0.7,
+            label="" if k else "each batch order",
+        )
     low, high = result.band
     if len(result.seeds) > 1:
         axes.fill_between(result.rates, low, high, color="C0", alpha=0.2, linewidth=0, label="lowest to highest")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import documents
 from fastbp.sweep import export, range_picture
 
 Array = npt.NDArray[np.float64]
@@ -114,13 +115,14 @@ class RangeTest:
     learning_rates : array, (n,)
         Of every step.
     losses : array, (S, n)
-        Of the batch of every step before its update; NaN once a seed has stopped.
+        Of the batch of every step before its update; NaN once a seed has stopped, and where nothing in a batch counts.
     held_out : array, (S, q), or None
         Loss on the held-out data after the steps in `steps`.
     steps : array, (q,)
         Number of the step, from 0, of every point.
     smoothed : array, (S, q)
-        ``losses``, or `held_out` where there is one, as a running mean with bias correction.
+        ``losses``, or `held_out` where there is one, as a running mean with bias correction; NaN before the first loss
+        and once a seed has stopped.
     stopped : list of str
         Why each seed stopped before the last step; empty if it did not.
     suggestions : dict of Suggestion
@@ -182,9 +184,9 @@ class RangeTest:
 
     def _apply(self, method: _Method, curve: Array) -> float:
         """What a curve suggests; NaN if it never falls below where it begins."""
-        skip = int(SKIP * len(curve))
-        end = int(np.isfinite(curve).sum())  # it is finite up to where it stops
-        rates, losses = self.rates[skip:end], curve[skip:end]
+        known = np.isfinite(curve)  # from the first batch in which a row counts up to where it stops
+        known[: int(SKIP * len(curve))] = False
+        rates, losses = self.rates[known], curve[known]
         if len(losses) < LEAST_POINTS or losses.argmin() == 0:
             return float("nan")
         return method(rates, losses, max(1, round(len(curve) * REACH)))
@@ -196,7 +198,7 @@ class RangeTest:
             notes.append(
                 f"no suggestion: the smoothed loss never falls; lower lr_min ({first:g}), or the network has learnt all"
             )
-        elif np.isfinite(self.mean[-1]) and self.mean.argmin() == len(self.mean) - 1:
+        elif np.isfinite(self.mean[-1]) and np.nanargmin(self.mean) == len(self.mean) - 1:
             notes.append(f"the loss still falls at the end of the ramp: raise lr_max ({last:g})")
         if any(one.high > WIDE * one.low for one in self.suggestions.values()):
             notes.append(f"seeds disagree more than {WIDE:g}-fold: take more steps, larger batches or more seeds")
@@ -246,7 +248,7 @@ class RangeTest:
     def document(self) -> dict[str, Any]:
         """Everything, as plain values: what `to_json` writes."""
         low, high = self.band
-        return export.plain(  # type: ignore[no-any-return]
+        return documents.plain(  # type: ignore[no-any-return]
             {
                 "settings": self.settings,
                 "seeds": self.seeds,

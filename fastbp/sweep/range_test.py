@@ -135,10 +135,12 @@ def lr_range_test(
         raise ValueError(f"k must be above 1, got {k!r}")
     orders, threads = check_seeds(seeds), training.check_threads(threads)
     samples, targets, weights = weighting.check_batch(net, X, y, None, scan=True)
+    weighting.check_total(weights, what="training rows")
     batch_size, held, every = min(batch_size, len(samples)), None, 1
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
         held = weighting.check_batch(net, *weighting.parts(validation_data), scan=True, names=names)
+        weighting.check_total(held[2], what="validation rows")
         every = _every(validation_every, len(held[0]), batch_size, n_steps)
     elif validation_every is not None:
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
@@ -224,6 +226,11 @@ class Smoother:
         self.eps = FLOOR * abs(self.best)
         self.sum, self.rest, self.count = 0.0, 1.0, 0
 
+    @property
+    def value(self) -> float:
+        """The running mean; NaN before the first loss."""
+        return self.sum / (1.0 - self.rest) if self.count else math.nan
+
     def add(self, value: float) -> tuple[float, str]:
         """Take one loss; returns the smoothed one, and why to stop, if so."""
         if not math.isfinite(value):
@@ -231,7 +238,7 @@ class Smoother:
         self.sum = self.beta * self.sum + (1.0 - self.beta) * value
         self.rest *= self.beta
         self.count += 1
-        smooth = self.sum / (1.0 - self.rest)
+        smooth = self.value
         if self.count > self.skip:
             if smooth > self.best + (self.k - 1.0) * max(abs(self.best), self.eps):
                 return smooth, f"above {self.best:.4g} + {self.k - 1.0:g} * {max(abs(self.best), self.eps):.4g}"
@@ -279,9 +286,10 @@ class _Driver:
         """The loss of the current weights on some rows, or on the held-out data."""
         data = self.held
         if data is None:
-            spread = slice(None, None, -(-len(self.samples) // START_ROWS))
-            weights = None if self.weights is None else np.ascontiguousarray(self.weights[spread])
-            data = np.asarray(self.samples[spread]), np.ascontiguousarray(self.targets[spread]), weights
+            counted = np.arange(len(self.samples)) if self.weights is None else np.flatnonzero(self.weights)
+            rows = counted[:: -(-len(counted) // START_ROWS)]
+            weights = None if self.weights is None else self.weights[rows]
+            data = np.asarray(self.samples[rows]), np.ascontiguousarray(self.targets[rows]), weights
         return _loss(self.net.copy(), data, None)
 
     def run(self, seed: int, bar: _Bar, done_before: int) -> _Curve:
@@ -334,8 +342,12 @@ class _Driver:
     def _take(
         self, fit: training.Fit, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool
     ) -> None:
-        """Write the losses of a chunk into the curve, up to where the rule stops it."""
-        losses = fit.engine.losses[:made].tolist()
+        """Write the losses of a chunk into the curve, up to where the rule stops it.
+
+        A batch in which nothing counts has no loss, and leaves the running mean as it is.
+        """
+        counted = np.ones(made, np.bool_) if self.weights is None else fit.engine.mean_weights[:made] > 0.0
+        losses = np.where(counted, fit.engine.losses[:made], np.nan).tolist()
         if self.held is not None:
             curve.losses[done : done + made] = losses
             if diverged:
@@ -348,7 +360,8 @@ class _Driver:
                 curve.stopped = self._reason(done + made - 1, reason)
             return
         for step, loss in enumerate(losses + [math.nan] * diverged, done):
-            smooth, reason = smoother.add(loss)
+            empty = step - done < made and not counted[step - done]
+            smooth, reason = (smoother.value, "") if empty else smoother.add(loss)
             curve.smoothed[step], curve.losses[step] = smooth, loss
             if reason:
                 curve.stopped = self._reason(step, reason)

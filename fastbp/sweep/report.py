@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -14,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp import documents
 from fastbp._version import __version__
+from fastbp.documents import plain
 from fastbp.kernels.simd import TARGET
 from fastbp.serialization import replacing
-from fastbp.sweep.export import plain
 from fastbp.sweep.stability import CAVEAT, Stability, stability_line
+from fastbp.sweep.text import FAILURES, failures, nothing_found
 
 if TYPE_CHECKING:
     from fastbp.plan import Array
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("page")
 TITLE = "Learning-rate sweep"
+MARKED = [kind for kind, _ in FAILURES.values()]
 DIGITS = 6  # significant, of the numbers in the page
 # Heading of a column of the table, and what its cells are compared as.
 COLUMNS = (
@@ -41,7 +43,8 @@ def write(
     line = stability_line(stability)
     script = plotly_script()
     with replacing(path) as temporary:
-        temporary.write_text(page(sweep, script, line, command), encoding="utf-8")
+        # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
+        temporary.write_text(page(sweep, script, line, command), encoding="utf-8", errors="replace")
 
 
 def plotly_script() -> str:
@@ -80,7 +83,7 @@ def page(sweep: LrSweep, script: str, line: float | None, command: str | None) -
         "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
         "versions": html.escape(versions()),
         # In a script element a "<" could end it, or begin a comment.
-        "data": json.dumps(view(sweep, line), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "data": documents.text(view(sweep, line), indent=None).replace("<", "\\u003c"),
         "plotly": script,
         "js": (PAGE / "page.js").read_text(encoding="utf-8"),
     }
@@ -133,7 +136,7 @@ def tiles(sweep: LrSweep) -> str:
             ("lowest validation loss", f"{sweep.mean_val_loss[k]:.4g}", f"mean over seeds{spread}"),
         ]
     else:
-        found.append(("recommended", "none", "no rate has finished with all its seeds"))
+        found.append(("recommended", "none", nothing_found(sweep).partition(":")[0]))
     if sweep.divergence_boundary is not None:
         below, at = sweep.divergence_boundary
         found.append(("diverges from", _rate(at), "" if below is None else f"not yet at {below:.3g}"))
@@ -185,13 +188,12 @@ def verdict(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
         found.append(("best", "best"))
     elif sweep.in_interval[k]:
         found.append(("inside", "as good"))
-    if sweep.diverged[k].any():
-        found.append(("diverged", f"diverged ({int(sweep.diverged[k].sum())} of {len(sweep.seeds)})"))
-    elif sweep.eliminated[k]:
-        found.append(("eliminated", f"eliminated after epoch {sweep.eliminated[k]}"))
-    elif not sweep.eligible[k]:
-        found.append(("missing", "missing"))
-    return found
+    failed = failures(sweep, k)
+    if not failed and sweep.eliminated[k]:
+        failed.append(("eliminated", f"eliminated after epoch {sweep.eliminated[k]}"))
+    elif not failed and not sweep.eligible[k]:
+        failed.append(("missing", "missing"))
+    return found + failed
 
 
 def profile(sweep: LrSweep) -> str:
@@ -205,7 +207,7 @@ def profile(sweep: LrSweep) -> str:
         ("a whole run", _seconds(found["seconds_per_run"])),
         ("samples/s a run", _figure(found["samples_per_second"], "{:,.0f}")),
         ("GFLOP/s a run", _figure(found["gflops"], "{:.3g}")),
-        ("lost to diverged runs", f"{_seconds(found['lost_seconds'])} ({100 * found['lost_seconds'] / total:.1f} %)"),
+        ("diverged, or given up", f"{_seconds(found['lost_seconds'])} ({100 * found['lost_seconds'] / total:.1f} %)"),
     ]
     if sweep.halving:
         dropped = found["eliminated_seconds"]
@@ -237,7 +239,8 @@ def view(sweep: LrSweep, line: float | None) -> dict[str, Any]:
     """What the charts draw; None for what is not finite."""
     runs = [
         {
-            "lr": row["learning_rate"], "status": row["status"], "seconds": _short(row["seconds"]),
+            "lr": row["learning_rate"], "kind": FAILURES.get(row["status"], (row["status"], ""))[0],
+            "seconds": _short(row["seconds"]),
             "text": f"seed {row['seed']}, {_figure(row['samples_per_second'], '{:,.0f}')} samples/s, "
             f"{_figure(row['gflops'], '{:.3g}')} GFLOP/s",
         }
@@ -251,7 +254,7 @@ def view(sweep: LrSweep, line: float | None) -> dict[str, Any]:
         }
         for k, rate in enumerate(sweep.learning_rates)
         for kind, text in verdict(sweep, k)
-        if kind in ("diverged", "eliminated")
+        if kind == "eliminated" or kind in MARKED
     ]  # fmt: skip
     return {
         # Rates whole: they are compared with each other.

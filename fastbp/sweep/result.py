@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastbp import documents
 from fastbp.plan import Array
 from fastbp.sweep import export, statistics
-from fastbp.sweep.problem import DIVERGED, FINISHED, STATUSES, Ledger, Problem
+from fastbp.sweep.problem import DIVERGED, FINISHED, OVERFLOWED, STATUSES, STOPPED, Ledger, Problem, outcomes
 
 if TYPE_CHECKING:
     from fastbp.sweep.stability import Stability
 
-# Below so many seeds a standard error is itself hardly known.
-FEW_SEEDS = 5
+# What a run is that has finished, and would have done better not to begin.
+NO_BETTER = "no better than untrained"
 
 
 @dataclass
@@ -40,7 +41,8 @@ class LrSweep:
     seconds : array, (K, S)
         Time that each run took, validation included.
     status : array of str, (K, S)
-        "finished", "diverged" (not finite), "stopped" (too large a loss) or "open" (interrupted, or not gone on with).
+        "finished", "diverged" (not finite), "stopped" (given up, see `lr_sweep`), "overflowed" (the training was fine,
+        but its loss on the rows held out is not finite) or "open" (interrupted, or not gone on with).
     epochs_done : array, (K, S)
     start_loss : array, (S,)
         Validation loss at the initial weights: J0.
@@ -89,13 +91,14 @@ class LrSweep:
         ends = np.repeat(np.where(eliminated > 0, eliminated, problem.epochs), n)
         status[ends < problem.epochs] = STATUSES.index("open")
         beyond = np.arange(problem.epochs) >= ends[:, None]
+        found = np.array(STATUSES)[outcomes(ledger, status)]
         parts = {
             name: array.reshape(-1, n, *array.shape[1:]).copy()
             for name, array in {
                 "train_loss": np.where(beyond, np.nan, ledger.train_loss),
                 "val_loss": np.where(beyond, np.nan, ledger.val_loss),
                 "epoch_seconds": np.where(beyond, np.nan, ledger.epoch_seconds),
-                "seconds": ledger.seconds, "status": np.array(STATUSES)[status],
+                "seconds": ledger.seconds, "status": found,
                 "epochs_done": np.minimum(ledger.done, ends),
             }.items()
         }  # fmt: skip
@@ -109,6 +112,8 @@ class LrSweep:
             "epochs": problem.epochs,
             "held_out": "validation_data" if problem.held is not None else "a fifth, by seed",
         }
+        if (found == STATUSES[OVERFLOWED]).any():
+            about["largest_value"] = problem.largest_value()
         n_held = len(problem.held[0]) if problem.held is not None else len(problem.X) - problem.n_train
         return cls(
             learning_rates=ledger.rates[::n].copy(), seeds=np.array(seeds, np.uint64),
@@ -126,13 +131,23 @@ class LrSweep:
 
     @property
     def diverged(self) -> Array:
-        """Runs that turned non-finite or were stopped for too large a loss, ``(K, S)``."""
-        return np.isin(self.status, STATUSES[DIVERGED:])
+        """Runs that turned non-finite or were given up, ``(K, S)``."""
+        return np.isin(self.status, (STATUSES[DIVERGED], STATUSES[STOPPED]))
+
+    @property
+    def no_better(self) -> Array:
+        """Runs that finished with a validation loss above that of their initial weights, ``(K, S)``."""
+        return np.asarray((self.status == "finished") & (self.val_loss[:, :, -1] > self.start_loss))
+
+    @property
+    def outcome(self) -> Array:
+        """`status`, with "no better than untrained" where a run finished so, ``(K, S)`` of str."""
+        return np.where(self.no_better, NO_BETTER, self.status)
 
     @property
     def eligible(self) -> Array:
-        """Rates of which every seed has finished, ``(K,)``."""
-        found: Array = (self.status == "finished").all(axis=1)
+        """Rates of which every seed has finished with a loss no worse than that of its initial weights, ``(K,)``."""
+        found: Array = ((self.status == "finished") & ~self.no_better).all(axis=1)
         return found
 
     @property
@@ -144,8 +159,13 @@ class LrSweep:
     @property
     def mean_val_loss(self) -> Array:
         """Final validation loss, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
-        means: Array = self.final_loss.mean(axis=1)
+        means: Array = self._eligible_loss.mean(axis=1)
         return means
+
+    @property
+    def _eligible_loss(self) -> Array:
+        """`final_loss`, NaN for rates that are not eligible: one bad seed widens an error beyond any difference."""
+        return np.where(self.eligible[:, None], self.final_loss, np.nan)
 
     @property
     def mean_train_loss(self) -> Array:
@@ -155,7 +175,7 @@ class LrSweep:
     @property
     def val_error(self) -> Array:
         """Standard error of `mean_val_loss` over seeds; NaN with a single seed."""
-        return statistics.standard_error(self.final_loss)
+        return statistics.standard_error(self._eligible_loss)
 
     @property
     def train_error(self) -> Array:
@@ -175,7 +195,7 @@ class LrSweep:
     @cached_property
     def in_interval(self) -> Array:
         """Rates as good as the best, ``(K,)`` of bool: see the class."""
-        return statistics.interval(self.final_loss, self.best_index)
+        return statistics.interval(self._eligible_loss, self.best_index)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -227,20 +247,9 @@ class LrSweep:
     @property
     def notes(self) -> list[str]:
         """What a reader should know of these figures."""
-        n = len(self.seeds)
-        plural = "s" if self.epochs != 1 else ""
-        found = [f"best after {self.epochs} epoch{plural}: short horizons favour small rates"]
-        if n == 1:
-            found.append("one seed: no standard error, so the interval is the best rate alone")
-        elif n < FEW_SEEDS:
-            found.append(f"{n} seeds: the interval is indicative; {FEW_SEEDS} or more make it reliable")
-        if self.missing:
-            found.insert(0, f"the sweep was interrupted, {self.missing} runs are missing: what is said is provisional")
-        elif self.best_index is None:
-            found.insert(0, "no rate has finished with all its seeds: try smaller rates")
-        if self.edge:
-            found.insert(0, self.edge)
-        return found
+        from fastbp.sweep.text import notes
+
+        return notes(self)
 
     @property
     def missing(self) -> int:
@@ -249,8 +258,9 @@ class LrSweep:
 
     @property
     def _given_up(self) -> Array:
-        """Rates whose remaining runs halving has not gone on with, since a seed diverged, ``(K, 1)``."""
-        return np.asarray(self.diverged.any(axis=1, keepdims=True) & (self.halving is not None))
+        """Rates whose remaining runs halving has not gone on with, since a seed has no loss, ``(K, 1)``."""
+        lost = np.isin(self.status, STATUSES[DIVERGED:]).any(axis=1, keepdims=True)
+        return np.asarray(lost & (self.halving is not None))
 
     # --- how long -------------------------------------------------------------------------------------------
 
@@ -302,15 +312,15 @@ class LrSweep:
         """All of it as plain lists and numbers, None for what is not finite: what `to_json` writes."""
         arrays = (
             "learning_rates", "seeds", "train_loss", "val_loss", "epoch_seconds", "seconds", "status", "epochs_done",
-            "start_loss", "eliminated", "eligible", "diverged", "final_loss", "mean_val_loss", "mean_train_loss",
-            "val_error", "train_error", "in_interval", "best_by_epoch", "seconds_to_target", "samples_per_second",
-            "gflops",
+            "start_loss", "eliminated", "eligible", "diverged", "no_better", "final_loss", "mean_val_loss",
+            "mean_train_loss", "val_error", "train_error", "in_interval", "best_by_epoch", "seconds_to_target",
+            "samples_per_second", "gflops",
         )  # fmt: skip
         values = (
             "best_lr", "recommended_lr", "interval", "divergence_boundary", "sensitivity", "edge", "notes", "epochs",
             "halving", "target_loss", "n_train", "n_held", "flops_per_row", "profile", "about",
         )  # fmt: skip
-        found: dict[str, Any] = export.plain({name: getattr(self, name) for name in (*values, *arrays)})
+        found: dict[str, Any] = documents.plain({name: getattr(self, name) for name in (*values, *arrays)})
         return found
 
     def to_json(self, path: str | PathLike[str]) -> None:
@@ -320,13 +330,14 @@ class LrSweep:
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary a run; NaN where a figure is missing."""
         target, speed, gflops, final = self.seconds_to_target, self.samples_per_second, self.gflops, self.val_loss
+        outcome = self.outcome
         found = []
         for k, s in np.ndindex(self.status.shape):
             last = int(self.epochs_done[k, s]) - 1
             found.append({
                 "learning_rate": float(self.learning_rates[k]),
                 "seed": int(self.seeds[s]),
-                "status": "eliminated" if self.eliminated[k] and not self.diverged[k, s] else str(self.status[k, s]),
+                "status": "eliminated" if self.eliminated[k] and not self.diverged[k, s] else str(outcome[k, s]),
                 "epochs": last + 1,
                 "train_loss": float(self.train_loss[k, s, last]) if last >= 0 else float("nan"),
                 "val_loss": float(final[k, s, last]) if last >= 0 else float("nan"),

@@ -53,9 +53,11 @@ def lr_sweep(
     and what is held out. Runs are spread over threads, one thread a run. `net` itself is only read: its configuration
     and its scaling (`MLP.standardize`), not its weights.
 
-    A run that turns non-finite has diverged and ends at once. One whose mean loss of an epoch exceeds
-    ``J0 + 10 max(|J0|, 1)``, J0 being its validation loss at the initial weights, is stopped, and counts as diverged; a
-    spike that recovers within an epoch does not.
+    A run is judged by its end. One that turns non-finite has diverged, and ends at once. One whose last validation loss
+    exceeds that of its initial weights, J0, is no better than untrained, and its rate not eligible. To save time, a run
+    is given up whose loss has been above ``J0 + 10 max(|J0|, 1)`` at every step of an epoch, and of 50 steps, and does
+    not fall: in the later half of that time neither steadily nor by a quarter, nor so that twice its fall would lead
+    below that in time. Where the validation loss alone is not finite, the values held out are named, not the rate.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def lr_stability(
     start, threads = validation.check_seed(seed), training.check_threads(threads)
     if start is None:
         raise TypeError("seed must be an integer, got None")
-    weighting.check_batch(net, X, y, None, scan=True)
+    weighting.check_total(weighting.check_batch(net, X, y, None, scan=True)[2])
     solve = lanczos if method == "lanczos" else power
     trained = net.copy()
     points: list[_Point] = []

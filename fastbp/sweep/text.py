@@ -9,6 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from fastbp.sweep.result import LrSweep
 
+# What may become of a run other than a result: outcome -> (kind, words).
+FAILURES = {
+    "diverged": ("diverged", "diverged"), "stopped": ("stopped", "given up"),
+    "no better than untrained": ("worse", "no better than untrained"),
+    "overflowed": ("overflowed", "held-out loss not finite"),
+}  # fmt: skip
+# Below so many seeds a standard error is itself hardly known.
+FEW_SEEDS = 5
 BLOCKS = " ▁▂▃▄▅▆▇█"
 HEIGHT = 5
 # Columns of the curve for each rate.
@@ -51,12 +59,10 @@ def _figure(value: float, form: str = "{:.4g}") -> str:
 
 
 def _remark(sweep: LrSweep, k: int) -> str:
-    remarks = []
-    if sweep.diverged[k].any():
-        remarks.append(f"diverged ({int(sweep.diverged[k].sum())} of {len(sweep.seeds)})")
-    elif sweep.eliminated[k]:
+    remarks = [words for _, words in failures(sweep, k)]
+    if not remarks and sweep.eliminated[k]:
         remarks.append(f"eliminated after epoch {sweep.eliminated[k]}")
-    elif not sweep.eligible[k]:
+    elif not remarks and not sweep.eligible[k]:
         remarks.append("missing")
     if k == sweep.best_index:
         remarks.append("best")
@@ -67,8 +73,17 @@ def _remark(sweep: LrSweep, k: int) -> str:
     return ", ".join(remarks)
 
 
+def failures(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
+    """(kind, words) of what kept seeds of a rate from a result."""
+    found = []
+    for outcome, (kind, words) in FAILURES.items():
+        if count := int((sweep.outcome[k] == outcome).sum()):
+            found.append((kind, f"{words} ({count} of {len(sweep.seeds)})"))
+    return found
+
+
 def curve(sweep: LrSweep) -> str:
-    """Bars of the mean validation loss by rate, cut off at J0; x where a seed diverged, a dot where it is not known."""
+    """Bars of the mean validation loss by rate, cut off at J0; x where a seed failed, a dot where it is not known."""
     means = sweep.mean_val_loss
     known = np.isfinite(means)
     if not known.any():
@@ -89,7 +104,7 @@ def curve(sweep: LrSweep) -> str:
     marks = []
     for k, ok in enumerate(known):
         mark = "^" if k == sweep.best_index else "=" if sweep.in_interval[k] else " " if ok else "x"
-        marks.append((mark if ok or sweep.diverged[k].any() else ".").ljust(WIDTH))
+        marks.append((mark if ok or failures(sweep, k) else ".").ljust(WIDTH))
     first, last = f"{sweep.learning_rates[0]:.3g}", f"{sweep.learning_rates[-1]:.3g}" if len(means) > 1 else ""
     width = max(WIDTH * len(means), len(first) + len(last) + 1)
     lines.append(f"{'':>9} +{''.join(marks)}".rstrip())
@@ -120,9 +135,45 @@ def summary(sweep: LrSweep) -> str:
             f"{profile['samples_per_second']:,.0f} samples/s and {profile['gflops']:.3g} GFLOP/s a run"
         )
         lost = profile["lost_seconds"]
-        lines.append(text + (f"; {lost:.2g} s went to runs that diverged" if lost else ""))
+        lines.append(text + (f"; {lost:.2g} s went to runs that diverged or were given up" if lost else ""))
     if sweep.target_loss is not None:
         taken = profile["seconds_to_target"]
         reached = f"{profile['reached_target']} of {sweep.status.size} runs reached a validation loss of"
         lines.append(f"{reached} {sweep.target_loss:g}" + ("" if taken is None else f", in {taken:.3g} s (median)"))
     return "\n".join([*lines, *(f"note: {note}" for note in sweep.notes)])
+
+
+def notes(sweep: LrSweep) -> list[str]:
+    """What a reader should know of the figures, the most important first."""
+    n, found = len(sweep.seeds), [f"best after {_count(sweep.epochs, 'epoch')}: short horizons favour small rates"]
+    if n == 1:
+        found.append("one seed: no standard error, so the interval is the best rate alone")
+    elif n < FEW_SEEDS:
+        found.append(f"{n} seeds: the interval is indicative; {FEW_SEEDS} or more make it reliable")
+    if sweep.missing:
+        found.insert(0, f"the sweep was interrupted, {sweep.missing} runs are missing: what is said is provisional")
+    elif sweep.best_index is None:
+        found.insert(0, nothing_found(sweep))
+    if overflowed := int((sweep.status == "overflowed").sum()):
+        largest = f" (the largest: {sweep.about['largest_value']})" if "largest_value" in sweep.about else ""
+        found.insert(
+            0,
+            f"the loss on the rows held out is not finite in {_count(overflowed, 'run')} whose training is fine: by "
+            f"values that overflow{largest}, not by the rate; scale them (net.standardize), or take dtype='float64'",
+        )
+    if sweep.edge:
+        found.insert(0, sweep.edge)
+    return found
+
+
+def nothing_found(sweep: LrSweep) -> str:
+    """Why there is no best rate, by what became of the lowest."""
+    lowest = sweep.outcome[0]
+    if (lowest == "overflowed").any():
+        return "no rate has finished with all its seeds"
+    if (lowest == "no better than untrained").any():
+        return (
+            "no rate has finished with all its seeds better than the untrained network: try smaller rates or more "
+            "epochs, or see what the data hold"
+        )
+    return "no rate has finished with all its seeds: try smaller rates, or scale the inputs (net.standardize)"

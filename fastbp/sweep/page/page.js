@@ -2,6 +2,9 @@
 // Draws the charts of the page from its data, in the colours of the reader's scheme, and sorts the table.
 const data = JSON.parse(document.getElementById("data").textContent);
 const rates = data.learning_rates;
+// Of runs without a result: kind, name, symbol, colour.
+const FAILURES = [["diverged", "diverged", "x-thin-open", "bad"], ["stopped", "given up", "triangle-down", "bad"],
+  ["worse", "no better than untrained", "triangle-up-open", "bad"], ["overflowed", "held-out loss not finite", "square-open", "faint"]];
 const narrow = () => window.innerWidth < 560;
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 
@@ -125,13 +128,13 @@ function curve() {
       hovertemplate: "best: lr %{x:.3g}<br>validation %{y:.4g}<extra></extra>",
     });
   }
-  for (const [name, symbol, ink] of [["eliminated", "circle-open", "faint"], ["diverged", "x-thin-open", "bad"]]) {
-    const marked = data.marks.filter((mark) => mark.kind === name);
+  for (const [kind, name, symbol, ink] of [["eliminated", "eliminated", "circle-open", "faint"], ...FAILURES]) {
+    const marked = data.marks.filter((mark) => mark.kind === kind);
     if (marked.length) {
       traces.push({
         x: marked.map((mark) => mark.lr), mode: "markers", name,
-        // What was eliminated has a loss, if an early one; what diverged stands on the ground.
-        ...(name === "diverged" ? { y: marked.map(() => 0.03), yaxis: "y2" } : { y: marked.map((mark) => mark.loss) }),
+        // What was eliminated has a loss, if an early one; what failed stands on the ground.
+        ...(kind === "eliminated" ? { y: marked.map((mark) => mark.loss) } : { y: marked.map(() => 0.03), yaxis: "y2" }),
         marker: { symbol, size: 9, color: colour(ink), line: { width: 2, color: colour(ink) } },
         text: marked.map((mark) => mark.text), hovertemplate: "lr %{x:.3g}<br>%{text}<extra></extra>",
       });
@@ -210,14 +213,14 @@ function best() {
 }
 
 function times() {
-  const kinds = [["finished", "validation", "circle"], ["eliminated", "faint", "circle-open"], ["open", "faint", "diamond-open"],
-    ["diverged", "bad", "x-thin-open"], ["stopped", "bad", "triangle-down"]];
-  const traces = kinds.map(([kind, ink, symbol]) => {
-    const runs = data.runs.filter((run) => run.status === kind);
+  const kinds = [["finished", "finished", "circle", "validation"], ["eliminated", "eliminated", "circle-open", "faint"],
+    ["open", "open", "diamond-open", "faint"], ...FAILURES];
+  const traces = kinds.map(([kind, name, symbol, ink]) => {
+    const runs = data.runs.filter((run) => run.kind === kind);
     return {
-      x: runs.map((run) => run.lr), y: runs.map((run) => run.seconds), mode: "markers", name: kind,
+      x: runs.map((run) => run.lr), y: runs.map((run) => run.seconds), mode: "markers", name,
       marker: { color: colour(ink), size: 7, symbol, opacity: 0.8, line: { width: 1.5, color: colour(ink) } }, text: runs.map((run) => run.text),
-      hovertemplate: "lr %{x:.3g}, %{text}<br>%{y:.3~s}s<extra>" + kind + "</extra>",
+      hovertemplate: "lr %{x:.3g}, %{text}<br>%{y:.3~s}s<extra>" + name + "</extra>",
     };
   }).filter((trace) => trace.x.length);
   return [traces, layout({
