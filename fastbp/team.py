@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from fastbp.threads import default_threads as default_threads
 
 Work = Callable[[int], Any]
 
@@ -203,36 +204,6 @@ class Chooser:
 
     def _wait_longer(self) -> None:
         self.pause = min(2.0 * self.pause, self.LONGEST)
-
-
-def default_threads() -> int:
-    """Threads that this process may use: by affinity, the cgroup's quota, and FASTBP_NUM_THREADS."""
-    wanted = os.environ.get("FASTBP_NUM_THREADS")
-    if wanted:
-        if not wanted.isdigit() or int(wanted) < 1:
-            raise ValueError(f"FASTBP_NUM_THREADS must be a positive integer, got {wanted!r}")
-        return int(wanted)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(cpus, int(quota))) if quota else cpus
-
-
-@functools.cache
-def _cgroup_quota() -> float | None:
-    """CPUs that the cgroup grants, or None where nothing limits it."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as quota_file:
-            quota_us = int(quota_file.read())
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as period_file:
-            return quota_us / int(period_file.read()) if quota_us > 0 else None
-    except (OSError, ValueError):
-        return None
 
 
 # --- placement ----------------------------------------------------------------------------------------------

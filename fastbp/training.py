@@ -20,6 +20,7 @@ from fastbp.kernels import records
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address
 from fastbp.progress import Progress
+from fastbp.threads import MOST as MOST_THREADS
 from fastbp.watching import Callback, EpochState, Watcher
 
 if TYPE_CHECKING:
@@ -388,7 +389,12 @@ def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple
 
 def check_threads(threads: int | None) -> int | None:
     """None, or a positive number of threads."""
-    return None if threads is None else validation.check_positive_int("threads", threads)
+    if threads is None:
+        return None
+    number = validation.check_positive_int("threads", threads)
+    if number > MOST_THREADS:
+        raise ValueError(f"threads must be a positive integer up to {MOST_THREADS}, got {number}")
+    return number
 
 
 def check_no_validation_needed(callbacks: Sequence[Callback], schedule: Any) -> None:
