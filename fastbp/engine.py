@@ -231,7 +231,7 @@ class Engine:
         self._stage = None
         self._alone = n_threads == 1 and not detached
         if self._kernel is None:
-            self._kernel = entry(run_kernel, self.plan.dtype.name)
+            self._kernel = entry(run_kernel, self.plan.dtype.name, self._end_if_asked)
         kernel = self._kernel
         _MODE.pack_into(self._bytes, _MODE_START, mode, len(self.plan.layers), n_threads)
         sync[0] = sync[16] = sync[24] = 0
@@ -242,6 +242,12 @@ class Engine:
         else:
             team.run(lambda thread: kernel(job, layers, thread, tag), n_threads, detached=detached)
         return int(sync[16])
+
+    def _end_if_asked(self, _done: int) -> None:
+        """Within `team.interruptible`, Ctrl-C is a request to stop: nothing runs yet that could honour it later."""
+        if self._sync[8]:
+            self.clear_stop()
+            raise KeyboardInterrupt
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
