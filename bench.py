@@ -1,6 +1,8 @@
 """The benchmark command from a source tree: `python bench.py` is `fastbp bench`."""
 
-from fastbp.bench.command import bench
+import sys
+
+from fastbp.cli import main
 
 if __name__ == "__main__":
-    bench(prog_name="bench.py")
+    main(["bench", *sys.argv[1:]], prog_name="fastbp")

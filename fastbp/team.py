@@ -13,6 +13,8 @@ from typing import Any
 from fastbp.threads import default_threads as default_threads
 
 Work = Callable[[int], Any]
+# Signals that may be told to raise KeyboardInterrupt.
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _Worker:
@@ -111,6 +113,7 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
 
     An exception between the hand-over to one worker and to the next would leave the first at a barrier for ever, so
     KeyboardInterrupt is raised by the caller, when the kernel has returned. A handler of the user's own is left alone.
+    Other signals that do the same as Ctrl-C, as those to end the process on the command line, are treated alike.
     """
     came = False
 
@@ -119,17 +122,16 @@ def interruptible(stop: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         came = True
         stop()
 
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if ours:
-        signal.signal(signal.SIGINT, on_interrupt)
+    ours: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [number for number in _ENDING if signal.getsignal(number) is signal.default_int_handler]
+    for number in ours:
+        signal.signal(number, on_interrupt)
     try:
         yield lambda: came
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in ours:
+            signal.signal(number, signal.default_int_handler)
 
 
 class Chooser:
