@@ -6,11 +6,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. The commands are i
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -38,12 +42,41 @@ def _replace_unknown_characters() -> None:
             stream.reconfigure(errors="replace")
 
 
+def _fill_missing_streams() -> None:
+    """Let stdout and stderr lead nowhere, where the caller has closed them or there is no console (pythonw)."""
+    # First the numbers: a data file that came to be number 2 would receive what libraries in C have to say.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+
+
+@contextlib.contextmanager
+def _ending_as_on_interrupt() -> Iterator[None]:
+    """Let what asks the process to end (`kill`, a batch system, a closed terminal) do what Ctrl-C does."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        ours = []
+    for number in ours:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 class LazyGroup(click.Group):
     """A click group over `COMMANDS`."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        _fill_missing_streams()
         _replace_unknown_characters()
-        return super().main(*arguments, **options)
+        with _ending_as_on_interrupt():
+            return super().main(*arguments, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -95,7 +128,7 @@ def explain(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory: {text}; use fewer rows, or float32 data"
     if isinstance(error, ImportError):
-        return f"{text}; install it, or reinstall fastbp"
+        return f"{text}; install it, or reinstall fastbp" if error.name else text  # without a name it is our own word
     if isinstance(error, ValueError | TypeError | OSError):
         return text
     return f"unexpected {type(error).__name__}: {text}; run again with FASTBP_DEBUG=1 and report the traceback"

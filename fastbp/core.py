@@ -73,23 +73,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_locks)
 
 
-@contextlib.contextmanager
-def unlocked(lock: threading.RLock) -> Iterator[None]:
-    """Give up a lock that this thread holds once, while the block runs."""
-    lock.release()
-    try:
-        yield
-    finally:
-        raised: list[BaseException] = []
-        while not lock._is_owned():  # type: ignore[attr-defined]
-            try:
-                lock.acquire()
-            except BaseException as error:  # of a signal handler; our caller will release the lock, so it must be held
-                raised.append(error)
-        if raised:
-            raise raised[0]
-
-
 class _OptimizerState(NamedTuple):
     """What `MLP.optimizer_state` returns, checked."""
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from fastbp import losses as _losses
 from fastbp import optimizers as _optimizers
-from fastbp import team, validation, watch
+from fastbp import team, threads, validation, watch
 from fastbp.kernels import clock, records
 from fastbp.kernels.jit import entry
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.run import run as run_kernel
 from fastbp.kernels.step import MAX_RUN
+from fastbp.kernels.team import MAX_THREADS
 from fastbp.plan import Array, Buffers, Plan, address, allocate, allocate_all
 from fastbp.state import Store
 
@@ -38,6 +39,7 @@ assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k fo
 _MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
 _MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "keep_every", "keep_epochs"
 assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+assert threads.MOST <= MAX_THREADS
 _TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
 # Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
 # these, or weights that come from further away are read too often.
@@ -260,7 +262,7 @@ class Engine(Store):
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
         if self._kernel is None:
-            self._kernel = entry(run_kernel, self.plan.dtype.name)
+            self._kernel = entry(run_kernel, self.plan.dtype.name, self._end_if_asked)
         kernel = self._kernel
         assert self.buffers is not None
         plan, layers = self.plan, self.buffers.records
@@ -309,6 +311,12 @@ class Engine(Store):
     def _refuse_if_broken(self) -> None:
         if self._broken is not None:
             raise RuntimeError(self._broken)
+
+    def _end_if_asked(self, _done: int) -> None:
+        """Within `team.interruptible`, Ctrl-C is a request to stop: nothing runs yet that could honour it later."""
+        if self._sync[8]:
+            self.clear_stop()
+            raise KeyboardInterrupt
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,

@@ -39,5 +39,8 @@ class SweepInterrupted(KeyboardInterrupt):
     """
 
     def __init__(self, text: str, result: Any) -> None:
-        self.result = result
-        super().__init__(text)
+        self.text, self.result = text, result
+        super().__init__(text, result)  # all of them, for what comes out of another process is made anew
+
+    def __str__(self) -> str:
+        return self.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import signal
 import sys
@@ -14,8 +13,11 @@ from types import FrameType
 from typing import Any
 
 from fastbp.kernels.records import ABANDON, STOP
+from fastbp.threads import default_threads as default_threads
 
 Work = Callable[[int], Any]
+# Signals that may be told to raise KeyboardInterrupt.
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _Worker:
@@ -144,7 +146,8 @@ class interruptible:
     """Turn Ctrl-C into a call of `stop` while the block runs; called, it tells whether Ctrl-C came.
 
     What the block does to a network is of one piece then; KeyboardInterrupt is raised by the caller, when the kernel
-    has returned. A handler of the user's own is left alone.
+    has returned. A handler of the user's own is left alone. Other signals that do the same as Ctrl-C, as those to end
+    the process on the command line, are treated alike.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -164,8 +167,9 @@ class interruptible:
             raise
 
     def __exit__(self, *error: object) -> None:
-        if signal.getsignal(signal.SIGINT) == self._on_interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in _ENDING:
+            if signal.getsignal(number) == self._on_interrupt:
+                signal.signal(number, signal.default_int_handler)
         self._frame = None
 
     @contextlib.contextmanager
@@ -185,20 +189,38 @@ class interruptible:
     def _install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        present = signal.getsignal(signal.SIGINT)
-        left_over = isinstance(getattr(present, "__self__", None), interruptible)
-        if present is signal.default_int_handler or left_over:
-            signal.signal(signal.SIGINT, self._on_interrupt)
+        for number in _ENDING:
+            present = signal.getsignal(number)
+            left_over = isinstance(getattr(present, "__self__", None), interruptible)
+            if present is signal.default_int_handler or left_over:
+                signal.signal(number, self._on_interrupt)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         here = frame
         while here is not None and here is not self._frame:
             here = here.f_back
         if here is None:  # the block was left by an exception before it could put the old handler back
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(number, signal.default_int_handler)
             signal.default_int_handler(number, frame)
         self.came = True
         self.stop()
+
+
+@contextlib.contextmanager
+def unlocked(lock: threading.RLock) -> Iterator[None]:
+    """Give up a lock that this thread holds once, while the block runs."""
+    lock.release()
+    try:
+        yield
+    finally:
+        raised: list[BaseException] = []
+        while not lock._is_owned():  # type: ignore[attr-defined]
+            try:
+                lock.acquire()
+            except BaseException as error:  # of a signal handler; our caller will release the lock, so it must be held
+                raised.append(error)
+        if raised:
+            raise raised[0]
 
 
 class Chooser:
@@ -273,36 +295,6 @@ class Chooser:
 
     def _wait_longer(self) -> None:
         self.pause = min(2.0 * self.pause, self.LONGEST)
-
-
-def default_threads() -> int:
-    """Threads that this process may use: by affinity, the cgroup's quota, and FASTBP_NUM_THREADS."""
-    wanted = os.environ.get("FASTBP_NUM_THREADS")
-    if wanted:
-        if not wanted.isdigit() or int(wanted) < 1:
-            raise ValueError(f"FASTBP_NUM_THREADS must be a positive integer, got {wanted!r}")
-        return int(wanted)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, min(cpus, int(quota))) if quota else cpus
-
-
-@functools.cache
-def _cgroup_quota() -> float | None:
-    """CPUs that the cgroup grants, or None where nothing limits it."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as quota_file:
-            quota_us = int(quota_file.read())
-        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as period_file:
-            return quota_us / int(period_file.read()) if quota_us > 0 else None
-    except (OSError, ValueError):
-        return None
 
 
 # --- placement ----------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import checkpoints, datasets, schedules, team, validation
-from fastbp.core import unlocked
 from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, snapshot_steps
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -23,6 +22,7 @@ from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address
 from fastbp.progress import Progress
 from fastbp.reference_math import norm
+from fastbp.threads import MOST as MOST_THREADS
 from fastbp.watching import Callback, EpochState, Watcher
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Fit:
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Within, code of the user runs: Ctrl-C raises there, and other threads may use the network."""
-        with self.interrupted.suspended(), unlocked(self.net._lock):
+        with self.interrupted.suspended(), team.unlocked(self.net._lock):
             yield
 
     def tell(self, what: Callable[[Watcher], None]) -> None:
@@ -443,7 +443,12 @@ def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple
 
 def check_threads(threads: int | None) -> int | None:
     """None, or a positive number of threads."""
-    return None if threads is None else validation.check_positive_int("threads", threads)
+    if threads is None:
+        return None
+    number = validation.check_positive_int("threads", threads)
+    if number > MOST_THREADS:
+        raise ValueError(f"threads must be a positive integer up to {MOST_THREADS}, got {number}")
+    return number
 
 
 def check_no_validation_needed(callbacks: Sequence[Callback], schedule: Any) -> None:

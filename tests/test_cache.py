@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
+from numba import from_dtype, types
 from optimizer_cases import ONE_A_RULE
 from processes import FOLDERS, python, succeed
 
@@ -111,73 +110,36 @@ def test_another_network_compiles_nothing(state: str) -> None:
     succeed(EVENTS, state)
 
 
-# --- the fingerprint
-
-KERNELS = Path(cache.__file__).parent
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the package that may be edited."""
-    shutil.copytree(KERNELS.parent, tmp_path / "fastbp", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
-
-
-def fingerprint(kernels: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(cache, "__file__", str(kernels / "cache.py"))
-    return cache.fingerprint.__wrapped__()
-
-
-def test_an_edit_of_any_kernel_file_changes_the_fingerprint(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernels = checkout / "fastbp" / "kernels"
-    files = sorted(kernels.glob("*.py"))
-    assert {"simd.py", "tile.py", "jit.py", "cache.py"} <= {file.name for file in files}
-    seen = {fingerprint(kernels, monkeypatch)}
-    assert seen == {cache.fingerprint()}
-    for number, file in enumerate(files, 1):
-        before = file.read_bytes()
-        file.write_bytes(before.replace(b"1", b"2", 1) if b"1" in before else before + b"#")
-        seen.add(fingerprint(kernels, monkeypatch))
-        file.write_bytes(before)
-        assert len(seen) == number + 1, f"{file.name} is not part of the fingerprint"
-    (kernels / "new.py").write_text("")
-    assert fingerprint(kernels, monkeypatch) not in seen
-
-
-def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    code = "from fastbp.kernels import cache; print(cache.fingerprint())"
-    assert succeed(code, PYTHONHASHSEED="7").strip() == cache.fingerprint()
-    assert succeed(code, NUMBA_CPU_NAME="generic").strip() != cache.fingerprint()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("CPU_NAME", "generic"), ("CPU_FEATURES", "+sse2"), ("OPT", 1), ("LOOP_VECTORIZE", 0)]
-)
-def test_settings_of_numba_change_the_fingerprint(name: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba.config, name, value)
-    assert cache.fingerprint.__wrapped__() != cache.fingerprint()
-
-
 # --- the files: with one small leaf, `probe.peak`, that compiles in a second
 
 PROBE = """
-import warnings
+import os, sys, warnings
+os.umask(int(sys.argv[1], 8))
+if sys.argv[2]:
+    exec(sys.argv[2])
 from fastbp.kernels import cache, probe
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as caught:
     print(probe.fma_peak(seconds=0.001) > 0)
     print(probe.fma_peak("float64", seconds=0.001) > 0)
-print(cache.cache_folder())
+print(cache.cache_folder(), cache.writable_folder())
 for warning in caught:
     print("warning:", warning.message)
 """
 
 
-def peak(folder: Path) -> tuple[list[str], Path]:
-    """Run the probe in a new process; returns its warnings, and the folder that it used."""
-    truth, other, used, *said = succeed(PROBE, FASTBP_CACHE_DIR=str(folder)).splitlines()
+def peak(folder: Path | str, *, umask: int = 0o022, before: str = "", **env: str) -> tuple[list[str], list[Path]]:
+    """Run the probe in a new process; returns its warnings, and the folders that it read and wrote."""
+    truth, other, used, *said = succeed(
+        PROBE, oct(umask), before, **{"FASTBP_CACHE_DIR": str(folder), **env}
+    ).splitlines()
     assert truth == other == "True"
-    return said, Path(used)
+    return said, [Path(one) for one in used.split()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path below the folder -> bytes, of every file, whole or not."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +147,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     said, used = peak(folder)
     assert not said
-    assert used == folder / cache.fingerprint()
-    assert len(list(used.glob("*.bin"))) == 2
+    assert used == [folder / cache.fingerprint()] * 2
+    assert len(contents(folder)) == 2
     return folder
 
 
@@ -194,6 +156,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(filled: Path, tmp_path: Path) -> Path:
     shutil.copytree(filled, tmp_path / "cache")
     return tmp_path / "cache"
+
+
+def code_of(folder: Path, dtype: str) -> Path:
+    return folder / cache.fingerprint() / f"fma_probe-{dtype}.bin"
 
 
 def test_a_good_cache_is_read_and_left_alone(folder: Path) -> None:
@@ -216,54 +182,195 @@ def test_a_damaged_file_is_compiled_anew_with_one_warning(damage: str, folder: P
     assert peak(folder)[0] == []
 
 
-def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> None:
+def test_a_file_under_the_name_of_another_is_none(folder: Path) -> None:
+    """Of another type, of another leaf, of another build: whole, but not what its name says."""
+    single, double = code_of(folder, "float32"), code_of(folder, "float64")
+    shutil.copyfile(double, single)
+    said, _ = peak(folder)
+    assert len(said) == 1
+    assert f"{single} is damaged" in said[0]
+    tick = single.with_name("tick_probe-float32.bin")
+    shutil.copyfile(single, tick)
+    before = "from fastbp.kernels import probe; print(probe.read_ticks() > 0, file=sys.stderr)"
+    done = python(PROBE, "022", before, FASTBP_CACHE_DIR=str(folder))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "True"
+    assert f"{tick} is damaged" in done.stderr
+    other = single.parent.rename(folder / "0123456789")
+    peak(folder, NUMBA_OPT="1")
+    for path in other.glob("fma*"):  # by a hand that moved the files of an older build
+        target = next(one for one in folder.iterdir() if one != other) / path.name
+        shutil.copyfile(path, target)
+    assert len(peak(folder, NUMBA_OPT="1")[0]) == 2
+
+
+def test_the_checksum_covers_the_layout_of_records() -> None:
+    records = [np.dtype([("n", "i8"), ("m", kind)], align=True) for kind in ("i8", "u8", "i4")]
+    records.append(np.dtype([("m", "i8"), ("n", "i8")]))
+    signatures = [(from_dtype(record), types.float32) for record in records]
+    signatures += [(types.Array(one, 1, "C"), tag) for one, tag in signatures]
+    found = {(name, cache.KernelCache(name)._checksum(one, b"code")) for name in ("f", "g") for one in signatures}
+    assert len({checksum for _, checksum in found}) == 2 * len(signatures)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("kind", ["fifo", "endless"])
+def test_a_name_that_is_no_file_does_not_hang(kind: str, folder: Path) -> None:
+    for path in list(folder.rglob("*.bin")):
+        path.unlink()
+        os.mkfifo(path) if kind == "fifo" else path.symlink_to("/dev/zero")
+    assert peak(folder)[0] == []
+    assert all(path.is_file() and not path.is_symlink() for path in folder.rglob("*.bin"))
+    assert len(contents(folder)) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077, 0o002])
+def test_others_may_read_what_the_umask_grants(umask: int, tmp_path: Path) -> None:
+    """As after `fastbp warmup` by root, for the users of an image."""
+    peak(tmp_path / "cache", umask=umask)
+    paths = [tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()} == {0o666 & ~umask}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_dir()} == {0o777 & ~umask}
+
+
+# --- where it is, and where nothing can be written
+
+NO_HOME = """
+import pwd
+os.environ.pop("HOME", None)
+def nobody(number): raise KeyError(number)
+pwd.getpwuid = nobody
+"""
+READ_ONLY = """
+import errno, tempfile
+def refuse(**_): raise OSError(errno.EROFS, "Read-only file system")
+tempfile.TemporaryFile = refuse
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """A folder for temporary files, of its own."""
+    (tmp_path / "tmp").mkdir()
+    return tmp_path / "tmp"
+
+
+@pytest.mark.parametrize("value", ["~/x", "~", "deep/x"])
+def test_the_folder_of_the_environment(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FASTBP_CACHE_DIR", value)
+    expected = tmp_path / value.replace("~", "home")
+    assert cache.user_cache_folder() == expected
+    monkeypatch.delenv("FASTBP_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    if sys.platform == "linux":
+        assert cache.user_cache_folder() == expected / "fastbp"
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        assert cache.user_cache_folder() == tmp_path / "home" / ".cache" / "fastbp"
+
+
+def test_no_home(temporary: Path) -> None:
+    """In a container, a user with a number that is no one's."""
+    said, used = peak("", before=NO_HOME, TMPDIR=str(temporary), XDG_CACHE_HOME="")
+    assert len(said) == 1
+    assert "home directory" in said[0]
+    assert "FASTBP_CACHE_DIR" in said[0]
+    assert all(temporary in folder.parents for folder in used)
+    assert not any(temporary.iterdir()), "left behind"
+    assert peak(temporary / "x", before=NO_HOME)[0] == []
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path: Path, temporary: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where a folder should be: not even root can write there")
-    said, used = peak(blocked)
+    said, (_, used) = peak(blocked, TMPDIR=str(temporary))
     assert len(said) == 1
     assert str(blocked) in said[0]
     assert "FASTBP_CACHE_DIR" in said[0]
-    assert blocked not in used.parents
+    assert temporary in used.parents
+    assert not any(temporary.iterdir()), "left behind"
 
 
-def test_a_read_only_folder_is_used_if_it_is_filled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in an image where `fastbp warmup` ran: no warning, no new compile."""
-
-    def refuse(**_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(cache.tempfile, "TemporaryFile", refuse)
-    monkeypatch.setenv("FASTBP_CACHE_DIR", str(folder))
-    assert cache.cache_folder.__wrapped__() == folder / cache.fingerprint()
-    shutil.rmtree(folder)
-    with pytest.warns(RuntimeWarning, match="Read-only file system.*FASTBP_CACHE_DIR"):
-        assert folder not in cache.cache_folder.__wrapped__().parents
+def test_nowhere_to_write_at_all(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    nowhere = "import tempfile\ndef refuse(**_): raise FileNotFoundError('no usable folder')\ntempfile.mkdtemp = refuse"
+    said, used = peak(blocked, before=nowhere)
+    assert len(said) == 1
+    assert used[1] == Path("None")
 
 
-def test_a_file_that_cannot_be_written_costs_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Result:
-        def _reduce(self) -> tuple[()]:
-            return ()
+def test_a_read_only_folder_is_used(folder: Path, temporary: Path) -> None:
+    """As in an image where `fastbp warmup` ran: no warning, no new compile; but for what is missing there."""
+    before = contents(folder)
+    code = "from fastbp.kernels import cache, probe; probe.fma_peak(seconds=0.001); print(len(cache._temporary))"
+    alone = f"import os\n{READ_ONLY}\n{code}"
+    assert succeed(alone, FASTBP_CACHE_DIR=str(folder), TMPDIR=str(temporary)).strip() == "0"
+    code_of(folder, "float64").unlink()
+    said, (read, written) = peak(folder, before=READ_ONLY, TMPDIR=str(temporary))
+    assert len(said) == 1
+    assert "Read-only file system" in said[0]
+    assert read == folder / cache.fingerprint()
+    assert temporary in written.parents
+    assert set(before) - set(contents(folder)) == {str(code_of(folder, "float64").relative_to(folder))}
+    assert not any(temporary.iterdir()), "left behind"
 
-    class Signature:
-        name = "float32"
 
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "gone")
-    with pytest.warns(RuntimeWarning, match="could not be written") as caught:
-        cache.KernelCache("f").save_overload((Signature,), Result())
-    assert len(caught) == 1
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        cache.KernelCache("f").save_overload((Signature,), Result())
-    assert [path.name for path in tmp_path.iterdir()] == ["f-float32.bin"], "a temporary file was left behind"
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_leaves_the_temporary_folder_to_its_parent(tmp_path: Path, temporary: Path) -> None:
+    code = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from fastbp.kernels import cache, probe
+probe.fma_peak(seconds=0.001)
+child = os.fork()
+if not child:
+    sys.exit()  # with all that is done at exit
+os.waitpid(child, 0)
+print(len(list(cache.writable_folder().glob("*.bin"))))
+"""
+    (tmp_path / "file").write_text("")
+    assert succeed(code, FASTBP_CACHE_DIR=str(tmp_path / "file"), TMPDIR=str(temporary)).strip() == "1"
+    assert not any(temporary.iterdir()), "left behind"
+
+
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a longer file is an error, as on a full disk
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of processes")
+def test_a_full_disk_costs_one_warning_and_leaves_nothing(tmp_path: Path) -> None:
+    said, used = peak(tmp_path, before=FULL)
+    assert len(said) == 1
+    assert f"could not be written to {used[0]} (File too large)" in said[0]
+    assert contents(tmp_path) == {}
+
+
+def test_a_folder_in_the_place_of_a_file(folder: Path) -> None:
+    path = code_of(folder, "float32")
+    path.unlink()
+    path.mkdir()
+    said, _ = peak(folder)
+    assert len(said) == 1
+    assert "could not be written" in said[0]
+    assert len(contents(folder)) == 1
+
+
+def test_a_folder_that_vanishes_is_made_again(tmp_path: Path) -> None:
+    before = "import shutil; from fastbp.kernels import cache; shutil.rmtree(cache.writable_folder())"
+    assert peak(tmp_path, before=before)[0] == []
+    assert len(contents(tmp_path)) == 2
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """Both compile, both work, and what they leave is whole."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(FOLDERS), "FASTBP_CACHE_DIR": str(tmp_path)}
     both = [
-        subprocess.Popen([sys.executable, "-P", "-c", PROBE], env=env, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-P", "-c", PROBE, "022", ""], env=env, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     for process in both:

@@ -6,12 +6,8 @@ import csv
 import dataclasses
 import io
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -467,47 +463,6 @@ def test_a_real_process(tmp_path: Path, named: Path) -> None:
     failed = call("evaluate", out, "missing.csv")
     assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
     assert call("train", "--lr", "x").returncode == 2
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
-def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
-    succeed("warmup", "--dtype", "float32")
-    out, history = tmp_path / "model", tmp_path / "history.csv"
-    command = [*FASTBP, "train", "--epochs", "10000000", "--out", str(out), "--history", str(history)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            while not process.stdout.readline().startswith("network"):
-                assert process.poll() is None
-            time.sleep(1.0)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    told = re.search(r"interrupted after (\d+) of", errors)
-    assert told
-    assert fastbp.load(out).sizes[0] == 64
-    assert len(read_csv(history.read_text())) == int(told[1])
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
-def test_ctrl_c_while_compiling(tmp_path: Path) -> None:
-    environment = os.environ | {"FASTBP_CACHE_DIR": str(tmp_path)}
-    command = [*FASTBP, "warmup", "--dtype", "float32"]
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            while not any(tmp_path.rglob("*.bin")):  # the first piece is compiled, the second is on its way
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130
-    assert errors == "fastbp: interrupted while compiling; nothing was kept\n"
 
 
 # --- info and warmup

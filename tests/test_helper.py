@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from processes import succeed
 
+from fastbp.kernels import helper
+
 COLD = """
-import sys
+import os, sys
+if sys.argv[1] == "broken":
+    sys.executable = sys.argv[2]
+exec(sys.argv[3] if len(sys.argv) > 3 else "")
 from fastbp.kernels import jit
 from fastbp.kernels.run import run
 import fastbp
-if sys.argv[1] == "broken":
-    sys.executable = sys.argv[2]
 compiled = []
 compile = jit.Leaf.compile
 def count(self, dtype):
@@ -56,12 +61,110 @@ def test_two_processes_share_a_cold_compile(cold: tuple[Path, int, int]) -> None
     assert alone < leaves
 
 
-@pytest.mark.parametrize("executable", ["/bin/false", "/no/such/file"])
-def test_a_helper_that_fails_costs_only_its_share(executable: str, cold: tuple[Path, int, int], tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="no scripts as executables")
+@pytest.mark.parametrize("works", [True, False])
+def test_a_helper_that_fails_costs_only_its_share(works: bool, cold: tuple[Path, int, int], tmp_path: Path) -> None:
     files = lacking(cold[0], tmp_path / "cache", slice(0, 8))
+    executable = script(tmp_path / "python3", tmp_path / "log") if works else tmp_path / "python3"
     alone, _ = map(int, succeed(COLD, "broken", executable, FASTBP_CACHE_DIR=str(tmp_path / "cache")).split())
     assert alone == 8
     assert sorted((tmp_path / "cache").rglob("*.bin")) == files
+    assert starts(tmp_path / "log") == works
+
+
+def script(path: Path, log: Path) -> Path:
+    """A program that writes down that it was started, and fails."""
+    path.write_text(f"#!/bin/sh\necho started >> {log}\nexit 1\n")
+    path.chmod(0o755)
+    return path
+
+
+def starts(log: Path) -> int:
+    """How often it was."""
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no scripts as executables")
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        ("trainer", ""),  # an application that embeds Python
+        ("python-trainer", ""),
+        ("python3", "sys.frozen = True"),
+        ("python3", "os.environ['FASTBP_HELPER'] = '1'"),  # a helper whose sitecustomize trains
+        ("", "sys.executable = ''"),
+        ("", "sys.executable = None"),
+    ],
+)
+def test_an_application_is_not_started_anew(
+    name: str, before: str, cold: tuple[Path, int, int], tmp_path: Path
+) -> None:
+    files = lacking(cold[0], tmp_path / "cache", slice(0, 8))
+    executable = script(tmp_path / (name or "unused"), tmp_path / "log")
+    told = succeed(COLD, "broken", executable, before, FASTBP_CACHE_DIR=str(tmp_path / "cache"))
+    assert int(told.split()[0]) == 8
+    assert starts(tmp_path / "log") == 0
+    assert sorted((tmp_path / "cache").rglob("*.bin")) == files
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("python", True), ("python3", True), ("python3.11", True), ("python3.13t", True), ("Python.exe", True),
+        ("pythonw.exe", True), ("python3.11-dbg", True), ("python3-intel64", True), ("pythonic", False),
+        ("python-app", False), ("app.exe", False), ("python3.11.app", False), ("blender", False), ("uwsgi", False),
+    ],
+)  # fmt: skip
+def test_what_is_an_interpreter(name: str, is_one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", f"{os.sep}some folder{os.sep}{name}")
+    assert (helper.interpreter() is not None) == is_one
+
+
+# The first leaf waits for the helper to leave one in the cache: so both have a part, however slow it starts.
+SHARED = """
+import pathlib, time
+from fastbp.kernels import cache, helper
+claim = helper._claim
+def patient(claims, name):
+    end = time.monotonic() + 120
+    while not list(cache.writable_folder().glob("*.bin")) and time.monotonic() < end:
+        time.sleep(0.02)
+    helper._claim = claim
+    return claim(claims, name)
+helper._claim = patient
+"""
+
+
+def test_paths_that_importing_ignores(cold: tuple[Path, int, int], tmp_path: Path) -> None:
+    """As a `Path` or bytes in sys.path; a module in the current folder, which is not among them, is left alone, too."""
+    files = lacking(cold[0], tmp_path / "cache", slice(0, 8))
+    (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'log')!r}, 'w').write('imported')")
+    before = f"""
+from pathlib import Path
+sys.path[:0] = [Path.home(), b"bytes", None]
+os.chdir({str(tmp_path)!r})
+{SHARED.replace('list(cache.writable_folder().glob("*.bin"))', 'len(list(cache.writable_folder().glob("*.bin"))) > 12')}
+"""
+    told = succeed(COLD, "whole", "", before, FASTBP_CACHE_DIR=str(tmp_path / "cache"))
+    assert int(told.split()[0]) < 8, "the helper could not import fastbp"
+    assert not (tmp_path / "log").exists()
+    assert sorted((tmp_path / "cache").rglob("*.bin")) == files
+
+
+def test_a_helper_shares_the_temporary_folder(cold: tuple[Path, int, int], tmp_path: Path) -> None:
+    lacking(cold[0], tmp_path / "cache", slice(0, 8))
+    (tmp_path / "tmp").mkdir()
+    before = f"""
+import errno, tempfile, warnings
+warnings.simplefilter("ignore")
+def refuse(**_): raise OSError(errno.EROFS, "Read-only file system")
+tempfile.TemporaryFile = refuse
+{SHARED}
+"""
+    folders = {"FASTBP_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path / "tmp")}
+    told = succeed(COLD, "whole", "", before, **folders)
+    assert int(told.split()[0]) < 8, "what the helper compiled was thrown away"
+    assert not any((tmp_path / "tmp").iterdir()), "left behind"
 
 
 def test_a_cache_that_lacks_every_second_file(cold: tuple[Path, int, int], tmp_path: Path) -> None:

@@ -270,6 +270,32 @@ thread.join()
     succeed(code, timeout=120)
 
 
+@posix
+def test_a_child_that_is_forked_while_another_thread_compiles() -> None:
+    code = """
+import tempfile, threading, warnings
+from test_never_hang import *
+from fastbp.kernels import jit
+warnings.simplefilter("ignore")
+compiling = threading.Event()
+compile_ = jit.Leaf.compile
+def told(self, dtype):
+    compiling.set()
+    return compile_(self, dtype)
+jit.Leaf.compile = told
+thread = threading.Thread(target=make().fit, args=(X, Y))
+thread.start()
+compiling.wait()
+child = os.fork()
+if child == 0:
+    make().fit(X, Y, epochs=1)
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+thread.join()
+"""
+    succeed(code)
+
+
 # --- threads ------------------------------------------------------------------------------------------------
 
 

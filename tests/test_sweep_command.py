@@ -179,8 +179,9 @@ def test_all_rates_diverge() -> None:
     assert "no rate has finished" in text
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
-def test_ctrl_c_keeps_what_has_finished(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals for a single child process")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_keeps_what_has_finished(name: str, tmp_path: Path) -> None:
     """Runs of a second or so: some have finished when the signal comes."""
     journal, page = tmp_path / "sweep.jsonl", tmp_path / "sweep.html"
     command = [
@@ -194,7 +195,7 @@ def test_ctrl_c_keeps_what_has_finished(tmp_path: Path) -> None:
                 assert process.poll() is None
                 assert time.monotonic() - started < 120
                 time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(getattr(signal, name))
             text, errors = process.communicate(timeout=60)
         finally:
             process.kill()

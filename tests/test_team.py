@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-import io
 import os
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,54 +33,7 @@ def test_detached_work_leaves_the_calling_thread_free() -> None:
     assert names == ["fastbp", "fastbp"]
 
 
-# --- threads
-
-
-@pytest.mark.parametrize(("given", "expected"), [("1", 1), ("7", 7), ("", None)])
-def test_threads_by_the_environment(given: str, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTBP_NUM_THREADS", given)
-    monkeypatch.setattr(team, "_cgroup_quota", lambda: None)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 9}, raising=False)
-    assert team.default_threads() == (expected or 3)
-
-
-@pytest.mark.parametrize("given", ["0", "-1", "two", "1.5"])
-def test_a_wrong_environment(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTBP_NUM_THREADS", given)
-    with pytest.raises(ValueError, match=rf"FASTBP_NUM_THREADS must be a positive integer, got '{given}'"):
-        team.default_threads()
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 6),
-        ({"cpu.max": "max 100000\n"}, 6),
-        ({"cpu.max": "250000 100000\n"}, 2),
-        ({"cpu.max": "50000 100000\n"}, 1),
-        ({"cpu.max": "6400000 100000\n"}, 6),
-        ({"cpu.max": "nonsense\n"}, 6),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
-        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
-        ({"cpu/cpu.cfs_quota_us": "300000\n"}, 6),
-    ],
-)
-def test_threads_by_the_cgroup(
-    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fake(path: str, *args: Any, **options: Any) -> Any:
-        name = str(path).removeprefix("/sys/fs/cgroup/")
-        if name not in files:
-            raise FileNotFoundError(path)
-        return io.StringIO(files[name])
-
-    monkeypatch.delenv("FASTBP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr(team, "_cgroup_quota", inspect.unwrap(team._cgroup_quota))  # which remembers its answer
-    monkeypatch.setattr("builtins.open", fake)
-    found = team.default_threads()
-    monkeypatch.undo()
-    assert found == expected
+# --- placement
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the affinity")

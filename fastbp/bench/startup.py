@@ -16,6 +16,7 @@ import fastbp
 from fastbp.bench.result import Start, StartUp
 from fastbp.bench.workloads import WORKLOADS, Workload
 from fastbp.kernels.cache import user_cache_folder
+from fastbp.kernels.helper import interpreter
 from fastbp.serialization import replacing
 
 CACHE_VARIABLE = "FASTBP_CACHE_DIR"
@@ -40,8 +41,8 @@ print(json.dumps([numba_done - start, import_done - numba_done, fit_done - fit_s
 """
 
 
-def measure(*, repeats: int = 3) -> StartUp:
-    """One cold process, then `repeats` with the cache that it filled (medians of them).
+def measure(*, repeats: int = 3) -> StartUp | None:
+    """One cold process, then `repeats` with the cache that it filled (medians of them); None without an interpreter.
 
     What the cold one compiled is kept for this process, if it has not got it yet: nothing is compiled twice.
 
@@ -50,6 +51,8 @@ def measure(*, repeats: int = 3) -> StartUp:
     RuntimeError
         The process failed (the message ends with its last line) or did not end.
     """
+    if interpreter() is None:  # as in a frozen application, which would itself begin anew
+        return None
     workload = WORKLOADS["digits"]
     with tempfile.TemporaryDirectory(prefix="fastbp-bench-") as folder:
         cold = start_process(workload, folder)
@@ -67,7 +70,7 @@ def measure(*, repeats: int = 3) -> StartUp:
 
 def _keep(folder: Path) -> None:
     """Hand compiled files on to this user's cache; where that cannot be written, they are only compiled again."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: this user has no home
         for path in folder.rglob("*.bin"):
             target = user_cache_folder() / path.relative_to(folder)
             if not target.exists():

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import IO, Any
 
 import click
@@ -61,26 +58,6 @@ def score_text(scores: dict[str, float]) -> str:
     return f"r2 {scores['r2']:.4f}, loss {scores['loss']:.4g}"
 
 
-@contextmanager
-def _leaving_on_interrupt(message: str) -> Iterator[None]:
-    """End the process on Ctrl-C. A KeyboardInterrupt would be lost where LLVM calls Python back, and break it there."""
-
-    def leave(*_: object) -> None:
-        cleared = "\r\x1b[2K\x1b[?25h" if sys.stderr.isatty() else ""  # the bar away, the cursor back
-        os.write(2, f"{cleared}fastbp: {message}\n".encode())
-        os._exit(Interrupted.exit_code)
-
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def make_ready(dtypes: Sequence[str]) -> float:
     """Compile or load the machine code of these dtypes, under a bar on stderr where that takes long; returns seconds.
 
@@ -90,7 +67,6 @@ def make_ready(dtypes: Sequence[str]) -> float:
 
     started = time.perf_counter()
     with ExitStack() as stack:
-        stack.enter_context(_leaving_on_interrupt("interrupted while compiling; nothing was kept"))
         bar: Any = None
         task: Any = None
 
@@ -106,5 +82,8 @@ def make_ready(dtypes: Sequence[str]) -> float:
             if bar is not None:
                 bar.update(task, completed=done)
 
-        fastbp.warmup(dtypes, progress)
+        try:
+            fastbp.warmup(dtypes, progress)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted while compiling; the next run goes on from there") from None
     return time.perf_counter() - started

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import sys
 import threading
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -22,7 +25,7 @@ from numba.core.cpu import CPUContext
 from numba.extending import intrinsic
 
 from fastbp.kernels.cache import KernelCache
-from fastbp.kernels.helper import compile_together
+from fastbp.kernels.helper import beside, compile_together
 
 # Never `reassoc` (bits would depend on buffer addresses), `nnan` or `ninf` (divergence must be seen), or `contract`
 # (fused and separate updates must round alike; FMAs are written out where they are meant).
@@ -43,7 +46,22 @@ element = njit(forceinline=True, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrap
 
 DTYPES = {"float32": types.float32, "float64": types.float64}
 LEAVES: list[Leaf] = []
-_lock = threading.Lock()
+_lock = threading.RLock()
+
+
+def _before_fork() -> None:
+    """A child must not begin its life with half a compile, and a lock that nobody will ever open: wait for the end."""
+    _lock.acquire()
+    global_compiler_lock.acquire()
+
+
+def _after_fork() -> None:
+    global_compiler_lock.release()
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 @contextlib.contextmanager
@@ -84,7 +102,7 @@ class Leaf:
 
     def is_cached(self, dtype: str) -> bool:
         """Is there code of a dtype on disk?"""
-        return self.cache.path_of(dtype).exists()
+        return self.cache.file_of(dtype) is not None
 
     def compile(self, dtype: str):
         """Compile or load the code for a dtype and make its symbol known; returns what Python calls."""
@@ -197,25 +215,53 @@ def _no_collection():
             gc.enable()
 
 
+@cache
+def _start_numba() -> None:
+    """What Numba does before its first compile: load extensions and SciPy, where their packages' metadata say they are.
+
+    That reads every entry of sys.path as text; importing ignores others, such as bytes.
+    """
+    path = sys.path
+    sys.path = [entry for entry in path if isinstance(entry, str)]
+    try:
+        LEAVES[0].dispatcher.targetctx.refresh()
+    finally:
+        sys.path = path
+
+
 def prepare(made: Leaf, dtype: str):
     """Compile or load one leaf for a dtype, once a process; returns what Python calls."""
     key = made.name, dtype
     if key not in _prepared:
         with _lock, global_compiler_lock, _no_collection():
             if key not in _prepared:
+                _start_numba()
                 _prepared[key] = made.compile(dtype)
     return _prepared[key]
+
+
+def _prepare_all(leaves, dtype: str, stop) -> None:
+    """Compile or load leaves one after the other, until `stop` is set."""
+    compile_together(leaves, dtype, prepare, stop)
+    for made in leaves:
+        if stop.is_set():
+            return
+        prepare(made, dtype)
 
 
 def entry(function, dtype: str, report=lambda done: None):
     """The compiled leaf of a dtype as Python calls it, with all that it may call ready.
 
+    An exception that comes meanwhile, such as a KeyboardInterrupt, is raised at once; what is compiled by then is kept,
+    and the next call goes on with the rest.
+
     report: called with the number of leaves that are on disk, now and then while others are compiled.
     """
-    found = _prepared.get((function.leaf.name, dtype))
-    if found is None:
+    key = function.leaf.name, dtype
+    if key not in _prepared:
         leaves = leaves_of(function)
-        compile_together(leaves, dtype, prepare, lambda: report(sum(made.is_cached(dtype) for made in leaves)))
-        for made in leaves:
-            found = prepare(made, dtype)
-    return found
+        beside(
+            lambda stop: _prepare_all(leaves, dtype, stop),
+            lambda: report(sum(made.is_cached(dtype) for made in leaves)),
+        )
+    return _prepared[key]

@@ -222,6 +222,7 @@ def lion(w, g, m, r):
 @jit
 def no_rates(tag, job, t, lr, beta1, address):
     """What stands in the job is all."""
+    return  # for Numba, which looks for a line after the docstring when it writes debug information
 
 
 @jit

@@ -6,11 +6,11 @@ import html
 import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import metadata, resources
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numba
 import numpy as np
 
 from fastbp import documents
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fastbp.plan import Array
     from fastbp.sweep.result import LrSweep
 
-PAGE = Path(__file__).with_name("page")
 TITLE = "Learning-rate sweep"
 MARKED = [kind for kind, _ in FAILURES.values()]
 DIGITS = 6  # significant, of the numbers in the page
@@ -45,6 +44,11 @@ def write(
     with replacing(path) as temporary:
         # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
         temporary.write_text(page(sweep, script, line, command), encoding="utf-8", errors="replace")
+
+
+def _part(name: str) -> str:
+    """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
+    return resources.files("fastbp").joinpath("sweep", "page", name).read_text(encoding="utf-8")
 
 
 def plotly_script() -> str:
@@ -67,7 +71,7 @@ def page(sweep: LrSweep, script: str, line: float | None, command: str | None) -
     """The whole page; all text that is not ours is escaped."""
     parts = {
         "title": TITLE,
-        "css": (PAGE / "page.css").read_text(encoding="utf-8"),
+        "css": _part("page.css"),
         "about": about(sweep),
         "tiles": tiles(sweep),
         "notes": notes(sweep),
@@ -85,10 +89,10 @@ def page(sweep: LrSweep, script: str, line: float | None, command: str | None) -
         # In a script element a "<" could end it, or begin a comment.
         "data": documents.text(view(sweep, line), indent=None).replace("<", "\\u003c"),
         "plotly": script,
-        "js": (PAGE / "page.js").read_text(encoding="utf-8"),
+        "js": _part("page.js"),
     }
     # Piece by piece, not by repeated replacement: a text that looks like a place to fill is left as it is.
-    first, *rest = (PAGE / "page.html").read_text(encoding="utf-8").split("[[")
+    first, *rest = _part("page.html").split("[[")
     filled = [first]
     for piece in rest:
         name, _, after = piece.partition("]]")
@@ -226,7 +230,7 @@ def versions() -> str:
     except metadata.PackageNotFoundError:  # a copy without metadata can be imported all the same
         plotly = ""
     return (
-        f"fastbp {__version__}, NumPy {np.__version__}, Numba {metadata.version('numba')}{plotly}, "
+        f"fastbp {__version__}, NumPy {np.__version__}, Numba {numba.__version__}{plotly}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()} ({TARGET.name}), "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     )
