@@ -143,7 +143,6 @@ def main(path: str | None, only: str) -> None:
                 one.name, one.by, f"{sign} {one.target:.2f}", f"{one.reached:.2f}", f"{one.microseconds:,.1f}",
                 "" if one.met else "missed",
             )  # fmt: skip
-    Console(width=100).print(table)
     if path is not None:
         document = {
             "kind": "fastbp-variants",
@@ -151,6 +150,7 @@ def main(path: str | None, only: str) -> None:
             "variants": [asdict(one) for one in found],
         }
         report.save(document, path)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

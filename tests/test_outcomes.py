@@ -325,12 +325,26 @@ def test_every_outcome_has_its_words() -> None:
     assert set(FAILURES) == {"diverged", "stopped", "no better than untrained", "overflowed"}
 
 
-def test_a_journal_by_the_old_rule_is_not_gone_on_with(tmp_path: Path) -> None:
-    X, y = line()
-    net = MLP([6, 8, 2], loss="mse", seed=0)
-    path = tmp_path / "runs.jsonl"
-    lr_sweep(net, X, y, [1e-3], seeds=1, epochs=1, journal=path)
-    header, *rest = path.read_text().splitlines(keepends=True)
-    path.write_text(header.replace(', "outcomes": 2', "") + "".join(rest))
-    with pytest.raises(ValueError, match="differs in outcomes"):
-        lr_sweep(net, X, y, [1e-3], seeds=1, epochs=1, journal=path)
+def test_what_an_earlier_journal_gave_up_is_done_again(tmp_path: Path) -> None:
+    """Its other runs hold; and what is written now is not done again a second time."""
+    net, X, y = housing()
+    options: dict[str, Any] = {"seeds": 2, "epochs": 12, "batch_size": 81, "journal": tmp_path / "runs.jsonl"}
+    rates = [1e-3, 0.1]
+    expected = lr_sweep(net, X, y, rates, **options)
+    header, *lines = options["journal"].read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        del record["rule"]
+        record.pop("checksum", None)
+        if record["lr"] == 0.1:  # as the first rule has it
+            record |= {"status": "stopped", "epochs": 1} | {
+                name: record[name][:1] for name in ("train_loss", "val_loss", "epoch_seconds")
+            }
+    plain = {name: value for name, value in json.loads(header).items() if name != "checksum"}
+    old = [json.dumps(line) for line in (plain, *records)]
+    options["journal"].write_text("\n".join([*old, ""]))
+    for n_lines in (7, 7):
+        found = lr_sweep(net, X, y, rates, **options)
+        assert found.outcome.tolist() == expected.outcome.tolist()
+        assert found.val_loss.tobytes() == expected.val_loss.tobytes()
+        assert options["journal"].read_text().count("\n") == n_lines

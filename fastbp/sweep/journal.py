@@ -17,7 +17,7 @@ from fastbp._version import __version__
 from fastbp.kernels.simd import TARGET
 from fastbp.network import MLP
 from fastbp.plan import Array
-from fastbp.sweep.problem import STATUSES, Ledger, Problem
+from fastbp.sweep.problem import STATUSES, Ledger, Problem, judged
 
 FORMAT, VERSION = "fastbp sweep journal", 1
 _BLOCK = 1 << 20  # elements hashed at a time
@@ -51,7 +51,6 @@ def fingerprint(problem: Problem) -> dict[str, Any]:
         # By its values: a function has no other name that can be trusted.
         "schedule": repr(problem.schedule) if plateau else [_hash(table) for table in tables if table is not None],
         "version": __version__,
-        "outcomes": 2,  # 1 gave runs up after one bad epoch
         "instruction_set": TARGET.name,
     }
 
@@ -155,10 +154,10 @@ class Journal:
             )
 
     def read(self, ledger: Ledger) -> None:
-        """Write what the journal knows into a ledger."""
+        """Write what the journal knows into a ledger; what an earlier fastbp has given up is done again."""
         if self.records:
             for i, key in enumerate(zip(ledger.rates.tolist(), ledger.seeds.tolist(), strict=True)):
-                if key in self.records:
+                if key in self.records and judged(self.records[key]):
                     ledger.read(i, self.records[key])
 
     def write(self, ledger: Ledger, which: Array) -> None:

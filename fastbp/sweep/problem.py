@@ -24,6 +24,7 @@ HELD_OUT = 0.2
 # with.
 STATUSES = ("open", "finished", "diverged", "stopped", "overflowed")
 OPEN, FINISHED, DIVERGED, STOPPED, OVERFLOWED = range(5)
+RULE = 2  # by which that is decided, for journals; the first, which they do not name, gave runs up after one bad epoch
 
 
 def limit(start_loss: Array) -> Array:
@@ -189,6 +190,7 @@ class Ledger:
             "status": STATUSES[self.status[i]],
             "epochs": int(done),
             "seconds": float(self.seconds[i]),
+            "rule": RULE,
             "start_loss": float(self.start_loss[i]),
             **{name: getattr(self, name)[i, :done].tolist() for name in self.PER_EPOCH},
         })  # fmt: skip
@@ -204,6 +206,11 @@ class Ledger:
             if len(values) != done:
                 raise ValueError(f"{name} has {len(values)} values for {done} epochs")
             getattr(self, name)[i, :done] = values
+
+
+def judged(record: dict[str, Any]) -> bool:
+    """Does what became of a run in a journal hold by the present rule?"""
+    return record.get("rule") == RULE or record["status"] in STATUSES[:DIVERGED]
 
 
 def outcomes(ledger: Ledger, status: Array) -> Array:
