@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.files import replacing
 from fastbp.reference_math import ACTIVATIONS, norm
-from fastbp.serialization import replacing
 from fastbp.validation import check_positive_int, settle
 from fastbp.watching import EpochState, Watcher
 
@@ -109,7 +109,7 @@ class LayerStatistics(Watcher):
         """Write a line a record, under a line of names."""
         if not self.records:
             raise ValueError("there are no records yet: fit with this callback first")
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as file:
             writer = csv.DictWriter(file, list(self.records[0]))
             writer.writeheader()
             writer.writerows(self.records)

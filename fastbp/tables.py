@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastbp import validation
-from fastbp.serialization import replacing
+from fastbp.files import replacing
 
 Array = npt.NDArray[Any]
 
@@ -112,16 +112,14 @@ def write_predictions(path: str | os.PathLike[str], columns: dict[str, Array], a
     ending = Path(path).suffix.lower()
     if ending not in (".npz", ".csv"):
         raise ValueError(f"{path}: unknown kind of file {ending!r}; predictions go to .csv or .npz")
-    with replacing(path) as temporary:
+    with replacing(path, "wb" if ending == ".npz" else "w") as file:
         if ending == ".npz":
-            with open(temporary, "wb") as binary:
-                np.savez(binary, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         else:
-            with open(temporary, "w", newline="", encoding="utf-8") as text:
-                write_columns(text, columns)
+            write_columns(file, columns)
 
 
-def write_columns(file: TextIO, columns: dict[str, Array]) -> None:
+def write_columns(file: IO[str], columns: dict[str, Array]) -> None:
     """Write equally long columns as CSV. Floats get the shortest digits that read back as the same number."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
