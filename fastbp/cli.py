@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. The commands are i
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -91,7 +92,8 @@ def explain(error: Exception) -> str:
         return f"the loss is not finite at {place}; try a smaller --lr, or scale the inputs with --standardize"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; check the path and its permissions"
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        return f"{where}{error.strerror}; {'make room there' if full else 'check the path and its permissions'}"
     if isinstance(error, MemoryError):
         return f"out of memory: {text}; use fewer rows, or float32 data"
     if isinstance(error, ImportError):

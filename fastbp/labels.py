@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from fastbp.validation import LossLike
 
 
@@ -34,7 +36,7 @@ def check(labels: object, loss: LossLike, n_out: int) -> list[Any] | None:
 
 
 def _plain(k: int, label: Any) -> int | float | str:
-    value = label.item() if hasattr(label, "dtype") and hasattr(label, "item") else label
+    value = label.item() if isinstance(label, np.generic) else label
     if isinstance(value, str):
         # An escape sequence of a terminal, for one: no file may bring it there.
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):

@@ -27,7 +27,7 @@ LAYERS = [
         "tensors",
         "watching",
     },
-    {"datasets", "figures", "labels", "reference_math", "reference_noise", "regularization", "serialization"},
+    {"datasets", "figures", "labels", "npz", "reference_math", "reference_noise", "regularization", "serialization"},
     {"saved"},
     {"activations", "checkpoints", "history", "inspection", "losses", "optimizers", "schedules", "tables"},
     {"callbacks", "plan", "initializers"},

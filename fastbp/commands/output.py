@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any
@@ -24,7 +25,7 @@ class Failure(click.ClickException):
     """Ends the program with exit code 1 and one line on stderr."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"fastbp: {' '.join(self.message.split())}", file=file, err=file is None)
+        click.echo(f"fastbp: {printable(' '.join(self.message.split()))}", file=file, err=file is None)
 
 
 class Interrupted(Failure):
@@ -36,9 +37,20 @@ class Interrupted(Failure):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 
 
+def printable(text: str) -> str:
+    """The text without control characters, escape sequences of the terminal above all: a file may have brought them."""
+    odd = {letter for letter in set(text) - set("\n\t") if unicodedata.category(letter) in ("Cc", "Cs")}
+    return "".join(repr(letter)[1:-1] if letter in odd else letter for letter in text)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(f"fastbp: {printable(text)}", err=True)
+
+
 def say(label: str, text: str) -> None:
     """Print a line of a report: what it is about in a narrow first column, then the text."""
-    click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{text}")
+    click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{printable(text)}")
 
 
 def seconds_text(seconds: float) -> str:
