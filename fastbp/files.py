@@ -29,7 +29,7 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
 
     The data reaches the disk before the name does (fsync), so a power cut cannot leave an empty file under it. A
     symbolic link is followed, and an existing file's permissions are kept. What is no file, a device or a pipe, is
-    written to as it is: it must not become one. An error that the system reports names `path`, not the new file.
+    written to in the end: it must not become one. An error that the system reports names `path`, not the new file.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -37,8 +37,11 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     if is_special(path):
         if stat.S_ISBLK(os.stat(path).st_mode):
             raise OSError(errno.EPERM, "is a disk, whose content would be lost", os.fspath(path))
+        whole: IO[Any] = io.BytesIO() if "b" in mode else io.StringIO(newline="")  # a device cannot seek
+        yield whole
+        whole.seek(0)
         with naming(path), _open(path, mode) as file:
-            yield file
+            file.write(whole.read())
         return
     if not target.parent.is_dir():  # said here, or the error would name the new file
         raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))

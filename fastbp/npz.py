@@ -24,8 +24,8 @@ def read(file: BinaryIO, wanted: Sequence[str]) -> tuple[dict[str, Array], list[
     Raises
     ------
     ValueError
-        An array holds Python objects, is of another size than it says, or all of them are larger than memory. From a
-        damaged file also whatever `zipfile` and its decompressors raise.
+        An array is damaged, holds Python objects, is of another size than it says, or all are larger than memory. From
+        a damaged file also whatever `zipfile` raises.
     """
     if not zipfile.is_zipfile(file):
         raise ValueError("it is not an NPZ file, or was cut short; write it with numpy.savez(path, X=X, y=y)")
@@ -37,7 +37,11 @@ def read(file: BinaryIO, wanted: Sequence[str]) -> tuple[dict[str, Array], list[
             raise ValueError(
                 f"its arrays unpack to {total / 1e9:.3g} GB, but {most / 1e9:.3g} GB of memory are left; use fewer rows"
             )
-        return {name: _array(archive, name, info) for name, info in chosen.items()}, list(members)
+        found = {}
+        for name, info in chosen.items():
+            with files.damaged(what := f"array {name}", "is damaged"):
+                found[name] = _array(archive, what, info)
+        return found, list(members)
 
 
 def _array(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
