@@ -81,7 +81,10 @@ class LayerStatistics(Watcher):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.records, self._before = list(state["records"]), list(state["before"])
+        records, before = list(state["records"]), list(state["before"])
+        if [one.shape for one in before] != [one.shape for one in self._before]:
+            raise ValueError("its parameters are of another network")
+        self.records, self._before = [dict(record) for record in records], before
 
     def _look(self, net: MLP, epoch: int) -> list[dict[str, Any]]:
         gradient = net.backprop(self.X, self.y, training=False)
