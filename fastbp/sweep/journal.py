@@ -154,8 +154,10 @@ class Journal:
             ) from error
         if not isinstance(record, dict):
             raise ValueError(f"{self.path}, line {number}: this is not the record of a run")
-        if self.checked and not found:
-            raise ValueError(f"{self.path}, line {number}: this is not the record of a run (its checksum is missing)")
+        if not found and (self.checked or "checksum" in record):
+            raise ValueError(
+                f"{self.path}, line {number}: this is not the record of a run (its checksum is missing or damaged)"
+            )
         self.checked = found is not None
         return record
 
@@ -163,11 +165,12 @@ class Journal:
         if found.get("format") != FORMAT:
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
         different = [name for name in self.header if found.get(name) != self.header[name]]
+        different += [name for name in found if name not in self.header and name != "checksum"]
         if different:
             shown = [
                 f"{name} ({found.get(name)!r:.80}, not {self.header[name]!r})"
-                if isinstance(self.header[name], int | str) and name not in ("X", "y")
-                else name
+                if isinstance(self.header.get(name), int | str) and name not in ("X", "y")
+                else f"{name:.80}"
                 for name in different
             ]
             raise ValueError(
