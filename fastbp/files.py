@@ -152,7 +152,7 @@ def damaged(path: PathLike, what: str, mend: str = "") -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # to seek to what a file says
             raise
         if isinstance(error, ValueError) and os.fspath(path) in str(error):
             raise
