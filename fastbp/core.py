@@ -157,8 +157,12 @@ class Network:
     seed: int
     regularization: Regularization
     # Read in the smallest calls, hence by C; written through a check, for kernels rely on their lengths.
-    scaling: Scaling | None = property(operator.attrgetter("_scaling"), _set_scaling)  # type: ignore[assignment]
-    class_labels: list[Any] | None = property(_get_labels, _set_labels)  # type: ignore[assignment]
+    scaling: Scaling | None = property(  # type: ignore[assignment]
+        operator.attrgetter("_scaling"), _set_scaling, doc="How inputs and targets are standardised; see `standardize`."
+    )
+    class_labels: list[Any] | None = property(  # type: ignore[assignment]
+        _get_labels, _set_labels, doc="Names of the classes, in their order, or None."
+    )
 
     def _build(self, weights: list[Array], biases: list[Array]) -> None:
         named = [*self.activations, self.output_activation or "identity"]

@@ -57,7 +57,7 @@ def replacing(path: PathLike, mode: str = "w") -> Iterator[IO[Any]]:
                     with contextlib.suppress(OSError):  # a file system without permissions
                         os.chmod(temporary, permissions)  # the umask may have taken some
                 _flush(file.fileno())
-            os.replace(temporary, target)
+            temporary.replace(target)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()

@@ -97,7 +97,9 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--journal", type=click.Path(dir_okay=False), metavar="FILE",
     help="Append every finished run to FILE (.jsonl); the same command again does only what is missing.",
 )  # fmt: skip
-@click.option("--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786.")
+@click.option(
+    "--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786."
+)
 @run_options
 @json_option
 @click.pass_context
