@@ -142,7 +142,7 @@ class Checkpoint(Watcher):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         if state["best"] == self.best and state["lowest"] is not None:
-            self._lowest = saving.number("lowest", state["lowest"])
+            self._lowest = saving.number("lowest", state["lowest"], finite=False)
         self._epochs = saving.count("epochs", state["epochs"])
         self._kept = [saving.count("kept", epochs) for epochs in state.get("kept", [])]  # earlier files had none
 

@@ -91,8 +91,9 @@ def explain(error: Exception) -> str:
         place = f"epoch {error.epoch}, step {error.step}, with lr {error.lr:g}"
         return f"the loss is not finite at {place}; try a smaller --lr, or scale the inputs with --standardize"
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        nameless = "standard output: " if full else ""  # all files are named
+        where = f"{error.filename}: " if error.filename else nameless
         return f"{where}{error.strerror}; {'make room there' if full else 'check the path and its permissions'}"
     if isinstance(error, MemoryError):
         return f"out of memory: {text}; use fewer rows, or float32 data"

@@ -35,11 +35,15 @@ def check(labels: object, loss: LossLike, n_out: int) -> list[Any] | None:
     return found
 
 
+def controls(text: str) -> set[str]:
+    """Characters that no file may bring to a terminal, where they begin escape sequences or go back in a line."""
+    return {letter for letter in set(text) - set("\n\t") if unicodedata.category(letter) in ("Cc", "Cs")}
+
+
 def _plain(k: int, label: Any) -> int | float | str:
     value = label.item() if isinstance(label, np.generic) else label
     if isinstance(value, str):
-        # An escape sequence of a terminal, for one: no file may bring it there.
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
+        if controls(value):
             raise ValueError(f"class_labels[{k}] is {value!r:.80}, which holds a control character; rename the class")
         return str(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:

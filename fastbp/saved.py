@@ -87,10 +87,10 @@ def count(name: str, value: Any, *, most: int = 1 << 62) -> int:
     return value
 
 
-def number(name: str, value: Any) -> float:
-    """`value`, a finite number."""
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r:.80}, expected a finite number")
+def number(name: str, value: Any, *, finite: bool = True) -> float:
+    """`value`, a number."""
+    if type(value) not in (int, float) or (finite and not math.isfinite(value)):
+        raise ValueError(f"{name} is {value!r:.80}, expected a {'finite ' * finite}number")
     return float(value)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from processes import python
 
 import fastbp
 from fastbp import MLP, History, LayerStatistics, files, lr_range_test, lr_stability, lr_sweep, tables
@@ -178,6 +179,10 @@ def test_the_command_line_writes_to_devices(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["train", "--epochs", "1", "--compare", "none", "--out", str(full)])
     assert done.exit_code == 1
     assert done.stderr == f"fastbp: {full}: No space left on device; make room there\n"
+    code = "import sys; from fastbp.cli import main; sys.stdout = open(sys.argv[1], 'w'); main(['info', '--json'])"
+    said = python(code, full)
+    assert said.returncode
+    assert "fastbp: standard output: No space left on device" in said.stderr
 
 
 @linux

@@ -356,7 +356,7 @@ LABELS: dict[str, Any] = {
     "twice the same": ["ant", "bee", "ant"],
     "twice the same number": [1, 2, 1.0],
     "an escape sequence": ["ant", "\x1b[2J", "cow"],
-    "a new line": ["ant", "b\nee", "cow"],
+    "back to the start of the line": ["ant", "b\ree", "cow"],
     "half a letter": ["ant", "\ud800", "cow"],
     "mixed": ["ant", 2, "cow"],
     "not finite": [1.0, 2.0, float("nan")],

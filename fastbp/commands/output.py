@@ -7,7 +7,6 @@ import signal
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any
@@ -15,6 +14,7 @@ from typing import IO, Any
 import click
 
 from fastbp import documents
+from fastbp.labels import controls
 
 LABEL_WIDTH = 9
 # A bar that comes and goes within half a second only flickers.
@@ -39,7 +39,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 def printable(text: str) -> str:
     """The text without control characters, escape sequences of the terminal above all: a file may have brought them."""
-    odd = {letter for letter in set(text) - set("\n\t") if unicodedata.category(letter) in ("Cc", "Cs")}
+    odd = controls(text)
     return "".join(repr(letter)[1:-1] if letter in odd else letter for letter in text)
 
 
