@@ -494,7 +494,7 @@ class MLP(Network):
         ValueError
             If it is not of a network of these sizes, or incomplete; nothing is changed then.
         """
-        self._put(optimizer=state)
+        self._put(optimizer={} if state is None else state)  # None would leave it as it is
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
