@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastbp import saved
 from fastbp.checkpoints import Checkpoint
 from fastbp.inspection import LayerStatistics
 from fastbp.validation import (
@@ -15,6 +16,7 @@ from fastbp.validation import (
     check_non_negative_finite,
     check_positive_finite,
     check_positive_int,
+    check_weights,
     settle,
 )
 from fastbp.watching import MONITORS, Callback, EpochState, Watcher
@@ -74,6 +76,7 @@ class EarlyStopping(Watcher):
 
     def on_fit_begin(self, net: MLP) -> None:
         self.best, self.best_epoch, self._weights = math.inf, 0, None
+        self._shape = net.sizes, net.dtype
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         now = getattr(state, self.monitor)
@@ -92,8 +95,11 @@ class EarlyStopping(Watcher):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.best = math.inf if state["best"] is None else state["best"]
-        self.best_epoch, self._weights = state["best_epoch"], state["weights"]
+        self.best = math.inf if state["best"] is None else saved.number("best", state["best"])
+        self.best_epoch, self._weights = saved.count("best_epoch", state["best_epoch"]), None
+        if state["weights"] is not None:  # checked now, not when the training is over
+            weights, biases = state["weights"]
+            self._weights = check_weights(weights, biases, *self._shape)
 
     def on_fit_end(self, net: MLP) -> None:
         if self._weights is not None:

@@ -11,19 +11,23 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import saved as saving
 from fastbp import serialization
 from fastbp._version import __version__
+from fastbp.files import damaged, is_special
+from fastbp.saved import LAST, VERSION, Saved
 from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int, settle
 from fastbp.watching import MONITORS, EpochState, Watcher
 
@@ -33,11 +37,11 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-LAST, BEST = "last.safetensors", "best.safetensors"
-VERSION = 1  # of the entry `fit`
+BEST = "best.safetensors"
+# What a process that was killed while it wrote has left, by the names that `files.replacing` gives.
+_LEFT = re.compile(r"\.(last|best|epoch-\d{6,})\.safetensors\.[0-9a-f]{8}\.tmp")
 # Arrays up to this size are hashed whole, at about 1 GB/s; of larger ones, and of memory maps, so many rows.
 HASH_BYTES, HASH_ROWS = 1 << 26, 4096
-_COLUMNS = ("loss", "val_loss", "val_score", "lr", "seconds")
 # Of the description of a network: what a training changes, and what it does not look at.
 _FREE = ("seed", "class_labels", "optimizer", "format", "version", "fit")
 
@@ -52,7 +56,8 @@ class Checkpoint(Watcher):
     Parameters
     ----------
     folder : path-like
-        Made if it is missing. One training at a time uses it.
+        Made if it is missing; of a relative one, the place is settled when `fit` begins. One training at a time uses
+        it. Other files in it are left alone.
     every_seconds : float or None
         Seconds from one checkpoint to the next; between any two steps, also within an epoch.
     every_epochs : int, optional
@@ -95,6 +100,8 @@ class Checkpoint(Watcher):
         self.error: OSError | None = None
         self._lowest: float | None = None
         self._epochs, self._due = 0, 0.0
+        self._place = Path(self.folder)
+        self._kept: list[int] = []  # the checkpoints by epoch that are still there
 
     @property
     def needs_validation(self) -> bool:  # type: ignore[override]
@@ -107,6 +114,7 @@ class Checkpoint(Watcher):
 
     def on_fit_begin(self, net: MLP) -> None:
         self.error, self._lowest, self._epochs, self._due = None, None, 0, self._next()
+        self._place, self._kept = Path(self.folder).absolute(), []
 
     def on_epoch_end(self, state: EpochState) -> None:
         pass  # others may still act on this epoch: `on_pause` comes when all have
@@ -118,21 +126,25 @@ class Checkpoint(Watcher):
             if self.best is not None and self._improved(getattr(fit.history, self.best)[-1]):
                 self._write(fit, [BEST])
             if self.every_epochs is not None and epochs % self.every_epochs == 0:
-                self._write(fit, [f"epoch-{epochs:06d}.safetensors"] * bool(self.keep) + [LAST])
-                self._forget(epochs)
+                self._kept += [epochs] * bool(self.keep)
+                if self._write(fit, [_by_epoch(epochs)] * bool(self.keep) + [LAST]):
+                    self._forget()
+                elif self.keep:
+                    self._kept.pop()
                 due = False
         if due:
             self._write(fit, [LAST])
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep."""
-        return {"best": self.best, "lowest": self._lowest, "epochs": self._epochs}
+        return {"best": self.best, "lowest": self._lowest, "epochs": self._epochs, "kept": self._kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        if state["best"] == self.best:
-            self._lowest = state["lowest"]
-        self._epochs = state["epochs"]
+        if state["best"] == self.best and state["lowest"] is not None:
+            self._lowest = saving.number("lowest", state["lowest"], finite=False)
+        self._epochs = saving.count("epochs", state["epochs"])
+        self._kept = [saving.count("kept", epochs) for epochs in state.get("kept", [])]  # earlier files had none
 
     def _next(self) -> float:
         return np.inf if self.every_seconds is None else time.monotonic() + self.every_seconds
@@ -144,47 +156,30 @@ class Checkpoint(Watcher):
         self._lowest = value
         return True
 
-    def _write(self, fit: Fit, names: Sequence[str]) -> None:
+    def _write(self, fit: Fit, names: Sequence[str]) -> bool:
         if not np.isfinite(fit.engine.parameters).all():
-            return  # the loss of the next step tells
+            return False  # the loss of the next step tells
         try:
             tensors, description = state(fit)
             for name in names:
-                serialization.save(Path(self.folder) / name, tensors, description)
+                serialization.save(self._place / name, tensors, description)
             self.error = None
         except OSError as error:
             self.error = error
             warnings.warn(f"no checkpoint was written, the training goes on: {error}", RuntimeWarning, stacklevel=2)
         if LAST in names:
             self._due = self._next()
+        return self.error is None
 
-    def _forget(self, epochs: int) -> None:
-        """Remove all but the latest of the checkpoints by epoch."""
-        assert self.every_epochs is not None
-        for path in Path(self.folder).glob("epoch-*.safetensors"):
-            number = path.stem.removeprefix("epoch-")
-            if number.isdigit() and int(number) <= epochs - self.keep * self.every_epochs:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+    def _forget(self) -> None:
+        """Remove all but the latest of the checkpoints by epoch that this training has written."""
+        while len(self._kept) > self.keep:
+            with contextlib.suppress(OSError):
+                (self._place / _by_epoch(self._kept.pop(0))).unlink()
 
 
-class Saved(NamedTuple):
-    """What a checkpoint holds."""
-
-    path: Path
-    tensors: dict[str, Array]
-    description: dict[str, Any]
-
-    @property
-    def fit(self) -> dict[str, Any]:
-        """Where the training stood."""
-        found: dict[str, Any] = self.description["fit"]
-        return found
-
-    @property
-    def seed(self) -> int:
-        """Of the network."""
-        return int(self.description["seed"])
+def _by_epoch(epochs: int) -> str:
+    return f"epoch-{epochs:06d}.safetensors"
 
 
 def find(resume: object, callbacks: Sequence[Any]) -> Saved | None:
@@ -211,8 +206,7 @@ def find(resume: object, callbacks: Sequence[Any]) -> Saved | None:
             raise FileNotFoundError(
                 f"resume: there is no checkpoint in {folder}; name the folder that a Checkpoint of callbacks writes to"
             )
-    tensors, description = serialization.load(path)
-    return Saved(path, tensors, _checked(path, description))
+    return saving.read(path)
 
 
 def progress_of(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -220,7 +214,7 @@ def progress_of(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(folder) / LAST
     if not path.is_file():
         return None
-    fit = _checked(path, serialization.describe(path))["fit"]
+    fit = saving.read(path).fit
     return {"epochs": fit["epochs"], "finished": fit["finished"]}
 
 
@@ -229,19 +223,22 @@ def begin(fit: Fit) -> None:
     for callback in fit.callbacks:
         if not isinstance(callback, Checkpoint):
             continue
-        folder = Path(callback.folder)
+        folder = callback._place
+        for name in (LAST, BEST):
+            if is_special(folder / name):
+                raise ValueError(f"{folder / name} is a device or a pipe; name another folder")
         earlier = None if fit.saved is not None else progress_of(folder)
         if earlier is not None and not earlier["finished"]:
             raise ValueError(
-                f"{folder} holds an unfinished training, stopped after {earlier['epochs']} epochs: go on with it "
-                "(resume), name another folder, or remove its last.safetensors"
+                f"{callback.folder} holds an unfinished training, stopped after {earlier['epochs']} epochs: go on with "
+                "it (resume), name another folder, or remove its last.safetensors"
             )
         _try_states(fit)
         folder.mkdir(parents=True, exist_ok=True)
-        # Of a process that was killed while it wrote: our files, and those that safetensors fills and then renames.
-        for stale in [*folder.glob(".*.safetensors.*.tmp"), *folder.glob(".tmp??????")]:
-            with contextlib.suppress(OSError):
-                stale.unlink()
+        for name in os.listdir(folder):
+            if _LEFT.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
         try:
             with tempfile.TemporaryFile(dir=folder):
                 pass
@@ -284,7 +281,7 @@ def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
         "position": fit.position(),
         "pending": fit.pending,
         "books": fit.books.state(),
-        "history": {name: np.asarray(getattr(history, name), np.float64) for name in _COLUMNS},
+        "history": {name: np.asarray(getattr(history, name), np.float64) for name in saving.COLUMNS},
         "plateau": None if plateau is None else plateau.state_dict(),
         "callbacks": [[_name(callback), callback.state_dict()] for callback in _with_state(fit.callbacks)],
     }
@@ -314,41 +311,43 @@ def settings(fit: Fit) -> dict[str, Any]:
 def check(fit: Fit, saved: Saved) -> None:
     """Refuse a checkpoint of another training, by what it differs in."""
     then, now = saved.fit["settings"], settings(fit)
-    for name in [*now, *(name for name in then if name not in now)]:
-        old, new = then.get(name), now.get(name)
-        if old != new:
-            shown = "differ" if "data" in name or name == "scaling" else f"were {old!r}, now {new!r}"
-            raise ValueError(
-                f"{saved.path} is of another training: {name} {shown}; repeat its arguments and data, or start a new "
-                f"training from its weights: net = fastbp.load({str(saved.path)!r})"
-            )
+    with damaged(saved.path, "is a damaged checkpoint"):
+        for name in [*now, *(name for name in then if name not in now)]:
+            old, new = then.get(name), now.get(name)
+            if old != new:
+                shown = "differ" if "data" in name or name == "scaling" else f"were {old!r:.400}, now {new!r:.400}"
+                raise ValueError(
+                    f"{saved.path} is of another training: {name} {shown}; repeat its arguments and data, or start a "
+                    f"new training from its weights: net = fastbp.load({str(saved.path)!r})"
+                )
 
 
 def restore(fit: Fit, saved: Saved) -> None:
-    """Put network and training where the checkpoint has them."""
-    net, description = fit.net, saved.description
-    layers = range(len(net.sizes) - 1)
-    tensors = saved.tensors
-    found = serialization.unpack(saved.fit, tensors)
-    fit.go_to(found["position"])
-    fit.pending = found["pending"]
-    weights, biases = ([tensors[f"{name}.{k}"] for k in layers] for name in ("weights", "biases"))
-    net._put((weights, biases), serialization.unpack(description["optimizer"], tensors))
-    net.seed = saved.seed
-    for name in _COLUMNS:
-        getattr(fit.history, name)[:] = found["history"][name].tolist()
-    fit.books.load_state(found["books"])
-    if fit.rates.plateau is not None:
-        fit.rates.plateau.load_state_dict(found["plateau"])
-    if found["finished"]:
-        fit.history.stop_reason = found["stop_reason"]
-    states = list(found["callbacks"])
-    for callback in _with_state(fit.callbacks):
-        for number, (name, values) in enumerate(states):
-            if name == _name(callback):
-                callback.load_state_dict(values)
-                del states[number]
-                break
+    """Put network and training where the checkpoint has them; the network only when all of it has been understood."""
+    net = fit.net
+    with damaged(saved.path, "cannot be gone on with"):
+        model = serialization.model_from_state(saved.tensors, saved.description)
+        found = serialization.unpack(saved.fit, saved.tensors)
+        fit.go_to(found["position"])
+        fit.pending = found["pending"]
+        for name in saving.COLUMNS:
+            getattr(fit.history, name)[:] = found["history"][name].tolist()
+        fit.books.load_state(found["books"])
+        fit.check_books()
+        if fit.rates.plateau is not None:
+            fit.rates.plateau.load_state_dict(found["plateau"])
+        if found["finished"]:
+            fit.history.stop_reason = found["stop_reason"]
+        states = [(str(name), values) for name, values in found["callbacks"]]
+        for callback in _with_state(fit.callbacks):
+            for number, (name, values) in enumerate(states):
+                if name == _name(callback):
+                    with damaged(saved.path, f"holds a state of {name} that cannot be gone on with"):
+                        callback.load_state_dict(values)
+                    del states[number]
+                    break
+    net._put((model.weights, model.biases), model.optimizer_state())
+    net.seed = model.seed
 
 
 def digest(*arrays: Array | None) -> str:
@@ -363,15 +362,6 @@ def digest(*arrays: Array | None) -> str:
             array = np.asarray(array)[np.linspace(0, len(array) - 1, min(len(array), HASH_ROWS)).astype(np.int64)]
         total.update(np.ascontiguousarray(array).data)
     return total.hexdigest()
-
-
-def _checked(path: Path, description: dict[str, Any]) -> dict[str, Any]:
-    fit = description.get("fit")
-    if not isinstance(fit, dict):
-        raise ValueError(f"{path} is a model, but no checkpoint; load it with fastbp.load and call fit")
-    if fit["version"] > VERSION:
-        raise ValueError(f"{path} has checkpoint version {fit['version']}, this fastbp reads up to {VERSION}; upgrade")
-    return description
 
 
 def _with_state(callbacks: Sequence[Any]) -> list[Any]:

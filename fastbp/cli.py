@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -123,8 +124,10 @@ def explain(error: Exception) -> str:
         place = f"epoch {error.epoch}, step {error.step}, with lr {error.lr:g}"
         return f"the loss is not finite at {place}; try a smaller --lr, or scale the inputs with --standardize"
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; check the path and its permissions"
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        nameless = "standard output: " if full else ""  # all files are named
+        where = f"{error.filename}: " if error.filename else nameless
+        return f"{where}{error.strerror}; {'make room there' if full else 'check the path and its permissions'}"
     if isinstance(error, MemoryError):
         return f"out of memory: {text}; use fewer rows, or float32 data"
     if isinstance(error, ImportError):

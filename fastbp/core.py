@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import operator
 import os
 import threading
 import weakref
@@ -13,12 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, optimizers, scoring, team, validation, weighting
+from fastbp import activations, labels, optimizers, scoring, team, validation, weighting
 from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
 from fastbp.kernels import records
 from fastbp.losses import Loss
 from fastbp.plan import Array, Plan
 from fastbp.regularization import Regularization
+
+# Counters beyond these come from a damaged file. What is computed from them in 64 bits has to stay there.
+MOST_STEPS, MOST_EPOCHS = 1 << 62, 1 << 40
 
 
 @dataclass
@@ -58,6 +63,47 @@ class Scaling:
     y_mean: Array | None = None
     y_scale: Array | None = None
 
+    def __post_init__(self) -> None:
+        for kind in ("x", "y"):
+            names = f"{kind}_mean", f"{kind}_scale"
+            if kind == "y" and all(getattr(self, name) is None for name in names):
+                continue
+            for name in names:
+                # A copy that nobody can change: kernels read so many numbers as there are inputs.
+                array = np.array(validation.check_column(f"scaling.{name}", getattr(self, name)))
+                array.flags.writeable = False
+                object.__setattr__(self, name, array)
+            mean, scale = (getattr(self, name) for name in names)
+            if len(mean) != len(scale):
+                raise ValueError(f"scaling.{names[0]} has {len(mean)} numbers, but scaling.{names[1]} {len(scale)}")
+            if scale.min() <= 0.0:
+                column = int(np.argmin(scale))
+                raise ValueError(f"scaling.{names[1]}[{column}] is {scale[column]:g}; every scale must be above 0")
+
+    def check(self, sizes: tuple[int, ...], loss: Loss) -> Scaling:
+        """Itself, if it fits a network of these sizes and loss; ValueError otherwise."""
+        if len(self.x_mean) != sizes[0]:
+            raise ValueError(f"scaling is of {len(self.x_mean)} inputs, but the network takes {sizes[0]}")
+        if self.y_mean is not None and loss.target != "real":
+            raise ValueError(f"y can be standardised for mse, mae and huber only, not for {loss.name}")
+        if self.y_mean is not None and len(self.y_mean) != sizes[-1]:
+            raise ValueError(f"scaling is of {len(self.y_mean)} targets, but the network has {sizes[-1]} outputs")
+        return self
+
+
+def _set_scaling(net: Any, scaling: Scaling | None) -> None:
+    if scaling is not None and not isinstance(scaling, Scaling):
+        raise TypeError(f"scaling must be None or a Scaling, as net.standardize makes one; got {scaling!r:.80}")
+    net._scaling = None if scaling is None else scaling.check(net.sizes, net.loss)
+
+
+def _get_labels(net: Any) -> list[Any] | None:
+    return None if net._class_labels is None else list(net._class_labels)  # no element can be changed unseen
+
+
+def _set_labels(net: Any, value: object) -> None:
+    net._class_labels = labels.check(value, net.loss, net.sizes[-1])
+
 
 _networks: weakref.WeakSet[Network] = weakref.WeakSet()
 
@@ -92,8 +138,14 @@ class Network:
     loss: Loss
     dtype: np.dtype[Any]
     seed: int
-    scaling: Scaling | None
     regularization: Regularization
+    # Read in the smallest calls, hence by C; written through a check, for kernels rely on their lengths.
+    scaling: Scaling | None = property(  # type: ignore[assignment]
+        operator.attrgetter("_scaling"), _set_scaling, doc="How inputs and targets are standardised; see `standardize`."
+    )
+    class_labels: list[Any] | None = property(  # type: ignore[assignment]
+        _get_labels, _set_labels, doc="Names of the classes, in their order, or None."
+    )
 
     def _build(self, weights: list[Array], biases: list[Array]) -> None:
         named = [*self.activations, self.output_activation or "identity"]
@@ -161,18 +213,19 @@ class Network:
         """What `MLP.load_optimizer_state` was given, if it is what `MLP.optimizer_state` returns."""
         try:
             layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
-            saved, steps, epochs = list(state["moments"]), int(state["steps"]), int(state["epochs"])
-            product = float(state.get("product", 1.0))
+            saved, product = list(state["moments"]), float(state.get("product", 1.0))
+            steps, epochs = (validation.check_non_negative_int(name, state[name]) for name in ("steps", "epochs"))
             pairs = [(one["weights"], one["biases"]) for one in saved]
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"this is no optimizer state: {error!r}; give what net.optimizer_state() returned"
             ) from error
         wanted = 0 if layout is None else layout[1]
-        if len(pairs) != wanted or min(steps, epochs) < 0:
+        counted = steps < MOST_STEPS and epochs < MOST_EPOCHS and math.isfinite(product)
+        if len(pairs) != wanted or not counted:
             raise ValueError(
-                f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps and "
-                f"{epochs} epochs; give what net.optimizer_state() returned"
+                f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps, "
+                f"{epochs} epochs and product {product}; give what net.optimizer_state() returned"
             )
         moments = [validation.check_weights(*pair, self.sizes, self.dtype) for pair in pairs]
         return _OptimizerState(layout, steps, epochs, product, moments)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+from fastbp.files import PathLike, is_special, replacing
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -18,3 +22,12 @@ def new_figure(width: float, height: float) -> Any:
     except ImportError as error:
         raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: PathLike, **options: Any) -> None:
+    """Write a picture in the format that the ending of `path` names; without one as PNG, under a name that has it."""
+    ending = Path(path).suffix[1:]
+    if not ending and not is_special(path):
+        ending, path = "png", f"{os.fspath(path)}.png"
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format=ending or "png", **options)

@@ -9,8 +9,8 @@ from os import PathLike
 from typing import Any
 
 from fastbp import documents
-from fastbp.figures import new_figure
-from fastbp.serialization import replacing
+from fastbp.figures import new_figure, save_figure
+from fastbp.files import replacing
 
 
 @dataclass
@@ -51,7 +51,7 @@ class History:
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write a line an epoch, under a line of names."""
         columns = self.columns()
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *columns])
             rows = enumerate(zip(*columns.values(), strict=True), 1)
@@ -60,8 +60,8 @@ class History:
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write the columns, the score's name and the reason to stop."""
         document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **self.columns()}
-        with replacing(path) as temporary:
-            temporary.write_text(documents.text(document) + "\n", encoding="utf-8")
+        with replacing(path) as file:
+            file.write(documents.text(document) + "\n")
 
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """Draw losses, and the score and the learning rate below; returns matplotlib's figure.
@@ -91,5 +91,5 @@ class History:
             right.plot(epochs[: len(self.val_score)], self.val_score, color="C2")
             right.set_ylabel(f"validation {self.score_name}", color="C2")
         if path is not None:
-            figure.savefig(path)
+            save_figure(figure, path)
         return figure

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.files import replacing
 from fastbp.reference_math import ACTIVATIONS, norm
-from fastbp.serialization import replacing
 from fastbp.validation import check_positive_int, settle
 from fastbp.watching import EpochState, Watcher
 
@@ -81,7 +81,10 @@ class LayerStatistics(Watcher):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.records, self._before = list(state["records"]), list(state["before"])
+        records, before = list(state["records"]), list(state["before"])
+        if [one.shape for one in before] != [one.shape for one in self._before]:
+            raise ValueError("its parameters are of another network")
+        self.records, self._before = [dict(record) for record in records], before
 
     def _look(self, net: MLP, epoch: int) -> list[dict[str, Any]]:
         gradient = net.backprop(self.X, self.y, training=False)
@@ -109,7 +112,7 @@ class LayerStatistics(Watcher):
         """Write a line a record, under a line of names."""
         if not self.records:
             raise ValueError("there are no records yet: fit with this callback first")
-        with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with replacing(path) as file:
             writer = csv.DictWriter(file, list(self.records[0]))
             writer.writeheader()
             writer.writerows(self.records)

@@ -68,9 +68,10 @@ class MLP(Network):
     history : History or None
         Of the last `fit`.
     scaling : Scaling or None
-        See `standardize`.
+        See `standardize`. One of other columns is refused.
     class_labels : list or None
-        Names of the classes, for whoever shows predictions; the network itself counts from 0.
+        Names of the classes, for whoever shows predictions; the network itself counts from 0. All text or all numbers,
+        one a class, each once, without control characters; of binary_cross_entropy with several outputs, one an output.
     regularization : Regularization
         dropout, input_noise, l1, l2 and max_norm, as given.
 
@@ -114,8 +115,8 @@ class MLP(Network):
         named = [*self.activations, output.name]
         weights, biases = initializers.initial_weights(self.sizes, named, init, self.seed, self.dtype)
         self.history: History | None = None
-        self.scaling: Scaling | None = None
-        self.class_labels: list[Any] | None = None
+        self.scaling = None
+        self.class_labels = None
         self._build(weights, biases)
 
     def __repr__(self) -> str:
@@ -493,17 +494,22 @@ class MLP(Network):
         ValueError
             If it is not of a network of these sizes, or incomplete; nothing is changed then.
         """
-        self._put(optimizer=state)
+        self._put(optimizer={} if state is None else state)  # None would leave it as it is
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             state = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+            state |= {"scaling": self.scaling, "class_labels": self.class_labels}
             state["history"] = copy.deepcopy(self.history)
             state["activations"] = list(self.activations)
             return {"public": state, "parameters": (self.weights, self.biases), "optimizer": self.optimizer_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state["public"])
+        public = dict(state["public"])
+        checked = {name: public.pop(name) for name in ("scaling", "class_labels")}
+        self.__dict__.update(public)
+        for name, value in checked.items():
+            setattr(self, name, value)
         self.activations = tuple(self.activations)
         self._build(*state["parameters"])
         self.load_optimizer_state(state["optimizer"])

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp import saved
 from fastbp.validation import (
     check_choice,
     check_flag,
@@ -396,8 +397,9 @@ class Plateau:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.best = math.inf if state["best"] is None else state["best"]
-        self.bad, self.factor, self.waits = state["bad"], state["factor"], state.get("waits", False)
+        self.best = math.inf if state["best"] is None else saved.number("best", state["best"])
+        self.bad, self.factor = saved.count("bad", state["bad"]), saved.number("factor", state["factor"])
+        self.waits = bool(state.get("waits", False))
 
 
 class Plan:

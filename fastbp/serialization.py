@@ -1,4 +1,4 @@
-"""Models as files: safetensors with a JSON description, replaced atomically and never unpickled.
+"""Models as files: safetensors with a JSON description and a checksum, replaced atomically and never unpickled.
 
 A model file holds the arrays ``weights.k``, ``biases.k``, ``scaling.*`` and ``optimizer.*``, and one metadata entry,
 ``fastbp``, with the rest as JSON. Any safetensors reader can open it.
@@ -6,20 +6,18 @@ A model file holds the arrays ``weights.k``, ``biases.k``, ``scaling.*`` and ``o
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
+import itertools
 import json
 import os
-import secrets
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+
+from fastbp import tensors as _tensors
+from fastbp.files import damaged, opened, replacing
+from fastbp.validation import check_sizes
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -31,6 +29,7 @@ Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
 
 _SCALING_FIELDS = ("x_mean", "x_scale", "y_mean", "y_scale")
+_BROKEN = "is not a fastbp model, or was cut short or damaged", "write it again with net.save or train --out"
 
 
 def save(path: PathLike, tensors: dict[str, Array], metadata: dict[str, Any]) -> None:
@@ -39,17 +38,13 @@ def save(path: PathLike, tensors: dict[str, Array], metadata: dict[str, Any]) ->
     Raises
     ------
     TypeError
-        If `metadata` is not JSON-able.
+        If `metadata` is not JSON-able, or an array of a type that safetensors does not know.
     OSError
         If the file cannot be written.
     """
     header = json.dumps({"format": FORMAT, "version": VERSION, **metadata})
-    stored = {name: _storable(array) for name, array in tensors.items()}
-    with replacing(path) as temporary:
-        try:
-            save_file(stored, temporary, metadata={FORMAT: header})
-        except SafetensorError as error:  # a full disk, for one
-            raise OSError(f"{path} cannot be written: {error}") from error
+    with replacing(path, "wb") as file:
+        _tensors.write(file, tensors, {FORMAT: header})
 
 
 def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -58,32 +53,13 @@ def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
     Raises
     ------
     ValueError
-        If the file is not a fastbp model, is truncated, or was written by a newer version of the format.
+        If the file is not a fastbp model, is truncated or damaged, or was written by a newer version of the format.
     OSError
         If there is no such file, or it cannot be read.
     """
-    with open(path, "rb"):  # FileNotFoundError, IsADirectoryError and PermissionError in Python's own words
-        pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = _description(path, file.metadata())
-            tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a fastbp model, or was cut short: {error}; write it again with net.save or train --out"
-        ) from error
-    return tensors, metadata
-
-
-def describe(path: PathLike) -> dict[str, Any]:
-    """Read the metadata of a file that `save` wrote, without its arrays; raises what `load` raises."""
-    with open(path, "rb"):
-        pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _description(path, file.metadata())
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a fastbp model, or was cut short: {error}") from error
+    with opened(path) as file, damaged(path, *_BROKEN):
+        tensors, texts = _tensors.read(file)
+        return tensors, _description(path, texts)
 
 
 def save_model(net: MLP, path: PathLike) -> None:
@@ -100,12 +76,8 @@ def load_model(path: PathLike) -> MLP:
         As `load`, and if arrays are missing or do not fit the described network.
     """
     tensors, metadata = load(path)
-    try:
+    with damaged(path, "does not describe a network that this fastbp can build"):
         return model_from_state(tensors, metadata)
-    except KeyError as error:
-        raise ValueError(f"{path} is not a complete fastbp model: {error.args[0]} is missing") from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a network that this fastbp can build: {error}") from error
 
 
 def model_state(net: MLP) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -134,16 +106,29 @@ def model_state(net: MLP) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP:
-    """Build the network that `model_state` described."""
+    """Build the network that `model_state` described.
+
+    Raises
+    ------
+    ValueError
+        Arrays are missing or of other shapes than described: found before anything of that size is made.
+    """
     # Upward on purpose, and late: MLP.save calls this module, which alone knows the format of both directions.
     from fastbp import losses
     from fastbp.core import Scaling
     from fastbp.network import MLP
 
+    metadata, tensors = _Named(metadata, "its description"), _Named(tensors, "its arrays")
+    sizes = check_sizes(metadata["sizes"])
+    shapes: dict[str, tuple[int, ...]] = {f"weights.{k}": pair for k, pair in enumerate(itertools.pairwise(sizes))}
+    shapes |= {f"biases.{k}": (n,) for k, n in enumerate(sizes[1:])}
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name} has shape {tensors[name].shape}, but sizes {list(sizes)} ask for {shape}")
     loss = dict(metadata["loss"])
     description = losses.get(loss.pop("name"))
     net = MLP(
-        metadata["sizes"],
+        sizes,
         activation=list(metadata["activations"]),
         output_activation=metadata["output_activation"],
         loss=dataclasses.replace(description, **loss),
@@ -152,55 +137,30 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
         dtype=metadata["dtype"],
         seed=metadata["seed"],
     )
-    layers = range(len(metadata["sizes"]) - 1)
+    layers = range(len(sizes) - 1)
     net.set_weights([tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers])
-    if "scaling.x_mean" in tensors:
-        scaling = {field: tensors[f"scaling.{field}"] for field in _SCALING_FIELDS if f"scaling.{field}" in tensors}
-        net.scaling = Scaling(**scaling)
+    if any(name.startswith("scaling.") for name in tensors):
+        names = [field for field in _SCALING_FIELDS if f"scaling.{field}" in tensors or field.startswith("x_")]
+        net.scaling = Scaling(**{field: tensors[f"scaling.{field}"] for field in names})
     net.class_labels = metadata["class_labels"]
     net.load_optimizer_state(unpack(metadata["optimizer"], tensors))
     return net
 
 
-@contextlib.contextmanager
-def replacing(path: PathLike) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; on success it takes the place of `path`, else it vanishes.
+class _Named(dict[str, Any]):
+    """What a file holds by name; what it lacks is told as that."""
 
-    The data reaches the disk before the name does (fsync), so a power cut cannot leave an empty file under it. A
-    symbolic link is followed, and an existing file's permissions are kept.
-    """
-    target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise IsADirectoryError(f"{path} is a directory; give the name of a file")
-    if not target.parent.is_dir():  # said here, or the error would name the temporary file
-        raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        # Made here, not by the writer: O_EXCL follows no link, and 0o666 leaves the mode to the user's umask.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        mode = target.stat().st_mode if target.exists() else temporary.stat().st_mode
-        yield temporary
-        os.chmod(temporary, mode & 0o7777)
-        _flush(temporary, os.O_RDWR)
-        os.replace(temporary, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
-    if os.name == "posix":  # elsewhere a directory cannot be opened; there the rename is as durable as it gets
-        _flush(target.parent, os.O_RDONLY)
+    def __init__(self, held: dict[str, Any], what: str) -> None:
+        super().__init__(held)
+        self.what = what
+
+    def __missing__(self, name: str) -> Any:
+        raise ValueError(f"{name} is missing among {self.what}")
 
 
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _description(path: PathLike, metadata: dict[str, str] | None) -> dict[str, Any]:
+def _description(path: PathLike, texts: dict[str, str]) -> dict[str, Any]:
     """The JSON metadata of a safetensors file, checked for format and version."""
-    text = (metadata or {}).get(FORMAT)
+    text = texts.get(FORMAT)
     try:
         description = json.loads(text) if text is not None else None
     except json.JSONDecodeError as error:
@@ -208,16 +168,11 @@ def _description(path: PathLike, metadata: dict[str, str] | None) -> dict[str, A
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but no fastbp model; expected one written by net.save")
     version = description.get("version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise ValueError(f"{path} has format version {version!r}; expected an integer from 1 to {VERSION}")
     if version > VERSION:
         raise ValueError(f"{path} has format version {version}, this fastbp reads up to {VERSION}; upgrade fastbp")
     return description
-
-
-def _storable(array: Array) -> Array:
-    """C-contiguous and in native byte order: safetensors stores the buffer as it lies in memory."""
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=None)
 
 
 def _init_fields(description: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import checkpoints, schedules, validation, weighting
+from fastbp import saved as saving
 from fastbp.history import History
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fastbp.network import MLP
 
 Source = Callable[[], Iterable[Any]]
+
+MOST_CHUNKS = 1 << 30  # of an epoch: their number is a part of the key that shuffles their rows
 
 
 def source_of(X: Any, epochs: int) -> Source:
@@ -89,8 +92,9 @@ class _Books:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put back what `state` returned."""
-        self.losses, self.rows = [state["losses"]], [state["rows"]]
-        self.seconds, self.rate = state["seconds"], state["rate"]
+        losses = saving.numbers("losses", state["losses"])
+        self.losses, self.rows = [losses], [saving.numbers("rows", state["rows"], len(losses))]
+        self.seconds, self.rate = (saving.number(name, state[name]) for name in ("seconds", "rate"))
 
     def add(self, losses: Array, rates: Array, seconds: float) -> None:
         """Take the losses and learning rates of some steps, which lasted so many seconds."""
@@ -118,7 +122,7 @@ class StreamFit(Fit):
     def __init__(
         self, net: MLP, source: Source, epochs: int, batch_size: int, optimizer: Optimizer,
         validation_data: tuple[Array, Array, Array | None] | None, shuffle: bool, threads: int | None, progress: bool,
-        schedule: Any, callbacks: Sequence[Callback], steps_per_epoch: int | None, saved: checkpoints.Saved | None,
+        schedule: Any, callbacks: Sequence[Callback], steps_per_epoch: int | None, saved: saving.Saved | None,
     ) -> None:  # fmt: skip
         n_in, n_out = net.sizes[0], net.sizes[-1]
         nothing = np.zeros((1, n_in), net.dtype), np.zeros((1, n_out), net.dtype)  # until the first chunk is there
@@ -141,6 +145,7 @@ class StreamFit(Fit):
             self.interruptibly(self.end_epoch)
             self.pause()
         while self.epoch < self.epochs and not self.history.stop_reason:
+            number = -1
             for number, item in enumerate(self.fetched()):
                 if number < self.part:
                     continue
@@ -157,6 +162,8 @@ class StreamFit(Fit):
                     return
                 if self.before == self.steps_per_epoch:
                     break
+            if number + 1 < self.part:
+                raise ValueError(f"{self.part} chunks of epoch {self.epoch} were done, but now only {number + 1} came")
             self._close()
             self.interruptibly(self.end_epoch)
             self.progress.update(self.epoch, self.rows_seen, self.history, self.history.lr[-1])
@@ -186,6 +193,8 @@ class StreamFit(Fit):
         self.steps = self.total = -(-self.n // self.batch_size)
         if self.steps_per_epoch is not None:  # the last chunk of an epoch may have more
             self.total = min(self.total, self.steps_per_epoch - self.before)
+        if self.done and self.done >= self.total:
+            raise ValueError(f"the training was interrupted after {self.done} steps of chunk {number}, of {self.total}")
         self.part, self.reshuffle = number, self.done > 0
         rows = np.full(self.steps, self.batch_size, np.float64)
         rows[-1] = self.n - self.batch_size * (self.steps - 1)
@@ -259,10 +268,24 @@ class StreamFit(Fit):
 
     def go_to(self, position: dict[str, Any]) -> None:
         """Go on from there."""
-        if position["epoch"] > self.epochs:
-            raise ValueError(f"epochs={self.epochs}, but the checkpoint has had {position['epoch']} of them")
-        self.epoch, self.part, self.before = position["epoch"], position["chunk"], position["before"]
-        self.skipped = position if position["done"] else None
+        self.epoch, self.before, done = (saving.count(name, position[name]) for name in ("epoch", "before", "done"))
+        self.part = saving.count("chunk", position["chunk"], most=MOST_CHUNKS)
+        if self.epoch > self.epochs:
+            raise ValueError(f"epochs={self.epochs}, but the checkpoint has had {self.epoch} of them")
+        if done and not isinstance(position["digest"], str):
+            raise ValueError(f"digest is {position['digest']!r:.80}, expected text")
+        self.skipped = position if done else None
+
+    def check_books(self) -> None:
+        """Refuse a position that the losses gone on with do not belong to."""
+        done = self.before + (self.skipped["done"] if self.skipped else 0)
+        if self.steps_per_epoch is not None and done > self.steps_per_epoch:
+            raise ValueError(f"it has made {done} steps of epoch {self.epoch}, which has {self.steps_per_epoch}")
+        if (len(self.history.loss), self.books.steps) != (self.epoch, done) or (self.pending and (done or self.part)):
+            raise ValueError(
+                f"it has made {done} steps of epoch {self.epoch}, but has losses of {len(self.history.loss)} epochs "
+                f"and {self.books.steps} more steps"
+            )
 
     def fingerprints(self) -> dict[str, Any]:
         """Of the data nothing is known before they come."""

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
+import io
 import math
 import os
 import warnings
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, BinaryIO, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import validation
-from fastbp.serialization import replacing
+from fastbp import npz, validation
+from fastbp.files import damaged, opened, replacing
 
 Array = npt.NDArray[Any]
 
 _DELIMITERS = ",;\t|"
+LONGEST_NAME = 256  # of a class: an array of names is as wide as the longest
 _ARRAYS = ("X", "y", "X_test", "y_test")
 
 
@@ -65,13 +67,12 @@ def read_table(path: str | os.PathLike[str], target: str | None = None, *, needs
         If it cannot be read.
     """
     ending = Path(path).suffix.lower()
-    if ending == ".npz":
-        if target is not None:
-            raise ValueError(f"{path} is an NPZ file, whose targets are its array y; leave out --target {target}")
-        return _read_npz(path, needs_y)
-    if ending in (".csv", ".tsv", ".txt"):
-        return _read_csv(path, target, needs_y)
-    raise ValueError(f"{path}: unknown kind of file {ending!r}; expected .npz with arrays X and y, or .csv")
+    if ending == ".npz" and target is not None:
+        raise ValueError(f"{path} is an NPZ file, whose targets are its array y; leave out --target {target}")
+    if ending not in (".npz", ".csv", ".tsv", ".txt"):
+        raise ValueError(f"{path}: unknown kind of file {ending!r}; expected .npz with arrays X and y, or .csv")
+    with opened(path) as file, damaged(path, "cannot be read"):
+        return _read_npz(path, file, needs_y) if ending == ".npz" else _read_csv(path, file, target, needs_y)
 
 
 def class_labels(*targets: Array | None) -> list[int] | list[str]:
@@ -112,24 +113,31 @@ def write_predictions(path: str | os.PathLike[str], columns: dict[str, Array], a
     ending = Path(path).suffix.lower()
     if ending not in (".npz", ".csv"):
         raise ValueError(f"{path}: unknown kind of file {ending!r}; predictions go to .csv or .npz")
-    with replacing(path) as temporary:
+    with replacing(path, "wb" if ending == ".npz" else "w") as file:
         if ending == ".npz":
-            with open(temporary, "wb") as binary:
-                np.savez(binary, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         else:
-            with open(temporary, "w", newline="", encoding="utf-8") as text:
-                write_columns(text, columns)
+            write_columns(file, columns)
 
 
-def write_columns(file: TextIO, columns: dict[str, Array]) -> None:
-    """Write equally long columns as CSV. Floats get the shortest digits that read back as the same number."""
+def write_columns(file: IO[str], columns: dict[str, Array]) -> None:
+    """Write equally long columns as CSV. Floats get the shortest digits that read back as the same number.
+
+    A name that a spreadsheet would take for a formula, as ``=cmd``, gets an apostrophe before it.
+    """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     # str of a NumPy float is that shortest form, in its own precision; tolist would print float32 with float64 digits.
     printed = [
-        [str(one) for one in column] if column.dtype.kind == "f" else column.tolist() for column in columns.values()
+        [str(one) for one in column] if column.dtype.kind == "f" else list(map(_harmless, column.tolist()))
+        for column in columns.values()
     ]
     writer.writerows(zip(*printed, strict=True))
+
+
+def _harmless(cell: Any) -> Any:
+    formula = isinstance(cell, str) and len(cell) > 1 and cell[0] in "=+-@" and not _is_number(cell)
+    return f"'{cell}" if formula else cell
 
 
 def _listed(labels: Sequence[object]) -> str:
@@ -137,19 +145,8 @@ def _listed(labels: Sequence[object]) -> str:
     return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"
 
 
-def _read_npz(path: str | os.PathLike[str], needs_y: bool) -> Table:
-    with open(path, "rb") as raw:
-        if not zipfile.is_zipfile(raw):
-            raise ValueError(f"{path} is not an NPZ file, or was cut short; write it with numpy.savez(path, X=X, y=y)")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS if name in file}
-            found = list(file)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} is damaged: {error}; write it again") from error
-    except ValueError as error:
-        reason = "it holds Python objects; save plain numeric arrays" if "allow_pickle" in str(error) else str(error)
-        raise ValueError(f"{path} cannot be read: {reason}") from error
+def _read_npz(path: str | os.PathLike[str], file: BinaryIO, needs_y: bool) -> Table:
+    arrays, found = npz.read(file, _ARRAYS)
     wanted = ("X", "y") if needs_y else ("X",)
     if missing := [name for name in wanted if name not in arrays]:
         raise ValueError(f"{path} has no array {missing[0]}; it holds {', '.join(found) or 'nothing'}")
@@ -161,8 +158,19 @@ def _read_npz(path: str | os.PathLike[str], needs_y: bool) -> Table:
     return Table(arrays["X"], arrays.get("y"), arrays.get("X_test"), arrays.get("y_test"))
 
 
-def _read_csv(path: str | os.PathLike[str], target: str | None, needs_y: bool) -> Table:
-    names, delimiter = _header(path)
+@contextlib.contextmanager
+def _text(file: BinaryIO) -> Iterator[TextIO]:
+    """The file from its beginning, as text; it stays open."""
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+def _read_csv(path: str | os.PathLike[str], file: BinaryIO, target: str | None, needs_y: bool) -> Table:
+    names, delimiter = _header(path, file)
     if target is None and needs_y:
         raise TargetNeeded(f"{path} needs --target NAME, the column to learn; it has {_listed(names)}")
     if target is not None and target not in names:
@@ -172,22 +180,27 @@ def _read_csv(path: str | os.PathLike[str], target: str | None, needs_y: bool) -
     features = [k for k, name in enumerate(names) if name != target]
     if not features:
         raise ValueError(f"{path} has no column besides the target {target!r}")
-    X = _columns(path, delimiter, features, names, np.float64)
+    X = _columns(path, file, delimiter, features, names, np.dtype(np.float64))
     y = None
     if target is not None:
-        y = _target(_columns(path, delimiter, [names.index(target)], names, np.str_)[:, 0], path, target)
+        # As Python's text: an array of fixed width would make every name as wide as the longest.
+        cells = _columns(path, file, delimiter, [names.index(target)], names, np.dtype(object))
+        y = _target(cells[:, 0].tolist(), path, target)
     return Table(X, y)
 
 
-def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
+def _header(path: str | os.PathLike[str], file: BinaryIO) -> tuple[list[str], str]:
     """Column names of a CSV and its delimiter, the commonest candidate of the first line."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+        with _text(file) as text:
+            first = text.readline()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
     delimiter = max(_DELIMITERS, key=first.count)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {error}") from error
     if not any(names):
         raise ValueError(f"{path} is empty; expected a line of column names, then rows of numbers")
     if all(_is_number(name) for name in names):
@@ -196,42 +209,42 @@ def _header(path: str | os.PathLike[str]) -> tuple[list[str], str]:
         raise ValueError(
             f"{path}: column {names.index('') + 1} has no name; name it, or leave it out (pandas: to_csv(index=False))"
         )
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path} names column {twice[0]!r} twice; column names must differ")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} names column {twice!r} twice; column names must differ")
     return names, delimiter
 
 
 def _columns(
-    path: str | os.PathLike[str], delimiter: str, columns: list[int], names: list[str], dtype: type[np.generic]
-) -> Array:
+    path: str | os.PathLike[str], file: BinaryIO, delimiter: str, columns: list[int], names: list[str],
+    dtype: np.dtype[Any],
+) -> Array:  # fmt: skip
     """Some columns of a CSV as a 2-D array, by NumPy's C reader; on any fault a slow second reading says where."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file, warnings.catch_warnings():
+        with _text(file) as text, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # blank lines, or no rows at all: told below
             table: Array = np.loadtxt(
-                file, dtype, delimiter=delimiter, skiprows=1, usecols=columns, ndmin=2, comments=None, quotechar='"'
+                text, dtype, delimiter=delimiter, skiprows=1, usecols=columns, ndmin=2, comments=None, quotechar='"'
             )
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
     except ValueError as error:
-        raise _first_fault(path, delimiter, columns, names, str(error)) from error
+        raise _first_fault(path, file, delimiter, columns, names, str(error)) from error
     if not len(table):
         raise ValueError(f"{path} has no rows below its header")
     limit = float(np.finfo(np.float64).max)
     if table.dtype.kind == "f" and validation.first_outside(table, -limit, limit) is not None:
-        raise _first_fault(path, delimiter, columns, names, "it holds a value that is not finite")
+        raise _first_fault(path, file, delimiter, columns, names, "it holds a value that is not finite")
     return table
 
 
 def _first_fault(
-    path: str | os.PathLike[str], delimiter: str, columns: list[int], names: list[str], otherwise: str
+    path: str | os.PathLike[str], file: BinaryIO, delimiter: str, columns: list[int], names: list[str], otherwise: str
 ) -> ValueError:
     """The error for the first cell that is no finite number, or the first row of a wrong length."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        next(reader)
-        for row in reader:
+    with _text(file) as text:
+        reader = csv.reader(text, delimiter=delimiter)
+        for row in _rows(path, reader):
             where = f"{path}, line {reader.line_num}"
             if row and len(row) != len(names):
                 return ValueError(f"{where}: {len(row)} cells, but the header names {len(names)} columns")
@@ -251,9 +264,24 @@ def _first_fault(
     return ValueError(f"{path} cannot be read: {otherwise}")
 
 
-def _target(cells: Array, path: str | os.PathLike[str], target: str) -> Array:
+def _rows(path: str | os.PathLike[str], reader: Any) -> Iterator[list[str]]:
+    """The rows of a CSV below its header; what the reader cannot take is told with its line."""
+    try:
+        next(reader)
+        yield from reader
+    except csv.Error as error:  # a cell of more than 131,072 characters
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _target(texts: list[str], path: str | os.PathLike[str], target: str) -> Array:
     """A column of text as integers if all of it reads so, else floats, else names."""
-    cells = np.char.strip(cells)
+    for row, text in enumerate(texts, 1):
+        if len(text) > LONGEST_NAME:
+            raise ValueError(
+                f"{path}: target {target!r} has {len(text):,} characters in row {row} below the header, more than the "
+                f"{LONGEST_NAME} of the longest class: is a quote missing?"
+            )
+    cells = np.char.strip(np.array(texts))
     numbers: Array
     for dtype in (np.int64, np.float64):
         try:

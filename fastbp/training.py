@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import checkpoints, datasets, schedules, team, validation
+from fastbp import saved as saving
 from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, snapshot_steps
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -59,7 +60,8 @@ class _Epochs:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put back what `state` returned."""
-        self.open, self.open_seconds = state["open"], state["open_seconds"]
+        self.open = saving.numbers("open", state["open"])
+        self.open_seconds = saving.number("open_seconds", state["open_seconds"])
 
     def add(self, losses: Array, rates: Array, seconds: float) -> None:
         """Take the losses and learning rates of some steps, which lasted so many seconds."""
@@ -94,7 +96,7 @@ class Fit:
         self, net: MLP, X: Array, y: Array, rows: Array | None, epochs: int, batch_size: int, optimizer: Optimizer,
         validation_data: tuple[Array, Array, Array | None] | None, shuffle: bool, threads: int | None, progress: bool,
         schedule: Any = None, callbacks: Sequence[Callback] = (), weights: Array | None = None, *,
-        held: Array | None = None, saved: checkpoints.Saved | None = None,
+        held: Array | None = None, saved: saving.Saved | None = None,
     ) -> None:  # fmt: skip
         self.net, self.engine, self.X, self.y, self.rows = net, net._engine, X, y, rows
         self.n, self.weights = len(X) if rows is None else len(rows), weights
@@ -263,10 +265,19 @@ class Fit:
 
     def go_to(self, position: dict[str, Any]) -> None:
         """Go on from there."""
-        self.done = self.begun = int(position["done"])
+        self.done = self.begun = saving.count("done", position["done"])
         if self.done > self.total:
             raise ValueError(f"epochs={self.epochs}, but the checkpoint has had {self.done / self.steps:g} of them")
         self.reshuffle = self.done % self.steps != 0
+
+    def check_books(self) -> None:
+        """Refuse a position that the losses gone on with do not belong to."""
+        epochs, open_steps = divmod(self.done, self.steps)
+        if (len(self.history.loss), len(self.books.open)) != (epochs, open_steps) or (self.pending and open_steps):
+            raise ValueError(
+                f"it has made {self.done} steps, {self.steps} an epoch, but has losses of {len(self.history.loss)} "
+                f"epochs and {len(self.books.open)} more steps"
+            )
 
     def fingerprints(self) -> dict[str, Any]:
         """What tells the data from others, and how many they are."""

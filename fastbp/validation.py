@@ -320,6 +320,15 @@ def check_weights(
     return checked["weights"], checked["biases"]
 
 
+def check_column(name: str, value: Any) -> Array:
+    """Return one finite number a column, ``(n,)``, in float64; there is at least one."""
+    array = _numeric(value, name)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} has shape {array.shape}, expected one number for each column")
+    check_finite(np.asarray(array), name, np.dtype(np.float64))
+    return _convert(array, np.dtype(np.float64))
+
+
 def first_outside(array: Array, low: float, high: float) -> Offence | None:
     """Return the first element that is NaN or outside [low, high], in row order, or None.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import fastbp
 from fastbp import MLP, SGD, Adam, checkpoints, schedules, serialization, training
-from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds
+from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds
 from fastbp.watching import EpochState, Watcher
 
 RNG = np.random.default_rng(4)
@@ -357,8 +359,8 @@ def test_an_unfinished_training_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_leaves_is_cleared_away(tmp_path: Path) -> None:
-    for name in (".last.safetensors.0123abcd.tmp", ".tmpecd0ea"):
-        (tmp_path / name).write_bytes(b"half")
+    for name in ("last", "best", "epoch-000002"):
+        (tmp_path / f".{name}.safetensors.0123abcd.tmp").write_bytes(b"half")
     make().fit(X, Y, epochs=1, callbacks=[Checkpoint(tmp_path)], resume=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.safetensors"]
 
@@ -447,3 +449,236 @@ def test_arguments_of_a_wrong_type(arguments: dict[str, Any], message: str) -> N
 def test_best_by_validation_needs_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs validation_data"):
         make().fit(X, Y, callbacks=[Checkpoint(tmp_path, best="val_loss")])
+
+
+# --- damage
+
+
+def saved_at(folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint after 5 of the 11 steps of the second epoch."""
+    given = {"epochs": 4, "batch_size": 10, "optimizer": Adam(lr=0.05), "validation_split": 0.0} | options
+    monitored = Checkpoint(folder, every_seconds=1e-9, best="loss")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "MAX_STEPS", 4)
+        patch.setattr(training, "FIRST_STEPS", 4)
+        kept: list[bytes] = []
+
+        class Keep(Copies):
+            def on_pause(self, fit: Any, final: bool) -> None:
+                if fit.done == 15 and not kept:
+                    kept.append((folder / "last.safetensors").read_bytes())
+
+        callbacks = [EarlyStopping("loss", 3), LayerStatistics(X, Y), monitored, Keep(folder)]
+        make().fit(X, Y, callbacks=callbacks, schedule=schedules.ReduceOnPlateau(), **given)
+    (folder / "last.safetensors").write_bytes(kept[0])
+    return serialization.load(folder / "last.safetensors")
+
+
+def resume(folder: Path, net: MLP, **options: Any) -> None:
+    given = {"epochs": 4, "batch_size": 10, "optimizer": Adam(lr=0.05)} | options
+    callbacks = [EarlyStopping("loss", 3), LayerStatistics(X, Y), Checkpoint(folder, best="loss")]
+    net.fit(X, Y, callbacks=callbacks, schedule=schedules.ReduceOnPlateau(), resume=folder, **given)
+
+
+BAD_COUNTS = (-(2**63), -1, 2**63, 10**30, 1.0, "1", True, None, [1], {"tensor": "weights.0"}, {"tensor": "none"})
+GONE = object()
+
+
+def damages() -> dict[str, tuple[str, Any]]:
+    """Place in the description of a checkpoint, and what is put there."""
+    found: dict[str, tuple[str, Any]] = {}
+    for place in ("fit.position.done", "fit.epochs", "fit.version", "optimizer.steps", "optimizer.epochs", "seed"):
+        for value in BAD_COUNTS:
+            if (place, value) not in (("seed", 2**63), ("seed", None)):
+                found[f"{place}={value!r}"] = place, value
+    for name in ("settings", "epochs", "finished", "stop_reason", "position", "pending", "books", "history", "plateau"):
+        for value in (GONE, [], {}, 5, "x", None):
+            if (name, value) not in (("stop_reason", "x"), ("plateau", "x")):
+                found[f"fit.{name}={'gone' if value is GONE else repr(value)}"] = f"fit.{name}", value
+    for name in ("fit.books.open", "fit.history.loss", "fit.history.lr", "fit.history.seconds", "fit.history.val_loss"):
+        for value in (GONE, None, 3, [1.0], {"tensor": "weights.0"}, {"tensor": "none"}):
+            found[f"{name}={'gone' if value is GONE else repr(value)}"] = name, value
+    others = {
+        "fit.position.done": (0, 14, 16, 45, 44), "fit.pending": (True, 1), "fit.books.open_seconds": (None, "1"),
+        "fit.plateau.best": ("x", [1]), "fit.plateau.bad": (-1, 0.5, None), "fit.plateau.factor": (None, "1", 1e999),
+        "fit.callbacks": (5, [5], [[]], [["EarlyStopping"]], [["EarlyStopping", None]], [["EarlyStopping", {}]],
+                          [["Checkpoint", {"best": "loss", "lowest": "x", "epochs": 1}]],
+                          [["Checkpoint", {"best": "loss", "lowest": None, "epochs": -1}]],
+                          [["Checkpoint", {"best": "loss", "lowest": None, "epochs": 1, "kept": [-(2**63)]}]],
+                          [["EarlyStopping", {"best": None, "best_epoch": -(2**63), "weights": None}]],
+                          [["EarlyStopping", {"best": "low", "best_epoch": 1, "weights": None}]],
+                          [["EarlyStopping", {"best": None, "best_epoch": 1, "weights": [[], []]}]],
+                          [["EarlyStopping", {"best": None, "best_epoch": 1, "weights": 5}]],
+                          [["LayerStatistics", {"records": [5], "before": []}]],
+                          [["LayerStatistics", {"records": [], "before": [3]}]]),
+        "optimizer.moments": ([], 3, [None, None]), "optimizer.product": (None, "x", 1e999), "sizes": ([6, 8], None),
+    }  # fmt: skip
+    for place, values in others.items():
+        for value in values:
+            found[f"{place}={value!r}"] = place, value
+    return found
+
+
+def put(description: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
+    changed = json.loads(json.dumps(description))
+    *way, last = place.split(".")
+    inner = changed
+    for name in way:
+        inner = inner[name]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[last] = value
+    return changed
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    return saved_at(tmp_path_factory.mktemp("run"))
+
+
+@pytest.mark.parametrize("case", damages())
+def test_a_damaged_checkpoint_is_refused_and_changes_nothing(case: str, checkpoint: Any, tmp_path: Path) -> None:
+    place, value = damages()[case]
+    tensors, description = checkpoint
+    changed = put(description, place, value)
+    assert json.dumps(changed) != json.dumps(description)
+    serialization.save(tmp_path / "last.safetensors", tensors, changed)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    net = make()
+    net.fit(X, Y, epochs=1)
+    was = bits(net)
+    with pytest.raises(ValueError, match=r"last\.safetensors"):
+        resume(tmp_path, net)
+    assert bits(net) == was
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+def test_the_undamaged_checkpoint_is_gone_on_with(checkpoint: Any, tmp_path: Path) -> None:
+    serialization.save(tmp_path / "last.safetensors", *checkpoint)
+    assert checkpoint[1]["fit"]["position"] == {"done": 15}
+    whole, net = make(), make(seed=9)
+    resume(tmp_path / "other", whole)
+    resume(tmp_path, net)
+    assert bits(net) == bits(whole)
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_refused(checkpoint: Any, tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    serialization.save(path, *checkpoint)
+    whole, net = path.read_bytes(), make()
+    for place in range(0, len(whole), 37):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=r"last\.safetensors"):
+            net.fit(X, Y, resume=tmp_path)
+        with pytest.raises(ValueError, match=r"last\.safetensors"):
+            checkpoints.progress_of(tmp_path)
+
+
+def test_a_checkpoint_without_a_checksum_is_gone_on_with(checkpoint: Any, tmp_path: Path) -> None:
+    """As they were before, and without what they lacked."""
+    tensors, description = checkpoint
+    states = description["fit"]["callbacks"]
+    states = [[name, {key: one for key, one in state.items() if key != "kept"}] for name, state in states]
+    description = put(description, "fit.callbacks", states)
+    texts = {"fastbp": json.dumps(description)}
+    save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, tmp_path / "last.safetensors", texts)
+    whole, net = make(), make(seed=9)
+    resume(tmp_path / "other", whole)
+    resume(tmp_path, net)
+    assert bits(net) == bits(whole)
+
+
+def chunks() -> list[tuple[Any, Any]]:
+    return [(X[:40], Y[:40]), (X[40:70], Y[40:70]), (X[70:], Y[70:])]
+
+
+def test_a_damaged_checkpoint_of_chunks(tmp_path: Path) -> None:
+    """The position within an epoch of chunks; what cannot be known before they come is refused when they do."""
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 10}
+    whole = make()
+    whole.fit(chunks(), **options)
+    path, kept = tmp_path / "last.safetensors", []
+
+    class Keep(Copies):
+        def on_pause(self, fit: Any, final: bool) -> None:
+            if (fit.epoch, fit.part) == (1, 1) and fit.done == 2 and not kept:
+                kept.append(path.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "MAX_STEPS", 1)
+        patch.setattr(training, "FIRST_STEPS", 1)
+        make().fit(chunks(), callbacks=[Checkpoint(tmp_path, every_seconds=1e-9), Keep(tmp_path)], **options)
+    path.write_bytes(kept[0])
+    tensors, description = serialization.load(path)
+    position = description["fit"]["position"]
+    assert {name: position[name] for name in ("epoch", "chunk", "before", "done")} == {
+        "epoch": 1, "chunk": 1, "before": 4, "done": 2,
+    }  # fmt: skip
+    for name in ("epoch", "chunk", "before", "done"):
+        for value in [*BAD_COUNTS, GONE, position[name] + 1]:
+            serialization.save(path, tensors, put(description, f"fit.position.{name}", value))
+            with pytest.raises(ValueError, match=r"last\.safetensors|is not the one"):
+                make().fit(chunks(), resume=tmp_path, **options)
+    for place, value in (
+        ("fit.position.digest", 5), ("fit.position.digest", GONE), ("fit.books.losses", None), ("fit.books.rows", []),
+        ("fit.books.rate", None), ("fit.books.seconds", "x"), ("fit.books.losses", {"tensor": "biases.1"}),
+    ):  # fmt: skip
+        serialization.save(path, tensors, put(description, place, value))
+        with pytest.raises(ValueError, match=r"last\.safetensors"):
+            make().fit(chunks(), resume=tmp_path, **options)
+    serialization.save(path, tensors, description)
+    with pytest.raises(ValueError, match="steps_per_epoch were None, now 5"):
+        make().fit(chunks(), resume=tmp_path, steps_per_epoch=5, **options)
+    with pytest.raises(ValueError, match="chunk 1 is not the one that the training was interrupted in"):
+        make().fit(chunks()[1:], resume=tmp_path, **options)
+    with pytest.raises(ValueError, match="1 chunks of epoch 1 were done, but now only 0 came"):
+        make().fit(lambda: [], resume=tmp_path, **options)
+    net = make(seed=9)
+    net.fit(chunks(), resume=tmp_path, **options)
+    assert bits(net) == bits(whole)
+
+
+# --- the folder
+
+
+def test_only_what_was_written_here_is_removed(tmp_path: Path) -> None:
+    """Names like ours, and like those that the safetensors package gives, but of the user."""
+    mine = (
+        ".tmpabcdef", ".last.safetensors.tmp", ".last.safetensors.0123abcd.tmp.txt", ".net.safetensors.0123abcd.tmp",
+        "epoch-000000.safetensors", "epoch-000001.safetensors", "epoch-1.safetensors", "epoch-notes.safetensors",
+        ".best.safetensors.notours1.tmp",
+    )  # fmt: skip
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    saving = Checkpoint(tmp_path, every_epochs=2, keep=1)
+    make().fit(X, Y, epochs=3, callbacks=[saving, MaxSeconds(1e-9)])
+    make().fit(X, Y, epochs=7, callbacks=[saving], resume=tmp_path)
+    for name in mine:
+        assert (tmp_path / name).read_text() == "mine"
+    names = {path.name for path in tmp_path.iterdir()} - set(mine)
+    assert names == {"last.safetensors", "epoch-000006.safetensors"}
+
+
+def test_the_next_training_leaves_the_last_ones_epochs(tmp_path: Path) -> None:
+    make().fit(X, Y, epochs=4, callbacks=[Checkpoint(tmp_path, every_epochs=4, keep=1)])
+    make().fit(X, Y, epochs=9, callbacks=[Checkpoint(tmp_path, every_epochs=3, keep=1)])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"last.safetensors", "epoch-000004.safetensors", "epoch-000009.safetensors"}
+
+
+def test_the_place_is_settled_when_the_training_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    class Wander:
+        def on_epoch_end(self, state: EpochState) -> None:
+            os.chdir(tmp_path / "elsewhere")
+
+    saving = Checkpoint("runs", every_epochs=1, keep=1, best="loss")
+    make().fit(X, Y, epochs=3, callbacks=[Wander(), saving])
+    names = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert names == {"last.safetensors", "best.safetensors", "epoch-000003.safetensors"}
+    assert checkpoints.progress_of(tmp_path / "runs") == {"epochs": 3, "finished": True}
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert saving.last == Path("runs/last.safetensors")  # as it was given

@@ -17,17 +17,28 @@ ROOT = Path(fastbp.__file__).parent
 LAYERS = [
     {
         "documents",
-        "figures",
+        "files",
         "kernels",
         "validation",
         "errors",
         "_version",
         "progress",
-        "serialization",
+        "tensors",
         "threads",
         "watching",
     },
-    {"datasets", "reference_math", "reference_noise", "regularization", "team"},
+    {
+        "datasets",
+        "figures",
+        "labels",
+        "npz",
+        "reference_math",
+        "reference_noise",
+        "regularization",
+        "serialization",
+        "team",
+    },
+    {"saved"},
     {"activations", "checkpoints", "history", "inspection", "losses", "optimizers", "schedules", "tables"},
     {"callbacks", "plan", "initializers"},
     {"state", "scoring", "reference", "watch", "weighting"},
@@ -127,7 +138,7 @@ def test_kernels_stand_alone(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if unit(name) not in ("bench", "commands", "cli")])
 def test_the_library_needs_no_command_line(name: str) -> None:
     packages = {dotted.split(".")[0] for dotted in imported(MODULES[name])}
-    allowed = CORE_DEPENDENCIES | set(sys.stdlib_module_names) | {"fastbp", "safetensors"}
+    allowed = CORE_DEPENDENCIES | set(sys.stdlib_module_names) | {"fastbp"}
     extra = EXTRAS.get(name, set())
     assert packages <= allowed | extra
 
@@ -172,7 +183,7 @@ assert not seen and not jit._prepared
 print(*sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
 """
     found = set(succeed(code).split())
-    assert found <= {"fastbp", "safetensors", "numba", "numpy", "llvmlite", "__mp_main__"}, found
+    assert found <= {"fastbp", "numba", "numpy", "llvmlite", "__mp_main__"}, found
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {"_version"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import stat
 import sys
 from pathlib import Path
@@ -250,4 +251,264 @@ def test_incomplete_or_contradictory_models_are_refused(path: Path) -> None:
     ):
         serialization.save(path, tensors, metadata | change)
         with pytest.raises(ValueError, match=r"model\.safetensors does not describe a network"):
+            fastbp.load(path)
+
+
+# --- damage
+
+
+def old_file(path: Path, tensors: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """As fastbp wrote it before there was a checksum."""
+    header = json.dumps({"format": "fastbp", "version": 1, **metadata})
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"fastbp": header})
+
+
+def scaled_net() -> Any:
+    X, _ = some_data()
+    net = fastbp.MLP([4, 3, 1], loss="mse", seed=0)
+    net.standardize(X, X[:, 0])
+    net.train_step(X, X[:, 0], "adam")
+    return net
+
+
+def test_every_flipped_bit_is_refused(path: Path) -> None:
+    net = scaled_net()
+    net.save(path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in [place % 8] if place > 400 else range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+            with pytest.raises(ValueError, match=r"model\.safetensors"):
+                fastbp.load(path)
+    path.write_bytes(whole)
+    assert fastbp.load(path).scaling is not None
+
+
+def test_a_model_without_a_checksum_is_read(path: Path) -> None:
+    net, X = scaled_net(), some_data()[0]
+    old_file(path, *serialization.model_state(net))
+    np.testing.assert_array_equal(fastbp.load(path).predict(X), net.predict(X))
+    tensors, metadata = serialization.model_state(net)
+    metadata.pop("init")
+    metadata.pop("regularization")
+    old_file(path, tensors, metadata)  # of the first version
+    np.testing.assert_array_equal(fastbp.load(path).predict(X), net.predict(X))
+
+
+HALF = np.full(4, 0.5)
+SCALINGS: dict[str, dict[str, Any]] = {
+    "a single mean": {"x_mean": np.zeros(1), "x_scale": np.ones(1)},
+    "no mean": {"x_mean": np.zeros(0), "x_scale": np.ones(0)},
+    "two dimensions": {"x_mean": np.zeros((4, 1)), "x_scale": np.ones((4, 1))},
+    "other lengths": {"x_mean": np.zeros(4), "x_scale": np.ones(3)},
+    "NaN": {"x_mean": np.array([0, 0, np.nan, 0]), "x_scale": np.ones(4)},
+    "an infinite scale": {"x_mean": np.zeros(4), "x_scale": np.array([1, np.inf, 1, 1])},
+    "a scale of 0": {"x_mean": np.zeros(4), "x_scale": np.array([1, 0.0, 1, 1])},
+    "a negative scale": {"x_mean": np.zeros(4), "x_scale": -np.ones(4)},
+    "two targets": {"x_mean": HALF, "x_scale": HALF, "y_mean": np.zeros(2), "y_scale": np.ones(2)},
+    "half of a target": {"x_mean": HALF, "x_scale": HALF, "y_mean": np.zeros(1)},
+    "complex": {"x_mean": np.zeros(4, np.complex64), "x_scale": np.ones(4, np.complex64)},
+}
+
+
+@pytest.mark.parametrize("case", SCALINGS)
+def test_a_scaling_that_does_not_fit_is_refused(case: str, path: Path) -> None:
+    net = fastbp.MLP([4, 3, 1], loss="mse", seed=0)
+    tensors, metadata = serialization.model_state(net)
+    arrays = {f"scaling.{name}": array for name, array in SCALINGS[case].items()}
+    for write in (serialization.save, old_file):
+        write(path, tensors | arrays, metadata)
+        with pytest.raises(ValueError, match=r"model\.safetensors does not describe .*scaling"):
+            fastbp.load(path)
+    with pytest.raises((ValueError, TypeError), match="scaling"):
+        net.scaling = Scaling(**SCALINGS[case])
+    assert net.scaling is None
+
+
+def test_a_scaling_of_another_network_is_refused(path: Path) -> None:
+    wide, real = Scaling(np.zeros(9), np.ones(9)), Scaling(HALF, HALF, np.zeros(3), np.ones(3))
+    net = make_net()
+    with pytest.raises(ValueError, match="scaling is of 9 inputs, but the network takes 4"):
+        net.scaling = wide
+    with pytest.raises(ValueError, match="y can be standardised for mse, mae and huber only"):
+        net.scaling = real
+    with pytest.raises(TypeError, match="scaling must be None or a Scaling"):
+        net.scaling = (HALF, HALF)
+    net.scaling = Scaling(HALF, HALF.tolist())  # type: ignore[arg-type]
+    mean = net.scaling.x_mean
+    with pytest.raises(ValueError, match="read-only"):
+        mean[0] = np.nan
+    HALF_TOO = HALF.copy()
+    net.scaling = Scaling(HALF_TOO, HALF)
+    HALF_TOO[:] = np.nan  # the caller's array, not the network's
+    for other in (net.copy(), pickle.loads(pickle.dumps(net)), net.astype("float64")):
+        np.testing.assert_array_equal(other.scaling.x_mean, HALF)
+    tensors, metadata = serialization.model_state(net)
+    tensors.pop("scaling.x_mean")
+    serialization.save(path, tensors, metadata)
+    with pytest.raises(ValueError, match=r"scaling\.x_mean is missing"):
+        fastbp.load(path)
+
+
+LABELS: dict[str, Any] = {
+    "one too few": ["ant", "bee"],
+    "one too many": ["ant", "bee", "cow", "dog"],
+    "twice the same": ["ant", "bee", "ant"],
+    "twice the same number": [1, 2, 1.0],
+    "an escape sequence": ["ant", "\x1b[2J", "cow"],
+    "back to the start of the line": ["ant", "b\ree", "cow"],
+    "half a letter": ["ant", "\ud800", "cow"],
+    "mixed": ["ant", 2, "cow"],
+    "not finite": [1.0, 2.0, float("nan")],
+    "truth": [True, False, 2],
+    "nested": [["ant"], ["bee"], ["cow"]],
+    "nothing": [None, None, None],
+    "text": "abc",
+    "a mapping": {"ant": 0, "bee": 1, "cow": 2},
+    "a number": 3,
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_class_labels_that_do_not_fit_are_refused(case: str, path: Path) -> None:
+    net = make_net()
+    with pytest.raises((ValueError, TypeError), match="class_labels"):
+        net.class_labels = LABELS[case]
+    assert net.class_labels is None
+    tensors, metadata = serialization.model_state(net)
+    for write in (serialization.save, old_file):
+        write(path, tensors, metadata | {"class_labels": LABELS[case]})
+        with pytest.raises(ValueError, match=r"model\.safetensors does not describe .*class_labels"):
+            fastbp.load(path)
+
+
+def test_class_labels_of_other_networks() -> None:
+    with pytest.raises(ValueError, match="class_labels are for classifiers"):
+        scaled_net().class_labels = ["cheap"]
+    yes = fastbp.MLP([4, 1], loss="binary_cross_entropy")
+    yes.class_labels = np.array([3, 7])
+    assert yes.class_labels == [3, 7]
+    assert type(yes.class_labels[0]) is int
+    yes.class_labels.append(9)  # of a copy
+    assert yes.copy().class_labels == pickle.loads(pickle.dumps(yes)).class_labels == [3, 7]
+    tags = fastbp.MLP([4, 3], loss="binary_cross_entropy")
+    tags.class_labels = ["hot", "sweet", "sour"]
+    with pytest.raises(ValueError, match="tells 3 classes apart"):
+        tags.class_labels = ["no", "yes"]
+
+
+def test_a_small_file_that_claims_a_large_network(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, metadata = serialization.model_state(make_net())
+
+    def built(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("a network is built")
+
+    monkeypatch.setattr(fastbp.network.MLP, "__init__", built)
+    for sizes in ([28000, 28000, 3], [4, 6, 5, 10**30], [2**62, 2**62], [4] * 100_000):
+        serialization.save(path, tensors, metadata | {"sizes": sizes, "activations": ["relu"] * (len(sizes) - 2)})
+        with pytest.raises(ValueError, match=r"model\.safetensors does not describe .*(ask for|is missing)"):
+            fastbp.load(path)
+
+
+def head(texts: Any = None, **tensors: Any) -> bytes:
+    """The beginning of a safetensors file."""
+    metadata = {} if texts is None else {"__metadata__": texts}
+    return framed(json.dumps(metadata | tensors).encode())
+
+
+def framed(text: bytes) -> bytes:
+    return len(text).to_bytes(8, "little") + text
+
+
+def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+DEEP = b'{"a":' * 100_000
+FILES: dict[str, bytes] = {
+    "a long head": (1 << 62).to_bytes(8, "little") + b"{}",
+    "nested": framed(DEEP + b"1" + b"}" * 100_000),
+    "nested within": framed(b'{"w":' + b"[" * 900 + b"]" * 900 + b"}"),
+    "no object": framed(b"[1]"),
+    "a list of texts": head([1]),
+    "texts that are numbers": head({"fastbp": 1}),
+    "no description": head({}, w=5),
+    "an unknown type": head({}, w=entry("F8_E4M3")) + bytes(8),
+    "a type that is a list": head({}, w=entry(["F32"])) + bytes(8),
+    "a shape that is a number": head({}, w=entry(shape=2)) + bytes(8),
+    "a negative shape": head({}, w=entry(shape=[-1, -2])) + bytes(8),
+    "a shape of truth": head({}, w=entry(shape=[True, 2])) + bytes(8),
+    "a shape of fractions": head({}, w=entry(shape=[2.0])) + bytes(8),
+    "a huge shape": head({}, w=entry(shape=[10**30, 0], offsets=[0, 0])),
+    "a huge shape of nothing": head({}, w=entry(shape=[2**61, 2**61, 0], offsets=[0, 0])),
+    "many dimensions": head({}, w=entry(shape=[1] * 100_000, offsets=[0, 4])) + bytes(4),
+    "a hole": head({}, v=entry(), w=entry(offsets=[16, 24])) + bytes(24),
+    "shared bytes": head({}, v=entry(), w=entry(offsets=[4, 12])) + bytes(12),
+    "backwards": head({}, w=entry(offsets=[8, 0])) + bytes(8),
+    "more bytes": head({}, w=entry()) + bytes(9),
+    "twice the same name": framed(b'{"w":1,"w":2}'),
+    "another truth": head({}, w=entry("BOOL", [2], [0, 2])) + b"\x00\x02",
+    "no text": framed(b"\xff\xfe\x00"),
+    "long digits": framed(b'{"w":' + b"9" * 5000 + b"}"),
+    "half a checksum": head({"checksum": "0" * 32}, w=entry()) + bytes(8),
+    "the other half": head({"checksum by": "blake2b"}, w=entry()) + bytes(8),
+    "another checksum": head({"checksum": "0" * 32, "checksum by": "crc32"}, w=entry()) + bytes(8),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_what_is_no_such_file(case: str, path: Path) -> None:
+    path.write_bytes(FILES[case])
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        serialization.load(path)
+
+
+DESCRIPTIONS: dict[str, dict[str, Any]] = {
+    "nothing of the loss": {"loss": None},
+    "a loss by number": {"loss": {"name": 5}},
+    "a list of losses": {"loss": [["name"]]},
+    "sizes in a mapping": {"sizes": {"4": 3}},
+    "sizes of fractions": {"sizes": [4.0, 6.0, 5.0, 3.0]},
+    "no sizes": {"sizes": None},
+    "no activations": {"activations": None},
+    "nested activations": {"activations": [["relu"], ["tanh"]]},
+    "regularization in a list": {"regularization": [1]},
+    "a seed in the regularization": {"regularization": {"seed": 5}},
+    "a long dropout": {"regularization": {"dropout": [0.1] * 9}},
+    "a huge seed": {"seed": 2**64},
+    "a seed of text": {"seed": "1"},
+    "an infinite dtype": {"dtype": float("inf")},
+    "an initialiser in a list": {"init": ["he_normal"]},
+    "no optimizer": {"optimizer": None},
+    "an optimizer of numbers": {"optimizer": [1, 2]},
+    "infinite steps": {"optimizer": {"layout": None, "steps": float("inf"), "epochs": 0, "moments": []}},
+    "too many steps": {"optimizer": {"layout": None, "steps": 2**63, "epochs": 0, "moments": []}},
+    "too many epochs": {"optimizer": {"layout": None, "steps": 1, "epochs": 2**40, "moments": []}},
+    "steps before the first": {"optimizer": {"layout": None, "steps": -(2**63), "epochs": 0, "moments": []}},
+    "fractions of steps": {"optimizer": {"layout": None, "steps": 1.5, "epochs": 0, "moments": []}},
+    "no product": {
+        "optimizer": {"layout": None, "steps": 1, "epochs": 0, "moments": [], "product": float("nan")}
+    },
+    "moments of nothing": {"optimizer": {"layout": ["adam", 2], "steps": 1, "epochs": 0, "moments": [None, 3]}},
+    "an infinite layout": {"optimizer": {"layout": ["adam", float("inf")], "steps": 1, "epochs": 0, "moments": []}},
+    "a tensor that is none": {"optimizer": {"tensor": ["weights.0"]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DESCRIPTIONS)
+def test_a_description_that_makes_no_sense(case: str, path: Path) -> None:
+    tensors, metadata = serialization.model_state(make_net())
+    for write in (serialization.save, old_file):
+        write(path, tensors, metadata | DESCRIPTIONS[case])
+        with pytest.raises(ValueError, match=r"model\.safetensors does not describe a network"):
+            fastbp.load(path)
+
+
+def test_a_description_nested_too_deeply(path: Path) -> None:
+    tensors, metadata = serialization.model_state(make_net())
+    text = json.dumps({"format": "fastbp", "version": 1, **metadata, "optimizer": 0})
+    for depth in (500, 900, 100_000):
+        nested = text[:-2] + "[" * depth + "]" * depth + "}"
+        save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, path, {"fastbp": nested})
+        with pytest.raises(ValueError, match=r"model\.safetensors"):
             fastbp.load(path)

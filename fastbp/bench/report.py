@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,6 +13,7 @@ from rich.text import Text
 from fastbp import documents
 from fastbp.bench.result import BenchResult, RivalResult, StartUp, WorkloadResult, figures, from_document
 from fastbp.bench.runner import BASELINE_LIMIT
+from fastbp.files import damaged, opened, replacing
 
 FULL_WIDTH = 118  # columns that the whole table needs
 _COLUMNS = ("setting", "µs/step", "fastest to slowest", "samples/s", "GFLOP/s", "% of peak", "ratio")
@@ -23,17 +22,9 @@ _ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
 
 def save(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
     """Write the JSON document; the file is complete or as it was before."""
-    target = Path(path)
     text = documents.text(document) + "\n"
-    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(scratch).chmod(0o644)  # mkstemp's 0600 is for secrets
-        Path(scratch).replace(target)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(text)
 
 
 def load(path: str | os.PathLike[str]) -> BenchResult:
@@ -44,10 +35,11 @@ def load(path: str | os.PathLike[str]) -> BenchResult:
     ValueError
         Not JSON, or not a benchmark document of this schema.
     """
-    document = json.loads(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(document, dict):
-        raise ValueError(f"{os.fspath(path)} must hold a JSON object; got {type(document).__name__}")
-    return from_document(document)
+    with opened(path) as file, damaged(path, "is no document of fastbp bench"):
+        document = json.loads(file.read())
+        if not isinstance(document, dict):
+            raise ValueError(f"{os.fspath(path)} must hold a JSON object; got {type(document).__name__}")
+        return from_document(document)
 
 
 def render(result: BenchResult, *, width: int = FULL_WIDTH) -> RenderableType:

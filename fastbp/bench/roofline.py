@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from fastbp.bench.profile import NEAR_ROOF, Part, Profile
-
-MISSING = 'a picture needs matplotlib: pip install "fastbp[plot]"'
+from fastbp.figures import new_figure, save_figure
 
 
 def render(profiles: Sequence[Profile]) -> RenderableType:
@@ -67,8 +65,7 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
     ImportError
         matplotlib is not installed; the message says how to mend it.
     """
-    figure_class = _figure_class()
-    figure = figure_class(figsize=(9, 6), layout="constrained")
+    figure = new_figure(9, 6)
     axes = figure.subplots()
     peak = max(profile.peak_gflops for profile in profiles)
     parts = [(profile, part) for profile in profiles for part in profile.parts if part.flops and part.seconds]
@@ -93,17 +90,9 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="flop a byte", ylabel="GFLOP/s", xlim=(low, high))
     axes.set_title(f"Phases of a step, {profiles[0].threads} threads: o forward, s backward, ^ gradient and update")
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=130)
-
-
-def _figure_class() -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(MISSING) from error
-    return Figure
+    save_figure(figure, path, dpi=130)
 
 
 def check_plot() -> None:
     """Refuse a picture that cannot be drawn before, not after, the measuring."""
-    _figure_class()
+    new_figure(1, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,9 +14,9 @@ from statistics import median
 import fastbp
 from fastbp.bench.result import Start, StartUp
 from fastbp.bench.workloads import WORKLOADS, Workload
+from fastbp.files import replacing
 from fastbp.kernels.cache import user_cache_folder
 from fastbp.kernels.helper import interpreter
-from fastbp.serialization import replacing
 
 CACHE_VARIABLE = "FASTBP_CACHE_DIR"
 TIMEOUT = 300.0  # seconds; far above any cold compile
@@ -75,8 +74,8 @@ def _keep(folder: Path) -> None:
             target = user_cache_folder() / path.relative_to(folder)
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(target) as temporary:
-                    shutil.copyfile(path, temporary)
+                with replacing(target, "wb") as file:
+                    file.write(path.read_bytes())
 
 
 def start_process(workload: Workload, cache_folder: str) -> Start:

@@ -42,13 +42,14 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     table = _read(net, data, target, needs_y=False)
     make_ready([net.dtype.name])
     predicted = np.asarray(net.predict(table.X))
-    if net.class_labels is not None:
-        predicted = np.asarray(net.class_labels)[predicted.astype(np.int64)]
+    labels = net.class_labels
+    if labels is not None and predicted.ndim == 1:
+        predicted = np.asarray(labels)[predicted.astype(np.int64)]
     arrays = {"prediction": predicted}
-    columns = _columns("prediction", predicted, range(net.sizes[-1]))
+    columns = _columns("prediction", predicted, labels or range(net.sizes[-1]))
     if proba:
         arrays["proba"] = np.asarray(net.predict_proba(table.X))
-        columns |= _columns("proba", arrays["proba"], net.class_labels or range(net.sizes[-1]))
+        columns |= _columns("proba", arrays["proba"], labels or range(net.sizes[-1]))
     if out is not None:
         tables.write_predictions(out, columns, arrays)
     if as_json:

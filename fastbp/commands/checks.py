@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.commands.recipe import Recipe
+from fastbp.files import is_special
 
 if TYPE_CHECKING:
     from fastbp.optimizers import Optimizer
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 def check_out(out: str | None, option: str) -> None:
     """Refuse a file that cannot be written before, not after, the work."""
     if out is None:
+        return
+    if is_special(out):  # written to as it is
+        if not os.access(out, os.W_OK):
+            raise click.BadParameter(f"{out!r} cannot be written: it is not yours to write to", param_hint=option)
         return
     folder = Path(out).resolve().parent
     if not folder.is_dir():
@@ -32,7 +37,7 @@ def check_outs(settings: Any, names: Sequence[str]) -> None:
     for name in names:
         path, option = getattr(settings, name), f"--{name}"
         check_out(path, option)
-        if path is None:
+        if path is None or is_special(path):
             continue
         if os.path.isdir(path):
             raise click.BadParameter(f"{path!r} is a directory", param_hint=option)

@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 
 from fastbp import documents
+from fastbp.labels import controls
 
 LABEL_WIDTH = 9
 # A bar that comes and goes within half a second only flickers.
@@ -21,7 +22,7 @@ class Failure(click.ClickException):
     """Ends the program with exit code 1 and one line on stderr."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"fastbp: {' '.join(self.message.split())}", file=file, err=file is None)
+        click.echo(f"fastbp: {printable(' '.join(self.message.split()))}", file=file, err=file is None)
 
 
 class Interrupted(Failure):
@@ -33,9 +34,20 @@ class Interrupted(Failure):
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 
 
+def printable(text: str) -> str:
+    """The text without control characters, escape sequences of the terminal above all: a file may have brought them."""
+    odd = controls(text)
+    return "".join(repr(letter)[1:-1] if letter in odd else letter for letter in text)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(f"fastbp: {printable(text)}", err=True)
+
+
 def say(label: str, text: str) -> None:
     """Print a line of a report: what it is about in a narrow first column, then the text."""
-    click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{text}")
+    click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{printable(text)}")
 
 
 def seconds_text(seconds: float) -> str:

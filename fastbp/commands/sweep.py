@@ -20,7 +20,7 @@ from fastbp.commands import recipe as recipes
 from fastbp.commands.checks import check_effects, check_outs
 from fastbp.commands.description import of_network
 from fastbp.commands.options import problem_options, run_options, schedule_option
-from fastbp.commands.output import Failure, Interrupted, json_option, make_ready, print_json, say, seconds_text
+from fastbp.commands.output import Failure, Interrupted, json_option, make_ready, print_json, say, seconds_text, warn
 from fastbp.commands.range_test import PICTURES
 from fastbp.commands.train import train
 
@@ -97,7 +97,9 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--journal", type=click.Path(dir_okay=False), metavar="FILE",
     help="Append every finished run to FILE (.jsonl); the same command again does only what is missing.",
 )  # fmt: skip
-@click.option("--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster: tcp://host:8786.")
+@click.option(
+    "--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786."
+)
 @run_options
 @json_option
 @click.pass_context
@@ -180,7 +182,7 @@ def _run(net: MLP, problem: Problem, settings: Any, arguments: dict[str, Any]) -
             result, interrupted = error.result, str(error)
     for warning in caught:
         if str(warning.message) != result.edge:  # which is among the notes
-            click.echo(f"fastbp: {warning.message}", err=True)
+            warn(str(warning.message))
     return result, interrupted
 
 

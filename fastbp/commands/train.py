@@ -22,7 +22,7 @@ from fastbp.commands.options import (
     run_options,
     schedule_option,
 )
-from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
+from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text, warn
 from fastbp.commands.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
 
 if TYPE_CHECKING:
@@ -321,4 +321,4 @@ class _Run:
 
 def _say_warning(message: Warning | str, *_: object) -> None:
     """A warning as the one line that a failure is."""
-    click.echo(f"fastbp: {message}", err=True)
+    warn(str(message))

@@ -39,6 +39,9 @@ class DaskExecutor(concurrent.futures.Executor):
     A task whose worker vanishes is given to another one by Dask itself. Where the last copy of the data vanished with
     it, the task is sent anew here, with the data. An error in a task is not tried again, nor a task with which several
     workers have died.
+
+    What comes back are pickles, which can run any code here: the scheduler and all workers must be trusted, and by
+    default nothing keeps others away from their ports. ``docs/distributed.md`` tells more.
     """
 
     def __init__(self, client: Any, *, timeout: float = PATIENCE) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from fastbp import documents
-from fastbp.serialization import replacing
+from fastbp.files import replacing
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -18,7 +18,7 @@ Columns = Mapping[str, npt.NDArray[Any]]
 def write_csv(path: str | PathLike[str], columns: Columns) -> None:
     """Write columns of one length under a line of their names."""
     lists = [documents.plain(column) for column in columns.values()]
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*lists, strict=True))  # None is an empty cell
@@ -26,8 +26,9 @@ def write_csv(path: str | PathLike[str], columns: Columns) -> None:
 
 def write_json(path: str | PathLike[str], document: dict[str, Any]) -> None:
     """Write a document as strict JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(documents.text(document) + "\n", encoding="utf-8")
+    text = documents.text(document)
+    with replacing(path) as file:
+        file.write(text + "\n")
 
 
 def data_frame(columns: Columns) -> Any:

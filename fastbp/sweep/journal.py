@@ -1,26 +1,34 @@
-"""The journal of a sweep: a line of JSON for every finished run, under a line that says what they are runs of."""
+"""The journal of a sweep: a line of JSON for every finished run, under a line that says what they are runs of.
+
+Each ends with the checksum of what stands before it in the line. Journals of earlier versions, which have none, are
+gone on with; from the first line with a checksum on, every line needs one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
+import re
 import warnings
+from io import FileIO
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from fastbp import schedules
 from fastbp._version import __version__
+from fastbp.files import damaged, is_special, naming
 from fastbp.kernels.simd import TARGET
 from fastbp.network import MLP
 from fastbp.plan import Array
-from fastbp.sweep.problem import STATUSES, Ledger, Problem, judged
+from fastbp.sweep.problem import Ledger, Problem, judged
 
 FORMAT, VERSION = "fastbp sweep journal", 1
 _BLOCK = 1 << 20  # elements hashed at a time
+_CHECKED = re.compile(rb'(.*), "checksum": "([0-9a-f]{16})"\}', re.DOTALL)
 
 
 def fingerprint(problem: Problem) -> dict[str, Any]:
@@ -77,15 +85,21 @@ class Journal:
 
     def __init__(self, path: str | PathLike[str] | None, problem: Problem) -> None:
         self.path = None if path is None else Path(path)
-        self.file: IO[str] | None = None
+        self.file: FileIO | None = None
+        self.checked = False  # a line with a checksum has come
         self.records: dict[tuple[float, int], dict[str, Any]] = {}
         if self.path is None:
             return
         # Through JSON and back, to be compared with what was read.
         self.header = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **fingerprint(problem)}))
-        keep = self._load()
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        self.file.truncate(keep)
+        if is_special(self.path):
+            raise ValueError(f"{self.path} is a device or a pipe, but a journal is read again: give the name of a file")
+        with damaged(self.path, "is a damaged journal"):
+            keep = self._load()
+        with naming(self.path):
+            # Without a buffer, which would be written once more when the file is closed on a full disk.
+            self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
+            self.file.truncate(keep)
         if keep == 0:
             self._append(self.header)
 
@@ -104,7 +118,7 @@ class Journal:
         lines = content[:keep].splitlines()
         if lines:
             self._check_header(self._parse(lines[0], 1))
-        elif not json.dumps(self.header).encode().startswith(content):
+        elif not _line(self.header).startswith(content):
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
         if keep < len(content):
             warnings.warn(
@@ -114,18 +128,22 @@ class Journal:
             )
         for number, line in enumerate(lines[1:], 2):
             record = self._parse(line, number)
-            try:
-                key, wrong = (float(record["lr"]), int(record["seed"])), record["status"] not in STATUSES
+            with damaged(f"{self.path}, line {number}", "this is not the record of a run"):
+                key = float(record["lr"]), int(record["seed"])
                 Ledger([key[0]], [key[1]], self.header["epochs"]).read(0, record)
                 _check_record(record, self.header["epochs"])
-            except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-                raise ValueError(f"{self.path}, line {number}: this is not the record of a run ({error})") from error
             before = self.records.get(key)
-            if not wrong and (before is None or before["epochs"] <= record["epochs"]):
+            if before is None or before["epochs"] <= record["epochs"]:
                 self.records[key] = record
         return keep
 
     def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        found = _CHECKED.fullmatch(line)
+        if found and _sum(found[1]) != found[2]:
+            raise ValueError(
+                f"{self.path}, line {number}: this is not the record of a run (its checksum does not match: the line "
+                "has changed since it was written); remove it, and its run is done again"
+            )
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -135,17 +153,23 @@ class Journal:
             ) from error
         if not isinstance(record, dict):
             raise ValueError(f"{self.path}, line {number}: this is not the record of a run")
+        if not found and (self.checked or "checksum" in record):
+            raise ValueError(
+                f"{self.path}, line {number}: this is not the record of a run (its checksum is missing or damaged)"
+            )
+        self.checked = found is not None
         return record
 
     def _check_header(self, found: dict[str, Any]) -> None:
         if found.get("format") != FORMAT:
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
         different = [name for name in self.header if found.get(name) != self.header[name]]
+        different += [name for name in found if name not in self.header and name != "checksum"]
         if different:
             shown = [
-                f"{name} ({found.get(name)!r}, not {self.header[name]!r})"
-                if isinstance(self.header[name], int | str) and name not in ("X", "y")
-                else name
+                f"{name} ({found.get(name)!r:.80}, not {self.header[name]!r})"
+                if isinstance(self.header.get(name), int | str) and name not in ("X", "y")
+                else f"{name:.80}"
                 for name in different
             ]
             raise ValueError(
@@ -168,5 +192,18 @@ class Journal:
 
     def _append(self, record: dict[str, Any]) -> None:
         assert self.file is not None
-        self.file.write(json.dumps(record, allow_nan=False) + "\n")
-        self.file.flush()
+        assert self.path is not None
+        with naming(self.path):
+            rest = _line(record)
+            while rest:
+                rest = rest[self.file.write(rest) :]
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    """A record with its checksum."""
+    text = json.dumps(record, allow_nan=False)[:-1].encode()
+    return text + b', "checksum": "' + _sum(text) + b'"}\n'
+
+
+def _sum(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=8).hexdigest().encode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.figures import new_figure
+from fastbp.figures import new_figure, save_figure
 from fastbp.sweep.stability import stability_line
 from fastbp.sweep.text import FAILURES
 from fastbp.validation import check_choice
@@ -29,7 +29,7 @@ def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str, stability:
         axes.axvline(line, color="C4", linestyle=":", label=f"unstable in full batches from {line:.3g}")
         axes.legend(fontsize="small")
     if path is not None:
-        figure.savefig(path)
+        save_figure(figure, path)
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.figures import new_figure
+from fastbp.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
     from fastbp.sweep.range_result import RangeTest
@@ -48,7 +48,7 @@ def draw(result: RangeTest, path: str | PathLike[str] | None) -> Any:
     axes.set_title(f"{result.settings['optimizer']}, batches of {result.settings['batch_size']}", fontsize="medium")
     axes.legend(loc="upper left", fontsize="small")
     if path is not None:
-        figure.savefig(path)
+        save_figure(figure, path)
     return figure
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from fastbp import documents
 from fastbp._version import __version__
 from fastbp.documents import plain
+from fastbp.files import replacing
 from fastbp.kernels.simd import TARGET
-from fastbp.serialization import replacing
 from fastbp.sweep.stability import CAVEAT, Stability, stability_line
 from fastbp.sweep.text import FAILURES, failures, nothing_found
 
@@ -41,9 +41,10 @@ def write(
     """Write the page; see `LrSweep.report`."""
     line = stability_line(stability)
     script = plotly_script()
-    with replacing(path) as temporary:
-        # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
-        temporary.write_text(page(sweep, script, line, command), encoding="utf-8", errors="replace")
+    # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
+    text = page(sweep, script, line, command).encode(errors="replace")
+    with replacing(path, "wb") as file:
+        file.write(text)
 
 
 def _part(name: str) -> str:

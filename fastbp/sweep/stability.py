@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, training, validation, weighting
 from fastbp.errors import DivergenceError
-from fastbp.figures import new_figure
+from fastbp.figures import new_figure, save_figure
 from fastbp.network import MLP
 from fastbp.sweep import export
 from fastbp.sweep.hessian import Hessian, flat, lanczos, power
@@ -246,7 +246,7 @@ class Stability:
         axes.set_title(self.caveat, fontsize="x-small")
         axes.legend(fontsize="small")
         if path is not None:
-            figure.savefig(path)
+            save_figure(figure, path)
         return figure
 
 
