@@ -166,10 +166,13 @@ class Network:
                 "until it is done, or train net.copy()"
             )
         try:
-            self._trainer = here
-            yield
+            try:
+                self._trainer = here
+                yield
+            finally:
+                self._trainer = before
         finally:
-            self._trainer = before
+            self._trainer = before  # if an exception has cut the first off
 
     @property
     def _steps(self) -> int:

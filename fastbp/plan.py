@@ -71,7 +71,10 @@ def _huge_pages(size: int) -> Array:
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return _aligned(np.zeros(size + ALIGNMENT, np.uint8), ALIGNMENT)
     # Private: by default the pages are shared, which are not made huge, and which a forked child would train with us.
-    memory = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory = mmap.mmap(-1, size + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:  # as from NumPy, whichever of the two a buffer comes from
+        raise MemoryError(f"{size:,} bytes cannot be had: {error.strerror}") from error
     with contextlib.suppress(OSError):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return _aligned(np.frombuffer(memory, np.uint8), HUGE_PAGE)

@@ -77,9 +77,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def _hire(n: int) -> list[_Worker]:
-    """That many parked or new threads; fewer, where the system grants no more."""
-    workers: list[_Worker] = []
+def _hire(workers: list[_Worker], n: int) -> None:
+    """Make them n, of parked or new threads; fewer, where the system grants no more."""
     while len(workers) < n:
         try:
             workers.append(_idle.pop())
@@ -88,7 +87,6 @@ def _hire(n: int) -> list[_Worker]:
                 workers.append(_Worker())
             except RuntimeError:  # can't start new thread
                 break
-    return workers
 
 
 def run(
@@ -109,35 +107,49 @@ def run(
     patience : float, optional
         Seconds to wait for the others once this thread is done; then they are left alone for ever.
     """
-    workers = [] if n_threads == 1 and not detached else _hire(n_threads - (not detached))
-    here = 0 if detached and workers else 1
+    workers: list[_Worker] = []
     raised: list[BaseException] = []
     come = False
-    try:
-        if begin is not None:
-            own = [threading.get_native_id()] * here
-            begin(own + [worker.thread.native_id or 0 for worker in workers])
-        cpus, caller = _placement(detached) if workers else (set(), -1)
-        for number, worker in enumerate(workers, here):
-            worker.give(work, number, cpus, caller)
-        if here:
-            work(0)
-        come = True
-    except BaseException as error:
-        raised.append(error)
-    finally:
-        while any(worker.busy for worker in workers):  # the kernel works on the caller's memory: never leave before it
+
+    def settle() -> None:
+        """Wait for all, and park them: a kernel works on the caller's memory, so nobody may leave before it."""
+        while True:
             try:
-                if raised and stop is not None:
-                    stop(STOP if come else ABANDON)
-                for worker in workers:
-                    worker.wait(patience)
+                if any(worker.busy for worker in workers):
+                    if stop is not None and (raised or not come):
+                        stop(STOP if come else ABANDON)
+                    for worker in workers:
+                        worker.wait(patience)
                 break
             except BaseException as error:
                 raised.append(error)
-        _lost.extend((worker, work) for worker in workers if worker.busy)
-        _idle.extend(worker for worker in workers if not worker.busy)
-    raised += [worker.error for worker in workers if worker.error is not None]
+        while workers:
+            raised.extend(error for error in [workers[-1].error] if error is not None)
+            if workers[-1].busy:
+                _lost.append((workers.pop(), work))
+            else:
+                _idle.append(workers.pop())
+
+    try:
+        try:
+            if n_threads > 1 or detached:
+                _hire(workers, n_threads - (not detached))
+            here = 0 if detached and workers else 1
+            if begin is not None:
+                own = [threading.get_native_id()] * here
+                begin(own + [worker.thread.native_id or 0 for worker in workers])
+            cpus, caller = _placement(detached) if workers else (set(), -1)
+            for number, worker in enumerate(workers, here):
+                worker.give(work, number, cpus, caller)
+            if here:
+                work(0)
+            come = True
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            settle()
+    finally:
+        settle()  # if an exception has cut the first off
     if raised:
         raise raised[0]
 
@@ -208,19 +220,30 @@ class interruptible:
 
 @contextlib.contextmanager
 def unlocked(lock: threading.RLock) -> Iterator[None]:
-    """Give up a lock that this thread holds once, while the block runs."""
-    lock.release()
+    """Give up a lock while the block runs, however often this thread holds it."""
+    held: Any = None
     try:
-        yield
+        try:
+            held = lock._release_save()  # type: ignore[attr-defined]
+            yield
+        finally:
+            _hold(lock, held)
     finally:
-        raised: list[BaseException] = []
-        while not lock._is_owned():  # type: ignore[attr-defined]
-            try:
-                lock.acquire()
-            except BaseException as error:  # of a signal handler; our caller will release the lock, so it must be held
-                raised.append(error)
-        if raised:
-            raise raised[0]
+        _hold(lock, held)  # if an exception has cut the first off
+
+
+def _hold(lock: threading.RLock, held: Any) -> None:
+    """Hold a lock as before, since our callers will release it, whatever exceptions come meanwhile."""
+    raised: list[BaseException] = []
+    while True:
+        try:
+            if not lock._is_owned():  # type: ignore[attr-defined]
+                lock._acquire_restore(held)  # type: ignore[attr-defined]
+            break
+        except BaseException as error:  # of a signal handler
+            raised.append(error)
+    if raised:
+        raise raised[0]
 
 
 class Chooser:

@@ -433,16 +433,19 @@ def reserved(watchers: Sequence[Watcher]) -> Iterator[None]:
     """Keep callbacks, which hold the state of one training, from being used by two at the same time."""
     taken: list[int] = []
     try:
-        for watcher in watchers:
-            if id(watcher) in _reserved:
-                raise ValueError(
-                    f"{watcher!r} is in use by another fit that has not ended: give each fit a callback of its own"
-                )
-            _reserved.add(id(watcher))
-            taken.append(id(watcher))
-        yield
+        try:
+            for watcher in watchers:
+                if id(watcher) in _reserved:
+                    raise ValueError(
+                        f"{watcher!r} is in use by another fit that has not ended: give each fit a callback of its own"
+                    )
+                taken.append(id(watcher))
+                _reserved.add(id(watcher))
+            yield
+        finally:
+            _reserved.difference_update(taken)
     finally:
-        _reserved.difference_update(taken)
+        _reserved.difference_update(taken)  # if an exception has cut the first off
 
 
 def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
