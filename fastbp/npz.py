@@ -15,6 +15,7 @@ from fastbp import files
 Array = npt.NDArray[Any]
 
 _PIECE = 1 << 20
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -46,6 +47,8 @@ def read(file: BinaryIO, wanted: Sequence[str]) -> tuple[dict[str, Array], list[
 
 def _array(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
     """One of them."""
+    if info.compress_type not in _PACKED:  # an LZMA header claims up to 4 GB, bzip2 unpacks to the millionfold
+        raise ValueError(f"{name} is packed as numpy.savez and savez_compressed never do; write it with one of them")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:

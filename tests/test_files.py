@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import stat
@@ -403,13 +404,32 @@ def test_an_archive_larger_than_memory(tmp_path: Path, monkeypatch: pytest.Monke
         tables.read_table(path, needs_y=False)
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_damaged_archive(compression: int, tmp_path: Path) -> None:
-    path = zipped(tmp_path / "data.npz", described("(1000,)"), RNG.bytes(8000), compression)
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "data.npz", described("(1000,)"), RNG.bytes(8000), zipfile.ZIP_DEFLATED)
     whole = path.read_bytes()
-    for place in range(60, len(whole) - 200, 301):
+    for place in range(0, len(whole) - 200, 101):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with contextlib.suppress(ValueError):  # what nobody reads, such as the date, may be wrong
+            np.testing.assert_array_equal(tables.read_table(path, needs_y=False).X.tobytes(), whole_array(whole))
+            continue
         with pytest.raises(ValueError, match=r"data\.npz cannot be read"):
+            tables.read_table(path, needs_y=False)
+
+
+def whole_array(content: bytes) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return archive.read("X.npy")[-8000:]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_that_numpy_does_not_write(compression: int, tmp_path: Path) -> None:
+    """Their decompressors take what the file says that they need, before they have seen any of it."""
+    path = zipped(tmp_path / "data.npz", described("(1000,)"), RNG.bytes(8000), compression)
+    for damage in (False, True):
+        content = bytearray(path.read_bytes())
+        content[60] ^= 0x55 * damage
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"data\.npz cannot be read: array X is packed as numpy\.savez"):
             tables.read_table(path, needs_y=False)
 
 

@@ -14,7 +14,6 @@ import shutil
 import tempfile
 import time
 import warnings
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -120,11 +119,6 @@ def written(folder: Path) -> dict[str, bytes]:
     for name, save in (("npz", np.savez), ("npz deflated", np.savez_compressed)):
         save(folder / "data.npz", X=X, y=np.array(["ant", "bee", "cow"])[Y], X_test=X[:5], y_test=np.array(["ant"] * 5))
         found[name] = (folder / "data.npz").read_bytes()
-    for name, compression in (("npz bzip2", zipfile.ZIP_BZIP2), ("npz lzma", zipfile.ZIP_LZMA)):
-        with zipfile.ZipFile(folder / "data.npz") as plain, zipfile.ZipFile(folder / "x", "w", compression) as other:
-            for member in plain.namelist():
-                other.writestr(member, plain.read(member))
-        found[name] = (folder / "x").read_bytes()
     rows = [",".join([*(f"{one:.4g}" for one in row), "abc"[goal]]) for row, goal in zip(X, Y, strict=True)]
     found["csv"] = "\n".join(["p,q,r,s,goal", *rows, ""]).encode()
     report.save(bench_document(), folder / "bench.json")
@@ -224,8 +218,6 @@ READERS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "journal": ("journal.jsonl", read_journal),
     "npz": ("data.npz", read_npz),
     "npz deflated": ("data.npz", read_npz),
-    "npz bzip2": ("data.npz", read_npz),
-    "npz lzma": ("data.npz", read_npz),
     "csv": ("data.csv", read_csv),
     "bench": ("bench.json", read_bench),
 }
