@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -456,16 +457,26 @@ def test_other_documents_are_refused(document: object, tmp_path: Path) -> None:
         report.load(path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no umask")
+def test_the_mode_of_a_document_is_that_of_the_umask(sample: result.BenchResult, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        report.save(sample.to_document(), tmp_path / "bench.json")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "bench.json").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_failed_write_leaves_the_old_file(
     sample: result.BenchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "bench.json"
     path.write_text("old", encoding="utf-8")
 
-    def fail(self: Path, target: Path) -> None:
+    def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         report.save(sample.to_document(), path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["bench.json"]
@@ -658,6 +669,13 @@ def test_what_the_cold_start_compiled_is_kept(tmp_path: Path, monkeypatch: pytes
     startup.measure(repeats=1)
     kept = {path.name: path.read_text() for path in (tmp_path / "cache" / "build").iterdir()}
     assert kept == {"new.bin": "code", "old.bin": "code"}
+
+
+def test_no_startup_figures_without_an_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen application would begin anew, instead of running a script."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started itself"))
+    assert startup.measure() is None
 
 
 def test_startup_failure_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
