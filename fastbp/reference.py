@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastbp import initializers, reference_noise, regularization
+from fastbp import initializers, reference_noise, regularization, validation
 from fastbp.datasets import train_test_split
 from fastbp.errors import DivergenceError
 from fastbp.reference_math import (
@@ -98,9 +98,10 @@ class NumpyMLP:
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.sizes = tuple(sizes)
+        self.sizes = validation.check_sizes(sizes)
         self.dtype = np.dtype(dtype)
-        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        checked = validation.check_seed(seed)
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
         self.loss = _describe("losses", loss)
         if output_activation is not None and self.loss.name in LINKED:
             raise ValueError(f"output_activation must be None for {self.loss.name}; got {output_activation!r}")
@@ -344,6 +345,8 @@ class NumpyMLP:
                 raise ValueError("sample_weight with validation_split: split the rows first, and give validation_data")
             X, held_X, y, held_y = train_test_split(X, y, validation_split, seed=self.seed)
             validation_data = (held_X, held_y)
+        epochs = validation.check_positive_int("epochs", epochs)
+        batch_size = validation.check_positive_int("batch_size", batch_size)
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
         targets, recipe = self._targets(y, len(inputs)), self._prepare(optimizer)

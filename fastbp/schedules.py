@@ -244,7 +244,7 @@ class OneCycle(Schedule):
         settle(self, check_non_negative_finite, "start", "end")
         settle(self, _check_momentum, "momentum", optional=True)
         settle(self, check_flag, "three_phase")
-        check_choice("anneal", self.anneal, ("cos", "linear"))
+        settle(self, functools.partial(check_choice, choices=("cos", "linear")), "anneal")
 
     def _through(self, steps: Array, per_epoch: int, values: tuple[float, ...]) -> Array:
         """From value to value, a phase each; by the steps that end a phase, as PyTorch has them."""
@@ -361,7 +361,7 @@ class ReduceOnPlateau(Schedule):
         settle(self, check_non_negative_finite, "min_factor")
         if self.min_factor > 1.0:
             raise ValueError(f"min_factor must be at most 1, for the rate is to fall, got {self.min_factor!r}")
-        object.__setattr__(self, "monitor", check_choice("monitor", self.monitor, ("loss", "val_loss")))
+        settle(self, functools.partial(check_choice, choices=("loss", "val_loss")), "monitor")
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.ones(np.shape(steps))

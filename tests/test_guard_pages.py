@@ -1,4 +1,4 @@
-"""No kernel reads or writes outside its buffers: each lies against an unreadable page, at its end or at its start."""
+"""No kernel reads or writes outside its buffers, nor reads what it has not written: see `guarded.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from processes import python, succeed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
 
-ROUNDS = 120
+ROUNDS = 50
 DEADLY = (-signal.SIGSEGV, -signal.SIGBUS)
 RUN = "import sys, guarded; guarded.main(*sys.argv[1:])"
 # Each address in turn moved by one vector, or one number, as if its buffer were shorter than the kernels think.
@@ -19,7 +19,7 @@ import os, faulthandler, itertools, numpy as np, guarded, fastbp
 faulthandler.disable()
 def work(at_end, what):
     guarded.guard(at_end)
-    net = fastbp.MLP([5, 8, 3], seed=0)
+    net = fastbp.MLP([5, 16, 3], seed=0)
     X, y = guarded.moved(np.ones((4, 5), np.float32), at_end), guarded.moved(np.zeros(4, np.int64), at_end)
     net.fit(X, y, epochs=1, threads=1)
     engine, shift, bind = net._engine, 1 if at_end else -1, net._engine.bind_data
@@ -57,6 +57,24 @@ def test_no_buffer_is_overrun(edge: str, seed: int) -> None:
     done = python(RUN, edge, seed, ROUNDS, seed)
     assert done.returncode == 0, f"died at {done.stdout.splitlines()[-1:]}\n{done.stderr[-4000:]}"
     assert done.stdout.endswith("done\n")
+
+
+# What must be zero, but is not: as if a kernel had read a buffer before it was written.
+STALE = """
+import guarded
+fill = guarded.Poison.fill
+def fill_too_much(engine, **options):
+    fill(engine, **options)
+    guarded.Poison.ruin(engine.zeros)
+guarded.Poison.fill = fill_too_much
+guarded.main("end", "1", "1", "1")
+"""
+
+
+def test_a_stale_read_is_noticed() -> None:
+    done = python(STALE)
+    assert done.returncode == 1, done.stderr  # by other bits, or by NaN
+    assert done.stdout.splitlines()[-1].endswith("poisoned")
 
 
 def test_an_overrun_dies() -> None:

@@ -22,6 +22,7 @@ from fastbp import MLP, SGD, Checkpoint, LayerStatistics, datasets, losses, opti
 from fastbp.bench import protocol, runner, sweeps, workloads
 from fastbp.callbacks import EarlyStopping, MaxSeconds, StopGradientNorm
 from fastbp.lbfgs import LBFGS
+from fastbp.reference import NumpyMLP
 
 ROOT = Path(fastbp.__file__).parent
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
@@ -156,6 +157,14 @@ def test_networks_take_integers_of_any_width(kind: Any, tmp_path: Path) -> None:
     net.save(tmp_path / "net")
     assert fastbp.load(tmp_path / "net").regularization == twin.regularization
     assert is_plain(MLP([6, 3], init=np.str_("he_normal")).init)
+
+
+@pytest.mark.parametrize("kind", INTEGERS, ids=lambda kind: kind.__name__)
+def test_the_reference_takes_integers_of_any_width(kind: Any) -> None:
+    nets = [NumpyMLP([number(6), number(100), number(3)], seed=number(5), dropout=0.5) for number in (int, kind)]
+    for net, number in zip(nets, (int, kind), strict=True):
+        net.fit(X, Y, epochs=number(2), batch_size=number(100))
+    np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
 
 
 @pytest.mark.parametrize("kind", INTEGERS, ids=lambda kind: kind.__name__)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,20 @@ def test_a_run_has_the_bits_of_fit(optimizer: Any, schedule: Any) -> None:
         other = lr_sweep(net, X, y, [1e-3, 5e-2], seeds=2, threads=threads, **options)
         assert other.train_loss.tobytes() == sweep.train_loss.tobytes()
         assert other.val_loss.tobytes() == sweep.val_loss.tobytes()
+
+
+@pytest.mark.parametrize("thread", range(3))
+def test_whichever_thread_takes_a_run(thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one whose network has made no call of its own: there, dropout and noise were left out."""
+    X, y = blobs()
+    net, rates = MLP([6, 20, 3], dropout=0.3, input_noise=0.1, seed=0), [1e-3, 1e-2, 5e-2]
+    options: dict[str, Any] = {"seeds": 1, "epochs": 2, "batch_size": 16}
+    alone = lr_sweep(net, X, y, rates, threads=1, **options)
+    only_one = SimpleNamespace(**vars(native.team) | {"run": lambda work, n, **unused: work(thread)})
+    monkeypatch.setattr(native, "team", only_one)
+    found = lr_sweep(net, X, y, rates, threads=3, **options)
+    assert found.train_loss.tobytes() == alone.train_loss.tobytes()
+    assert found.val_loss.tobytes() == alone.val_loss.tobytes()
 
 
 CASES: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {

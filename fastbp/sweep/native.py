@@ -159,6 +159,7 @@ class Native:
                 self.jobs[thread, kernel.VALIDATION] = engine.job
                 self._alive.append(engine._keep)
                 fit.aim(0, 1)
+                engine.job["noisy"] = problem.net.regularization.noisy
                 self.jobs[thread, kernel.TRAINING] = engine.job
                 self._alive.append(engine._keep)
             assert engine.buffers is not None
