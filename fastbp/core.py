@@ -94,6 +94,7 @@ class Scaling:
 def _set_scaling(net: Any, scaling: Scaling | None) -> None:
     if scaling is not None and not isinstance(scaling, Scaling):
         raise TypeError(f"scaling must be None or a Scaling, as net.standardize makes one; got {scaling!r:.80}")
+    net._refuse_in_training("scaling")
     net._scaling = None if scaling is None else scaling.check(net.sizes, net.loss)
 
 
@@ -146,6 +147,7 @@ class Network:
     class_labels: list[Any] | None = property(  # type: ignore[assignment]
         _get_labels, _set_labels, doc="Names of the classes, in their order, or None."
     )
+    _trainer: int | None = None  # the thread that runs `fit`
 
     def _build(self, weights: list[Array], biases: list[Array]) -> None:
         named = [*self.activations, self.output_activation or "identity"]
@@ -153,7 +155,6 @@ class Network:
         self._engine = Engine(self._plan, self.loss)
         self._plan.pack(weights, biases, self._engine.parameters)
         self._lock = threading.RLock()
-        self._trainer: int | None = None  # the thread that runs `fit`
         _networks.add(self)
 
     @contextlib.contextmanager
@@ -173,6 +174,11 @@ class Network:
                 self._trainer = before
         finally:
             self._trainer = before  # if an exception has cut the first off
+
+    def _refuse_in_training(self, what: str) -> None:
+        """Raise where something is called that would pull the ground from under a `fit` that goes on."""
+        if self._trainer is not None:
+            raise RuntimeError(f"{what} must be left alone while the network is being trained: use it before fit")
 
     @property
     def _steps(self) -> int:

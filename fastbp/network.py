@@ -159,7 +159,13 @@ class MLP(Network):
             Training rows.
         y : array-like, (n,) or (n, n_out), optional
             Training targets, for the losses of real targets.
+
+        Raises
+        ------
+        RuntimeError
+            In a callback of `fit`, which has its targets standardised already.
         """
+        self._refuse_in_training("standardize")
         rows = validation.check_X(X, self.sizes[0], dtype=self.dtype)
         validation.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
         if y is None:
@@ -505,6 +511,7 @@ class MLP(Network):
             return {"public": state, "parameters": (self.weights, self.biases), "optimizer": self.optimizer_state()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._refuse_in_training("__setstate__")
         public = dict(state["public"])
         checked = {name: public.pop(name) for name in ("scaling", "class_labels")}
         self.__dict__.update(public)

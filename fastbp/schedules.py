@@ -415,6 +415,11 @@ class Plan:
         """No table is needed."""
         return self.schedule is None
 
+    @property
+    def asks(self) -> bool:
+        """A function of the user's is called."""
+        return self.last is not None and not isinstance(self.last, Schedule)
+
     def tables(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
         """Rates, and momenta if they change, of n steps from step `first` of an epoch on; `step` updates are done."""
         if self.schedule is None:

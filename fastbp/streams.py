@@ -155,9 +155,9 @@ class StreamFit(Fit):
                 self.interruptibly(self.walk)
                 if self.done < self.total:  # something has stopped the training
                     return
-                self.before += self.total
-                self.part, self.done = number + 1, 0
-                self.steps = self.total = 0
+                # In one statement, between whose parts no exception comes: a checkpoint may be written after one.
+                before = self.before + self.total
+                self.before, self.part, self.done, self.steps, self.total = before, number + 1, 0, 0, 0
                 if self.pause():
                     return
                 if self.before == self.steps_per_epoch:

@@ -158,15 +158,20 @@ class Fit:
 
     def check_rates(self, epoch: int, step: int) -> None:
         """Look at rates before anything is changed: a bad one raises, and none to speak of is worth a warning."""
-        self.rates.tables(epoch, 0, 1, step)
+        self.look_up(epoch, 0, 1, step)
         if isinstance(self.rates.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
             some = {epoch + k * self.epochs // 4 for k in range(4)} | {epoch + self.epochs - 1}
-            largest = max(float(self.rates.tables(one, k, 1, 0)[0][0]) for one in some for k in (0, self.steps // 2))
+            largest = max(float(self.look_up(one, k, 1, 0)[0][0]) for one in some for k in (0, self.steps // 2))
             if largest <= SPENT * self.optimizer.lr:
                 warnings.warn(
                     f"{self.rates.schedule!r} is at its end: the learning rate is {largest:.3g}. It counts the epochs "
                     "trained so far; net.reset_optimizer() begins anew", UserWarning, stacklevel=4,
                 )  # fmt: skip
+
+    def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
+        """Rates and momenta of steps to come; see `schedules.Plan.tables`."""
+        with self.outside() if self.rates.asks else contextlib.nullcontext():
+            return self.rates.tables(epoch, first, n, step)
 
     def train(self) -> None:
         """All epochs, or what is left of them."""
@@ -211,6 +216,7 @@ class Fit:
             seconds = time.perf_counter() - started
             self.books.add(self.step_losses(made), self.lrs, seconds)
             self.done += made
+            self.pending = bool(self.by_pass and self.by_epoch and made and self.done % self.steps == 0)
             self.settled = True
             if made:
                 step_seconds = seconds / made
@@ -221,7 +227,7 @@ class Fit:
                 self.diverged(self.next_epoch, self.net._steps - 1)
             if status == records.RUINED:
                 self.diverged(self.last_epoch, self.net._steps - 1)
-            if self.by_pass and self.by_epoch and made and self.done % self.steps == 0:
+            if self.pending:
                 self.end_epoch()
             self.show(made)
             if self.interrupted():
@@ -379,7 +385,7 @@ class Fit:
         net, engine, job = self.net, self.engine, self.engine.job[0]
         net._use(self.optimizer)
         # Before all else, as this may call a function of the user's, and that the methods of the network.
-        self.lrs, momenta = self.rates.tables(engine.epochs, self.before + first, n_steps, engine.steps)
+        self.lrs, momenta = self.look_up(engine.epochs, self.before + first, n_steps, engine.steps)
         net._use(self.optimizer)
         self.keep()
         self.bind()
