@@ -122,18 +122,28 @@ class Checkpoint(Watcher):
     def on_pause(self, fit: Fit, final: bool) -> None:
         epochs, due = len(fit.history.loss), final or time.monotonic() >= self._due
         if epochs > self._epochs and fit.between_epochs:
-            self._epochs = epochs
-            if self.best is not None and self._improved(getattr(fit.history, self.best)[-1]):
-                self._write(fit, [BEST])
-            if self.every_epochs is not None and epochs % self.every_epochs == 0:
-                self._kept += [epochs] * bool(self.keep)
-                if self._write(fit, [_by_epoch(epochs)] * bool(self.keep) + [LAST]):
-                    self._forget()
-                elif self.keep:
-                    self._kept.pop()
-                due = False
+            lowest, kept = self._lowest, self._kept
+            try:
+                due &= not self._note(fit, epochs)
+                self._epochs = epochs
+            except BaseException:  # of Ctrl-C: what was not written is written by the last call, which comes then
+                self._lowest, self._kept = lowest, kept
+                raise
         if due:
             self._write(fit, [LAST])
+
+    def _note(self, fit: Fit, epochs: int) -> bool:
+        """Write what the end of an epoch asks for; True if that was the file to resume from, too."""
+        if self.best is not None and self._improved(getattr(fit.history, self.best)[-1]):
+            self._write(fit, [BEST])
+        if self.every_epochs is None or epochs % self.every_epochs:
+            return False
+        before, self._kept = self._kept, self._kept + [epochs] * bool(self.keep)
+        if self._write(fit, [_by_epoch(epochs)] * bool(self.keep) + [LAST]):
+            self._forget()
+        else:
+            self._kept = before
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import hashlib
@@ -10,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +73,14 @@ class Scene(NamedTuple):
         Takes the network and an empty folder; what it returns is compared.
     ready : callable
         What has been done with the network before.
+    goes_on : bool
+        Called again with its folder and a network that knows of nothing, it ends as if it had never been cut off.
     """
 
     options: dict[str, Any]
     call: Callable[[MLP, Path], Any]
     ready: Callable[[MLP], Any] = lambda net: net.fit(X, Y, epochs=2, batch_size=13)
+    goes_on: bool = False
 
     def make(self) -> MLP:
         """A new network, ready for the call: always the same one."""
@@ -103,28 +107,29 @@ def watched(net: MLP, folder: Path) -> Any:
 
 
 def resumed(net: MLP, folder: Path) -> Any:
-    """A training that is stopped after an epoch, and another that goes on with it."""
-
-    class Stop:
-        pauses = True
-
-        def on_epoch_end(self, state: Any) -> bool:
-            return True
-
-    first = net.copy()
-    first.fit(X, Y, epochs=3, batch_size=16, callbacks=[Checkpoint(folder / "run"), Stop()])
-    return net.fit(X, Y, epochs=3, batch_size=16, callbacks=[Checkpoint(folder / "run")], resume=folder / "run").loss
+    """A training that writes checkpoints all the time, and goes on from them."""
+    watch, run = EarlyStopping(patience=9), folder / "run"
+    checkpoint = Checkpoint(run, every_seconds=1e-9, every_epochs=1, keep=2, best="val_loss")
+    data = {"validation_split": 0.3, "schedule": schedules.ReduceOnPlateau(patience=0, threshold=0.5)}
+    history = net.fit(X, Y, epochs=4, batch_size=16, callbacks=[watch, checkpoint], resume=run, **data)
+    best = fastbp.load(run / "best.safetensors")
+    names = sorted(path.name for path in run.iterdir() if not path.name.startswith("."))
+    columns = history.loss, history.val_loss, history.val_score, history.lr
+    return columns, state_of(best).counted(), names, watch.best
 
 
 def chunks(net: MLP, folder: Path) -> Any:
-    """A fit on chunks that a function yields."""
+    """A fit on chunks that a function yields, with checkpoints from which it goes on."""
 
     def parts() -> Iterator[Any]:
         yield X[:25], Y[:25], WEIGHTS[:25]
         net.predict(X[:3])
         yield X[25:], Y[25:]
 
-    return net.fit(parts, epochs=2, batch_size=10, callbacks=[Checkpoint(folder / "run")], validation_data=(X, Y)).loss
+    checkpoint = Checkpoint(folder / "run", every_seconds=1e-9)
+    options: dict[str, Any] = {"callbacks": [checkpoint], "resume": folder / "run", "validation_data": (X, Y)}
+    history = net.fit(parts, epochs=2, batch_size=10, **options)
+    return history.loss, history.val_loss, history.val_score
 
 
 def meddled(net: MLP, folder: Path) -> Any:
@@ -230,8 +235,8 @@ SCENES = {
     ),
     "fit of a new network": Scene({}, fit(optimizer="adam"), lambda net: None),
     "fit with callbacks": Scene({}, watched),
-    "fit that resumes": Scene({}, resumed),
-    "fit on chunks": Scene({}, chunks),
+    "fit that resumes": Scene({}, resumed, goes_on=True),
+    "fit on chunks": Scene({}, chunks, goes_on=True),
     "fit with a callback that trains": Scene({}, meddled),
     "fit that diverges": Scene({}, diverging),
     "fit with L-BFGS": Scene({}, lbfgs),
@@ -242,7 +247,7 @@ SCENES = {
     "predict and evaluate": Scene({"loss": "cross_entropy"}, inference),
     "set_weights and load_optimizer_state": Scene({}, replaced),
     "copy, save and load": Scene({}, copies),
-    "sweep": Scene({}, sweep),
+    "sweep": Scene({}, sweep, goes_on=True),
     "range test": Scene({}, range_test),
 }
 
@@ -268,10 +273,21 @@ class Plan:
         assert again == (self.wanted, self.end), f"{name} itself is not of the same bits each time"
         self.moments = self._trajectory()
 
-    def play(self, net: MLP) -> tuple[Any, tuple[str, int]]:
+    def play(self, net: MLP, folder: str | None = None) -> tuple[Any, tuple[str, int]]:
         """What the call returns, and what it leaves behind."""
+        with contextlib.nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place:
+            return self.scene.call(net, Path(place)), state_of(net).counted()
+
+    def attack(self, harm: AbstractContextManager[Any], rng: np.random.Generator) -> None:
+        """Play while harm is done; raises where something is broken afterwards."""
+        net = self.scene.make()
         with tempfile.TemporaryDirectory() as folder:
-            return self.scene.call(net, Path(folder)), state_of(net).counted()
+            with contextlib.suppress(KeyboardInterrupt, MemoryError), harm:
+                self.play(net, folder)
+            self.check(net, rng)
+            if self.scene.goes_on:
+                again = self.play(self.scene.make(), folder)
+                assert again == (self.wanted, self.end), "it does not go on from what it has written"
 
     def _trajectory(self) -> set[str]:
         """Digests of all states that an untouched network goes through, step by step."""
