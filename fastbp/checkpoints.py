@@ -14,7 +14,6 @@ import os
 import re
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from fastbp import saved as saving
 from fastbp import serialization
 from fastbp._version import __version__
 from fastbp.files import damaged, is_special
+from fastbp.kernels.notice import tell
 from fastbp.saved import LAST, VERSION, Saved
 from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int, settle
 from fastbp.watching import MONITORS, EpochState, Watcher
@@ -176,7 +176,7 @@ class Checkpoint(Watcher):
             self.error = None
         except OSError as error:
             self.error = error
-            warnings.warn(f"no checkpoint was written, the training goes on: {error}", RuntimeWarning, stacklevel=2)
+            tell(f"no checkpoint was written, the training goes on: {error}", RuntimeWarning, stacklevel=2)
         if LAST in names:
             self._due = self._next()
         return self.error is None

@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import activations, labels, optimizers, scoring, team, validation, weighting
+from fastbp.attributes import Settled
 from fastbp.engine import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS, Engine
 from fastbp.kernels import records
 from fastbp.losses import Loss
+from fastbp.numerics import quiet
 from fastbp.plan import Array, Plan
 from fastbp.regularization import Regularization
 
@@ -37,7 +39,7 @@ class Gradient:
     weights, biases : list of array
         dJ/dW ``(n_in, n_out)`` and dJ/db ``(n_out,)``, one a layer.
     inputs : array
-        dJ/dX, ``(n, n_in)``.
+        dJ/dX, ``(n, n_in)``; in float64 where the network standardises its inputs.
     """
 
     loss: float | None
@@ -49,6 +51,8 @@ class Gradient:
 @dataclass(frozen=True)
 class Scaling:
     """Standardisation that a network applies by itself: ``x' = (x - mean) / scale``, and back for its predictions.
+
+    It is computed in float64, or as exactly, whatever the dtype of the network.
 
     Attributes
     ----------
@@ -90,6 +94,37 @@ class Scaling:
             raise ValueError(f"scaling is of {len(self.y_mean)} targets, but the network has {sizes[-1]} outputs")
         return self
 
+    @quiet
+    def scaled_targets(self, y: Array, dtype: np.dtype[Any], name: str | None) -> Array:
+        """Targets in float64 as the network learns them; under a name they are refused where they become infinite."""
+        assert self.y_mean is not None
+        assert self.y_scale is not None
+        scaled = (y - self.y_mean) / self.y_scale
+        if name is not None and (found := validation.first_not_finite(scaled, dtype)) is not None:
+            offence = validation.Offence(found.at, float(y[found.at]))
+            raise ValueError(validation.not_finite(offence, name, dtype, scaled=True))
+        return scaled.astype(dtype)
+
+    @quiet
+    def unscaled(self, outputs: Array) -> Array:
+        """Outputs as predictions, in float64: 1.7e9 and 70 together need more digits than a float32 has."""
+        found: Array = outputs * self.y_scale + self.y_mean
+        return found
+
+    @quiet
+    def for_kernels(self, dtype: np.dtype[Any]) -> tuple[Array, ...]:
+        """Mean and 1 / scale of the inputs in float64; for float32 networks a third array, as `JOB["x_narrow"]` says.
+
+        That is left out where a float32 cannot hold them, or where a mean in two parts would be wrong by more than a
+        ten-millionth of the scale.
+        """
+        mean, scale = (np.ascontiguousarray(one, np.float64) for one in (self.x_mean, self.x_scale))
+        factor = 1.0 / scale
+        if dtype != np.float32 or not ((abs(np.log2(scale)) <= 60) & (abs(mean) <= 2.0**24 * scale)).all():
+            return mean, factor
+        single = mean.astype(np.float32)
+        return mean, factor, np.stack([single, mean - single, factor]).astype(np.float32)
+
 
 def _set_scaling(net: Any, scaling: Scaling | None) -> None:
     if scaling is not None and not isinstance(scaling, Scaling):
@@ -130,8 +165,20 @@ class _OptimizerState(NamedTuple):
     moments: list[tuple[list[Array], list[Array]]]
 
 
-class Network:
+_NEW = "make a new one, MLP(..., {}=...), and give it the weights by set_weights"
+_WEIGHTS = "write weights and biases with set_weights(weights, biases)"
+
+
+class Network(Settled):
     """The part of `MLP` that nobody calls from outside."""
+
+    SETTABLE = ("history", "scaling", "class_labels", "seed")
+    FIXED = (
+        {name: _NEW.format(name) for name in ("sizes", "activation", "output_activation", "loss", "init", "dtype")}
+        | {name: _NEW.format(name) for name in ("dropout", "input_noise", "l1", "l2", "max_norm")}
+        | {"activations": _NEW.format("activation"), "regularization": _NEW.format("dropout=..., l2")}
+        | {"weights": _WEIGHTS, "biases": _WEIGHTS, "n_parameters": "it follows from the sizes"}
+    )
 
     sizes: tuple[int, ...]
     activations: tuple[str, ...]
@@ -155,7 +202,9 @@ class Network:
         self._engine = Engine(self._plan, self.loss)
         self._plan.pack(weights, biases, self._engine.parameters)
         self._lock = threading.RLock()
+        self._scaled: tuple[Scaling | None, tuple[Array, ...] | None] | None = None
         _networks.add(self)
+        self._settled = True
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:
@@ -239,6 +288,16 @@ class Network:
         moments = [validation.check_weights(*pair, self.sizes, self.dtype) for pair in pairs]
         return _OptimizerState(layout, steps, epochs, product, moments)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "seed" and self._settled:
+            checked = validation.check_seed(value)
+            if checked is None:
+                raise TypeError("seed must be an integer in [0, 2**64), got None")
+            value = checked
+            self._engine.job[0]["seed"] = np.uint64(value)
+        super().__setattr__(name, value)
+
+    @quiet
     def _apply(self, recipe: optimizers.Optimizer, gradient: Gradient) -> None:
         """Update the parameters by a gradient: the work of `Optimizer.update`."""
         weights, biases = validation.check_weights(
@@ -268,27 +327,34 @@ class Network:
 
     def _evaluate(
         self, samples: Array, targets: Array, weights: Array | None = None, threads: int | None = None,
-        rows: Array | None = None,
+        rows: Array | None = None, *, scan: bool = False,
     ) -> dict[str, float]:  # fmt: skip
         """Loss and score of checked samples, or of the rows of these numbers."""
         if rows is not None and weights is not None:
             weights = weights[rows]
-        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads, rows=rows)
+        outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads, rows=rows, scan=scan)
         wanted = targets if rows is None else targets[rows]
         return {"loss": loss, self.loss.score_name: scoring.score(self.loss, outputs, wanted, weights)}
 
-    def _outputs(self, samples: Array, *, activated: bool = False) -> Array:
-        """Outputs of checked samples."""
+    def _outputs(self, X: npt.ArrayLike, *, activated: bool = False, scan: bool = False) -> Array:
+        """Outputs for samples as a user gives them; scan: those that are not finite are refused."""
+        engine, plain = self._engine, type(X) is np.ndarray
         mode = records.EVALUATE if activated and self.output_activation is not None else records.FORWARD
-        ready = self._engine.call_again(mode, samples, None, None, self.scaling)
-        if ready is not None:
-            return ready.outputs.copy()  # type: ignore[union-attr]
-        samples, _, small = self._staged(samples, None)
-        outputs = self._infer(samples, None, activated=activated)[0]
-        if not small:
-            return outputs
-        self._engine.stage(mode, samples, None, outputs, None, self.scaling)
-        return outputs.copy()
+        samples = X if plain else self._check_X(X)
+        with self._lock:  # an array of the type and shape of the last needs no check: that was of no more than these
+            ready = engine.call_again(mode, samples, None, None, self.scaling, scan=scan)  # type: ignore[arg-type]
+            if ready is not None:
+                if scan and engine.status == records.BAD_INPUT:
+                    raise engine.bad_input(in_order=True)
+                return ready.outputs.copy()  # type: ignore[union-attr]
+        checked = self._check_X(X) if plain else samples
+        with self._lock:
+            samples, _, small = self._staged(checked, None)  # type: ignore[arg-type]
+            outputs = self._infer(samples, None, activated=activated, scan=scan)[0]
+            if not small:
+                return outputs
+            engine.stage(mode, samples, None, outputs, None, self.scaling)
+            return outputs.copy()
 
     def _staged(self, samples: Array, targets: Array | None) -> tuple[Array, Any, bool]:
         """A small batch as arrays of our own, which later calls may copy theirs to; and whether it is a small one."""
@@ -298,12 +364,12 @@ class Network:
 
     def _infer(
         self, samples: Array, targets: Array | None, weights: Array | None = None, *, activated: bool = False,
-        threads: int | None = None, rows: Array | None = None,
+        threads: int | None = None, rows: Array | None = None, scan: bool = False,
     ) -> tuple[Array, float]:  # fmt: skip
         """Outputs of checked samples, or of the rows of these numbers; and their mean loss if there are targets."""
         engine, n = self._engine, len(samples if rows is None else rows)
         outputs = np.empty((n, self.sizes[-1]), self.dtype)
-        scan = targets is not None and isinstance(samples, np.memmap)
+        scan = scan or (targets is not None and isinstance(samples, np.memmap))
         engine.bind_data(samples, targets, self._kernel_scaling(), scan=scan)
         if rows is not None:
             engine.job[0]["order"], engine.job[0]["n_samples"] = rows.ctypes.data, n
@@ -313,31 +379,41 @@ class Network:
         active = activated and self.output_activation is not None
         mode = records.EVALUATE if active or targets is not None else records.FORWARD
         if self._call(mode, chosen, long=n * self._plan.flops_per_row > LONG_STEP_FLOPS) in records.BAD:
-            raise engine.bad_input()
+            raise engine.bad_input(in_order=rows is None)
         columns = int(engine.job[0]["loss_columns"])
         loss = weighting.mean(engine.row_losses[:n], weights, columns) if targets is not None else 0.0
         return outputs, loss
 
     # --- shared ---------------------------------------------------------------------------------------------
 
+    def _check_X(self, X: npt.ArrayLike, *, exact: bool = False) -> Array:
+        """Samples in the kernels' form, with all their digits if they are to be scaled."""
+        return validation.check_X(X, self.sizes[0], dtype=self.dtype, exact=exact or self.scaling is not None)
+
     def _check_batch(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, *, scan: bool = False, names: tuple[str, str] = ("X", "y")
-    ) -> tuple[Array, Array]:
-        """Samples and targets in the kernels' form, targets scaled."""
-        samples, targets = validation.check_batch(X, y, self.loss, self.sizes, self.dtype, names=names, scan=scan)
-        if self.scaling is not None and self.scaling.y_mean is not None:
-            targets = ((targets - self.scaling.y_mean) / self.scaling.y_scale).astype(self.dtype)
+        self, X: npt.ArrayLike, y: npt.ArrayLike, *, scan: bool = False, names: tuple[str, str] = ("X", "y"),
+        gathered: bool = False,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Samples and targets in the kernels' form, targets scaled; see `validation.check_batch`."""
+        scaling = self.scaling
+        scaled = scaling is not None and scaling.y_mean is not None
+        samples, targets = validation.check_batch(
+            X, y, self.loss, self.sizes, self.dtype, names=names, scan=scan, gathered=gathered,
+            scaling=self._kernel_scaling(), y_dtype=np.dtype(np.float64) if scaled else None,
+        )  # fmt: skip
+        if scaling is not None and scaled:
+            targets = scaling.scaled_targets(targets, self.dtype, names[1] if scan else None)
         return samples, targets
 
     def _check_weighted(self, X: npt.ArrayLike, y: npt.ArrayLike, names: tuple[str, str, str]) -> None:
         """Refuse what `fit` would refuse; an ignored label is none of that."""
         weighting.check_batch(self, X, y, None, scan=True, names=names)
 
-    def _kernel_scaling(self) -> tuple[Array, Array] | None:
-        """(mean, 1 / scale) of the inputs in the network's dtype."""
-        if self.scaling is None:
-            return None
-        return self.scaling.x_mean.astype(self.dtype), (1.0 / self.scaling.x_scale).astype(self.dtype)
+    def _kernel_scaling(self) -> tuple[Array, ...] | None:
+        """What the engine needs to scale the inputs."""
+        if self._scaled is None or self._scaled[0] is not self.scaling:
+            self._scaled = self.scaling, None if self.scaling is None else self.scaling.for_kernels(self.dtype)
+        return self._scaled[1]
 
     def _bind(self, samples: Array, targets: Array, weights: Array | None = None) -> tuple[int, bool]:
         """Point the engine at one batch; returns the threads to use, and whether the call can last long."""

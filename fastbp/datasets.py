@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastbp.numerics import quiet
 from fastbp.validation import check_inner_fraction, check_non_negative_finite, check_non_negative_int, check_seed
 
 DIGITS_ATTRIBUTION = (
@@ -45,6 +46,7 @@ class Dataset:
         yield self.y
 
 
+@quiet
 def load_digits() -> Dataset:
     """The UCI optical digits: 1,797 images of 8x8 pixels in ten classes, shipped with the package.
 
@@ -63,6 +65,7 @@ def load_digits() -> Dataset:
     return Dataset(X, y, "digits", description, DIGITS_ATTRIBUTION)
 
 
+@quiet
 def make_classification(n_samples: int, n_features: int, n_classes: int, *, seed: int = 0) -> Dataset:
     """Gaussian clusters, two a class, that overlap: learnable, not linearly separable, never perfectly so.
 
@@ -98,6 +101,7 @@ def make_classification(n_samples: int, n_features: int, n_classes: int, *, seed
     return Dataset(X.astype(np.float32), y.astype(np.int64), "classification", description)
 
 
+@quiet
 def make_regression(
     n_samples: int, n_features: int, n_targets: int = 1, *, noise: float = 0.1, seed: int = 0
 ) -> Dataset:
@@ -140,6 +144,7 @@ def make_regression(
     return Dataset(X.astype(np.float32), y.astype(np.float32), "regression", description)
 
 
+@quiet
 def train_test_split(
     X: ArrayLike, y: ArrayLike, test_fraction: float, *, seed: int, stratify: bool | None = None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -19,6 +19,7 @@ from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.run import run as run_kernel
 from fastbp.kernels.step import MAX_RUN
 from fastbp.kernels.team import MAX_THREADS
+from fastbp.numerics import quiet
 from fastbp.plan import Array, Buffers, Plan, address, allocate, allocate_all
 from fastbp.state import Store
 
@@ -30,7 +31,7 @@ _X_KINDS = {
 # The fields of a job that describe its data stand together, and are written in one go: one by one, they would cost a
 # small call more than its arithmetic.
 _DATA_FIELDS = (
-    "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "scan", "y", "y_kind",
+    "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "x_narrow", "scan", "y", "y_kind",
     "row_weights", "order", "subset", "n_samples", "outputs",
 )  # fmt: skip
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
@@ -41,6 +42,7 @@ _MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "keep_e
 assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 _TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
+_SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
 # Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
 # these, or weights that come from further away are read too often.
 BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
@@ -116,6 +118,7 @@ class Engine(Store):
         self._optimizer: _optimizers.Optimizer | None = None
         self._keep: tuple[Any, ...] = ()
         self._stage: Stage | None = None
+        self._scans = False  # the job looks for NaN and infinity
         self._alone = False  # the last call ran on the calling thread
         self._watch: Array | None = None
         self._broken: str | None = None  # why no call is possible any more
@@ -136,12 +139,12 @@ class Engine(Store):
     # --- what a call works on -------------------------------------------------------------------------------
 
     def bind_data(
-        self, X: Array, y: Array | None, scaling: tuple[Array, Array] | None, weights: Array | None = None,
+        self, X: Array, y: Array | None, scaling: tuple[Array, ...] | None, weights: Array | None = None,
         *, scan: bool = False, outputs: int = 0,
     ) -> None:  # fmt: skip
         """Point the job at samples and targets, both checked and in the kernels' form."""
         self._stage = None
-        mean, scale = (address(scaling[0]), address(scaling[1])) if scaling else (0, 0)
+        mean, scale, narrow = (*map(address, scaling or ()), 0, 0, 0)[:3]
         if y is None:
             at, kind = 0, records.NO_TARGETS
         else:
@@ -150,10 +153,10 @@ class Engine(Store):
         row, column = X.strides
         n, x_kind = X.shape[0], _X_KINDS[X.dtype]
         _DATA.pack_into(
-            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, scan, at, kind, weighed, 0, 0, n,
-            outputs,
+            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, narrow, scan, at, kind, weighed, 0,
+            0, n, outputs,
         )  # fmt: skip
-        self._keep = (X, y, scaling, weights)
+        self._keep, self._scans = (X, y, scaling, weights), scan
 
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
         """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
@@ -329,11 +332,12 @@ class Engine(Store):
 
     def call_again(
         self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object, weights: Array | None = None,
-        *, checked: bool = True,
+        *, checked: bool = True, scan: bool = False,
     ) -> Stage | None:  # fmt: skip
         """Repeat the last call with another batch, if that differed in nothing else; None if it did.
 
         checked: X and y are in the kernels' form. Otherwise they are arrays as the user gave them.
+        scan: look for NaN and infinity in X; the status tells.
         """
         stage = self._stage
         if (
@@ -359,6 +363,9 @@ class Engine(Store):
         if stage.weights is not None:
             stage.weights[:] = weights
         stage.X[:] = X
+        if scan is not self._scans:
+            self._scans = scan
+            _SCAN.pack_into(self._bytes, _SCAN_START, scan)
         self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
         stage.kernel(self.job, stage.records, 0, self._tag)
         return stage
@@ -368,20 +375,27 @@ class Engine(Store):
         """Of the last call."""
         return int(self._sync[16])
 
-    def bad_input(self, name: str = "X") -> ValueError:
-        """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked."""
-        X, y, row = self._keep[0], self._keep[1], int(self.job[0]["bad_row"])
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(X[row].astype(self.plan.dtype))
-        if finite.all() and y is not None:
+    @quiet
+    def bad_input(self, name: str = "X", *, in_order: bool = False) -> ValueError:
+        """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked.
+
+        in_order: all rows before the one that they tell have been gathered too, perhaps by other threads: seek the
+        first that is bad.
+        """
+        X, y, scaling, row, dtype = *self._keep[:3], int(self.job[0]["bad_row"]), self.plan.dtype
+        first = 0 if in_order else row
+        found = validation.first_not_finite(X[first : row + 1], dtype, scaling)
+        if found is None and y is not None and y.ndim == 1:
             n_out = self.plan.sizes[-1]
             return ValueError(
                 f"y[{row}] is {y[row]} now, but labels for {n_out} outputs run from 0 to {n_out - 1}: it has been "
                 "changed since y was checked; leave y alone while the network reads it"
             )
-        column = int(np.argmin(finite))
-        offence = validation.Offence((row, column), float(X[row, column]))
-        return ValueError(validation.not_finite(offence, name, self.plan.dtype))
+        if found is None:  # too large for arithmetic in float32 by less than its rounding
+            column = int(np.argmax(np.abs(X[row].astype(np.float64) - scaling[0]) * scaling[1]))
+            found = validation.Offence((row - first, column), float(X[row, column]))
+        offence = validation.Offence((first + found.at[0], found.at[1]), found.value)
+        return ValueError(validation.not_finite(offence, name, dtype, scaled=scaling is not None))
 
     def request_stop(self) -> None:
         """Ask a running call to end before it changes parameters again."""

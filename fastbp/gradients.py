@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.numerics import quiet
 from fastbp.validation import check_positive_finite
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 MAX_CHECKED = 2000
 
 
+@quiet
 def check_gradients(
     net: MLP,
     X: npt.ArrayLike,

@@ -11,6 +11,7 @@ from typing import Any
 from fastbp import documents
 from fastbp.figures import new_figure, save_figure
 from fastbp.files import replacing
+from fastbp.numerics import quiet
 
 
 @dataclass
@@ -63,6 +64,7 @@ class History:
         with replacing(path) as file:
             file.write(documents.text(document) + "\n")
 
+    @quiet
     def plot(self, path: str | PathLike[str] | None = None) -> Any:
         """Draw losses, and the score and the learning rate below; returns matplotlib's figure.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastbp import activations as _activations
+from fastbp.numerics import quiet
 from fastbp.validation import check_choice, check_seed
 
 Initializer = Callable[[int, int, np.random.Generator], NDArray[np.float64]]
@@ -89,6 +90,7 @@ def get(name: str) -> Initializer:
     return INITIALIZERS[check_choice("init", name, INITIALIZERS)]
 
 
+@quiet
 def initialize(
     name: str, n_in: int, n_out: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
 ) -> NDArray[Any]:
@@ -102,6 +104,7 @@ def initialize(
     return get(name)(n_in, n_out, rng).astype(dtype)
 
 
+@quiet
 def initial_weights(
     sizes: Sequence[int],
     activations: Sequence[str],

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.arrays import numeric
 from fastbp.files import replacing
+from fastbp.numerics import quiet
 from fastbp.reference_math import ACTIVATIONS, norm
 from fastbp.validation import check_positive_int, settle
 from fastbp.watching import EpochState, Watcher
@@ -86,6 +88,7 @@ class LayerStatistics(Watcher):
             raise ValueError("its parameters are of another network")
         self.records, self._before = [dict(record) for record in records], before
 
+    @quiet
     def _look(self, net: MLP, epoch: int) -> list[dict[str, Any]]:
         gradient = net.backprop(self.X, self.y, training=False)
         gradients = _flat(gradient.weights, gradient.biases)
@@ -120,18 +123,17 @@ class LayerStatistics(Watcher):
 
 def _activations(net: MLP, X: npt.ArrayLike, names: list[str]) -> list[Array]:
     """What every layer puts out for these rows, computed in NumPy, in float64."""
-    a = np.asarray(X, np.float64)
+    a = numeric(X, "X").astype(np.float64)
     if net.scaling is not None:
         a = (a - net.scaling.x_mean) / net.scaling.x_scale
     found = []
-    with np.errstate(over="ignore"):
-        for weight, bias, name in zip(net.weights, net.biases, names, strict=True):
-            z = a @ weight.astype(np.float64) + bias
-            a, activation = z, ACTIVATIONS[name]
-            if activation is not None:
-                a = np.empty_like(z)
-                activation.forward(z, a, np.empty_like(z))
-            found.append(a)
+    for weight, bias, name in zip(net.weights, net.biases, names, strict=True):
+        z = a @ weight.astype(np.float64) + bias
+        a, activation = z, ACTIVATIONS[name]
+        if activation is not None:
+            a = np.empty_like(z)
+            activation.forward(z, a, np.empty_like(z))
+        found.append(a)
     return found
 
 

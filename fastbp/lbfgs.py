@@ -156,8 +156,7 @@ class FullBatchFit(Fit):
 
     def put(self, point: Array, parameters: Array) -> None:
         """Write the weights and biases of a point into flat parameters."""
-        with np.errstate(over="ignore"):  # infinity in single precision gives a loss that is seen
-            parameters[self.places] = point
+        parameters[self.places] = point  # infinity in single precision gives a loss that is seen
 
     def cost(self, point: Array) -> tuple[float, Array]:
         """Loss and penalty at a point, and their gradient, summed in double precision block by block."""

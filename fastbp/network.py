@@ -15,6 +15,7 @@ from fastbp import (
     fitting,
     initializers,
     losses,
+    numerics,
     optimizers,
     regularization,
     schedules,
@@ -75,10 +76,14 @@ class MLP(Network):
     regularization : Regularization
         dropout, input_noise, l1, l2 and max_norm, as given.
 
+    history, scaling, class_labels and seed (of what is drawn from then on) can be set; everything else is fixed once
+    the network is made, and raises an AttributeError, as does a name that there is not.
+
     Raises
     ------
     ValueError, TypeError
-        If an argument is not as described; the message says what was expected.
+        If an argument is not as described; the message says what was expected. cross_entropy with a single output is
+        refused: a softmax over one output is always 1.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class MLP(Network):
         self.sizes = validation.check_sizes(sizes)
         self.activations = validation.check_activations(activation, len(self.sizes) - 2, activations.ACTIVATIONS)
         self.loss = losses.get(loss)
+        validation.check_softmax(self.loss, self.sizes[-1])
         if output_activation is not None and self.loss.linked:
             raise ValueError(
                 f"output_activation must be None with loss={self.loss.name!r}, which has its own link from outputs to "
@@ -151,7 +157,12 @@ class MLP(Network):
         """Make the network standardise its inputs, and with y its targets, by the mean and deviation of these rows.
 
         Both are applied while rows are gathered, and undone in predictions; they are saved with the network. A column
-        that never changes keeps its scale. Losses are reported in standardised units.
+        that never changes, but for the last places of float64, keeps its scale. Losses are reported in standardised
+        units.
+
+        What has more digits than the network is subtracted and scaled in float64: time stamps such as 1.7e9 keep their
+        seconds in a float32 network, from float64 and from integers of up to 64 bits (those beyond 2^53 are rounded
+        to float64 first, as NumPy does: nanoseconds since 1970 to multiples of 256).
 
         Parameters
         ----------
@@ -164,20 +175,23 @@ class MLP(Network):
         ------
         RuntimeError
             In a callback of `fit`, which has its targets standardised already.
+        ValueError, TypeError
+            If X or y are not as `fit` takes them, or have a column that float64 cannot standardise.
         """
         self._refuse_in_training("standardize")
-        rows = validation.check_X(X, self.sizes[0], dtype=self.dtype)
+        rows = self._check_X(X, exact=True)
         validation.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
         if y is None:
-            self.scaling = Scaling(*scoring.moments(rows))
+            self.scaling = Scaling(*scoring.moments(rows, "X"))
             return
         if self.loss.target != "real":
             raise ValueError(f"y can be standardised for mse, mae and huber only, not for {self.loss.name}")
         targets = validation.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
-        self.scaling = Scaling(*scoring.moments(rows), *scoring.moments(targets))
+        self.scaling = Scaling(*scoring.moments(rows, "X"), *scoring.moments(targets, "y"))
 
     # --- training -------------------------------------------------------------------------------------------
 
+    @numerics.own
     def fit(
         self,
         X: npt.ArrayLike | Iterable[Any] | Callable[[], Iterable[Any]],
@@ -203,8 +217,9 @@ class MLP(Network):
         Parameters
         ----------
         X : array-like, (n, n_in)
-            Samples. float32, float64 and uint8 arrays of any strides are read in place, memory maps included. For data
-            that do not fit: an iterable of chunks ``(X, y)``, or a function that returns one; see Notes.
+            Samples. float32, float64 and uint8 arrays of any strides are read in place, memory maps included; all else
+            is converted once, such as a data frame whose columns are numbers or booleans. For data that do not fit: an
+            iterable of chunks ``(X, y)``, or a function that returns one; see Notes.
         y : array-like
             Integer classes ``(n,)`` or probabilities ``(n, n_out)`` for cross_entropy; ``(n, n_out)`` otherwise, or
             ``(n,)`` if n_out is 1. None with chunks.
@@ -291,7 +306,8 @@ class MLP(Network):
         shorter), its rows shuffled by the seed, the epoch and its number; moments go on from chunk to chunk. An epoch
         ends with the iterable, which is asked for anew in the next: a generator serves one epoch only, a function that
         makes one serves all. A bad chunk raises an error that tells its number, and leaves the network as it was before
-        it. Resuming skips the chunks that are done, which must come in the same order again.
+        it. One in which nothing counts (by ignored labels or weights) has loss 0 and no gradient, as such a batch has.
+        Resuming skips the chunks that are done, which must come in the same order again.
         """
         return fitting.fit(
             self, X, y, epochs, batch_size, optimizer, schedule, validation_data, validation_split, sample_weight,
@@ -308,8 +324,8 @@ class MLP(Network):
     ) -> float:
         """One step of gradient descent on one batch; returns its loss before the update.
 
-        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not scanned for NaN. The weights
-        of the rows, ``(n,)``, are those of `fit`.
+        Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not checked for NaN and infinity,
+        which would spoil all weights. The weights of the rows, ``(n,)``, are those of `fit`.
         """
         recipe, engine = optimizers.get(optimizer), self._engine
         if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
@@ -346,6 +362,7 @@ class MLP(Network):
                 engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights, plain=plain)
             return float(engine.losses.item(0))
 
+    @numerics.quiet
     def backprop(
         self,
         X: npt.ArrayLike,
@@ -356,6 +373,8 @@ class MLP(Network):
         training: bool = True,
     ) -> Gradient:
         """Backpropagation alone: the loss of a batch and its gradient. Changes nothing.
+
+        Inputs are not checked for NaN and infinity, which spread to the whole gradient.
 
         Parameters
         ----------
@@ -380,8 +399,7 @@ class MLP(Network):
         elif sample_weight is not None:
             raise ValueError("sample_weight goes with y; an output_gradient has its weights in it already")
         else:
-            samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
-            real = losses.MSE()
+            samples, real = self._check_X(X), losses.MSE()
             targets = validation.check_y(
                 output_gradient, real, len(samples), self.sizes[-1], self.dtype, name="output_gradient", scan=False  # type: ignore[arg-type]
             )  # fmt: skip
@@ -400,8 +418,8 @@ class MLP(Network):
             if status in records.BAD:
                 raise engine.bad_input()
             weights, biases = self._plan.unpack(engine.need_gradient())
-            if self.scaling is not None:
-                inputs /= self.scaling.x_scale
+            if self.scaling is not None:  # by a float64: columns of 1e-40 have derivatives that no float32 holds
+                inputs = inputs / self.scaling.x_scale
             return Gradient(None if y is None else float(engine.losses[0]), weights, biases, inputs)
 
     # --- inference ------------------------------------------------------------------------------------------
@@ -409,44 +427,53 @@ class MLP(Network):
     def forward(self, X: npt.ArrayLike) -> Array:
         """The outputs before their activation or link (logits), ``(n, n_out)``.
 
-        A row's result is the same bits, whatever other rows come with it.
+        A row's result is the same bits, whatever other rows come with it. Inputs are not checked for NaN and infinity,
+        as `predict` does: such a row has outputs that mean nothing.
         """
-        if type(X) is np.ndarray:
-            with self._lock:  # of the type and shape of the last batch, whose check was of no more than these
-                ready = self._engine.call_again(records.FORWARD, X, None, None, self.scaling)
-                if ready is not None:
-                    return ready.outputs.copy()  # type: ignore[union-attr]
-        samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
-        with self._lock:
-            return self._outputs(samples)
+        return self._outputs(X)
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
-        """Probabilities: ``(n, n_out)`` by class for cross_entropy; for binary_cross_entropy by output, or ``(n,)``."""
+        """Probabilities: ``(n, n_out)`` by class for cross_entropy; for binary_cross_entropy by output, or ``(n,)``.
+
+        Raises
+        ------
+        ValueError
+            If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
+        """
         if self.loss.target not in ("classes", "binary"):
             raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
-        return scoring.probabilities(self.loss, self.forward(X))
+        return scoring.probabilities(self.loss, self._outputs(X, scan=True))
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
 
-        ``(n,)``, or ``(n, n_out)`` for several outputs.
+        ``(n,)``, or ``(n, n_out)`` for several outputs; in the network's dtype, but in float64 where targets are
+        standardised, since a mean of 1.7e9 and a deviation of 70 together have more digits than a float32.
+
+        Raises
+        ------
+        ValueError
+            If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        samples = validation.check_X(X, self.sizes[0], dtype=self.dtype)
-        with self._lock:
-            outputs = self._outputs(samples, activated=True)
-        return scoring.predictions(self.loss, outputs, self.scaling)
+        return scoring.predictions(self.loss, self._outputs(X, activated=True, scan=True), self.scaling)
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> dict[str, float]:
         """``{"loss": ..., "accuracy": ...}`` for classes, ``{"loss": ..., "r2": ...}`` for numbers.
 
-        Each row counts by its weight, ``(n,)``, if there are any; not all may be 0.
+        Each row counts by its weight, ``(n,)``, if there are any; not all may be 0. Losses of standardised targets are
+        in standardised units.
+
+        Raises
+        ------
+        ValueError
+            If X or y are not as `fit` takes them, or some value is not finite: the message names its row and column.
         """
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True)
+        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True, gathered=True)
         weighting.check_total(weights)
         with self._lock:
-            return self._evaluate(samples, targets, weights)
+            return self._evaluate(samples, targets, weights, scan=True)
 
     # --- keeping --------------------------------------------------------------------------------------------
 
@@ -468,7 +495,8 @@ class MLP(Network):
         )  # fmt: skip
         with self._lock:  # of the same step
             other.set_weights(self.weights, self.biases)
-        other.init, other.scaling, other.class_labels = self.init, self.scaling, self.class_labels
+        vars(other)["init"] = self.init  # it was made of zeros, for speed
+        other.scaling, other.class_labels = self.scaling, self.class_labels
         return other
 
     __copy__ = copy
@@ -512,11 +540,10 @@ class MLP(Network):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._refuse_in_training("__setstate__")
-        public = dict(state["public"])
+        public = dict(state["public"], activations=tuple(state["public"]["activations"]))
         checked = {name: public.pop(name) for name in ("scaling", "class_labels")}
         self.__dict__.update(public)
         for name, value in checked.items():
             setattr(self, name, value)
-        self.activations = tuple(self.activations)
         self._build(*state["parameters"])
         self.load_optimizer_state(state["optimizer"])

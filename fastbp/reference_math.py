@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 def norm(x: Array) -> float:
     """Euclidean, in double precision; of numbers whose squares are beyond that, too."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         found = float(np.linalg.norm(np.asarray(x, np.float64).ravel()))
     if math.isinf(found):
         largest = float(np.abs(x).max())

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import saved
+from fastbp.numerics import as_caller
 from fastbp.validation import (
     check_choice,
     check_flag,
@@ -454,7 +455,9 @@ class Plan:
     def _called(self, step: int, n: int) -> Array:
         """What the function says of n steps."""
         assert callable(self.last)
-        rates = np.array([self.last(number) for number in range(step, step + n)], np.float64)
+        with as_caller():
+            called = [self.last(number) for number in range(step, step + n)]
+        rates = np.array(called, np.float64)
         bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
         if bad.size:
             raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")

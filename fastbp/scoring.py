@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastbp.losses import Loss
+from fastbp.numerics import quiet
 from fastbp.plan import Array
 
 if TYPE_CHECKING:
@@ -16,25 +17,51 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 14
 
 
-def moments(array: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column in float64, by blocks of rows; deviation 1 where nothing varies."""
-    n, total = len(array), np.zeros(array.shape[1])
-    for start in range(0, n, _BLOCK):
-        total += array[start : start + _BLOCK].sum(axis=0, dtype=np.float64)
-    mean, squares = total / n, np.zeros(array.shape[1])
-    for start in range(0, n, _BLOCK):
-        squares += ((array[start : start + _BLOCK] - mean) ** 2).sum(axis=0)
-    scale = np.sqrt(squares / n)
-    scale[scale <= 1e-12 * np.abs(mean)] = 1.0
+@quiet
+def moments(array: Array, name: str) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column in float64, by blocks of rows; deviation 1 where nothing varies.
+
+    Computed in half-ranges from the middle of the column, where no finite number overflows or underflows. A column
+    that varies by some units in the last place of float64, as one does that is computed in two ways, does not vary.
+
+    Raises
+    ------
+    ValueError
+        A column cannot be divided by its deviation, or its mean not be subtracted, in float64.
+    """
+    n = len(array)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+    low = np.min([array[block].min(axis=0) for block in blocks], axis=0).astype(np.float64)
+    high = np.max([array[block].max(axis=0) for block in blocks], axis=0).astype(np.float64)
+    middle, half = low / 2 + high / 2, high / 2 - low / 2
+    still = half <= 2 * np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    half[still] = 1.0
+    mean, squares = np.zeros(array.shape[1]), np.zeros(array.shape[1])
+    # In C order, whatever that of the array is: the order of a sum decides its last bits.
+    for block in blocks:
+        mean += (np.subtract(array[block], middle, order="C") / half).sum(axis=0) / n
+    for block in blocks:
+        squares += ((np.subtract(array[block], middle, order="C") / half - mean) ** 2).sum(axis=0)
+    mean, scale = middle + mean * half, np.sqrt(squares / n) * half
+    mean[still], scale[still] = middle[still], 1.0
+    wrong = ~(np.isfinite(1.0 / scale) & np.isfinite(high - mean) & np.isfinite(mean - low))
+    if wrong.any():
+        column = int(np.argmax(wrong))
+        raise ValueError(
+            f"column {column} of {name} runs from {low[column]:g} to {high[column]:g}, which float64 cannot "
+            "standardise: multiply it by a number first, such that its values are moderate"
+        )
     return mean, scale
 
 
+@quiet
 def probabilities(loss: Loss, logits: Array) -> Array:
-    """softmax or sigmoid of the logits; one column of the latter as ``(n,)``."""
+    """softmax, in the place of the logits, or sigmoid of them; one column of the latter as ``(n,)``."""
     if loss.target == "classes":
-        e: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
-        e /= e.sum(axis=1, keepdims=True)
-        return e
+        logits -= np.maximum.reduce(logits, axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= np.add.reduce(logits, axis=1, keepdims=True)
+        return logits
     e = np.exp(-np.abs(logits))
     p: Array = np.where(logits < 0, e, logits.dtype.type(1)) / (1 + e)
     return p[:, 0] if p.shape[1] == 1 else p
@@ -48,12 +75,20 @@ def predictions(loss: Loss, outputs: Array, scaling: Scaling | None) -> Array:
     if loss.target == "binary":
         outputs = (outputs > 0).astype(np.int64)
     elif loss.target == "counts":
-        outputs = np.exp(outputs)
+        outputs = rates(outputs)
     elif scaling is not None and scaling.y_mean is not None:
-        outputs = (outputs * scaling.y_scale + scaling.y_mean).astype(outputs.dtype)
+        outputs = scaling.unscaled(outputs)
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
+@quiet
+def rates(outputs: Array) -> Array:
+    """Of the logarithms that a network with loss poisson puts out."""
+    found: Array = np.exp(outputs)
+    return found
+
+
+@quiet
 def score(loss: Loss, outputs: Array, targets: Array, weights: Array | None = None) -> float:
     """Accuracy, or the coefficient of determination averaged over targets; each row by its weight, as scikit-learn."""
     if weights is not None:

@@ -126,17 +126,22 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
         if tensors[name].shape != shape:
             raise ValueError(f"{name} has shape {tensors[name].shape}, but sizes {list(sizes)} ask for {shape}")
     loss = dict(metadata["loss"])
-    description = losses.get(loss.pop("name"))
+    description = dataclasses.replace(losses.get(loss.pop("name")), **loss)
+    # A softmax over one output, which is refused now, stands in files of 0.1: such a network comes back as it was.
+    old = description.target == "classes" and metadata["sizes"][-1] == 1
     net = MLP(
         sizes,
         activation=list(metadata["activations"]),
         output_activation=metadata["output_activation"],
-        loss=dataclasses.replace(description, **loss),
+        loss=losses.MSE() if old else description,
         init=metadata.get("init"),  # files of the first version lack it
         **metadata.get("regularization", {}),  # files of 0.1 have none
         dtype=metadata["dtype"],
         seed=metadata["seed"],
     )
+    if old:
+        vars(net)["loss"] = description
+        net._build(net.weights, net.biases)
     layers = range(len(sizes) - 1)
     net.set_weights([tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers])
     if any(name.startswith("scaling.") for name in tensors):

@@ -175,10 +175,10 @@ class StreamFit(Fit):
         try:
             X, y, by_row = weighting.parts(item, "a chunk")
             samples, targets, weights = weighting.check_batch(net, X, y, by_row, scan=True)
-            weighting.check_total(weights, what="rows of the chunk")
+            weighting.check_total(weights, what="rows of the chunk", may_be_zero=True)  # as in a batch of `fit`
             if isinstance(samples, np.memmap):  # scanned now, not while gathering, when the network has changed already
                 samples = np.asarray(samples)
-                validation.check_finite(samples, "X", net.dtype)
+                validation.check_finite(samples, "X", net.dtype, net._kernel_scaling())
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"chunk {number} of epoch {self.epoch}: {error}") from error
@@ -233,6 +233,11 @@ class StreamFit(Fit):
             )
         if said is not None and said != steps:
             raise ValueError(f"steps_per_epoch={said}, but epoch {self.epoch} had {steps} steps")
+        if not any(rows.any() for rows in self.books.rows):
+            raise ValueError(
+                f"the weights of all rows of epoch {self.epoch} are 0 (by the weights in the chunks or an ignored "
+                "label): at least one row must count"
+            )
         self.settled = False
         self.books.close()
         self.epoch, self.part, self.before, self.done = self.epoch + 1, 0, 0, 0

@@ -19,6 +19,7 @@ from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, snapshot_steps
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.kernels import records
+from fastbp.numerics import as_caller, quiet
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array, address
 from fastbp.progress import Progress
@@ -165,7 +166,7 @@ class Fit:
             if largest <= SPENT * self.optimizer.lr:
                 warnings.warn(
                     f"{self.rates.schedule!r} is at its end: the learning rate is {largest:.3g}. It counts the epochs "
-                    "trained so far; net.reset_optimizer() begins anew", UserWarning, stacklevel=4,
+                    "trained so far; net.reset_optimizer() begins anew", UserWarning, stacklevel=6,
                 )  # fmt: skip
 
     def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
@@ -187,7 +188,7 @@ class Fit:
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Within, code of the user runs: Ctrl-C raises there, and other threads may use the network."""
-        with self.interrupted.suspended(), team.unlocked(self.net._lock):
+        with self.interrupted.suspended(), team.unlocked(self.net._lock), as_caller():
             yield
 
     def tell(self, what: Callable[[Watcher], None]) -> None:
@@ -332,6 +333,7 @@ class Fit:
             return losses
         return losses * (self.engine.mean_weights[:made] / self.mean_weight)
 
+    @quiet
     def gradient_norm(self) -> float:
         """Euclidean norm of dJ/d(parameters) over all training rows, penalties included, block by block."""
         net, rows = self.net, np.arange(self.n) if self.rows is None else self.rows

@@ -3,7 +3,7 @@
 All functions but `settle` are pure: they return the checked value in the form the kernels take, or raise ``ValueError``
 (right type, wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is
 expected. Use what they return, never what they were given: NumPy's scalars pass, but overflow, and no JSON holds them.
-The module imports nothing of fastbp, so every other module may use it.
+The module imports next to nothing of fastbp, so every other module may use it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import difflib
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from fastbp.arrays import check_kind, check_present, numeric
+from fastbp.numerics import quiet
 
 Array = npt.NDArray[Any]
 
@@ -177,26 +180,29 @@ def check_activations(activation: object, n_hidden: int, choices: Iterable[str])
     return (check_choice("activation", _name(activation), known),) * n_hidden
 
 
-def check_X(X: npt.ArrayLike, n_in: int, *, name: str = "X", dtype: np.dtype[Any], min_rows: int = 1) -> Array:
+def check_X(
+    X: npt.ArrayLike, n_in: int, *, name: str = "X", dtype: np.dtype[Any], min_rows: int = 1, exact: bool = False
+) -> Array:
     """Return the samples as a 2-D array ``(n, n_in)`` that the kernels can gather from.
 
     A NumPy array of float32, float64 or uint8 in native byte order is returned as it stands, whatever its strides,
-    read-only and memory-mapped ones included. Other numeric array-likes are converted once, to `dtype`, the network's.
+    read-only and memory-mapped ones included. Other numeric array-likes are converted once, to `dtype`, the network's;
+    if `exact`, to float64 where `dtype` cannot hold all their values (nor can float64 hold integers beyond 2^53).
     Sparse, masked, object, string, complex and date arrays raise ``TypeError``; a wrong number of dimensions, columns
     or rows raises ``ValueError``.
     """
-    array = X if type(X) is np.ndarray else _numeric(X, name)
+    array = X if type(X) is np.ndarray else numeric(X, name)
     if array.ndim != 2:
         raise ValueError(_not_two_dimensional(array, n_in, name))
     n_rows, n_columns = array.shape
+    if n_rows < min_rows:
+        raise ValueError(f"{name} has {n_rows} rows, at least {min_rows} needed: shape {array.shape}")
     if n_columns != n_in:
         raise ValueError(f"{name} has {n_columns} columns, but the network takes {n_in} inputs: shape {array.shape}")
-    if n_rows < min_rows:
-        raise ValueError(f"{name} has {n_rows} rows, at least {min_rows} needed")
     if array.dtype in IN_PLACE_DTYPES and array.flags.aligned:
         return array
-    _check_kind(array, name)
-    return _convert(array, dtype)
+    check_kind(array, name)
+    return _convert(array, np.dtype(np.float64) if exact and not np.can_cast(array.dtype, dtype) else dtype)
 
 
 def check_y(
@@ -221,12 +227,15 @@ def check_y(
         False leaves the values of a float target unread (one training step cannot afford it). The range of integer
         labels is checked either way: a wrong label would make a kernel read outside its buffer.
     """
-    array = y if type(y) is np.ndarray else _numeric(y, name, labels=loss.target == "classes")
-    _check_kind(array, name, labels=loss.target == "classes")
+    labels = loss.target in ("classes", "binary")
+    array = y if type(y) is np.ndarray else numeric(y, name, labels=labels)
+    check_kind(array, name, labels=labels)
     if array.ndim == 0:
         raise ValueError(f"{name} is the single value {array[()]}; expected one target for each of {n_rows} rows")
     if array.shape[0] != n_rows:
         raise ValueError(f"{name} has {array.shape[0]} rows, but X has {n_rows}")
+    if loss.target == "classes":
+        check_softmax(loss, n_out, array)
     if loss.target == "classes" and array.ndim == 1:
         return _labels(array, loss, n_out, name)
     shaped = _outputs(array, loss, n_out, name)
@@ -246,18 +255,27 @@ def check_batch(
     *,
     names: tuple[str, str] = ("X", "y"),
     scan: bool = False,
+    gathered: bool = False,
+    scaling: tuple[Array, ...] | None = None,
+    y_dtype: np.dtype[Any] | None = None,
 ) -> tuple[Array, Array]:
-    """Return one checked pair of samples and targets; `scan` also looks for NaN, infinity and impossible targets."""
-    samples = check_X(X, sizes[0], name=names[0], dtype=dtype)
-    targets = check_y(y, loss, samples.shape[0], sizes[-1], dtype, name=names[1], scan=scan)
-    if scan:
-        check_finite(samples, names[0], dtype)
+    """Return one checked pair of samples and targets; `scan` also looks for NaN, infinity and impossible targets.
+
+    gathered: the samples will be scanned while their rows are gathered. scaling: mean and 1 / scale of the inputs, if
+    the network applies such. y_dtype: of the targets, if not that of the network.
+    """
+    samples = check_X(X, sizes[0], name=names[0], dtype=dtype, exact=scaling is not None)
+    targets = check_y(
+        y, loss, samples.shape[0], sizes[-1], dtype if y_dtype is None else y_dtype, name=names[1], scan=scan
+    )
+    if scan and not gathered:
+        check_finite(samples, names[0], dtype, scaling)
     return samples, targets
 
 
 def check_sample_weight(sample_weight: npt.ArrayLike, n_rows: int, *, name: str = "sample_weight") -> Array:
     """Return the weights of rows as C-contiguous float64 ``(n,)``: finite, none below 0. All may be 0."""
-    array = _numeric(sample_weight, name)
+    array = numeric(sample_weight, name)
     if array.shape != (n_rows,):
         raise ValueError(f"{name} has shape {array.shape}, expected ({n_rows},): one number a row")
     weights = _convert(array, np.dtype(np.float64))
@@ -272,7 +290,7 @@ def check_sample_weight(sample_weight: npt.ArrayLike, n_rows: int, *, name: str 
 
 def check_weight_sum(weights: Array, name: str) -> float:
     """Return the sum of weights, none below 0, if a weight times the number of rows can be divided by it."""
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         total = float(weights.sum())
     if total * len(weights) == math.inf:
         raise ValueError(
@@ -282,18 +300,44 @@ def check_weight_sum(weights: Array, name: str) -> float:
     return total
 
 
-def check_finite(array: Array, name: str, dtype: np.dtype[Any] | None = None) -> None:
+def check_finite(
+    array: Array, name: str, dtype: np.dtype[Any] | None = None, scaling: tuple[Array, ...] | None = None
+) -> None:
     """Raise ``ValueError`` naming the first NaN or infinity of `array`, if it has one.
 
-    With `dtype`, a value that would become infinite when cast to it counts too. Integers are never scanned, nor are
-    memory maps: those may be larger than memory, and are checked while their rows are gathered.
+    With `dtype`, a value that would become infinite when cast to it counts too; with `scaling` (mean and 1 / scale of
+    every column), one that would after that. Integers are never scanned, nor are memory maps: those may be larger than
+    memory, and are checked while their rows are gathered.
     """
     if array.dtype.kind != "f" or isinstance(array, np.memmap):
         return
-    limit = min(float(np.finfo(found).max) for found in (array.dtype, dtype, np.float64) if found is not None)
-    offence = first_outside(array, -limit, limit)
+    offence = first_not_finite(array, dtype, scaling)
     if offence is not None:
-        raise ValueError(not_finite(offence, name, dtype))
+        raise ValueError(not_finite(offence, name, dtype, scaled=scaling is not None))
+
+
+def first_not_finite(
+    array: Array, dtype: np.dtype[Any] | None = None, scaling: tuple[Array, ...] | None = None
+) -> Offence | None:
+    """Return the first element that is not finite, or would not be in `dtype`, after `scaling` if there is one."""
+    if scaling is None:
+        limit = min(float(np.finfo(found).max) for found in (array.dtype, dtype, np.float64) if found is not None)
+        return first_outside(array, -limit, limit)
+    mean, factor = scaling[:2]
+    # All columns fit well into the narrowest of them, as a rule, and then nothing is computed.
+    most = float(np.finfo(np.float64).max) / 4
+    limit = float(np.finfo(np.float64 if dtype is None else dtype).max)
+    with np.errstate(all="ignore"):
+        reach = np.minimum(limit / 2 / factor, most)
+        low, high = float((np.maximum(mean, -most) - reach).max()), float((np.minimum(mean, most) + reach).min())
+        for start, block in _blocks(array):
+            if float(block.min()) >= low and float(block.max()) <= high:
+                continue
+            values = block.astype(np.float64)
+            bad = np.argwhere(~(np.abs((values - mean) * factor) <= limit))
+            if len(bad):
+                return _offence(values, start, bad[0])
+    return None
 
 
 def check_weights(
@@ -312,7 +356,7 @@ def check_weights(
         checked[name] = []
         for k, (one, shape) in enumerate(zip(given, shapes, strict=True)):
             label = f"{name}[{k}]"
-            array = _numeric(one, label)
+            array = numeric(one, label)
             if array.shape != shape:
                 raise ValueError(f"{label} has shape {array.shape}, expected {shape}")
             check_finite(np.asarray(array), label, dtype)
@@ -322,7 +366,7 @@ def check_weights(
 
 def check_column(name: str, value: Any) -> Array:
     """Return one finite number a column, ``(n,)``, in float64; there is at least one."""
-    array = _numeric(value, name)
+    array = numeric(value, name)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"{name} has shape {array.shape}, expected one number for each column")
     check_finite(np.asarray(array), name, np.dtype(np.float64))
@@ -334,18 +378,25 @@ def first_outside(array: Array, low: float, high: float) -> Offence | None:
 
     Minimum and maximum carry NaN along and need no temporary; only a block with a culprit is looked at twice.
     """
-    if array.size == 0:
-        return None
-    rows = max(1, _SCAN_BLOCK // max(1, array[0].size))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, array.shape[0], rows):
-            block = array[start : start + rows]
+    with np.errstate(all="ignore"):
+        for start, block in _blocks(array):
             if float(block.min()) >= low and float(block.max()) <= high:
                 continue
             values = block.astype(np.float64)
-            bad = np.argwhere(~((values >= low) & (values <= high)))[0]
-            return Offence((start + int(bad[0]), *(int(i) for i in bad[1:])), float(values[tuple(bad)]))
+            return _offence(values, start, np.argwhere(~((values >= low) & (values <= high)))[0])
     return None
+
+
+def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
+    """Some rows at a time, and the number of the first of them."""
+    if array.size:
+        rows = max(1, _SCAN_BLOCK // max(1, array[0].size))
+        for start in range(0, array.shape[0], rows):
+            yield start, array[start : start + rows]
+
+
+def _offence(values: Array, start: int, at: Array) -> Offence:
+    return Offence((start + int(at[0]), *(int(i) for i in at[1:])), float(values[tuple(at)]))
 
 
 def _integer(name: str, value: object, expected: str) -> int:
@@ -367,42 +418,12 @@ def _name(value: object) -> object:
     return getattr(value, "name", value)
 
 
-def _numeric(value: Any, name: str, *, labels: bool = False) -> Array:
-    """Anything array-like as a numeric ndarray; a memory map stays one, for ``check_finite`` to know it by."""
-    if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        raise TypeError(f"{name} is a sparse matrix, which fastbp does not take; pass {name}.toarray()")
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise TypeError(f"{name} is a masked array with masked values; fill them first, e.g. {name}.filled(0)")
-    if isinstance(value, np.memmap):
-        array: Array = value
-    else:
-        try:
-            array = np.asarray(value)
-        except (ValueError, RuntimeError) as error:  # ragged lists; tensors that refuse to become arrays
-            reason = "rows differ in length" if "inhomogeneous" in str(error) else str(error)
-            raise ValueError(f"{name} cannot be read as an array: {reason}") from error
-    _check_kind(array, name, labels=labels)
-    return array
-
-
-def _check_kind(array: Array, name: str, *, labels: bool = False) -> None:
-    """Only booleans, integers and floats pass. `labels` adds how names become class labels."""
-    if array.dtype.kind in "fiub":
-        return
-    hint = "numbers are needed"
-    if labels and array.dtype.kind in "OSU":
-        hint = f"class labels must be integers: names, {name} = np.unique({name}, return_inverse=True)"
-    elif array.dtype.kind == "c":
-        hint = f"pass {name}.real, or real and imaginary parts as separate columns"
-    elif array.dtype.kind == "O":
-        hint = f"numbers are needed, e.g. {name}.astype('float32')"
-    raise TypeError(f"{name} has dtype {array.dtype}; {hint}")
-
-
 def _not_two_dimensional(array: Array, n_in: int, name: str) -> str:
     text = f"{name} must have shape (rows, {n_in}), got {array.shape}"
     if array.ndim == 0:
         return f"{text}: a single value"
+    if array.size == 0:
+        return f"{text}: it has no rows"
     if array.ndim > 2:
         return f"{text}; flatten each sample with {name}.reshape(len({name}), -1)"
     if n_in == 1:
@@ -414,16 +435,42 @@ def _not_two_dimensional(array: Array, n_in: int, name: str) -> str:
 
 def _convert(array: Array, dtype: np.dtype[Any]) -> Array:
     """One C-contiguous, aligned array of `dtype`; overflow to infinity is for ``check_finite`` to report."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         return np.asarray(np.require(array, dtype, ["C", "A"]))
+
+
+def check_softmax(loss: LossLike, n_out: int, y: Array | None = None) -> None:
+    """Refuse a softmax over a single output, which is 1 whatever the weights; y, if there, tells what to propose."""
+    if loss.target != "classes" or n_out != 1:
+        return
+    mend = "loss='binary_cross_entropy' for two classes, loss='mse' for numbers"
+    if y is not None and y.size:
+        two = bool(np.isin(y, (0, 1)).all())
+        mend = "y holds 0 and 1: loss='binary_cross_entropy'" if two else "y holds other than 0 and 1: loss='mse'"
+    raise ValueError(
+        f"loss={loss.name!r} with one output learns nothing, since the softmax over a single output is always 1; make "
+        f"the network with another loss ({mend}), or with an output for each class"
+    )
+
+
+def _not_labels(array: Array, loss: LossLike, n_out: int, name: str) -> str:
+    """What to say of floats where integer labels belong."""
+    check_present(array, name)
+    said = f"{name} has dtype {array.dtype}, but {loss.name} takes integer class labels (rows,)"
+    numbers = "make the network with loss='mse' (or mae, huber, poisson)"
+    fractions = np.flatnonzero(array != np.rint(array))
+    if fractions.size:
+        row = int(fractions[0])
+        return f"{said}, and {name}[{row}] is {array[row]:g}: to learn numbers, {numbers}"
+    return (
+        f"{said}: pass {name}.astype('int64'), or probabilities of shape (rows, {n_out}); if these are numbers to "
+        f"learn, {numbers}"
+    )
 
 
 def _labels(array: Array, loss: LossLike, n_out: int, name: str) -> Array:
     if array.dtype.kind == "f":
-        raise TypeError(
-            f"{name} has dtype {array.dtype}, but {loss.name} takes integer class labels (rows,): "
-            f"pass {name}.astype('int64'), or probabilities of shape (rows, {n_out})"
-        )
+        raise TypeError(_not_labels(array, loss, n_out, name))
     labels = array if array.dtype is _INT64 else np.asarray(array, dtype=np.int64)
     if not labels.flags.carray and not (labels.flags.c_contiguous and labels.flags.aligned):
         labels = np.require(labels, requirements=["C", "A"])
@@ -456,6 +503,7 @@ def _outputs(array: Array, loss: LossLike, n_out: int, name: str) -> Array:
     raise ValueError(f"{name} has shape {array.shape}; {loss.name} with {n_out} outputs takes {expected}{hint}")
 
 
+@quiet
 def _check_values(y: Array, loss: LossLike, dtype: np.dtype[Any], name: str) -> None:
     limit = float(np.finfo(dtype).max)
     ranges = {
@@ -480,9 +528,11 @@ def _check_values(y: Array, loss: LossLike, dtype: np.dtype[Any], name: str) -> 
             )
 
 
-def not_finite(offence: Offence, name: str, dtype: np.dtype[Any] | None) -> str:
-    """What to say of a value that is NaN or infinite, or becomes so in `dtype`."""
+def not_finite(offence: Offence, name: str, dtype: np.dtype[Any] | None, *, scaled: bool = False) -> str:
+    """What to say of a value that is NaN or infinite, or becomes so in `dtype`, or by the network's scaling."""
     where = f"{name}{list(offence.at)} is {offence.value:g}"
-    if math.isfinite(offence.value):
-        return f"{where}, too large for a {dtype} network; scale the data, or use dtype='float64'"
-    return f"{where}; every value must be finite: drop or fill such rows first"
+    if not math.isfinite(offence.value):
+        return f"{where}; every value must be finite: drop or fill such rows first"
+    if scaled:
+        return f"{where}, too far from what the network's scaling was made of for a {dtype} network; is it a mistake?"
+    return f"{where}, too large for a {dtype} network: scale it down, or use dtype='float64'"

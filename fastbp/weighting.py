@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import validation
+from fastbp.arrays import numeric
+from fastbp.kernels.notice import tell
 from fastbp.losses import Loss
+from fastbp.numerics import quiet
 from fastbp.plan import Array
 
 if TYPE_CHECKING:
@@ -26,19 +28,19 @@ if TYPE_CHECKING:
 
 def check_batch(
     net: Network, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, *, scan: bool = False,
-    names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+    names: tuple[str, str, str] = ("X", "y", "sample_weight"), gathered: bool = False,
 ) -> tuple[Array, Array, Array | None]:  # fmt: skip
     """Samples and targets in the kernels' form, and the weights of the rows in float64; None where all count the same.
 
-    Ignored labels become class 0 with weight 0. All weights of a batch may be 0: whoever needs a mean over them asks
-    `check_total`.
+    scan, gathered: see `validation.check_batch`. Ignored labels become class 0 with weight 0. All weights of a batch
+    may be 0: whoever needs a mean over them asks `check_total`.
     """
     if sample_weight is None and net.loss.ignored_label is None:
-        return *net._check_batch(X, y, scan=scan, names=names[:2]), None
+        return *net._check_batch(X, y, scan=scan, names=names[:2], gathered=gathered), None
     ignored = ignored_rows(net.loss, y)
     if ignored is not None:
-        y = np.where(ignored, 0, np.asarray(y))
-    samples, targets = net._check_batch(X, y, scan=scan, names=names[:2])
+        y = np.where(ignored, 0, numeric(y, names[1]))
+    samples, targets = net._check_batch(X, y, scan=scan, names=names[:2], gathered=gathered)
     weights = None
     if sample_weight is not None:
         weights = validation.check_sample_weight(sample_weight, len(samples), name=names[2])
@@ -51,8 +53,8 @@ def ignored_rows(loss: Loss, y: npt.ArrayLike) -> Array | None:
     """Which rows hold the label that the loss ignores; None if no row does."""
     if loss.ignored_label is None:
         return None
-    with contextlib.suppress(ValueError, RuntimeError):  # no array at all: the check of y says so
-        labels = np.asarray(y)
+    with contextlib.suppress(ValueError, TypeError):  # no labels at all: the check of y says so
+        labels = numeric(y, "y", labels=True)
         if labels.ndim == 1 and labels.dtype.kind in "iu":
             found: Array = labels == loss.ignored_label
             return found if found.any() else None
@@ -67,6 +69,7 @@ def strata(loss: Loss, y: npt.ArrayLike, targets: Array) -> Array:
     return np.where(ignored, targets.max() + 1, targets)
 
 
+@quiet
 def apply_class_weight(
     class_weight: object, net: MLP, y: npt.ArrayLike, targets: Array, weights: Array | None, rows: Array | None
 ) -> Array | None:
@@ -132,11 +135,15 @@ def _factors(class_weight: object, n_classes: int) -> Array:
     return factors
 
 
-def check_total(weights: Array | None, rows: Array | None = None, what: str = "rows") -> Array | None:
+@quiet
+def check_total(
+    weights: Array | None, rows: Array | None = None, what: str = "rows", *, may_be_zero: bool = False
+) -> Array | None:
     """Return the weights if some row (of `rows`, or of all) counts, and their sum is not too large; raise otherwise."""
     if weights is None:
         return None
-    if validation.check_weight_sum(weights if rows is None else weights[rows], f"all weights of {what}") == 0.0:
+    total = validation.check_weight_sum(weights if rows is None else weights[rows], f"all weights of {what}")
+    if total == 0.0 and not may_be_zero:
         raise ValueError(
             f"the weights of all {what} are 0 (by sample_weight, class_weight or an ignored label): at least one row "
             "must count"
@@ -151,12 +158,13 @@ def check_effect(weights: Array | None, rows: Array | None, batch_size: int) -> 
     counted = weights if rows is None else weights[rows]
     counted = counted[counted > 0]
     if counted.size and counted.min() < counted.max():
-        warnings.warn(
+        tell(  # in the middle of a training, if chunks come
             "with batch_size=1 the weights of rows cannot act, unless they are 0: a batch's cost is divided by its sum "
-            "of weights; take larger batches", UserWarning, stacklevel=4,
+            "of weights; take larger batches", UserWarning, stacklevel=5,
         )  # fmt: skip
 
 
+@quiet
 def mean(row_losses: Array, weights: Array | None, columns: int) -> float:
     """J in double precision, of rows that each hold a sum over some columns; one of weight 0 may hold anything."""
     if weights is None:

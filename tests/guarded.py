@@ -178,6 +178,7 @@ def random_network(rng: np.random.Generator) -> MLP:
     edges = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 129, 257, 300]
     sizes = [int(n) for n in rng.choice(edges, rng.integers(2, 6))]
     loss = LOSSES[str(rng.choice(list(LOSSES)))]
+    sizes[-1] += loss.target == "classes" and sizes[-1] == 1  # a softmax over one output is refused
     output = None if loss.linked or rng.random() < 0.5 else str(rng.choice(list(activations.ACTIVATIONS)))
     hidden = [str(name) for name in rng.choice(list(activations.ACTIVATIONS), len(sizes) - 2)]
     dtype = str(rng.choice(["float32", "float64"]))

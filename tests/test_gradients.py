@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastbp
@@ -201,4 +201,5 @@ def test_route_by_shares_against_numpy(loss: str, rows: int) -> None:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_any_shape_against_numpy(sizes: list[int], rows: int, loss: str, activation: str, seed: int) -> None:
+    assume(loss != "cross_entropy" or sizes[-1] > 1)  # a softmax over one output is refused
     compare_with_numpy(sizes, rows, loss, activation, seed)

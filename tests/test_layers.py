@@ -15,6 +15,7 @@ import fastbp
 ROOT = Path(fastbp.__file__).parent
 # From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
 LAYERS = [
+    {"arrays", "attributes", "numerics"},
     {
         "documents",
         "files",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastbp import MLP, SGD, Adam, DivergenceError, schedules, training
+from fastbp import MLP, SGD, Adam, CrossEntropy, DivergenceError, schedules, training
 from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds, StopGradientNorm
 from fastbp.watching import EpochState, Watcher
 
@@ -318,10 +318,27 @@ def test_chunks_may_bring_weights() -> None:
     np.testing.assert_allclose(chunked.history.loss, whole.history.loss, rtol=1e-12)
     with pytest.raises(ValueError, match="with chunks, weights come with them"):
         make().fit(CHUNKS, sample_weight=weights)
-    with pytest.raises(ValueError, match="chunk 1 of epoch 0: the weights of all rows of the chunk are 0"):
-        make().fit([CHUNKS[0], (X[:20], Y[:20], np.zeros(20))])
     with pytest.raises(ValueError, match="L-BFGS makes no single steps"):
         make().fit(CHUNKS, optimizer="lbfgs")
+
+
+@pytest.mark.parametrize("by", ["labels", "weights"])
+def test_a_chunk_in_which_nothing_counts(by: str) -> None:
+    """Its steps have loss 0 and no gradient, as a batch of `fit` on all rows has."""
+    n = len(X)
+    labels, weights = Y.copy(), np.ones(n)
+    (labels if by == "labels" else weights)[20:40] = -100 if by == "labels" else 0
+    more = (weights,) if by == "weights" else ()
+    whole, chunked = (MLP([6, 8, 3], loss=CrossEntropy(ignore_index=-100), seed=1) for _ in range(2))
+    whole.fit(X, labels, epochs=3, batch_size=20, shuffle=False, sample_weight=more[0] if more else None)
+    chunks = [tuple(part[k : k + 20] for part in (X, labels, *more)) for k in range(0, n, 20)]
+    chunked.fit(chunks, epochs=3, batch_size=20, shuffle=False)
+    assert [a.tobytes() for a in whole.weights] == [a.tobytes() for a in chunked.weights]
+    assert whole.history is not None
+    assert chunked.history is not None
+    np.testing.assert_allclose(chunked.history.loss, whole.history.loss, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"the weights of all rows of epoch 0 are 0 .*: at least one row must count"):
+        chunked.fit([chunks[1]], epochs=2)
 
 
 def test_steps_per_epoch_ends_endless_epochs() -> None:

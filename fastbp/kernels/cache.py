@@ -16,7 +16,6 @@ import secrets
 import shutil
 import sys
 import tempfile
-import warnings
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -26,6 +25,8 @@ import numba
 import numpy as np
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+
+from fastbp.kernels.notice import tell
 
 _DIGEST_BYTES = 32
 # Of Numba's settings, those that change the machine code.
@@ -153,7 +154,7 @@ def writable_folder() -> Path | None:
 
 def _temporary_folder(problem: str) -> Path | None:
     """A folder that lasts as long as this process, with a warning that says why; None where there is no room at all."""
-    warnings.warn(
+    tell(
         f"fastbp cannot keep compiled kernels ({problem}): every new process compiles anew. "
         "Set FASTBP_CACHE_DIR to a folder that can be written.",
         RuntimeWarning,
@@ -177,7 +178,7 @@ def _remove(folder: Path, owner: int) -> None:
 @cache
 def _warn_that_nothing_is_kept(folder: Path, problem: str) -> None:
     """Once, not for every file."""
-    warnings.warn(
+    tell(
         f"compiled kernels could not be written to {folder} ({problem}): every new process compiles anew. Make room "
         "there, or set FASTBP_CACHE_DIR to another folder.",
         RuntimeWarning,
@@ -208,7 +209,7 @@ class KernelCache:
         if path is None:
             return None
         if self._checksum(signature, content[_DIGEST_BYTES:]) != content[:_DIGEST_BYTES]:
-            warnings.warn(f"{path} is damaged: it is compiled anew.", RuntimeWarning, stacklevel=2)
+            tell(f"{path} is damaged: it is compiled anew.", RuntimeWarning, stacklevel=2)
             return None
         return CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST_BYTES:]))
 

@@ -60,8 +60,9 @@ JOB = np.dtype(
         ("X_row", np.int64),
         ("X_column", np.int64),
         ("X_kind", _CODE),
-        ("x_mean", _ADDRESS),  # (n_in,) or 0: the gathered rows become (x - mean) * scale
+        ("x_mean", _ADDRESS),  # (n_in,) float64, or 0: the gathered rows become (x - mean) * scale
         ("x_scale", _ADDRESS),
+        ("x_narrow", _ADDRESS),  # (3, n_in) float32: mean, what float32 leaves out of it, scale; or 0, see `gather.py`
         ("scan", np.int64),  # look for NaN and infinity while gathering
         ("y", _ADDRESS),  # int64 labels (n,), or numbers (n, n_out) in the dtype of the network, without gaps:
         # targets, or (DELTAS) dJ/dz of the output layer itself

@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import json
 import re
-import warnings
 from io import FileIO
 from os import PathLike
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from fastbp import schedules
 from fastbp._version import __version__
 from fastbp.files import damaged, is_special, naming
+from fastbp.kernels.notice import tell
 from fastbp.kernels.simd import TARGET
 from fastbp.network import MLP
 from fastbp.plan import Array
@@ -121,10 +121,10 @@ class Journal:
         elif not _line(self.header).startswith(content):
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
         if keep < len(content):
-            warnings.warn(
+            tell(
                 f"{self.path}: the last line is cut short, and skipped; its run is done again",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         for number, line in enumerate(lines[1:], 2):
             record = self._parse(line, number)

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules, team, weighting
+from fastbp import schedules, team, validation, weighting
 from fastbp.engine import THREAD_FLOPS, Engine
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
 from fastbp.kernels.jit import entry
 from fastbp.kernels.records import JOB, LAYER
 from fastbp.network import MLP
+from fastbp.numerics import quiet
 from fastbp.plan import Array, address, allocate
 from fastbp.sweep.problem import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, Problem, fresh, limit
 from fastbp.training import CHUNK_SECONDS, Fit
@@ -295,6 +296,7 @@ class Native:
         self.stopped = True
         self.stop[0] = 1
 
+    @quiet
     def _work(self, thread: int, n: int) -> None:
         """One thread: native calls of some 50 ms until no run is left."""
         worker = self.workers[thread]
@@ -346,11 +348,11 @@ class Native:
 
     def _raise_bad_row(self, row: int) -> None:
         """NaN or infinity in a memory map, or a label that has changed since it was checked."""
-        problem = self.problem
-        training = problem.held is None or (~np.isfinite(np.asarray(problem.X[row], np.float64))).any()
-        data, name = ((problem.X, problem.y), "X") if training else (self.held_data[:2], "validation X")
-        engine = self.nets[0]._engine
-        engine._keep = data
+        problem, engine, scaling = self.problem, self.nets[0]._engine, self.nets[0]._kernel_scaling()
+        here = validation.first_not_finite(problem.X[row : row + 1], self.plan.dtype, scaling) is not None
+        training = problem.held is None or here
+        (X, y), name = ((problem.X, problem.y), "X") if training else (self.held_data[:2], "validation X")
+        engine._keep = X, y, scaling
         engine.job[0]["bad_row"] = row
         raise engine.bad_input(name)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import documents
+from fastbp.numerics import quiet_results
 from fastbp.sweep import export, range_picture
 
 Array = npt.NDArray[np.float64]
@@ -104,6 +105,7 @@ class Suggestion:
     source: str
 
 
+@quiet_results
 @dataclass(frozen=True, eq=False)
 class RangeTest:
     """Losses while the learning rate rises, and the rates that they suggest. ``print(result)`` shows a table.

@@ -15,6 +15,7 @@ from fastbp import optimizers, schedules, team, training, validation, weighting
 from fastbp.engine import THREAD_FLOPS
 from fastbp.kernels import records
 from fastbp.network import MLP
+from fastbp.numerics import own
 from fastbp.sweep.range_result import SKIP, RangeTest
 
 Array = npt.NDArray[Any]
@@ -29,6 +30,7 @@ START_ROWS = 4096  # rows, evenly spread, that this loss is measured on
 POINTS = 20  # a held-out curve has at least these
 
 
+@own
 def lr_range_test(
     net: MLP,
     X: npt.ArrayLike,
@@ -248,8 +250,7 @@ class Smoother:
 
 def _loss(net: MLP, data: tuple[Array, Array, Array | None], threads: int | None) -> float:
     """The loss on checked data, without a score; infinite where it overflows."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return net._infer(*data, activated=True, threads=threads)[1]
+    return net._infer(*data, activated=True, threads=threads)[1]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastbp import documents
+from fastbp.numerics import quiet_results
 from fastbp.plan import Array
 from fastbp.sweep import export, statistics
 from fastbp.sweep.problem import DIVERGED, FINISHED, OVERFLOWED, STATUSES, STOPPED, Ledger, Problem, outcomes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 NO_BETTER = "no better than untrained"
 
 
+@quiet_results
 @dataclass
 class LrSweep:
     """The result of `lr_sweep`, of K learning rates and S seeds.
@@ -272,9 +274,8 @@ class LrSweep:
     @property
     def samples_per_second(self) -> Array:
         """Training rows a second, ``(K, S)``; NaN where no epoch was finished."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            each = np.nansum(self.epoch_seconds, axis=2)
-            speed: Array = np.where(each > 0, self.epochs_done * self.n_train / each, np.nan)
+        each = np.nansum(self.epoch_seconds, axis=2)
+        speed: Array = np.where(each > 0, self.epochs_done * self.n_train / each, np.nan)
         return speed
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any, Protocol
@@ -15,7 +14,9 @@ import numpy.typing as npt
 
 from fastbp import optimizers, schedules, team, training, validation, weighting
 from fastbp.errors import SweepInterrupted
+from fastbp.kernels.notice import tell
 from fastbp.network import MLP
+from fastbp.numerics import own
 from fastbp.plan import Array
 from fastbp.sweep.journal import Journal
 from fastbp.sweep.native import Native
@@ -27,6 +28,7 @@ from fastbp.sweep.result import LrSweep
 TASKS_A_WORKER = 4
 
 
+@own
 def lr_sweep(
     net: MLP,
     X: npt.ArrayLike,
@@ -147,7 +149,7 @@ def lr_sweep(
         kept = f", and kept in {os.fspath(journal)}" if journal is not None else ""
         raise SweepInterrupted(f"{done} of {len(ledger)} runs had finished{kept}", result)
     if result.edge:
-        warnings.warn(result.edge, UserWarning, stacklevel=2)
+        tell(result.edge, UserWarning, stacklevel=3)
     return result
 
 
@@ -219,6 +221,7 @@ class Remote:
             self.report(part)
 
 
+@own
 def run_chunk(problem: Problem, ledger: Ledger, end: int, threads: int = 1) -> Ledger:
     """Train all runs of a ledger from their start to the end of epoch `end`: what an executor's task does."""
     runner = Native(problem, ledger, threads, keep=False, report=lambda which: None)

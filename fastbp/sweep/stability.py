@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -13,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import optimizers, training, validation, weighting
+from fastbp.arrays import numeric
 from fastbp.errors import DivergenceError
 from fastbp.figures import new_figure, save_figure
+from fastbp.kernels.notice import tell
 from fastbp.network import MLP
+from fastbp.numerics import own, quiet_results
 from fastbp.sweep import export
 from fastbp.sweep.hessian import Hessian, flat, lanczos, power
 
@@ -27,6 +29,7 @@ CAVEAT = (
 )
 
 
+@own
 def lr_stability(
     net: MLP,
     X: npt.ArrayLike,
@@ -114,6 +117,7 @@ def lr_stability(
     start, threads = validation.check_seed(seed), training.check_threads(threads)
     if start is None:
         raise TypeError("seed must be an integer, got None")
+    X, y = numeric(X, "X"), numeric(y, "y", labels=True)  # once, for a data frame is converted column by column
     weighting.check_total(weighting.check_batch(net, X, y, None, scan=True)[2])
     solve = lanczos if method == "lanczos" else power
     trained = net.copy()
@@ -128,13 +132,12 @@ def lr_stability(
                 break
         points.append(_measure(trained, X, y, recipe, batch_size, solve, tol, max_products, start))
     if not all(point.converged for point in points):
-        warnings.warn(
+        tell(
             f"an eigenvalue did not converge to tol={tol:g} in {max_products} products: raise max_products or tol, or "
-            "use method='lanczos'", RuntimeWarning, stacklevel=2,
+            "use method='lanczos'", RuntimeWarning, stacklevel=3,
         )  # fmt: skip
     eigenvalues = np.array([point.eigenvalue for point in points])
-    with np.errstate(divide="ignore"):
-        lines = factor / eigenvalues
+    lines = factor / eigenvalues
     return Stability(
         np.arange(len(points)), eigenvalues, lines, np.array([point.loss for point in points]),
         [point.converged for point in points], [point.products for point in points], formula,
@@ -142,6 +145,7 @@ def lr_stability(
     )  # fmt: skip
 
 
+@quiet_results
 @dataclass(frozen=True, eq=False)
 class Stability:
     """What `lr_stability` has found, one entry for the start and for each epoch. ``print(result)`` shows a table.

@@ -1,0 +1,80 @@
+"""NumPy's error state while we compute: our own, whatever the caller's program asks for.
+
+What overflows or underflows in our arithmetic is seen in its result; ``np.seterr(all="raise")`` is about the caller's.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Kind = TypeVar("Kind", bound=type)
+
+_callers: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("callers", default=None)
+_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside", default=False)
+
+
+class _Here(threading.local):
+    """A context of every thread, in which nothing is raised and nothing warned of."""
+
+    def __init__(self) -> None:
+        self.context = contextvars.Context()
+        self.context.run(np.seterr, all="ignore")
+        self.context.run(_inside.set, True)
+
+
+_here = _Here()
+
+
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator of functions that call nothing a user has written: they run in our error state.
+
+    To enter a context that is ready takes 0.1 us, `np.errstate` 0.7 us: a fifth of a small prediction.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _inside.get():
+            return function(*args, **kwargs)
+        return _here.context.run(function, *args, **kwargs)
+
+    return run
+
+
+def own(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for functions that do, in `as_caller`; of a user's context they change no more than the error state."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _callers.set(dict(np.geterr()))
+        try:
+            with np.errstate(all="ignore"):
+                return function(*args, **kwargs)
+        finally:
+            _callers.reset(token)
+
+    return run
+
+
+def as_caller() -> np.errstate:
+    """A context with the error state of whoever called the function that is `own`."""
+    return np.errstate(**(_callers.get() or {}))
+
+
+def quiet_results(kind: Kind) -> Kind:
+    """Class decorator: all methods and properties are `quiet`, for results that compute when they are asked."""
+    for name, member in list(vars(kind).items()):
+        if isinstance(member, functools.cached_property):
+            member.func = quiet(member.func)
+        elif isinstance(member, property) and member.fget is not None:
+            setattr(kind, name, property(quiet(member.fget), doc=member.__doc__))
+        elif callable(member) and hasattr(member, "__code__"):
+            setattr(kind, name, quiet(member))
+    return kind
