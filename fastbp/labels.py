@@ -24,7 +24,7 @@ def check(labels: object, loss: LossLike, n_out: int) -> list[Any] | None:
     if loss.target not in ("classes", "binary"):
         raise ValueError(f"class_labels are for classifiers; this network has loss={loss.name!r}")
     found = [_plain(k, one) for k, one in enumerate(labels)]
-    wanted = 2 if n_out == 1 else n_out
+    wanted = 2 if n_out == 1 and loss.target == "binary" else n_out
     if len(found) != wanted:
         raise ValueError(f"class_labels has {len(found)} entries, but the network tells {wanted} classes apart")
     if len({isinstance(one, str) for one in found}) > 1:

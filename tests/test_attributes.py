@@ -137,8 +137,8 @@ def test_a_softmax_over_one_output_is_refused(kind: Any, loss: Any) -> None:
 def old_file(path: Path) -> MLP:
     """A network of before the refusal, from the file that it was saved to."""
     net = MLP([4, 6, 1], loss="mse", seed=0)
-    net.class_labels = ["a"]
     tensors, metadata = serialization.model_state(net)
+    metadata["class_labels"] = ["a"]
     metadata["loss"] = {"name": "cross_entropy", "label_smoothing": 0.0, "ignore_index": None}
     serialization.save(path, tensors, metadata)
     return fastbp.load(path)
