@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastbp.checkpoints import Checkpoint
 from fastbp.inspection import LayerStatistics
 from fastbp.validation import check_choice, check_non_negative_finite, check_positive_finite, check_positive_int
-from fastbp.watching import MONITORS, Callback, EpochState, Watcher
+from fastbp.watching import MONITORS, Callback, EpochState, Watcher, improves, monitored
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -68,9 +68,8 @@ class EarlyStopping(Watcher):
         self.best, self.best_epoch, self._weights = math.inf, 0, None
 
     def on_epoch_end(self, state: EpochState) -> str | None:
-        now = getattr(state, self.monitor)
-        now = -now if self.monitor == "val_score" else now
-        if now < self.best - self.min_delta:
+        now = monitored(state.history, self.monitor)
+        if improves(now, self.best - self.min_delta):
             self.best, self.best_epoch = now, state.epoch
             self._weights = (state.net.weights, state.net.biases) if self.restore_best else None
         if state.epoch - self.best_epoch >= self.patience:

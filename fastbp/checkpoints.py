@@ -25,7 +25,7 @@ import numpy.typing as npt
 from fastbp import serialization
 from fastbp._version import __version__
 from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int
-from fastbp.watching import MONITORS, EpochState, Watcher
+from fastbp.watching import MONITORS, EpochState, Watcher, improves, monitored
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -117,7 +117,7 @@ class Checkpoint(Watcher):
         epochs, due = len(fit.history.loss), final or time.monotonic() >= self._due
         if epochs > self._epochs and fit.between_epochs:
             self._epochs = epochs
-            if self.best is not None and self._improved(getattr(fit.history, self.best)[-1]):
+            if self.best is not None and self._improved(monitored(fit.history, self.best)):
                 self._write(fit, [BEST])
             if self.every_epochs is not None and epochs % self.every_epochs == 0:
                 self._write(fit, [f"epoch-{epochs:06d}.safetensors"] * bool(self.keep) + [LAST])
@@ -139,11 +139,10 @@ class Checkpoint(Watcher):
     def _next(self) -> float:
         return np.inf if self.every_seconds is None else time.monotonic() + self.every_seconds
 
-    def _improved(self, value: float) -> bool:
-        value = -value if self.best == "val_score" else value
-        if self._lowest is not None and not value < self._lowest:
+    def _improved(self, cost: float) -> bool:
+        if self._lowest is not None and not improves(cost, self._lowest):
             return False
-        self._lowest = value
+        self._lowest = cost
         return True
 
     def _write(self, fit: Fit, names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,17 @@ if TYPE_CHECKING:
     from fastbp.training import Fit
 
 MONITORS = ("loss", "val_loss", "val_score")
+
+
+def monitored(history: History, monitor: str) -> float:
+    """What is monitored of the last epoch, as a cost: the negative of a score."""
+    value = float(getattr(history, monitor)[-1])
+    return -value if monitor == "val_score" else value
+
+
+def improves(cost: float, bound: float) -> bool:
+    """Whether a cost is below a bound; NaN is worse than any number. All that watches a training compares by this."""
+    return cost < bound or (math.isnan(bound) and not math.isnan(cost))
 
 
 @dataclass(frozen=True)

@@ -597,6 +597,13 @@ def test_sensitivity() -> None:
     assert statistics.sensitivity(np.ones(1), np.full((1, 1), NAN), np.zeros((1, 1), bool), np.ones(1), None) is None
 
 
+def test_best_by_epoch_passes_over_what_is_not_known() -> None:
+    losses = np.array([[[NAN, 2.0, NAN]], [[3.0, 1.0, NAN]]])
+    found = statistics.best_by_epoch(np.array([0.1, 0.2]), losses, np.ones(2, bool))
+    assert found[:2].tolist() == [0.2, 0.2]
+    assert np.isnan(found[2])
+
+
 def test_best_by_epoch_and_the_profile() -> None:
     val = np.array([[[5.0, 3.0, 3.0]], [[4.0, 3.5, 1.0]], [[1.0, NAN, NAN]], [[6.0, 2.0, 2.0]]])
     seconds = np.array([[[1.0, 2.0, 3.0]], [[1.0, 1.0, 1.0]], [[1.0, NAN, NAN]], [[2.0, 2.0, 2.0]]])
