@@ -139,14 +139,19 @@ def _as_targets(
     if kind in ("classes", "binary") and one_column and whole:
         y, y_test = (_flat_integers(one) for one in (y, y_test))
         labels = tables.class_labels(y, y_test)
+        odd = tables.odd_integer(y)
+        if odd is not None:
+            twin = f": {odd} and {int(odd)} are two classes" if str(int(odd)) in labels else ""
+            notes.append(f"labels such as {odd} are no ordinary integers, so all stay as they are written{twin}")
         _check_classes(labels, len(table.X), loss, kind, notes)
         assert y is not None
         encoded = [None if one is None else tables.encode(one, labels) for one in (y, y_test)]
         shown = tables.Table(table.X, encoded[0], table.X_test, encoded[1])
         return shown, labels, len(labels) if kind == "classes" else 1
-    if y.dtype.kind in "US":
-        raise ValueError(f"y holds names such as {y.flat[0]}, but {loss} takes numbers; use --loss cross_entropy")
-    return table, None, 1 if y.ndim == 1 else int(np.prod(y.shape[1:]))
+    hint = "; use --loss cross_entropy"
+    y, y_test = (None if one is None else tables.numbers_of(one, loss, hint) for one in (y, y_test))
+    assert y is not None
+    return tables.Table(table.X, y, table.X_test, y_test), None, 1 if y.ndim == 1 else int(np.prod(y.shape[1:]))
 
 
 def _flat_integers(y: Array | None) -> Any:

@@ -49,7 +49,7 @@ def nearest_to_centre(rates: Array, losses: Array) -> float:
 
 
 def best_by_epoch(rates: Array, losses: Array, eligible: Array) -> Array:
-    """The eligible rate with the lowest known mean loss after each epoch, ``(K, S, epochs)``; NaN where there is none."""
+    """The eligible rate with the lowest known mean loss after each epoch of ``(K, S, epochs)``; NaN without."""
     if not eligible.any():
         return np.full(losses.shape[2], np.nan)
     means = losses[eligible].mean(axis=1)
