@@ -13,6 +13,7 @@ from fastbp.validation import check_choice, check_non_negative_finite, check_pos
 from fastbp.watching import MONITORS, Callback, EpochState, Watcher, improves, monitored
 
 if TYPE_CHECKING:
+    from fastbp.errors import DivergenceError
     from fastbp.network import MLP
     from fastbp.training import Fit
 
@@ -44,7 +45,8 @@ class EarlyStopping(Watcher):
     min_delta : float
         What counts as an improvement: more than this.
     restore_best : bool
-        Leave the network with the weights of its best epoch (moments and counters stay as they are).
+        Leave the network with the weights of its best epoch (moments and counters stay as they are), also where the
+        training ends by a `DivergenceError`.
     """
 
     monitor: str = "val_loss"
@@ -85,6 +87,11 @@ class EarlyStopping(Watcher):
         """Go on from there."""
         self.best = math.inf if state["best"] is None else state["best"]
         self.best_epoch, self._weights = state["best_epoch"], state["weights"]
+
+    def on_divergence(self, net: MLP, error: DivergenceError) -> None:
+        if self._weights is not None:
+            error.best_epoch = self.best_epoch
+        self.on_fit_end(net)
 
     def on_fit_end(self, net: MLP) -> None:
         if self._weights is not None:

@@ -258,7 +258,8 @@ class MLP(Network):
             NaN and infinity in a memory map are found while its rows are gathered, before the step that would use
             them: the steps before it have been made.
         DivergenceError
-            If the loss stops being finite; the network keeps its last finite weights.
+            If the loss stops being finite; the network keeps its last finite weights, or has the best ones, where
+            `EarlyStopping` restores them.
         KeyboardInterrupt
             On Ctrl-C, with a usable network and the finished epochs in `history`.
         FileNotFoundError

@@ -152,6 +152,10 @@ class Fit:
         except KeyboardInterrupt:
             self.pause(final=True)
             raise
+        except DivergenceError as error:
+            for watcher in self.watchers():
+                watcher.on_divergence(net, error)
+            raise
         finally:
             self.engine.clear_stop()
             self.engine.bind_rates(None, None)
@@ -368,7 +372,13 @@ class Fit:
         """Go back to the last finite parameters and say where it went wrong."""
         self.snapshot.restore()
         made = int(self.engine.job[0]["steps_done"])
-        raise DivergenceError(epoch, step, float(self.lrs[max(0, made - 1)]), self.history)
+        raise DivergenceError(epoch, step, float(self.lrs[max(0, made - 1)]), self.history, self.scaled)
+
+    @property
+    def scaled(self) -> bool:
+        """The network standardises all that can be."""
+        scaling = self.net.scaling
+        return scaling is not None and (self.net.loss.target != "real" or scaling.y_mean is not None)
 
     def validate(self, interrupted: Callable[[], bool]) -> None:
         """Score the validation data."""

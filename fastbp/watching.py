@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from fastbp.errors import DivergenceError
     from fastbp.history import History
     from fastbp.network import MLP
     from fastbp.training import Fit
@@ -97,6 +98,9 @@ class Watcher:
 
     def on_pause(self, fit: Fit, final: bool) -> None:
         """The training stands between two steps, as it does every now and then; or has ended, before `on_fit_end`."""
+
+    def on_divergence(self, net: MLP, error: DivergenceError) -> None:
+        """The training has ended by this error, and the network has the weights of the last step that were finite."""
 
     def on_fit_end(self, net: MLP) -> None:
         """The training has ended, of itself or by a callback."""

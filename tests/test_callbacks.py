@@ -95,6 +95,34 @@ def test_early_stopping_goes_back_to_the_best_weights() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("restore", [True, False])
+def test_a_divergence_leaves_the_best_weights(restore: bool) -> None:
+    """What early stopping has found is not lost."""
+    calls = []
+
+    def rate(step: int) -> float:
+        calls.append(step)
+        return 0.05 if step < 30 else 1e20
+
+    nets = [MLP([5, 7, 3], loss="mse", seed=0) for _ in range(2)]
+    stopping = EarlyStopping("loss", restore_best=restore)
+    y = np.eye(3)[Y]
+    for net, epochs, watching in zip(nets, (20, 10), ([stopping], []), strict=True):
+        options: dict[str, Any] = {"batch_size": 30, "optimizer": SGD(), "schedule": rate, "threads": 1}
+        options["callbacks"] = watching
+        if net is nets[0]:
+            with pytest.raises(fastbp.DivergenceError) as caught:
+                net.fit(X, y, epochs=epochs, **options)
+        else:
+            net.fit(X, y, epochs=epochs, **options)
+    assert stopping.best_epoch == 10
+    assert caught.value.best_epoch == (10 if restore else None)
+    assert str(caught.value).endswith(f"the network has its {'best (epoch 10)' if restore else 'last finite'} weights")
+    same = all(np.array_equal(a, b) for a, b in zip(nets[0].weights, nets[1].weights, strict=True))
+    assert same or not restore
+    assert all(np.isfinite(a).all() for a in nets[0].weights)
+
+
 def test_early_stopping_counts_small_gains_as_none_and_starts_afresh() -> None:
     stopping = EarlyStopping("loss", patience=2, min_delta=100.0, restore_best=False)
     for _ in range(2):

@@ -163,8 +163,10 @@ def test_divergence_leaves_the_last_iterate() -> None:
     net.fit(X, y, optimizer="lbfgs", epochs=3)
     before = net.weights[0]
     net.set_weights([net.weights[0], np.full((9, 3), 1e200)], net.biases)
-    with pytest.raises(fastbp.DivergenceError):
+    with pytest.raises(fastbp.DivergenceError) as caught:
         net.fit(X, y, optimizer="lbfgs")
+    assert caught.value.lr is None  # it has none that might be smaller
+    assert "at epoch 3, step 3: scale the data by net.standardize;" in str(caught.value)
     np.testing.assert_array_equal(net.weights[0], before)
     assert net.weights[1][0, 0] == 1e200
 

@@ -216,6 +216,20 @@ def test_divergence_in_the_very_last_step() -> None:
     np.testing.assert_array_equal(net.weights[0], before)
 
 
+def test_divergence_advises_nothing_that_is_done_already() -> None:
+    X, y = np.full((6, 1), 1e12), np.arange(6.0)
+    told = []
+    for scale in (lambda net: None, lambda net: net.standardize(X), lambda net: net.standardize(X, y)):
+        net = fastbp.MLP([1, 1], loss="mse", seed=0)
+        scale(net)
+        with pytest.raises(DivergenceError) as caught:
+            net.fit(X, y, epochs=3, batch_size=6, optimizer=SGD(lr=1e30), threads=1)
+        told.append(caught.value.advice())
+        assert caught.value.advice() in str(caught.value)
+    both = "try a smaller learning rate, or scale the data by net.standardize"
+    assert told == [both, both, "try a smaller learning rate"]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
 def test_bad_number_in_a_memory_map_stops_before_its_step(value: float, tmp_path: Path) -> None:
     X, y = draw()

@@ -24,6 +24,7 @@ from fastbp.commands.options import (
 )
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text
 from fastbp.commands.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
+from fastbp.errors import DivergenceError
 
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
@@ -192,6 +193,17 @@ class _Run:
             epochs = len(getattr(self.net.history, "loss", ()))  # no history before the first fit
             done = f"interrupted after {epochs} of {self.recipe.epochs} epochs"
             raise Interrupted("; ".join([done, *self._kept()])) from None
+        except DivergenceError as error:
+            self._keep_best(error)
+            raise
+
+    def _keep_best(self, error: DivergenceError) -> None:
+        """Keep what early stopping had found before the training diverged, and let the error say where."""
+        if error.best_epoch is not None and self.settings.out is not None:
+            self._save()
+            error.add_note(f"the network of epoch {error.best_epoch}, the best, is in {self.settings.out}")
+        if self.settings.history is not None and self._write_history():
+            error.add_note(f"the losses are in {self.settings.history}")
 
     def _kept(self) -> list[str]:
         """Keep what there is after an interruption, and say where."""
