@@ -217,8 +217,8 @@ class MLP(Network):
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Scored after every epoch.
         validation_split : float
-            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes. Sample
-            weights go with their rows.
+            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes; a warning
+            tells which classes are so rare that all of their rows are trained on. Sample weights go with their rows.
         sample_weight : array-like, (n,), optional
             How much each row counts, at least 0. A batch's cost is ``sum w J / sum w``: a row of weight 2 counts as
             that row twice, and only the ratios within a batch matter. A batch whose weights are all 0 has loss 0 and
@@ -230,7 +230,8 @@ class MLP(Network):
             its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them. With
             label smoothing the row's weight counts for all of its loss (PyTorch weighs the share of every class).
         shuffle : bool
-            A new order of the rows in every epoch, by the seed and the number of the epoch.
+            A new order of the rows in every epoch, by the seed and the number of the epoch. False: the order that they
+            have, also of those that `validation_split` leaves.
         callbacks : sequence
             Objects with ``on_epoch_end(state)``, called after every epoch; what one returns, if it is true, stops the
             training. `fastbp.callbacks` has early stopping, checkpoints and others.

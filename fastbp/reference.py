@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import initializers, reference_noise, regularization
-from fastbp.datasets import train_test_split
+from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
 from fastbp.reference_math import (
     ACTIVATIONS,
@@ -341,8 +341,12 @@ class NumpyMLP:
         if validation_split:
             if sample_weight is not None:
                 raise ValueError("sample_weight with validation_split: split the rows first, and give validation_data")
-            X, held_X, y, held_y = train_test_split(X, y, validation_split, seed=self.seed)
-            validation_data = (held_X, held_y)
+            X, y = np.asarray(X), np.asarray(y)
+            by_class = y.ndim == 1 and y.dtype.kind in "iub"
+            rows, held = split_rows(y, validation_split, self.seed, stratify=by_class)
+            if not shuffle:
+                rows.sort()
+            X, y, validation_data = X[rows], y[rows], (X[held], y[held])
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
         targets, recipe = self._targets(y, len(inputs)), self._prepare(optimizer)

@@ -736,7 +736,7 @@ def test_the_method_says_what_differs_from_the_defaults(npz: Path) -> None:
     )  # fmt: skip
     said = (
         "weight decay 0.0001, momentum 0.9, nesterov, clip norm 1, clip value 0.5, schedule step, warm-up epochs 1, "
-        "label smoothing 0.1, class weight balanced, 10 % of the training rows held out, early stopping 9"
+        "label smoothing 0.1, class weight balanced, 20 of 200 training rows held out (10 %), early stopping 9"
     )
     lines = text.splitlines()
     at = next(k for k, line in enumerate(lines) if line.startswith("method"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import fastbp
 from fastbp import activations, datasets, losses, optimizers
 from fastbp.errors import DivergenceError
 from fastbp.reference import NumpyMLP
@@ -397,6 +398,18 @@ def test_validation_split_holds_rows_back() -> None:
     expected = by_hand.fit(X_train, y_train, epochs=2, validation_data=(X_held, y_held))
     assert history.loss == expected.loss
     assert history.val_loss == expected.val_loss
+
+
+def test_a_split_in_order_with_a_class_of_one_row() -> None:
+    """As `fastbp.MLP.fit` makes it, which warns besides."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    y[5] = 2
+    net, twin = (cls([3, 4, 3], dtype="float64", seed=0) for cls in (fastbp.MLP, NumpyMLP))
+    options = {"epochs": 2, "batch_size": 4, "validation_split": 0.2, "shuffle": False}
+    with pytest.warns(UserWarning, match="class 2 has too few rows"):
+        found = net.fit(X, y, **options)
+    np.testing.assert_allclose(twin.fit(X, y, **options).val_loss, found.val_loss, rtol=1e-9)
 
 
 def test_divergence_is_an_error() -> None:

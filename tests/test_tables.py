@@ -166,3 +166,38 @@ def test_predict_leaves_the_target_unread(tmp_path: Path) -> None:
     fastbp.MLP([2, 3, 2], seed=0).save(tmp_path / "model.safetensors")
     data = write(tmp_path / "data.csv", ["", "ant"])
     assert len(as_json("predict", tmp_path / "model.safetensors", data, "--target", "goal")["prediction"]) == 60
+
+
+@pytest.mark.parametrize("rare", [1, 2])
+@pytest.mark.parametrize("options", [("--early-stopping", "9"), ("--validation-split", "0.2"), ()])
+def test_rare_classes_are_trained_on(options: tuple[str, ...], rare: int, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.csv", ["ant", "bee"] * 30 + ["emu"] * rare, n=60 + rare)
+    result = run("train", data, *TRAIN, *options)
+    assert result.exit_code == 0, result.output
+    said = "class emu has too few rows to hold any out: all of them are trained on"
+    assert result.stdout.count(said) == (rare == 1)  # one of two is tested on
+    assert result.stderr.count(said) == result.stderr.count("\n") == bool(options)
+
+
+@pytest.mark.filterwarnings("ignore:the best learning rate")
+@pytest.mark.parametrize("rare", [1, 2])
+def test_rare_classes_in_a_sweep(rare: int, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.csv", ["ant", "bee"] * 30 + ["emu"] * rare, n=60 + rare)
+    options = ("--target", "goal", "--lr", "0.001,0.01,0.1", "--seeds", "2", "--epochs", "2", "--hidden", "4")
+    result = run("sweep", data, *options)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("class emu has too few rows to hold any out") == result.stderr.count("\n") == 1
+
+
+def test_the_true_share_and_what_was_trained_are_told(tmp_path: Path) -> None:
+    """A row of each of 240 classes would be a quarter of the rows, not the fiftieth that was asked for."""
+    data = tmp_path / "data.npz"
+    np.savez(data, X=np.random.default_rng(0).random((1000, 2)), y=np.arange(1000) % 240)
+    options = ("--hidden", "4", "--epochs", "2", "--test-fraction", "0", "--validation-split", "0.02")
+    found = as_json("train", data, *options)
+    assert (found["train_rows"], found["validation_rows"]) == (1000, 20)
+    assert found["samples_per_second"] == pytest.approx(980 * 2 / found["seconds"])
+    result = run("train", data, *options)
+    assert "20 of 1,000 training rows held out (2 %)" in result.stdout
+    assert "validation_split=0.02: classes " in result.stderr
+    assert "(20 of 1,000 rows are held out, 2 %)" in result.stderr

@@ -67,16 +67,19 @@ def load_problem(data: str | None, target: str | None, loss: str | None, test_fr
     assert table.y is not None
     X_test, y_test = table.X_test, table.y_test
     X_train, y_train = table.X, table.y
+    rare = ""
     if X_test is None and test_fraction > 0.0:
-        stratify = labels is not None and np.unique(y_train, return_counts=True)[1].min() >= 2
-        split = datasets.train_test_split(X_train, y_train, test_fraction, seed=seed, stratify=bool(stratify))
-        X_train, X_test, y_train, y_test = split
+        kept, held = datasets.split_rows(y_train, test_fraction, seed, stratify=labels is not None)
+        rare = "" if labels is None else datasets.too_rare(y_train, kept, held, labels)
+        X_train, X_test, y_train, y_test = X_train[kept], X_train[held], y_train[kept], y_train[held]
     # Both parts now: a bad y_test must not wait until the training is over.
     for name, rows, targets in (("y", X_train, y_train), ("y_test", X_test, y_test)):
         if rows is not None and targets is not None:
             validation.check_y(targets, losses.get(chosen), len(rows), n_out, np.dtype("float32"), name=name)
     held_out = 0 if X_test is None else len(X_test)
     notes.append(f"{len(X_train):,} rows to train on, {held_out:,} held out; inputs {n_in}, outputs {n_out}")
+    if rare:
+        notes.append(rare)
     in_place = labels is None or labels == list(range(len(labels)))
     return Problem(
         "digits" if data is None else data,

@@ -295,6 +295,10 @@ def make_problem(
         raise ValueError(
             f"optimizer={recipe!r} finds the lengths of its steps itself: it has no learning rate to sweep"
         )
+    if held is None:
+        rare = training.rare_classes(net, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
+        if rare:
+            warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=3)
     recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)
     return problem if batch_size <= problem.n_train else problem.with_batch(problem.n_train)
 
