@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from fastbp import checkpoints, optimizers, schedules, streams, training, validation, weighting
+from fastbp import checkpoints, optimizers, schedules, splits, streams, training, validation, weighting
 from fastbp.history import History
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def fit(
             raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
         validation.check_fraction("validation_split", validation_split)
         seed = net.seed if saved is None else saved.seed
-        rows, held, rare = training.hold_out(net, y, targets, validation_split, seed, in_order=not shuffle)
+        rows, held, rare = splits.hold_out(net, y, targets, validation_split, seed, in_order=not shuffle)
         if rare:
             warnings.warn(f"validation_split={validation_split:g}: {rare}", UserWarning, stacklevel=3)
         weighting.check_total(None if weights is None else weights[held], what="held-out rows")

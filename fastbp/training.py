@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import checkpoints, datasets, schedules, team, validation, weighting
+from fastbp import checkpoints, schedules, team, validation
 from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, Engine
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -387,34 +387,6 @@ class Fit:
         if not interrupted():  # which would have left the evaluation half done
             self.history.val_loss.append(found["loss"])
             self.history.val_score.append(found[self.history.score_name])
-
-
-def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
-    """Row numbers for training and for validation, drawn by the seed; by classes where y holds them."""
-    return datasets.split_rows(y, fraction, seed % 2**32, stratify=stratify)
-
-
-def hold_out(
-    net: MLP, y: Any, targets: Array, fraction: float, seed: int, *, in_order: bool = False
-) -> tuple[Array, Array, str]:
-    """The split of checked rows for a network: both parts, and which classes were too rare to be in both.
-
-    in_order: either part keeps the order that the rows have.
-    """
-    strata, stratify = weighting.strata(net.loss, y, targets), targets.ndim == 1 and net.loss.target == "classes"
-    rows, held = split_rows(strata, fraction, seed, stratify=stratify)
-    if in_order:
-        rows.sort()
-        held.sort()
-    return rows, held, rare_classes(net, strata, rows, held)
-
-
-def rare_classes(net: MLP, strata: Array, rows: Array, held: Array) -> str:
-    """What to say of classes that are too rare to be in both parts of a split."""
-    if strata.ndim != 1 or net.loss.target != "classes":
-        return ""
-    names = range(net.sizes[-1]) if net.class_labels is None else net.class_labels
-    return datasets.too_rare(strata, rows, held, names)
 
 
 def check_threads(threads: int | None) -> int | None:

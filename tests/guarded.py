@@ -14,6 +14,7 @@ from optimizer_cases import ONE_A_RULE
 import fastbp.engine
 import fastbp.network
 import fastbp.plan
+import fastbp.splits
 import fastbp.training
 from fastbp import MLP, activations
 from fastbp.losses import LOSSES
@@ -81,7 +82,7 @@ def guard(at_end: bool) -> None:
     fastbp.plan.allocate_all = fastbp.engine.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]
     for module in (fastbp.plan, fastbp.engine, fastbp.network, fastbp.training):  # records, outputs, order of rows
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
-    split_rows, check_batch, scaling = fastbp.training.split_rows, MLP._check_batch, MLP._kernel_scaling
+    split_rows, check_batch, scaling = fastbp.splits.split_rows, MLP._check_batch, MLP._kernel_scaling
 
     def guarded_rows(*args: Any, **options: Any) -> Any:
         return tuple(moved(rows, at_end) for rows in split_rows(*args, **options))
@@ -94,7 +95,7 @@ def guard(at_end: bool) -> None:
         found = scaling(net)
         return found and tuple(moved(part, at_end) for part in found)
 
-    fastbp.training.split_rows = guarded_rows
+    fastbp.splits.split_rows = guarded_rows
     MLP._check_batch, MLP._kernel_scaling = guarded_targets, guarded_scaling  # type: ignore[method-assign]
 
 

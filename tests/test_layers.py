@@ -31,7 +31,7 @@ LAYERS = [
     {"activations", "checkpoints", "history", "inspection", "losses", "optimizers", "schedules", "tables"},
     {"callbacks", "plan", "initializers"},
     {"engine", "scoring", "reference", "weighting"},
-    {"training"},
+    {"training", "splits"},
     {"core", "lbfgs", "streams"},
     {"fitting"},
     {"network"},

@@ -12,7 +12,7 @@ from processes import succeed
 from scipy.optimize import minimize
 
 import fastbp
-from fastbp import LBFGS, callbacks, lbfgs, schedules
+from fastbp import LBFGS, callbacks, lbfgs, schedules, splits
 from fastbp.reference import NumpyMLP
 
 SIZES, ROWS = [5, 9, 3], 53
@@ -139,7 +139,7 @@ def test_validation_split_callbacks_and_scaling(tmp_path: Path) -> None:
     assert history.stop_reason == "Watch: enough"
     assert [epoch for epoch, _, _ in seen] == [1, 2, 3, 4, 5, 6]
     assert len(history.loss) == len(history.val_loss) == 6
-    rows, held = fastbp.training.split_rows(y, 0.25, net.seed, stratify=False)
+    rows, held = splits.split_rows(y, 0.25, net.seed, stratify=False)
     expected = apart.fit(X[rows], y[rows], optimizer="lbfgs", epochs=6, validation_data=(X[held], y[held]))
     assert history.loss == expected.loss
     assert history.val_loss == expected.val_loss

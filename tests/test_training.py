@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import SGD, Adam, DivergenceError, losses, training
+from fastbp import SGD, Adam, DivergenceError, losses, splits, training
 from fastbp.reference import NumpyMLP
 
 SIZES, ROWS = [5, 9, 3], 53
@@ -166,7 +166,7 @@ def test_validation_data_are_scored_after_every_epoch_and_change_nothing(loss: s
 def test_validation_split_trains_on_the_other_rows(loss: str, shuffle: bool) -> None:
     net, twin, (X, y) = make(loss), make(loss, cls=NumpyMLP), draw(loss)
     history = net.fit(X, y, epochs=3, batch_size=8, validation_split=0.25, shuffle=shuffle)
-    rows, held = training.split_rows(y, 0.25, net.seed, stratify=loss == "cross_entropy")
+    rows, held = splits.split_rows(y, 0.25, net.seed, stratify=loss == "cross_entropy")
     if not shuffle:
         rows = np.sort(rows)
     assert sorted([*rows, *held]) == list(range(ROWS))
@@ -186,7 +186,7 @@ def test_a_split_in_order_trains_on_its_rows_as_they_come() -> None:
     X, y = draw()
     net, twin = make(), make()
     net.fit(X, y, epochs=1, batch_size=1, optimizer=SGD(lr=0.1), validation_split=0.25, shuffle=False)
-    held = set(training.split_rows(y, 0.25, net.seed, stratify=False)[1].tolist())
+    held = set(splits.split_rows(y, 0.25, net.seed, stratify=False)[1].tolist())
     for k in range(ROWS):
         if k not in held:
             twin.train_step(X[k : k + 1], y[k : k + 1], SGD(lr=0.1))
@@ -203,7 +203,7 @@ def test_classes_too_rare_to_be_held_out_are_trained_on() -> None:
     )
     with pytest.warns(UserWarning, match=said):
         history = net.fit(X, y, epochs=2, validation_split=0.2)
-    rows, held = training.split_rows(y, 0.2, net.seed, stratify=True)
+    rows, held = splits.split_rows(y, 0.2, net.seed, stratify=True)
     assert 7 in rows
     assert history.val_loss[-1] == pytest.approx(net.evaluate(X[held], y[held])["loss"], rel=1e-6)
     with pytest.warns(UserWarning, match="class 2 has too few rows"):

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from test_training import shuffled
 
 import fastbp
-from fastbp import MLP, SGD, Adam, losses, training
+from fastbp import MLP, SGD, Adam, losses, splits, training
 from fastbp.reference import NumpyMLP
 
 SIZES, ROWS = [5, 9, 3], 53
@@ -301,7 +301,7 @@ def test_held_out_rows_keep_their_weights_and_know_no_class_weights() -> None:
     X, y, weights = draw()
     net, other = make(), make()
     history = net.fit(X, y, epochs=2, validation_split=0.3, sample_weight=weights, class_weight="balanced")
-    rows, held = training.split_rows(y, 0.3, net.seed, stratify=True)
+    rows, held = splits.split_rows(y, 0.3, net.seed, stratify=True)
     found = net.evaluate(X[held], y[held], weights[held])
     assert (history.val_loss[-1], history.val_score[-1]) == pytest.approx((found["loss"], found["accuracy"]), rel=1e-13)
     by_class = compute_class_weight("balanced", classes=np.arange(3), y=y[rows])
@@ -376,7 +376,7 @@ def test_ignored_labels_of_other_types_and_in_a_split() -> None:
         net.fit(X, labels, epochs=2, validation_split=0.25)
         assert net.history.val_loss == nets[0].history.val_loss
         assert_same_weights(net, nets[0])
-    _, held = training.split_rows(np.where(y == -100, 3, y), 0.25, nets[0].seed, stratify=True)
+    _, held = splits.split_rows(np.where(y == -100, 3, y), 0.25, nets[0].seed, stratify=True)
     assert 0 < np.count_nonzero(y[held] == -100) < len(held) / 2
     assert nets[0].history.val_loss[-1] == pytest.approx(nets[0].evaluate(X[held], y[held])["loss"], rel=1e-13)
 
@@ -439,7 +439,7 @@ def test_bad_weights(weights: Any, message: str) -> None:
 def test_weights_that_come_to_nothing_or_too_much() -> None:
     X, y, _ = draw()
     net, nothing = make(), np.zeros(ROWS)
-    _, held = training.split_rows(y, 0.25, net.seed, stratify=True)
+    _, held = splits.split_rows(y, 0.25, net.seed, stratify=True)
     only_held, only_rest = nothing.copy(), np.ones(ROWS)
     only_held[held], only_rest[held] = 1.0, 0.0
     for use, rows in (

@@ -190,7 +190,7 @@ class _Run:
         split = recipes.validation_split(self.settings)
         if not split:
             return 0
-        from fastbp.training import hold_out
+        from fastbp.splits import hold_out
 
         y = self.problem.y_train
         return len(hold_out(self.net, y, y, split, self.net.seed)[1])

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import optimizers, schedules, team, training, validation, weighting
+from fastbp import optimizers, schedules, splits, team, training, validation, weighting
 from fastbp.errors import SweepInterrupted
 from fastbp.network import MLP
 from fastbp.plan import Array
@@ -296,7 +296,7 @@ def make_problem(
             f"optimizer={recipe!r} finds the lengths of its steps itself: it has no learning rate to sweep"
         )
     if held is None:
-        rare = training.rare_classes(net, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
+        rare = splits.rare_classes(net, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
         if rare:
             warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=3)
     recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)
