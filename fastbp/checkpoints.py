@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import serialization
+from fastbp import descriptions, serialization
 from fastbp._version import __version__
 from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int
 from fastbp.watching import MONITORS, EpochState, Watcher, improves, monitored
@@ -40,6 +40,7 @@ HASH_BYTES, HASH_ROWS = 1 << 26, 4096
 _COLUMNS = ("loss", "val_loss", "val_score", "lr", "seconds")
 # Of the description of a network: what a training changes, and what it does not look at.
 _FREE = ("seed", "class_labels", "optimizer", "format", "version", "fit")
+_TEXTS = ("optimizer", "schedule", "callbacks")  # of the settings: the `repr` of descriptions
 
 
 @dataclass
@@ -317,7 +318,7 @@ def check(fit: Fit, saved: Saved) -> None:
     then, now = saved.fit["settings"], settings(fit)
     for name in [*now, *(name for name in then if name not in now)]:
         old, new = then.get(name), now.get(name)
-        if old != new:
+        if not (descriptions.same(old, new) if name in _TEXTS else old == new):
             shown = "differ" if "data" in name or name == "scaling" else f"were {old!r}, now {new!r}"
             raise ValueError(
                 f"{saved.path} is of another training: {name} {shown}; repeat its arguments and data, or start a new "

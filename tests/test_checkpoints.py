@@ -303,6 +303,36 @@ def test_another_training_is_refused(says: str, tmp_path: Path) -> None:
     assert net.history is None
 
 
+SAME: dict[str, list[dict[str, Any]]] = {
+    "optimizer": [
+        {"optimizer": SGD(lr)}
+        for lr in (1, 1.0, np.float64(1), np.float32(1))  # type: ignore[arg-type]
+    ],
+    "betas": [{"optimizer": Adam(betas=betas)} for betas in ((0.9, 0.999), (np.float64(0.9), 0.999))],
+    "single": [{"optimizer": SGD(lr)} for lr in (np.float32(0.1), float(np.float32(0.1)))],  # type: ignore[arg-type]
+    "schedule": [{"schedule": schedules.Cosine(epochs)} for epochs in (10, 10.0, np.float64(10))],
+    "milestones": [{"schedule": schedules.MultiStep(milestones)} for milestones in ([1, 2], (1.0, np.float64(2)))],
+    "warm-up": [{"schedule": schedules.Warmup(e, schedules.Cosine(9)), "optimizer": SGD(0.1)} for e in (1, 1.0)],
+    "function": [{"schedule": schedules.Warmup(epochs, lambda step: 0.1)} for epochs in (1, 1.0)],
+    "callback": [{"callbacks": [EarlyStopping("loss", 9, delta)]} for delta in (0, 0.0, np.float64(0))],
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_values_are_compared_however_they_are_written(case: str, tmp_path: Path) -> None:
+    first, *others = SAME[case]
+    given = {**first, "callbacks": [*first.get("callbacks", []), Checkpoint(tmp_path)]}
+    make().fit(X, Y, epochs=2, **given)
+    for options in others:
+        assert len(make().fit(X, Y, epochs=3, resume=tmp_path, **options).loss) == 3
+
+
+def test_single_precision_is_another_value(tmp_path: Path) -> None:
+    make().fit(X, Y, epochs=2, optimizer=SGD(0.1), callbacks=[Checkpoint(tmp_path)])
+    with pytest.raises(ValueError, match="is of another training: optimizer were"):
+        make().fit(X, Y, epochs=3, optimizer=SGD(np.float32(0.1)), resume=tmp_path)  # type: ignore[arg-type]
+
+
 def test_another_scaling_is_refused(tmp_path: Path) -> None:
     make().fit(X, Y, epochs=2, callbacks=[Checkpoint(tmp_path)])
     net = make()

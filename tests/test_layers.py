@@ -24,6 +24,7 @@ LAYERS = [
         "progress",
         "team",
         "datasets",
+        "descriptions",
         "serialization",
         "watching",
     },

@@ -431,7 +431,10 @@ def test_a_journal_of_another_sweep_is_refused(tmp_path: Path, change: dict[str,
     with pytest.raises(ValueError, match=rf"journal of another sweep: it differs in .*\b{named}\b"):
         lr_sweep(X=other_X, y=other_y, learning_rates=[0.01], seeds=[1], journal=path, **options)
     assert path.read_bytes() == before
-    # The caller's seed and the rate of the optimiser are no part of it.
+    # The caller's seed and the rate of the optimiser are no part of it, nor is how values are written.
+    written = {**base, "optimizer": Adam(np.float64(1), betas=(np.float64(0.9), 0.999), weight_decay=0)}
+    lr_sweep(X=X, y=y, learning_rates=[0.01], seeds=[1], journal=path, **written)
+    assert path.read_bytes() == before
     same = {**base, "net": MLP([6, 8, 3], seed=99), "optimizer": Adam(lr=0.3)}
     lr_sweep(X=X, y=y, learning_rates=[0.01], seeds=[1], journal=path, **same)
     assert path.read_bytes() == before

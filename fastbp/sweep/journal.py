@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from fastbp import schedules
+from fastbp import descriptions, schedules
 from fastbp._version import __version__
 from fastbp.kernels.simd import TARGET
 from fastbp.network import MLP
@@ -21,6 +21,7 @@ from fastbp.sweep.problem import STATUSES, Ledger, Problem
 
 FORMAT, VERSION = "fastbp sweep journal", 1
 _BLOCK = 1 << 20  # elements hashed at a time
+_TEXTS = ("net", "optimizer", "schedule")  # of the header: the `repr` of descriptions and of their parts
 
 
 def fingerprint(problem: Problem) -> dict[str, Any]:
@@ -140,7 +141,11 @@ class Journal:
     def _check_header(self, found: dict[str, Any]) -> None:
         if found.get("format") != FORMAT:
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
-        different = [name for name in self.header if found.get(name) != self.header[name]]
+        different = [
+            name
+            for name, value in self.header.items()
+            if not (descriptions.same(found.get(name), value) if name in _TEXTS else found.get(name) == value)
+        ]
         if different:
             shown = [
                 f"{name} ({found.get(name)!r}, not {self.header[name]!r})"
