@@ -16,8 +16,8 @@ DIGITS_ATTRIBUTION = (
     "Stored here as unsigned bytes, otherwise unchanged."
 )
 
-# How far a row of each class may stretch the share that is held out; and class names in a message.
-_FAR_MORE, _SHOWN = 1.5, 5
+# A row of each class may stretch the share that is held out to this many times as much; and class names in a message.
+_FAR_MORE, _SHOWN = 2.0, 5
 
 
 @dataclass(frozen=True, eq=False)

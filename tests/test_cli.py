@@ -504,14 +504,17 @@ def test_a_real_process(tmp_path: Path, named: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a single child process")
 def test_ctrl_c_in_a_real_process(tmp_path: Path) -> None:
     succeed("warmup", "--dtype", "float32")
-    out, history = tmp_path / "model", tmp_path / "history.csv"
+    out, history, folder = tmp_path / "model", tmp_path / "history.csv", tmp_path / "run"
     command = [*FASTBP, "train", "--epochs", "10000000", "--out", str(out), "--history", str(history)]
+    command += ["--checkpoint", str(folder), "--checkpoint-minutes", "1e-4"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             while not process.stdout.readline().startswith("network"):
                 assert process.poll() is None
-            time.sleep(1.0)
+            while not (folder / "last.safetensors").exists():  # it is training
+                assert process.poll() is None
+                time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:

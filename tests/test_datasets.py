@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from peers import needs, sklearn_datasets
 
 from fastbp import datasets
 
@@ -19,8 +20,9 @@ def test_digits_shape_scale_and_dtype() -> None:
     assert np.bincount(digits.y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
+@needs("sklearn")
 def test_digits_equal_the_published_copy() -> None:
-    published = pytest.importorskip("sklearn.datasets").load_digits()
+    published = sklearn_datasets.load_digits()
     X, y = datasets.load_digits()
     np.testing.assert_array_equal(X * 16, published.data)
     np.testing.assert_array_equal(y, published.target)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.optim import lr_scheduler
+from peers import lr_scheduler, needs, torch
 
 from fastbp import MLP, SGD, Adam, schedules
 
@@ -30,6 +29,7 @@ def torch_rates(make: Any, n: int, **options: Any) -> list[float]:
     return rates
 
 
+@needs("torch")
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -51,6 +51,7 @@ def test_against_pytorch_by_epochs(ours: schedules.Schedule, theirs: Any) -> Non
     np.testing.assert_allclose(0.1 * ours.factors(np.arange(12.0)), torch_rates(theirs, 12), rtol=1e-12, atol=1e-17)
 
 
+@needs("torch")
 def test_one_cycle_against_pytorch_by_steps() -> None:
     n = 40
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
@@ -72,6 +73,7 @@ def test_one_cycle_against_pytorch_by_steps() -> None:
     np.testing.assert_allclose(ours.momenta(points), momenta, rtol=1e-9)  # type: ignore[arg-type]
 
 
+@needs("torch")
 def test_reduce_on_plateau_against_pytorch() -> None:
     values = [3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.99995, 0.9, 0.9, 0.9, 0.9]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)

@@ -22,6 +22,7 @@ import fastbp
 from fastbp import MLP, SGD, Adam, AdamW, CrossEntropy, LrSweep, RMSprop, lr_sweep, optimizers, schedules, training
 from fastbp.errors import SweepInterrupted
 from fastbp.sweep import native, runs, statistics
+from fastbp.sweep.journal import Journal
 from fastbp.sweep.problem import Scaled, fresh
 
 # Small grids have their best rate at an edge; the warning has its own test.
@@ -494,19 +495,22 @@ def test_an_executor_gives_the_same_bits(kind: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="raise_signal does not reach a thread that computes")
-def test_ctrl_c_keeps_what_has_finished(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = blobs(4000)
     net, path = MLP([6, 64, 3], seed=1), tmp_path / "sweep.jsonl"
-    rates = np.geomspace(1e-4, 1e-1, 400)
-    timer = threading.Timer(0.5, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
-    timer.start()
-    try:
-        with pytest.raises(
-            SweepInterrupted, match=r"\d+ of 400 runs had finished, and kept in .*sweep.jsonl"
-        ) as caught:
-            lr_sweep(net, X, y, rates, seeds=1, epochs=20, batch_size=8, threads=2, journal=path)
-    finally:
-        timer.join()
+    rates, write = np.geomspace(1e-4, 1e-1, 400), Journal.write
+
+    def interrupted(book: Journal, ledger: Any, which: Any) -> None:
+        """Once the first runs have been written."""
+        write(book, ledger, which)
+        if len(path.read_bytes().splitlines()) > 1 and not sent:
+            sent.append(which)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    sent: list[Any] = []
+    monkeypatch.setattr(Journal, "write", interrupted)
+    with pytest.raises(SweepInterrupted, match=r"\d+ of 400 runs had finished, and kept in .*sweep.jsonl") as caught:
+        lr_sweep(net, X, y, rates, seeds=1, epochs=20, batch_size=8, threads=2, journal=path)
     assert isinstance(caught.value, KeyboardInterrupt)
     sweep = caught.value.result
     finished = int((sweep.status == "finished").sum())
