@@ -19,9 +19,10 @@ from fastbp.validation import (
     check_weights,
     settle,
 )
-from fastbp.watching import MONITORS, Callback, EpochState, Watcher
+from fastbp.watching import MONITORS, Callback, EpochState, Watcher, improves, monitored
 
 if TYPE_CHECKING:
+    from fastbp.errors import DivergenceError
     from fastbp.network import MLP
     from fastbp.training import Fit
 
@@ -53,7 +54,8 @@ class EarlyStopping(Watcher):
     min_delta : float
         What counts as an improvement: more than this.
     restore_best : bool
-        Leave the network with the weights of its best epoch (moments and counters stay as they are).
+        Leave the network with the weights of its best epoch (moments and counters stay as they are), also where the
+        training ends by a `DivergenceError`.
     """
 
     monitor: str = "val_loss"
@@ -79,9 +81,8 @@ class EarlyStopping(Watcher):
         self._shape = net.sizes, net.dtype
 
     def on_epoch_end(self, state: EpochState) -> str | None:
-        now = getattr(state, self.monitor)
-        now = -now if self.monitor == "val_score" else now
-        if now < self.best - self.min_delta:
+        now = monitored(state.history, self.monitor)
+        if improves(now, self.best - self.min_delta):
             self.best, self.best_epoch = now, state.epoch
             self._weights = (state.net.weights, state.net.biases) if self.restore_best else None
         if state.epoch - self.best_epoch >= self.patience:
@@ -100,6 +101,11 @@ class EarlyStopping(Watcher):
         if state["weights"] is not None:  # checked now, not when the training is over
             weights, biases = state["weights"]
             self._weights = check_weights(weights, biases, *self._shape)
+
+    def on_divergence(self, net: MLP, error: DivergenceError) -> None:
+        if self._weights is not None:
+            error.best_epoch = self.best_epoch
+        self.on_fit_end(net)
 
     def on_fit_end(self, net: MLP) -> None:
         if self._weights is not None:

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import descriptions, serialization
 from fastbp import saved as saving
-from fastbp import serialization
 from fastbp._version import __version__
 from fastbp.files import damaged, is_special
 from fastbp.kernels.notice import tell
 from fastbp.saved import LAST, VERSION, Saved
 from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int, settle
-from fastbp.watching import MONITORS, EpochState, Watcher
+from fastbp.watching import MONITORS, EpochState, Watcher, improves, monitored
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -44,6 +44,7 @@ _LEFT = re.compile(r"\.(last|best|epoch-\d{6,})\.safetensors\.[0-9a-f]{8}\.tmp")
 HASH_BYTES, HASH_ROWS = 1 << 26, 4096
 # Of the description of a network: what a training changes, and what it does not look at.
 _FREE = ("seed", "class_labels", "optimizer", "format", "version", "fit")
+_TEXTS = ("optimizer", "schedule", "callbacks")  # of the settings: the `repr` of descriptions
 
 
 @dataclass
@@ -134,7 +135,7 @@ class Checkpoint(Watcher):
 
     def _note(self, fit: Fit, epochs: int) -> bool:
         """Write what the end of an epoch asks for; True if that was the file to resume from, too."""
-        if self.best is not None and self._improved(getattr(fit.history, self.best)[-1]):
+        if self.best is not None and self._improved(monitored(fit.history, self.best)):
             self._write(fit, [BEST])
         if self.every_epochs is None or epochs % self.every_epochs:
             return False
@@ -159,11 +160,10 @@ class Checkpoint(Watcher):
     def _next(self) -> float:
         return np.inf if self.every_seconds is None else time.monotonic() + self.every_seconds
 
-    def _improved(self, value: float) -> bool:
-        value = -value if self.best == "val_score" else value
-        if self._lowest is not None and not value < self._lowest:
+    def _improved(self, cost: float) -> bool:
+        if self._lowest is not None and not improves(cost, self._lowest):
             return False
-        self._lowest = value
+        self._lowest = cost
         return True
 
     def _write(self, fit: Fit, names: Sequence[str]) -> bool:
@@ -324,7 +324,7 @@ def check(fit: Fit, saved: Saved) -> None:
     with damaged(saved.path, "is a damaged checkpoint"):
         for name in [*now, *(name for name in then if name not in now)]:
             old, new = then.get(name), now.get(name)
-            if old != new:
+            if not (descriptions.same(old, new) if name in _TEXTS else old == new):
                 shown = "differ" if "data" in name or name == "scaling" else f"were {old!r:.400}, now {new!r:.400}"
                 raise ValueError(
                     f"{saved.path} is of another training: {name} {shown}; repeat its arguments and data, or start a "

@@ -121,8 +121,8 @@ def explain(error: Exception) -> str:
 
     text = str(error) or type(error).__name__
     if isinstance(error, DivergenceError):
-        place = f"epoch {error.epoch}, step {error.step}, with lr {error.lr:g}"
-        return f"the loss is not finite at {place}; try a smaller --lr, or scale the inputs with --standardize"
+        advice = error.advice("--lr", "--standardize", "--optimizer")
+        return "; ".join([f"the loss is not finite at {error.place()}", advice, *getattr(error, "__notes__", ())])
     if isinstance(error, OSError) and error.strerror:
         full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
         nameless = "standard output: " if full else ""  # all files are named

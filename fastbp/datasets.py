@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -18,6 +18,9 @@ DIGITS_ATTRIBUTION = (
     "UCI Machine Learning Repository, https://doi.org/10.24432/C50P49; licence CC BY 4.0. "
     "Stored here as unsigned bytes, otherwise unchanged."
 )
+
+# A row of each class may stretch the share that is held out to this many times as much; and class names in a message.
+_FAR_MORE, _SHOWN = 2.0, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,28 +187,77 @@ def train_test_split(
     are_classes = y.ndim == 1 and y.dtype.kind in "iub"
     if stratify and not are_classes:
         raise TypeError(f"stratify=True needs y to be integer classes (n,); got {y.dtype} of shape {y.shape}")
-    rng = np.random.default_rng(check_seed(seed))
-    if are_classes if stratify is None else stratify:
-        is_test = _stratified_mask(y, test_fraction, rng)
-    else:
-        n_test = min(max(round(len(y) * test_fraction), 1), len(y) - 1)
-        is_test = rng.permutation(len(y)) < n_test
-    train, test = rng.permutation(np.flatnonzero(~is_test)), rng.permutation(np.flatnonzero(is_test))
+    by_class = are_classes if stratify is None else stratify
+    if by_class:
+        classes, counts = np.unique(y, return_counts=True)
+        if counts.min() < 2:
+            lonely = classes[counts.argmin()]
+            raise ValueError(f"y must hold at least 2 rows of every class to be stratified; class {lonely} has 1 "
+                             "(stratify=False splits without regard to classes)")  # fmt: skip
+    train, test = _split(y, test_fraction, check_seed(seed), stratify=by_class, strict=True)
     return X[train], X[test], y[train], y[test]
 
 
-def _stratified_mask(y: NDArray[Any], test_fraction: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Which rows go to the test part: each class by its share, the rows left over to the largest remainders."""
-    classes, members, counts = np.unique(y, return_inverse=True, return_counts=True)
-    if counts.min() < 2:
-        lonely = classes[counts.argmin()]
-        raise ValueError(f"y must hold at least 2 rows of every class to be stratified; class {lonely} has 1 "
-                         "(stratify=False splits without regard to classes)")  # fmt: skip
-    shares = counts * test_fraction
-    n_test = np.floor(shares).astype(np.int64)
-    left_over = round(len(y) * test_fraction) - int(n_test.sum())
-    n_test[np.argsort(n_test - shares, kind="stable")[:left_over]] += 1
-    n_test = np.clip(n_test, 1, counts - 1)
+def split_rows(
+    y: NDArray[Any], fraction: float, seed: int, *, stratify: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the rows to train on and of those held out, in random order.
+
+    As `train_test_split` does, but that a class of a single row is trained on; and so are classes of a few rows, where
+    a row of each would hold out far more than the share that was asked for. `too_rare` tells.
+    """
+    if len(y) < 2:
+        raise ValueError(f"X must have at least 2 rows for some to be held out; got {len(y)}")
+    return _split(y, fraction, seed, stratify=stratify, strict=False)
+
+
+def too_rare(y: NDArray[Any], train: NDArray[np.int64], held: NDArray[np.int64], names: Sequence[Any]) -> str:
+    """Say which of the classes 0, 1, ... of y, by their names, have rows to train on alone; empty if there is none.
+
+    A class beyond the names is none: the label that a loss ignores.
+    """
+    rare = np.setdiff1d(y[train], y[held]).tolist()
+    shown = [str(names[k]) for k in rare if k < len(names)]
+    if not shown:
+        return ""
+    more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
+    which = f"class {shown[0]} has" if len(shown) == 1 else f"classes {', '.join(shown[:_SHOWN])}{more} have"
+    return (
+        f"{which} too few rows to hold any out: all of them are trained on ({len(held):,} of {len(y):,} rows are held "
+        f"out, {100 * len(held) / len(y):.3g} %)"
+    )
+
+
+def _split(
+    y: NDArray[Any], fraction: float, seed: int | None, *, stratify: bool, strict: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row numbers of both parts; either has at least one."""
+    rng = np.random.default_rng(seed)
+    is_test = _stratified_mask(y, fraction, rng, strict=strict) if stratify else np.zeros(len(y), np.bool_)
+    if not is_test.any():  # not by classes, or each class has one row
+        n_test = min(max(round(len(y) * fraction), 1), len(y) - 1)
+        is_test = rng.permutation(len(y)) < n_test
+    return rng.permutation(np.flatnonzero(~is_test)), rng.permutation(np.flatnonzero(is_test))
+
+
+def _stratified_mask(y: NDArray[Any], fraction: float, rng: np.random.Generator, *, strict: bool) -> NDArray[np.bool_]:
+    """Which rows go to the test part: each class by its share, the rows left over to the largest remainders.
+
+    strict: at least one row of each class, in both parts. Otherwise only while that keeps about to the share.
+    """
+    members, counts = np.unique(y, return_inverse=True, return_counts=True)[1:]
+    shares = np.where(counts > 1, counts * fraction, 0.0)
+    asked = round(int(counts[counts > 1].sum()) * fraction)
+
+    def by_remainders(order: NDArray[np.int64]) -> NDArray[np.int64]:
+        n_test = np.floor(shares).astype(np.int64)
+        left_over = max(0, asked - int(n_test.sum()))
+        n_test[order[np.argsort((n_test - shares)[order], kind="stable")][:left_over]] += 1
+        return n_test
+
+    n_test = np.clip(by_remainders(np.arange(len(counts))), np.minimum(1, counts - 1), counts - 1)
+    if not strict and n_test.sum() > _FAR_MORE * max(asked, 1):
+        n_test = np.minimum(by_remainders(rng.permutation(len(counts))), counts - 1)
     is_test = np.zeros(len(y), dtype=np.bool_)
     for k, n in enumerate(n_test):
         is_test[rng.permutation(np.flatnonzero(members == k))[:n]] = True

@@ -12,21 +12,38 @@ class DivergenceError(RuntimeError):
     ----------
     epoch, step : int
         Where it happened: epoch (from 0) and step within all steps of this network (from 0).
-    lr : float
-        The learning rate of that step.
+    lr : float or None
+        The learning rate of that step; None for L-BFGS, which has none.
     history : History
         The epochs that were finished before.
+    scaled : bool
+        The network standardises its data already.
+    best_epoch : int or None
+        The epoch (from 1) whose weights `EarlyStopping` has put back; None where the network has its last finite ones.
     """
 
-    def __init__(self, epoch: int, step: int, lr: float, history: Any) -> None:
-        self.epoch, self.step, self.lr, self.history = epoch, step, lr, history
-        super().__init__(epoch, step, lr, history)
+    best_epoch: int | None = None
+
+    def __init__(self, epoch: int, step: int, lr: float | None, history: Any, scaled: bool = False) -> None:
+        self.epoch, self.step, self.lr, self.history, self.scaled = epoch, step, lr, history, scaled
+        super().__init__(epoch, step, lr, history, scaled)
+
+    def place(self) -> str:
+        """Where it happened, and with what rate."""
+        rate = "" if self.lr is None else f", with lr={self.lr:g}"
+        return f"epoch {self.epoch}, step {self.step}{rate}"
+
+    def advice(
+        self, rate: str = "learning rate", standardize: str = "net.standardize", optimizer: str = "optimizer"
+    ) -> str:
+        """What may help, by names of the caller's."""
+        smaller = None if self.lr is None else f"try a smaller {rate}"
+        scaling = None if self.scaled else f"scale the data by {standardize}"
+        return ", or ".join(filter(None, [smaller, scaling])) or f"try another {optimizer}"
 
     def __str__(self) -> str:
-        return (
-            f"the loss is not finite at epoch {self.epoch}, step {self.step}, with lr={self.lr:g}: "
-            "try a smaller learning rate, or scale the inputs; the network keeps its last finite weights"
-        )
+        weights = "last finite" if self.best_epoch is None else f"best (epoch {self.best_epoch})"
+        return f"the loss is not finite at {self.place()}: {self.advice()}; the network has its {weights} weights"
 
 
 class SweepInterrupted(KeyboardInterrupt):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from fastbp import checkpoints, optimizers, schedules, streams, training, validation, weighting
+from fastbp import checkpoints, optimizers, schedules, splits, streams, training, validation, weighting
 from fastbp.history import History
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def fit(
         if validation_data is not None:
             raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
         validation_split = validation.check_fraction("validation_split", validation_split)
-        stratify = targets.ndim == 1 and net.loss.target == "classes"
-        strata = weighting.strata(net.loss, y, targets)
         seed = net.seed if saved is None else saved.seed
-        rows, held = training.split_rows(strata, validation_split, seed, stratify=stratify)
+        rows, held, rare = splits.hold_out(net, y, targets, validation_split, seed, in_order=not shuffle)
+        if rare:
+            warnings.warn(f"validation_split={validation_split:g}: {rare}", UserWarning, stacklevel=3)
         weighting.check_total(None if weights is None else weights[held], what="held-out rows")
         held_out = samples, targets, weights  # of which only the held rows are read
     elif validation_data is not None:

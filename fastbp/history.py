@@ -84,7 +84,8 @@ class History:
         top.plot(epochs, self.loss, label="training")
         if self.val_loss:
             top.plot(epochs[: len(self.val_loss)], self.val_loss, label="validation")
-        top.set(ylabel="loss", yscale="log" if min(self.loss + self.val_loss, default=0) > 0 else "linear")
+        known = [value for value in self.loss + self.val_loss if not math.isnan(value)]
+        top.set(ylabel="loss", yscale="log" if min(known, default=0) > 0 else "linear")
         top.legend()
         bottom.plot(epochs, self.lr, color="0.5")
         bottom.set(xlabel="epoch", ylabel="learning rate")

@@ -171,7 +171,7 @@ class FullBatchFit(Fit):
             loss += share * self.block_loss(block)
             gradient += share * self.engine.need_gradient()[self.places]
         if not (math.isfinite(loss) and np.isfinite(gradient).all()):
-            raise DivergenceError(self.net._epochs, self.net._steps, 1.0, self.history)
+            raise DivergenceError(self.net._epochs, self.net._steps, None, self.history, self.scaled)
         self.seen = point.copy(), loss
         if self.before_iteration is None:
             self.before_iteration = loss

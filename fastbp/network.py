@@ -237,8 +237,8 @@ class MLP(Network):
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Scored after every epoch.
         validation_split : float
-            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes. Sample
-            weights go with their rows.
+            Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes; a warning
+            tells which classes are so rare that all of their rows are trained on. Sample weights go with their rows.
         sample_weight : array-like, (n,), optional
             How much each row counts, at least 0. A batch's cost is ``sum w J / sum w``: a row of weight 2 counts as
             that row twice, and only the ratios within a batch matter (with batch_size=1, there are none: a warning
@@ -251,7 +251,8 @@ class MLP(Network):
             its own weights (PyTorch does too), classes are balanced exactly in batches that hold all of them. With
             label smoothing the row's weight counts for all of its loss (PyTorch weighs the share of every class).
         shuffle : bool
-            A new order of the rows in every epoch, by the seed and the number of the epoch.
+            A new order of the rows in every epoch, by the seed and the number of the epoch. False: the order that they
+            have, also of those that `validation_split` leaves.
         callbacks : sequence
             Objects with ``on_epoch_end(state)``, called after every epoch; what one returns, if it is true, stops the
             training. `fastbp.callbacks` has early stopping, checkpoints and others.
@@ -281,7 +282,8 @@ class MLP(Network):
         DivergenceError
             If the loss stops being finite. The network goes back to weights, moments and counters that were kept while
             all was finite: those of an epoch's end or of every k-th step, k by the sizes of network and batch alone, so
-            that the same training always leaves the same; copying them costs less than 1 % of the time.
+            that the same training always leaves the same; copying them costs less than 1 % of the time. Where
+            `EarlyStopping` restores the best weights, it has those.
         KeyboardInterrupt
             On Ctrl-C, with a usable network and the finished epochs in `history`. In a callback, and while a chunk is
             fetched, it is raised there.

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import initializers, reference_noise, regularization, validation
 from fastbp.attributes import Settled
-from fastbp.datasets import train_test_split
+from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
 from fastbp.numerics import quiet as _quiet
 from fastbp.reference_math import (
@@ -351,8 +351,12 @@ class NumpyMLP(Settled):
         if validation_split:
             if sample_weight is not None:
                 raise ValueError("sample_weight with validation_split: split the rows first, and give validation_data")
-            X, held_X, y, held_y = train_test_split(X, y, validation_split, seed=self.seed)
-            validation_data = (held_X, held_y)
+            X, y = np.asarray(X), np.asarray(y)
+            by_class = y.ndim == 1 and y.dtype.kind in "iub"
+            rows, held = split_rows(y, validation_split, self.seed, stratify=by_class)
+            if not shuffle:
+                rows.sort()
+            X, y, validation_data = X[rows], y[rows], (X[held], y[held])
         epochs = validation.check_positive_int("epochs", epochs)
         batch_size = validation.check_positive_int("batch_size", batch_size)
         inputs = self._inputs(X)

@@ -29,6 +29,7 @@ from fastbp.validation import (
     check_positive_finite,
     settle,
 )
+from fastbp.watching import improves
 
 Array = NDArray[np.float64]
 
@@ -384,7 +385,7 @@ class Plateau:
         if self.waits:
             return
         recipe = self.recipe
-        if value < self.best * (1.0 - math.copysign(recipe.threshold, self.best)):
+        if improves(value, self.best * (1.0 - math.copysign(recipe.threshold, self.best))):
             self.best, self.bad = value, 0
         else:
             self.bad += 1

@@ -6,8 +6,10 @@ import contextlib
 import csv
 import difflib
 import io
+import itertools
 import math
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,10 +24,14 @@ from fastbp import npz, validation
 from fastbp.files import damaged, opened, replacing
 
 Array = npt.NDArray[Any]
+Path_ = str | os.PathLike[str]
 
 _DELIMITERS = ",;\t|"
 LONGEST_NAME = 256  # of a class: an array of names is as wide as the longest
 _ARRAYS = ("X", "y", "X_test", "y_test")
+# What NumPy's reader takes for a number; Python's own takes 1_1 too, and the digits of every script.
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_DIGITS = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 class TargetNeeded(ValueError):
@@ -36,7 +42,8 @@ class TargetNeeded(ValueError):
 class Table:
     """What a data file holds.
 
-    Targets keep the kind they have in the file: integers (or names, as strings) are classes, floats are quantities.
+    Targets keep the kind they have in the file: integers (or names, as strings) are classes, floats are quantities. In
+    a CSV they are integers only if each is written as an ordinary one is: 007 is a name, apart from 7.
     """
 
     X: Array  # (n, n_in)
@@ -45,7 +52,9 @@ class Table:
     y_test: Array | None = None
 
 
-def read_table(path: str | os.PathLike[str], target: str | None = None, *, needs_y: bool = True) -> Table:
+def read_table(
+    path: str | os.PathLike[str], target: str | None = None, *, needs_y: bool = True, names: bool = False
+) -> Table:
     """Read ``.npz`` (arrays X, y, optionally X_test, y_test) or ``.csv`` (a header line, then numbers).
 
     Parameters
@@ -55,7 +64,9 @@ def read_table(path: str | os.PathLike[str], target: str | None = None, *, needs
     target : str, optional
         The CSV column that holds y. Its values may be names; every other column must be numbers.
     needs_y : bool
-        Whether a file without targets is an error.
+        Whether a file without targets is an error. If not, the target column of a CSV is left out unread.
+    names : bool
+        The targets of a CSV are names, whatever they look like.
 
     Raises
     ------
@@ -72,7 +83,7 @@ def read_table(path: str | os.PathLike[str], target: str | None = None, *, needs
     if ending not in (".npz", ".csv", ".tsv", ".txt"):
         raise ValueError(f"{path}: unknown kind of file {ending!r}; expected .npz with arrays X and y, or .csv")
     with opened(path) as file, damaged(path, "cannot be read"):
-        return _read_npz(path, file, needs_y) if ending == ".npz" else _read_csv(path, file, target, needs_y)
+        return _read_npz(path, file, needs_y) if ending == ".npz" else _read_csv(path, file, target, needs_y, names)
 
 
 def class_labels(*targets: Array | None) -> list[int] | list[str]:
@@ -89,8 +100,8 @@ def class_labels(*targets: Array | None) -> list[int] | list[str]:
 def encode(y: Array, labels: Sequence[int] | Sequence[str]) -> Array:
     """Return the position in `labels` of every entry of y, int64; an unknown label raises ``ValueError``."""
     known = np.asarray(labels)
-    if (known.dtype.kind in "US") != (y.dtype.kind in "US"):
-        raise ValueError(f"y holds {y.dtype} values, but the classes of the model are {_listed(labels)}")
+    if (known.dtype.kind in "US") != (y.dtype.kind in "US"):  # 1 and 2 are among the names 1, 2 and 2b
+        known, y = known.astype(np.str_), y.astype(np.str_)
     values, inverse = np.unique(y, return_inverse=True)
     order = np.argsort(known, kind="stable")
     place = np.minimum(np.searchsorted(known, values, sorter=order), len(known) - 1)
@@ -101,6 +112,24 @@ def encode(y: Array, labels: Sequence[int] | Sequence[str]) -> Array:
         raise ValueError(f"y[{row}] is {y.ravel()[row]}, which is none of the model's classes {_listed(labels)}")
     encoded: Array = position[inverse].astype(np.int64).reshape(y.shape)
     return encoded
+
+
+def odd_integer(y: Array) -> str | None:
+    """The first label for which y holds names although all of them are whole numbers: 007, +7, or beyond 64 bits."""
+    if y.dtype.kind != "U" or not all(map(_is_whole, y.flat)):
+        return None
+    return next((str(one) for one in y.flat if _ordinary_integers(np.array([one])) is None), None)
+
+
+def numbers_of(y: Array, loss: str, hint: str = "") -> Array:
+    """Targets as numbers, which names such as 007 are, for a loss that takes them; ``ValueError`` if one is none."""
+    if y.dtype.kind not in "US":
+        return y
+    for one in y.flat:
+        if not _is_number(str(one)):
+            raise ValueError(f"y holds names such as {one}, but {loss} takes numbers{hint}")
+    found: Array = y.astype(np.float64)
+    return found
 
 
 def whole_numbers(y: Array) -> bool:
@@ -145,7 +174,7 @@ def _listed(labels: Sequence[object]) -> str:
     return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"
 
 
-def _read_npz(path: str | os.PathLike[str], file: BinaryIO, needs_y: bool) -> Table:
+def _read_npz(path: Path_, file: BinaryIO, needs_y: bool) -> Table:
     arrays, found = npz.read(file, _ARRAYS)
     wanted = ("X", "y") if needs_y else ("X",)
     if missing := [name for name in wanted if name not in arrays]:
@@ -155,7 +184,18 @@ def _read_npz(path: str | os.PathLike[str], file: BinaryIO, needs_y: bool) -> Ta
     for X, y in (("X", "y"), ("X_test", "y_test")):
         if X in arrays and y in arrays and arrays[X].shape[:1] != arrays[y].shape[:1]:
             raise ValueError(f"{path}: {X} has shape {arrays[X].shape} and {y} {arrays[y].shape}; rows must match")
-    return Table(arrays["X"], arrays.get("y"), arrays.get("X_test"), arrays.get("y_test"))
+    targets = [_decoded(arrays.get(name), f"{path}: {name}") for name in ("y", "y_test")]
+    return Table(arrays["X"], targets[0], arrays.get("X_test"), targets[1])
+
+
+def _decoded(y: Array | None, where: str) -> Array | None:
+    """Names as text, where they are bytes."""
+    if y is None or y.dtype.kind != "S":
+        return y
+    try:
+        return np.char.decode(y, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where} holds bytes that are no UTF-8 text; save names as strings") from error
 
 
 @contextlib.contextmanager
@@ -169,8 +209,9 @@ def _text(file: BinaryIO) -> Iterator[TextIO]:
         text.detach()
 
 
-def _read_csv(path: str | os.PathLike[str], file: BinaryIO, target: str | None, needs_y: bool) -> Table:
-    names, delimiter = _header(path, file)
+def _read_csv(path: Path_, file: BinaryIO, target: str | None, needs_y: bool, as_names: bool) -> Table:
+    names, delimiter, start = _header(path, file)
+    target = None if target is None else _tidy(target)
     if target is None and needs_y:
         raise TargetNeeded(f"{path} needs --target NAME, the column to learn; it has {_listed(names)}")
     if target is not None and target not in names:
@@ -180,27 +221,57 @@ def _read_csv(path: str | os.PathLike[str], file: BinaryIO, target: str | None, 
     features = [k for k, name in enumerate(names) if name != target]
     if not features:
         raise ValueError(f"{path} has no column besides the target {target!r}")
-    X = _columns(path, file, delimiter, features, names, np.dtype(np.float64))
+    X = _columns(path, file, delimiter, start, features, names, np.dtype(np.float64))
     y = None
-    if target is not None:
+    if target is not None and needs_y:
         # As Python's text: an array of fixed width would make every name as wide as the longest.
-        cells = _columns(path, file, delimiter, [names.index(target)], names, np.dtype(object))
-        y = _target(cells[:, 0].tolist(), path, target)
+        cells = _columns(path, file, delimiter, start, [names.index(target)], names, np.dtype(object))
+        y = _target(cells[:, 0].tolist(), path, target, as_names)
     return Table(X, y)
 
 
-def _header(path: str | os.PathLike[str], file: BinaryIO) -> tuple[list[str], str]:
-    """Column names of a CSV and its delimiter, the commonest candidate of the first line."""
-    try:
-        with _text(file) as text:
-            first = text.readline()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
-    delimiter = max(_DELIMITERS, key=first.count)
-    try:
-        names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    except csv.Error as error:
-        raise ValueError(f"{path}, line 1: {error}") from error
+def _rows(path: Path_, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV that are not blank, each with the number of its last line."""
+    with _text(file) as text:
+        reader = csv.reader(text, delimiter=delimiter)
+        try:
+            for row in reader:
+                if len(row) > 1 or (row and row[0].strip()):
+                    yield reader.line_num, row
+        except csv.Error as error:  # a cell of more than 131,072 characters
+            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _tidy(name: str) -> str:
+    """A column's name on one line."""
+    return " ".join(name.split())
+
+
+def _header(path: Path_, file: BinaryIO) -> tuple[list[str], str, int]:
+    """Column names of a CSV, its delimiter, and the number of the header's last line.
+
+    The delimiter splits header and first row into as many cells, into more than any other does; a .tsv may hold commas.
+    """
+    heads: dict[str, list[tuple[int, list[str]]]] = {}
+    wrong: ValueError | None = None
+    for delimiter in _DELIMITERS:
+        try:
+            heads[delimiter] = list(itertools.islice(_rows(path, file, delimiter), 2))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
+        except ValueError as error:  # a line of many columns is one long cell by another delimiter
+            wrong = error
+    if wrong is not None and not any(heads.values()):
+        raise wrong
+
+    def fitness(delimiter: str) -> tuple[bool, bool, int]:
+        counts = [len(cells) for _, cells in heads[delimiter]]
+        fits = bool(counts) and counts[0] > 1 and counts[0] == counts[-1]
+        return fits, fits and delimiter == "\t" and Path(path).suffix.lower() == ".tsv", max(counts[:1], default=0)
+
+    delimiter = max(heads, key=fitness)
+    start, cells = heads[delimiter][0] if heads[delimiter] else (0, [])
+    names = [_tidy(name) for name in cells]
     if not any(names):
         raise ValueError(f"{path} is empty; expected a line of column names, then rows of numbers")
     if all(_is_number(name) for name in names):
@@ -212,19 +283,20 @@ def _header(path: str | os.PathLike[str], file: BinaryIO) -> tuple[list[str], st
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{path} names column {twice!r} twice; column names must differ")
-    return names, delimiter
+    return names, delimiter, start
 
 
 def _columns(
-    path: str | os.PathLike[str], file: BinaryIO, delimiter: str, columns: list[int], names: list[str],
-    dtype: np.dtype[Any],
+    path: Path_, file: BinaryIO, delimiter: str, start: int, columns: list[int], names: list[str], dtype: np.dtype[Any]
 ) -> Array:  # fmt: skip
     """Some columns of a CSV as a 2-D array, by NumPy's C reader; on any fault a slow second reading says where."""
     try:
         with _text(file) as text, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # blank lines, or no rows at all: told below
+            for _ in range(start):
+                text.readline()
             table: Array = np.loadtxt(
-                text, dtype, delimiter=delimiter, skiprows=1, usecols=columns, ndmin=2, comments=None, quotechar='"'
+                text, dtype, delimiter=delimiter, usecols=columns, ndmin=2, comments=None, quotechar='"'
             )
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
@@ -239,42 +311,31 @@ def _columns(
 
 
 def _first_fault(
-    path: str | os.PathLike[str], file: BinaryIO, delimiter: str, columns: list[int], names: list[str], otherwise: str
+    path: Path_, file: BinaryIO, delimiter: str, columns: list[int], names: list[str], otherwise: str
 ) -> ValueError:
     """The error for the first cell that is no finite number, or the first row of a wrong length."""
-    with _text(file) as text:
-        reader = csv.reader(text, delimiter=delimiter)
-        for row in _rows(path, reader):
-            where = f"{path}, line {reader.line_num}"
-            if row and len(row) != len(names):
-                return ValueError(f"{where}: {len(row)} cells, but the header names {len(names)} columns")
-            for k in columns if row else ():
-                cell = row[k].strip()
-                if not cell:
-                    return ValueError(f"{where}: column {names[k]!r} is empty; fill or drop missing values")
-                if not _is_number(cell):
-                    return ValueError(
-                        f"{where}: column {names[k]!r} is {cell!r}, but only the target may be text: drop the column, "
-                        f"or use --target {names[k]} if it is the target"
-                    )
-                if not math.isfinite(float(cell)):
-                    return ValueError(
-                        f"{where}: column {names[k]!r} is {cell}; fill or drop values that are not finite"
-                    )
+    for line, row in itertools.islice(_rows(path, file, delimiter), 1, None):
+        where = f"{path}, line {line}"
+        if len(row) != len(names):
+            return ValueError(f"{where}: {len(row)} cells, but the header names {len(names)} columns")
+        for k in columns:
+            cell = row[k].strip()
+            if not cell:
+                return ValueError(f"{where}: column {names[k]!r} is empty; fill or drop missing values")
+            if _has_commas(cell):
+                return ValueError(f"{where}: column {names[k]!r} is {cell!r}; {_COMMAS}")
+            if not _is_number(cell):
+                return ValueError(
+                    f"{where}: column {names[k]!r} is {cell!r}, but only the target may be text: drop the column, "
+                    f"or use --target {names[k]} if it is the target"
+                )
+            if not math.isfinite(float(cell)):
+                return ValueError(f"{where}: column {names[k]!r} is {cell}; fill or drop values that are not finite")
     return ValueError(f"{path} cannot be read: {otherwise}")
 
 
-def _rows(path: str | os.PathLike[str], reader: Any) -> Iterator[list[str]]:
-    """The rows of a CSV below its header; what the reader cannot take is told with its line."""
-    try:
-        next(reader)
-        yield from reader
-    except csv.Error as error:  # a cell of more than 131,072 characters
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def _target(texts: list[str], path: str | os.PathLike[str], target: str) -> Array:
-    """A column of text as integers if all of it reads so, else floats, else names."""
+def _target(texts: list[str], path: Path_, target: str, as_names: bool) -> Array:
+    """A column of text as integers if each is an ordinary one, else as floats if there are fractions, else as names."""
     for row, text in enumerate(texts, 1):
         if len(text) > LONGEST_NAME:
             raise ValueError(
@@ -282,28 +343,44 @@ def _target(texts: list[str], path: str | os.PathLike[str], target: str) -> Arra
                 f"{LONGEST_NAME} of the longest class: is a quote missing?"
             )
     cells = np.char.strip(np.array(texts))
-    numbers: Array
-    for dtype in (np.int64, np.float64):
-        try:
-            numbers = cells.astype(dtype)
-        except (ValueError, OverflowError):
-            continue
-        faults, fault = ~np.isfinite(numbers), "not finite"
-        break
-    else:
-        numbers = cells  # names, as they stand
-        faults, fault = cells == "", "empty"
+    found, faults, fault, written = cells, cells == "", "empty", cells.tolist()
+    if not as_names:
+        ordinary = _ordinary_integers(cells)
+        if ordinary is not None:
+            return ordinary
+        if all(map(_is_number, written)) and not all(map(_is_whole, written)):
+            found = cells.astype(np.float64)
+            faults, fault = ~np.isfinite(found), "not finite"
     if faults.any():
         row = int(np.argmax(faults))
         raise ValueError(
             f"{path}: target {target!r} is {fault} in row {row + 1} below the header; fill or drop such rows"
         )
-    return numbers
+    commas = next(filter(_has_commas, written), None)
+    if commas is not None and not as_names and all(_is_number(cell) or _has_commas(cell) for cell in written):
+        raise ValueError(f"{path}: target {target!r} is {commas!r}; {_COMMAS}")
+    return found
+
+
+def _ordinary_integers(cells: Array) -> Array | None:
+    """Text as int64, if every one is what that number is written as."""
+    try:
+        numbers: Array = cells.astype(np.int64)
+    except (ValueError, OverflowError):
+        return None
+    return numbers if (numbers.astype(np.str_) == cells).all() else None
+
+
+_COMMAS = "numbers are written with a point, as 3.7, and with nothing between thousands"
+
+
+def _has_commas(text: str) -> bool:
+    return "," in text and _is_number(text.replace(",", ""))
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return _NUMBER.fullmatch(text) is not None
+
+
+def _is_whole(text: str) -> bool:
+    return _DIGITS.fullmatch(text) is not None

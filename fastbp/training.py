@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp import checkpoints, datasets, schedules, team, validation
+from fastbp import checkpoints, schedules, team, validation
 from fastbp import saved as saving
 from fastbp.engine import LONG_STEP_FLOPS, THREAD_FLOPS, snapshot_steps
 from fastbp.errors import DivergenceError
@@ -149,6 +149,10 @@ class Fit:
                 self.train()
         except KeyboardInterrupt:
             self.pause(final=True)
+            raise
+        except DivergenceError as error:
+            for watcher in self.watchers():
+                watcher.on_divergence(net, error)
             raise
         finally:
             self.engine.clear_stop()
@@ -421,7 +425,13 @@ class Fit:
     def diverged(self, epoch: int, step: int) -> None:
         """Go back to the last finite parameters and say where it went wrong."""
         self.engine.go_back()
-        raise DivergenceError(epoch, step, self.last_rate, self.history)
+        raise DivergenceError(epoch, step, self.last_rate, self.history, self.scaled)
+
+    @property
+    def scaled(self) -> bool:
+        """The network standardises all that can be."""
+        scaling = self.net.scaling
+        return scaling is not None and (self.net.loss.target != "real" or scaling.y_mean is not None)
 
     def validate(self) -> None:
         """Score the validation data."""
@@ -454,13 +464,6 @@ def reserved(watchers: Sequence[Watcher]) -> Iterator[None]:
             _reserved.difference_update(taken)
     finally:
         _reserved.difference_update(taken)  # if an exception has cut the first off
-
-
-def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
-    """Row numbers for training and for validation, drawn by the seed; by classes where y holds them."""
-    rows = np.arange(len(y), dtype=np.int64)
-    train, held, _, _ = datasets.train_test_split(rows[:, None], y, fraction, seed=seed % 2**32, stratify=stratify)
-    return np.ascontiguousarray(train[:, 0]), np.ascontiguousarray(held[:, 0])
 
 
 def check_threads(threads: int | None) -> int | None:

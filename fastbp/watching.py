@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from fastbp.errors import DivergenceError
     from fastbp.history import History
     from fastbp.network import MLP
     from fastbp.training import Fit
 
 MONITORS = ("loss", "val_loss", "val_score")
+
+
+def monitored(history: History, monitor: str) -> float:
+    """What is monitored of the last epoch, as a cost: the negative of a score."""
+    value = float(getattr(history, monitor)[-1])
+    return -value if monitor == "val_score" else value
+
+
+def improves(cost: float, bound: float) -> bool:
+    """Whether a cost is below a bound; NaN is worse than any number. All that watches a training compares by this."""
+    return cost < bound or (math.isnan(bound) and not math.isnan(cost))
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,9 @@ class Watcher:
 
     def on_pause(self, fit: Fit, final: bool) -> None:
         """The training stands between two steps, as it does every now and then; or has ended, before `on_fit_end`."""
+
+    def on_divergence(self, net: MLP, error: DivergenceError) -> None:
+        """The training has ended by this error, and the network has the weights of the last step that were finite."""
 
     def on_fit_end(self, net: MLP) -> None:
         """The training has ended, of itself or by a callback."""

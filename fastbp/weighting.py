@@ -66,7 +66,7 @@ def strata(loss: Loss, y: npt.ArrayLike, targets: Array) -> Array:
     ignored = ignored_rows(loss, y)
     if ignored is None or np.count_nonzero(ignored) < 2:
         return targets
-    return np.where(ignored, targets.max() + 1, targets)
+    return np.where(ignored, np.iinfo(targets.dtype).max, targets)  # beyond all classes
 
 
 @quiet

@@ -14,3 +14,4 @@ with contextlib.suppress(ImportError):
     import torch
 
     torch.set_num_threads(1)  # of batches so small that its threads would only wait for each other, and for ours
+    torch.backends.mkldnn.set_flags(False)  # whose gelu of large numbers is NaN on AVX-512

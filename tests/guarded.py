@@ -22,6 +22,7 @@ from optimizer_cases import ONE_A_RULE
 import fastbp.core
 import fastbp.engine
 import fastbp.plan
+import fastbp.splits
 import fastbp.state
 import fastbp.training
 from fastbp import MLP, activations, schedules
@@ -114,7 +115,7 @@ def guard(at_end: bool) -> None:
 
         setattr(owner, name, wrapped)
 
-    moves(fastbp.training, "split_rows")
+    moves(fastbp.splits, "split_rows")
     moves(MLP, "_kernel_scaling")
     moves(schedules.Plan, "tables")
     moves(Problem, "tables")

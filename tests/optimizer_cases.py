@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import torch
+from peers import torch
 
 from fastbp import (
     SGD,

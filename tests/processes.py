@@ -11,6 +11,14 @@ import fastbp
 
 # The tests, and the very fastbp that is tested here.
 FOLDERS = [str(Path(__file__).parent), str(Path(fastbp.__file__).parents[1])]
+# The lesser rows of the tile table that a CPU with more can be told to be.
+ROWS = {
+    "generic": {"NUMBA_CPU_NAME": "generic"},
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+lzcnt",
+    },
+}
 # A cold compile of both dtypes on a slow, busy machine; a hang is cut off here.
 TIMEOUT = 300
 

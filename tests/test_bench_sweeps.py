@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from peers import needs
 from rich.console import Console
 
 from fastbp.bench import command, peers, rivals, sweeps
@@ -26,6 +27,7 @@ def found() -> sweeps.SweepBench:
     return sweeps.run(peers=list(peers.PEERS), threads=2, protocol=SHORT, workloads=[SMALL])
 
 
+@needs("jax", "sklearn", "torch")
 def test_all_rivals_reach_the_reference_and_are_timed(found: sweeps.SweepBench) -> None:
     assert found.wrong == []
     (table,) = found.tables
@@ -63,6 +65,7 @@ def test_a_sweep_that_has_not_the_bits_of_fit_is_not_timed(monkeypatch: pytest.M
     assert (row.passed, row.difference, row.blocks) == (False, None, ())
 
 
+@needs("jax", "sklearn", "torch")
 def test_the_document_and_the_table(found: sweeps.SweepBench) -> None:
     document = json.loads(json.dumps(found.to_document(), allow_nan=False))
     assert document["kind"] == "fastbp-sweep-bench"

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp import MLP, SGD, callbacks, schedules
-from fastbp.callbacks import EarlyStopping, EpochState, MaxSeconds, StopGradientNorm
+from fastbp.callbacks import Checkpoint, EarlyStopping, EpochState, MaxSeconds, StopGradientNorm, Watcher
+from fastbp.history import History
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((90, 5))
@@ -93,6 +95,34 @@ def test_early_stopping_goes_back_to_the_best_weights() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("restore", [True, False])
+def test_a_divergence_leaves_the_best_weights(restore: bool) -> None:
+    """What early stopping has found is not lost."""
+    calls = []
+
+    def rate(step: int) -> float:
+        calls.append(step)
+        return 0.05 if step < 30 else 1e20
+
+    nets = [MLP([5, 7, 3], loss="mse", seed=0) for _ in range(2)]
+    stopping = EarlyStopping("loss", restore_best=restore)
+    y = np.eye(3)[Y]
+    for net, epochs, watching in zip(nets, (20, 10), ([stopping], []), strict=True):
+        options: dict[str, Any] = {"batch_size": 30, "optimizer": SGD(), "schedule": rate, "threads": 1}
+        options["callbacks"] = watching
+        if net is nets[0]:
+            with pytest.raises(fastbp.DivergenceError) as caught:
+                net.fit(X, y, epochs=epochs, **options)
+        else:
+            net.fit(X, y, epochs=epochs, **options)
+    assert stopping.best_epoch == 10
+    assert caught.value.best_epoch == (10 if restore else None)
+    assert str(caught.value).endswith(f"the network has its {'best (epoch 10)' if restore else 'last finite'} weights")
+    same = all(np.array_equal(a, b) for a, b in zip(nets[0].weights, nets[1].weights, strict=True))
+    assert same or not restore
+    assert all(np.isfinite(a).all() for a in nets[0].weights)
+
+
 def test_early_stopping_counts_small_gains_as_none_and_starts_afresh() -> None:
     stopping = EarlyStopping("loss", patience=2, min_delta=100.0, restore_best=False)
     for _ in range(2):
@@ -104,6 +134,56 @@ def test_early_stopping_by_score() -> None:
     stopping = EarlyStopping("val_score", patience=3)
     history = MLP([5, 7, 3], seed=0).fit(X, Y, epochs=60, validation_split=0.3, callbacks=[stopping])
     assert -stopping.best == max(history.val_score)
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_loss", "val_score"])
+def test_nan_is_worse_than_any_number(monitor: str, tmp_path: Path) -> None:
+    """At the first epoch too, in everything that watches; and a second NaN is no improvement on the first."""
+    costs = [np.nan, np.nan, 3.0, np.nan, 2.0, 2.5]
+    told = [-cost if monitor == "val_score" else cost for cost in costs]
+
+    class Say:
+        def on_epoch_end(self, state: EpochState) -> None:
+            getattr(state.history, monitor)[-1] = told[state.epoch - 1]
+
+    class Names(Watcher):
+        def __init__(self) -> None:
+            self.written: list[int] = []
+            self.before = 0
+
+        def on_epoch_end(self, state: EpochState) -> None:
+            pass
+
+        def on_pause(self, fit: Any, final: bool) -> None:
+            done = fastbp.load(tmp_path / "best.safetensors").optimizer_state()["epochs"]
+            if not self.written or self.written[-1] != done:
+                self.written.append(done)
+
+    names, stopping = Names(), EarlyStopping(monitor, patience=9)
+    watching = [Say(), stopping, Checkpoint(tmp_path, best=monitor), names]
+    net = MLP([5, 7, 3], seed=0)
+    net.fit(X, Y, epochs=6, validation_data=(X, Y), callbacks=watching)
+    assert names.written == [1, 3, 5]
+    assert (stopping.best, stopping.best_epoch) == (2.0, 5)
+    best = fastbp.load(tmp_path / "best.safetensors")
+    for one, other in zip(net.weights, best.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_plateau_waits_through_nan() -> None:
+    plateau = schedules.ReduceOnPlateau(0.5, patience=1).start()
+    factors = []
+    for value in (np.nan, 3.0, np.nan, 2.0, np.nan, np.nan):
+        plateau.see(value)
+        factors.append(plateau.factor)
+    assert factors == [1, 1, 1, 1, 1, 0.5]
+    assert plateau.best == 2.0
+
+
+def test_a_picture_with_nan_is_as_one_without(tmp_path: Path) -> None:
+    for losses in ([np.nan, 2.0, 1.0], [2.0, np.nan, 1.0]):
+        history = History("accuracy", losses, lr=[0.1] * 3, seconds=[0.1] * 3)
+        assert history.plot().axes[0].get_yscale() == "log"
 
 
 def test_max_seconds() -> None:

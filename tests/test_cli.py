@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 import fastbp
 from fastbp import datasets, optimizers, schedules
 from fastbp.cli import COMMANDS, main
+from fastbp.commands import recipe as recipes
 from fastbp.commands.options import FiniteRange
 from fastbp.commands.output import LABEL_WIDTH
 from fastbp.commands.recipe import DIGITS_RECIPE
@@ -372,6 +373,37 @@ def test_divergence_names_the_learning_rate() -> None:
     assert "a smaller --lr" in result.stderr
 
 
+def test_divergence_advises_what_can_be_done(npz: Path, priced: Path, tmp_path: Path) -> None:
+    def said(*options: object) -> str:
+        result = run("train", *options)
+        assert result.exit_code == 1, result.output
+        return result.stderr
+
+    wild = ("--optimizer", "sgd", "--lr", 1e18, "--threads", 1)
+    assert said(npz, *wild, "--no-standardize").endswith("try a smaller --lr, or scale the data by --standardize\n")
+    assert said(npz, *wild).endswith("; try a smaller --lr\n")
+    assert said(priced, "--target", "goal", *wild).endswith("; try a smaller --lr\n")
+    huge = tmp_path / "huge.npz"
+    np.savez(huge, X=np.full((20, 2), 1e38), y=np.full((20, 1), 1e38))
+    assert said(huge, "--optimizer", "lbfgs", "--no-standardize").endswith("step 0; scale the data by --standardize\n")
+
+
+def test_a_divergence_keeps_what_early_stopping_found(
+    npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "schedule", lambda *_, **__: lambda step: 0.01 if step < 30 else 1e30)
+    kept, history = tmp_path / "model", tmp_path / "history.csv"
+    options = ("--optimizer", "sgd", "--epochs", 30, "--threads", 1, "--out", kept, "--history", history)
+    assert run("train", npz, *options).exit_code == 1
+    assert not kept.exists()  # the weights of some step before
+    result = run("train", npz, *options, "--early-stopping", 30)
+    assert result.exit_code == 1
+    assert f"the best, is in {kept}; the losses are in {history}\n" in result.stderr
+    losses = [float(row["val_loss"]) for row in read_csv(history.read_text())]
+    assert f"the network of epoch {int(np.argmin(losses)) + 1}, " in result.stderr
+    assert fastbp.load(kept).sizes[0] == 3
+
+
 def test_bugs_are_told_from_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("division by zero")
@@ -659,7 +691,7 @@ def test_the_method_says_what_differs_from_the_defaults(npz: Path) -> None:
     )  # fmt: skip
     said = (
         "weight decay 0.0001, momentum 0.9, nesterov, clip norm 1, clip value 0.5, schedule step, warm-up epochs 1, "
-        "label smoothing 0.1, class weight balanced, 10 % of the training rows held out, early stopping 9"
+        "label smoothing 0.1, class weight balanced, 20 of 200 training rows held out (10 %), early stopping 9"
     )
     lines = text.splitlines()
     at = next(k for k, line in enumerate(lines) if line.startswith("method"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from peers import needs, torch
 
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
@@ -32,6 +32,7 @@ def torch_twin(net: MLP) -> Any:
     return torch.nn.Sequential(*layers[:-1])
 
 
+@needs("torch")
 @pytest.mark.parametrize("clips", CLIPS, ids=str)
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 @pytest.mark.parametrize("penalties", PENALTIES, ids=str)
@@ -182,6 +183,7 @@ def test_bad_limits(name: str, value: float) -> None:
         SGD(lr=0.1, **{name: value})  # type: ignore[arg-type]
 
 
+@needs("torch")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("probabilities", [False, True])
 def test_smoothed_labels_against_pytorch(smoothing: float, probabilities: bool) -> None:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import distributed
@@ -75,32 +76,49 @@ def test_the_data_are_sent_once(client: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert sent == [{"broadcast": True, "hash": False}]
 
 
+def held(folder: str, function: Any, *arguments: Any) -> Any:
+    """A worker's task that says that it has begun, and waits until it may go on."""
+    Path(folder, str(os.getpid())).touch()
+    while not Path(folder, "go on").exists():
+        time.sleep(0.01)
+    return function(*arguments)
+
+
+class Holding(DaskExecutor):
+    """Its tasks wait for a file in the folder."""
+
+    folder = ""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return super().submit(held, self.folder, fn, *args, **kwargs)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
 @pytest.mark.parametrize("n_killed", [1, 2])
-def test_the_runs_of_a_lost_worker_are_done_again(client: Any, n_killed: int) -> None:
+def test_the_runs_of_a_lost_worker_are_done_again(client: Any, n_killed: int, tmp_path: Path) -> None:
     """With both workers the last copy of the data is lost, too."""
     X, y = fastbp.datasets.load_digits()
-    arguments = {"seeds": 2, "epochs": 120}
+    arguments = {"seeds": 2, "epochs": 2}
     client.wait_for_workers(2, timeout=30)
     victims = list(client.run(os.getpid).values())[:n_killed]
-    killed_while = []
 
     def kill() -> None:
-        while not any(client.processing().values()):
-            time.sleep(0.02)
-        time.sleep(0.3)
-        killed_while.append(any(client.processing().values()))
-        for pid in victims:
+        end = time.monotonic() + 60
+        while not all((tmp_path / str(pid)).exists() for pid in victims) and time.monotonic() < end:
+            time.sleep(0.01)
+        for pid in victims:  # in the middle of a task
             os.kill(pid, signal.SIGKILL)
+        (tmp_path / "go on").touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        with DaskExecutor(client) as executor:
+        with Holding(client) as executor:
+            executor.folder = str(tmp_path)
             found = fastbp.lr_sweep(network(), X, y, RATES, executor=executor, **arguments)
     finally:
         killer.join()
-    assert killed_while == [True]
+    assert all((tmp_path / str(pid)).exists() for pid in victims)
     assert equal(found, fastbp.lr_sweep(network(), X, y, RATES, **arguments))
     client.wait_for_workers(2, timeout=30)
     assert not set(victims) & set(client.run(os.getpid).values())

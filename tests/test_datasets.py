@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from peers import needs, sklearn_datasets
 
 from fastbp import datasets
 
@@ -19,8 +20,9 @@ def test_digits_shape_scale_and_dtype() -> None:
     assert np.bincount(digits.y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
+@needs("sklearn")
 def test_digits_equal_the_published_copy() -> None:
-    published = pytest.importorskip("sklearn.datasets").load_digits()
+    published = sklearn_datasets.load_digits()
     X, y = datasets.load_digits()
     np.testing.assert_array_equal(X * 16, published.data)
     np.testing.assert_array_equal(y, published.target)
@@ -144,3 +146,45 @@ def test_split_errors() -> None:
         datasets.train_test_split(X, np.array([0, 0, 0, 9]), 0.5, seed=0)
     with pytest.raises(TypeError, match="stratify=True needs y to be integer classes"):
         datasets.train_test_split(X, np.zeros(4), 0.5, seed=0, stratify=True)
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.75])
+def test_rows_are_split_as_arrays_are(fraction: float, stratify: bool) -> None:
+    y = np.random.default_rng(0).integers(0, 4, 203)
+    train, held = datasets.split_rows(y, fraction, 5, stratify=stratify)
+    X_train, X_test, _, _ = datasets.train_test_split(np.arange(203), y, fraction, seed=5, stratify=stratify)
+    np.testing.assert_array_equal(train, X_train)
+    np.testing.assert_array_equal(held, X_test)
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "n_held"),
+    [
+        ([100, 100, 1], 0.2, 40),
+        ([100, 100, 1, 2], 0.2, 41),
+        ([100, 100, 4], 0.1, 21),  # a little more, for a row of the rare class
+        ([4] * 10, 0.1, 4),
+        ([5] * 40 + [4] * 200, 0.02, 20),
+        ([1] * 7, 0.3, 2),
+        ([2, 1], 0.01, 1),
+        ([3, 2], 0.9, 3),
+    ],
+)
+def test_rare_classes_keep_the_share(counts: list[int], fraction: float, n_held: int) -> None:
+    y = np.repeat(np.arange(len(counts)), counts)
+    for seed in range(5):
+        train, held = datasets.split_rows(y, fraction, seed, stratify=True)
+        assert sorted([*train, *held]) == list(range(len(y)))
+        assert len(held) == n_held
+        if max(counts) > 1:
+            assert np.isin(np.arange(len(counts)), y[train]).all()
+            assert not np.isin(y[held], np.flatnonzero(np.array(counts) == 1)).any()
+
+
+def test_what_is_said_of_rare_classes() -> None:
+    y, names = np.repeat(np.arange(8), [9, 1, 1, 1, 1, 1, 1, 9]), list("abcdefgh")
+    train, held = datasets.split_rows(y, 0.2, 0, stratify=True)
+    expected = "classes b, c, d, e, f and 1 more have too few rows to hold any out: all of them are trained on"
+    assert datasets.too_rare(y, train, held, names) == f"{expected} (4 of 24 rows are held out, 16.7 %)"
+    assert datasets.too_rare(y % 7, train, held, names[:1]) == ""

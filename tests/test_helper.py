@@ -13,13 +13,20 @@ from processes import succeed
 from fastbp.kernels import helper
 
 COLD = """
-import os, sys
+import os, sys, time
 if sys.argv[1] == "broken":
     sys.executable = sys.argv[2]
 exec(sys.argv[3] if len(sys.argv) > 3 else "")
-from fastbp.kernels import jit
+from fastbp.kernels import helper, jit
 from fastbp.kernels.run import run
 import fastbp
+claim, own = helper._claim, []
+def together(claims, name):  # not all before the helper, which may have been slow to start, has a leaf of its own
+    while sys.argv[1] == "shared" and own and len(os.listdir(claims)) <= len(own):
+        time.sleep(0.01)
+    own.extend([name] * claim(claims, name))
+    return name in own
+helper._claim = together
 compiled = []
 compile = jit.Leaf.compile
 def count(self, dtype):
@@ -38,12 +45,15 @@ assert loss[1] < loss[0]
 print(len(compiled), len(leaves))
 """
 
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
     """A cache filled from nothing, leaves that the process compiled itself, and all."""
     folder = tmp_path_factory.mktemp("cache")
-    alone, leaves = map(int, succeed(COLD, "whole", "", FASTBP_CACHE_DIR=str(folder)).split())
+    how = "shared" if CPUS > 1 else "whole"
+    alone, leaves = map(int, succeed(COLD, how, "", FASTBP_CACHE_DIR=str(folder)).split())
     return folder, alone, leaves
 
 
@@ -57,8 +67,9 @@ def lacking(folder: Path, target: Path, lost: slice) -> list[Path]:
 
 
 def test_two_processes_share_a_cold_compile(cold: tuple[Path, int, int]) -> None:
+    """Where there is a second CPU to do it."""
     _, alone, leaves = cold
-    assert alone < leaves
+    assert (alone < leaves) == (CPUS > 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no scripts as executables")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
-import torch
+from peers import needs, torch
 
 import fastbp
 from fastbp.kernels import elementwise
@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(np.finfo(Wide).nmant < 63, reason="needs a long 
 
 DTYPES = ["float32", "float64"]
 NAMES = list(elementwise.ACTIVATIONS)
-# Largest errors in ULP that were measured on 800,000 points, rounded up: (f, floor of f, f', floor of f').
+# Largest errors in ULP that were measured on 800,000 points, rounded up: (f, floor of f, f', floor of f'). With fused
+# multiply-adds, which AVX-512, AVX2 and NEON have; a product rounded by itself costs a little more.
 BOUNDS = {
     "identity": (0, 0, 0, 0),
     "relu": (0, 0, 0, 0),
@@ -36,6 +37,8 @@ BOUNDS = {
     "gelu": (1.5, 1, 1.5, 1),
     "silu": (3, 0, 20, 1),  # f' = s (1 + z (1 - s)): the half ULP of 1 in 1 - s, times z
 }
+if not TARGET.fma:
+    BOUNDS |= {"selu": (1.75, 0, 1.5, 1), "tanh": (2.75, 0, 1.75, 1), "tanh float32": (5.25, 0, 5.25, 1)}
 
 
 def in_place(leaf: object, x: np.ndarray) -> np.ndarray:
@@ -151,6 +154,7 @@ def test_activation_and_derivative_in_ulp(dtype: str, name: str) -> None:
     assert ulp(slope, derivative, slope_floor) <= slope_bound
 
 
+@needs("torch")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_activation_of_special_numbers(dtype: str, name: str) -> None:
@@ -200,5 +204,6 @@ def test_softmax_in_ulp(dtype: str, columns: int) -> None:
     softmax = e / e.sum(axis=1, keepdims=True)
     # The delta is softmax / rows but for the label's column, and the identity as weights hands it down.
     first, second = (net.backprop(z, np.full(rows, label)).inputs * rows for label in (0, 1))
-    assert ulp(np.hstack([second[:, :1], first[:, 1:]]), softmax) <= 4 + columns / 16
+    lanes = TARGET.vector_bytes // np.dtype(dtype).itemsize  # each sums its share of the columns, half an ULP at a time
+    assert ulp(np.hstack([second[:, :1], first[:, 1:]]), softmax) <= 4 + columns / min(16, 2 * lanes)
     assert ulp(net.predict_proba(z), softmax) <= 4 + columns / 16

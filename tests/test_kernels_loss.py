@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from peers import needs, torch
 
 import fastbp
 from fastbp import losses
@@ -68,6 +68,7 @@ def by_torch(loss: str, output: str | None, z: np.ndarray, y: np.ndarray) -> tup
     return J.item(), logits.grad.numpy()
 
 
+@needs("torch")
 @pytest.mark.parametrize(("rows", "n"), SHAPES)
 @pytest.mark.parametrize(("loss", "output"), CASES)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -87,6 +88,7 @@ def test_value_and_delta(dtype: str, loss: str, output: str | None, rows: int, n
     np.testing.assert_allclose(found.inputs, reference.inputs, **close)
 
 
+@needs("torch")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_delta_is_that_of_the_loss_where_probabilities_do_not_quite_sum_to_1(dtype: str) -> None:
     z, y = draw("probabilities", 9, 5)

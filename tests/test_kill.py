@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from processes import FOLDERS
 
 import fastbp
 from fastbp import checkpoints, serialization
 from fastbp.callbacks import EarlyStopping
+from fastbp.cli import main
 from fastbp.schedules import ReduceOnPlateau
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kill -9")
@@ -27,11 +27,28 @@ X = RNG.standard_normal((16000, 64)).astype(np.float32)
 Y = RNG.integers(0, 10, 16000)
 KILLS = 3
 
+# Kills its process some time after it has written its first checkpoint, at a moment of the seed's; never before, and
+# always: who comes to the end waits for it. Seed 0: not at all.
+KILLED = """
+import atexit, os, random, signal, sys, threading, time
+from fastbp.callbacks import Checkpoint
+write, chance, killers = Checkpoint._write, random.Random(int(sys.argv[1])), []
+def kill():
+    time.sleep(chance.uniform(0.0, 0.15))
+    os.kill(os.getpid(), signal.SIGKILL)
+def written(self, fit, names):
+    write(self, fit, names)
+    if sys.argv[1] != "0" and not killers:
+        killers.append(threading.Thread(target=kill))
+        killers[0].start()
+Checkpoint._write = written
+"""
+
 API = """
-import sys, numpy as np, fastbp
+import numpy as np, fastbp
 from fastbp.callbacks import Checkpoint, EarlyStopping
 from fastbp.schedules import ReduceOnPlateau
-folder = sys.argv[1]
+folder = sys.argv[2]
 data = np.load(folder + "/data.npz")
 net = fastbp.MLP([64, 256, 10])  # a seed of chance, which the first run decides
 net.fit(data["X"], data["y"], epochs=6, validation_split=0.1, resume=folder + "/run",
@@ -39,36 +56,27 @@ net.fit(data["X"], data["y"], epochs=6, validation_split=0.1, resume=folder + "/
         callbacks=[EarlyStopping(patience=5), Checkpoint(folder + "/run", every_seconds=0.05, best="val_loss")])
 net.save(folder + "/net.safetensors")
 net.history.to_json(folder + "/history.json")
+for killer in killers: killer.join()
+"""
+
+COMMAND = """
+from fastbp.cli import main
+main(sys.argv[2:], standalone_mode=False)
+for killer in killers: killer.join()
 """
 
 
-def run_with_kills(command: list[str], last: Path, out: Path) -> int:
-    """Run the command until it comes to its end, killing it some time after it has written; returns the kills."""
-    chance, kills = random.Random(1), 0
+def run_with_kills(code: str, arguments: list[str], last: Path, out: Path) -> None:
+    """Run the code, which is killed `KILLS` times, until it comes to its end."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])}
-    for _ in range(50):
-        before = last.stat().st_mtime_ns if last.exists() else 0
-        process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        try:
-            while kills < KILLS and process.poll() is None:
-                if last.exists() and last.stat().st_mtime_ns != before:
-                    time.sleep(chance.uniform(0.0, 0.15))
-                    if process.poll() is None:
-                        process.send_signal(signal.SIGKILL)
-                        kills += 1
-                    break
-                time.sleep(0.002)
-            said = process.communicate(timeout=300)
-        finally:
-            process.kill()
-        if process.returncode == 0:
-            assert out.exists()
-            return kills
-        assert process.returncode == -signal.SIGKILL, said
+    for seed in [*range(1, KILLS + 1), 0]:
+        command = [sys.executable, "-P", "-c", KILLED + code, str(seed), *arguments]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == (-signal.SIGKILL if seed else 0), done
         found = checkpoints.find(last, [])  # never half of one
         assert found is not None
         serialization.model_from_state(found.tensors, found.description)
-    raise AssertionError("it never came to its end")
+    assert out.exists()
 
 
 def same_file(one: Path, other: Path) -> None:
@@ -82,10 +90,7 @@ def same_file(one: Path, other: Path) -> None:
 def test_the_library(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", X=X, y=Y)
     folder = tmp_path / "run"
-    kills = run_with_kills(
-        [sys.executable, "-P", "-c", API, str(tmp_path)], folder / checkpoints.LAST, tmp_path / "net.safetensors"
-    )
-    assert kills >= 1
+    run_with_kills(API, [str(tmp_path)], folder / checkpoints.LAST, tmp_path / "net.safetensors")
     assert {path.name for path in folder.iterdir()} == {"last.safetensors", "best.safetensors"}
     resumed = fastbp.load(tmp_path / "net.safetensors")
     net = fastbp.MLP([64, 256, 10], seed=checkpoints.find(folder, []).seed)  # type: ignore[union-attr]
@@ -106,7 +111,7 @@ def test_the_library(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", X=X, y=Y)
     folder = tmp_path / "run"
-    command = [sys.executable, "-P", "-m", "fastbp", "train", str(tmp_path / "data.npz"), "--hidden", "256,64"]
+    command = ["train", str(tmp_path / "data.npz"), "--hidden", "256,64"]
     command += ["--epochs", "4", "--schedule", "cosine", "--early-stopping", "9", "--json"]
 
     def outputs(name: str) -> list[str]:
@@ -114,9 +119,9 @@ def test_the_command(tmp_path: Path) -> None:
 
     kept = ["--checkpoint", str(folder), "--checkpoint-minutes", "0.001", "--resume"]
     out = tmp_path / "killed.safetensors"
-    assert run_with_kills([*command, *kept, *outputs("killed")], folder / checkpoints.LAST, out) >= 1
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])}
-    subprocess.run([*command, *outputs("whole")], env=env, check=True, capture_output=True, timeout=300)
+    run_with_kills(COMMAND, [*command, *kept, *outputs("killed")], folder / checkpoints.LAST, out)
+    whole = CliRunner().invoke(main, [*command, *outputs("whole")])
+    assert whole.exit_code == 0, whole.output
     same_file(out, tmp_path / "whole.safetensors")
     one, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("killed", "whole"))
     assert len(one.pop("seconds")) == len(other.pop("seconds"))

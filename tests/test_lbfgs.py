@@ -12,7 +12,7 @@ from processes import succeed
 from scipy.optimize import minimize
 
 import fastbp
-from fastbp import LBFGS, callbacks, lbfgs, schedules
+from fastbp import LBFGS, callbacks, lbfgs, schedules, splits
 from fastbp.reference import NumpyMLP
 
 SIZES, ROWS = [5, 9, 3], 53
@@ -139,7 +139,7 @@ def test_validation_split_callbacks_and_scaling(tmp_path: Path) -> None:
     assert history.stop_reason == "Watch: enough"
     assert [epoch for epoch, _, _ in seen] == [1, 2, 3, 4, 5, 6]
     assert len(history.loss) == len(history.val_loss) == 6
-    rows, held = fastbp.training.split_rows(y, 0.25, net.seed, stratify=False)
+    rows, held = splits.split_rows(y, 0.25, net.seed, stratify=False)
     expected = apart.fit(X[rows], y[rows], optimizer="lbfgs", epochs=6, validation_data=(X[held], y[held]))
     assert history.loss == expected.loss
     assert history.val_loss == expected.val_loss
@@ -163,8 +163,10 @@ def test_divergence_leaves_the_last_iterate() -> None:
     net.fit(X, y, optimizer="lbfgs", epochs=3)
     before = net.weights[0]
     net.set_weights([net.weights[0], np.full((9, 3), 1e200)], net.biases)
-    with pytest.raises(fastbp.DivergenceError):
+    with pytest.raises(fastbp.DivergenceError) as caught:
         net.fit(X, y, optimizer="lbfgs")
+    assert caught.value.lr is None  # it has none that might be smaller
+    assert "at epoch 3, step 3: scale the data by net.standardize;" in str(caught.value)
     np.testing.assert_array_equal(net.weights[0], before)
     assert net.weights[1][0, 0] == 1e200
 

@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import sys
-import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from click.testing import CliRunner
 import fastbp
 from fastbp import MLP, SGD, Adam, lr_range_test
 from fastbp.cli import main
+from fastbp.engine import Engine
 from fastbp.sweep import range_test
 from fastbp.sweep.range_result import RangeTest, longest_fall, slopes
 from fastbp.sweep.range_test import Smoother, check_seeds
@@ -469,14 +469,21 @@ def test_a_memory_map_with_nan_is_refused_by_its_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there")
-def test_ctrl_c_leaves_the_network_alone() -> None:
+def test_ctrl_c_leaves_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     net = make()
     before = pickle.dumps(net)
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+    call, calls = Engine.call, []
+
+    def interrupted(*arguments: Any, **options: Any) -> int:
+        calls.append(arguments)
+        if len(calls) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return call(*arguments, **options)
+
+    monkeypatch.setattr(Engine, "call", interrupted)
     with pytest.raises(KeyboardInterrupt):
         lr_range_test(net, X, Y, n_steps=5_000_000, lr_max=1e-5)
-    timer.join()
+    assert len(calls) == 5
     assert pickle.dumps(net) == before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

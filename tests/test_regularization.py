@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from peers import needs, torch
 
 import fastbp
 from fastbp import MLP, SGD, Adam
@@ -90,6 +90,7 @@ def test_going_on_draws_what_an_unbroken_training_would() -> None:
     assert same_bits(whole, parts)
 
 
+@needs("torch")
 def test_dropout_against_pytorch_with_the_same_mask() -> None:
     chance, seed = 0.35, 11
     net = MLP([7, 16, 4], activation="tanh", dropout=chance, dtype="float64", seed=seed)
@@ -103,6 +104,7 @@ def test_dropout_against_pytorch_with_the_same_mask() -> None:
     np.testing.assert_allclose(found.biases[1], b2.grad.numpy(), rtol=1e-10, atol=1e-14)
 
 
+@needs("torch")
 def test_penalties_are_those_of_the_formula() -> None:
     """J + l1 sum |w| + l2 sum w^2, differentiated by PyTorch; biases are left alone."""
     net = MLP([7, 5, 4], activation="tanh", l1=0.02, l2=0.05, dtype="float64", seed=0)

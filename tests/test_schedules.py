@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.optim import lr_scheduler
+from peers import lr_scheduler, needs, torch
 
 from fastbp import MLP, SGD, Adam, schedules
 
@@ -32,6 +31,7 @@ def torch_rates(make: Any, n: int, **options: Any) -> list[float]:
     return rates
 
 
+@needs("torch")
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -53,6 +53,7 @@ def test_against_pytorch_by_epochs(ours: schedules.Schedule, theirs: Any) -> Non
     np.testing.assert_allclose(0.1 * ours.factors(np.arange(12.0)), torch_rates(theirs, 12), rtol=1e-12, atol=1e-17)
 
 
+@needs("torch")
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 10, 11, 40, 301])
 @pytest.mark.parametrize("anneal", ["cos", "linear"])
 @pytest.mark.parametrize("three_phase", [False, True])
@@ -170,6 +171,7 @@ def test_a_plateau_counts_from_the_first_epoch_that_ends_after_the_warmup(
     assert plan.plateau.best == 1.0
 
 
+@needs("torch")
 def test_reduce_on_plateau_against_pytorch() -> None:
     values = [3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.99995, 0.9, 0.9, 0.9, 0.9]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)

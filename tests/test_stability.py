@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from peers import needs, torch
 
 from fastbp import MLP, SGD, Adam, AdamW, RMSprop, datasets, lr_stability
 from fastbp.sweep import hessian as hessian_module
@@ -53,6 +53,7 @@ def with_eigenvalues(*values: float) -> Any:
 # --- the Hessian
 
 
+@needs("torch")
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_products_are_those_of_a_double_backward_in_pytorch(loss: str) -> None:
     net, y = tanh(loss)

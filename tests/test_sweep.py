@@ -23,6 +23,7 @@ import fastbp
 from fastbp import MLP, SGD, Adam, AdamW, CrossEntropy, LrSweep, RMSprop, lr_sweep, optimizers, schedules, training
 from fastbp.errors import SweepInterrupted
 from fastbp.sweep import native, runs, statistics
+from fastbp.sweep.journal import Journal
 from fastbp.sweep.problem import Scaled, fresh
 
 # Small grids have their best rate at an edge; the warning has its own test.
@@ -429,7 +430,10 @@ def test_a_journal_of_another_sweep_is_refused(tmp_path: Path, change: dict[str,
     with pytest.raises(ValueError, match=rf"journal of another sweep: it differs in .*\b{named}\b"):
         lr_sweep(X=other_X, y=other_y, learning_rates=[0.01], seeds=[1], journal=path, **options)
     assert path.read_bytes() == before
-    # The caller's seed and the rate of the optimiser are no part of it.
+    # The caller's seed and the rate of the optimiser are no part of it, nor is how values are written.
+    written = {**base, "optimizer": Adam(np.float64(1), betas=(np.float64(0.9), 0.999), weight_decay=0)}
+    lr_sweep(X=X, y=y, learning_rates=[0.01], seeds=[1], journal=path, **written)
+    assert path.read_bytes() == before
     same = {**base, "net": MLP([6, 8, 3], seed=99), "optimizer": Adam(lr=0.3)}
     lr_sweep(X=X, y=y, learning_rates=[0.01], seeds=[1], journal=path, **same)
     assert path.read_bytes() == before
@@ -489,19 +493,22 @@ def test_an_executor_gives_the_same_bits(kind: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="raise_signal does not reach a thread that computes")
-def test_ctrl_c_keeps_what_has_finished(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = blobs(4000)
     net, path = MLP([6, 64, 3], seed=1), tmp_path / "sweep.jsonl"
-    rates = np.geomspace(1e-4, 1e-1, 400)
-    timer = threading.Timer(0.5, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
-    timer.start()
-    try:
-        with pytest.raises(
-            SweepInterrupted, match=r"\d+ of 400 runs had finished, and kept in .*sweep.jsonl"
-        ) as caught:
-            lr_sweep(net, X, y, rates, seeds=1, epochs=20, batch_size=8, threads=2, journal=path)
-    finally:
-        timer.join()
+    rates, write = np.geomspace(1e-4, 1e-1, 400), Journal.write
+
+    def interrupted(book: Journal, ledger: Any, which: Any) -> None:
+        """Once the first runs have been written."""
+        write(book, ledger, which)
+        if len(path.read_bytes().splitlines()) > 1 and not sent:
+            sent.append(which)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    sent: list[Any] = []
+    monkeypatch.setattr(Journal, "write", interrupted)
+    with pytest.raises(SweepInterrupted, match=r"\d+ of 400 runs had finished, and kept in .*sweep.jsonl") as caught:
+        lr_sweep(net, X, y, rates, seeds=1, epochs=20, batch_size=8, threads=2, journal=path)
     assert isinstance(caught.value, KeyboardInterrupt)
     sweep = caught.value.result
     finished = int((sweep.status == "finished").sum())
@@ -593,6 +600,13 @@ def test_sensitivity() -> None:
     assert sweep.sensitivity == pytest.approx((5.5 + 1.0 + 2 * 3.25) / 4)
     assert made([[2.0]]).sensitivity == 0.0
     assert statistics.sensitivity(np.ones(1), np.full((1, 1), NAN), np.zeros((1, 1), bool), np.ones(1), None) is None
+
+
+def test_best_by_epoch_passes_over_what_is_not_known() -> None:
+    losses = np.array([[[NAN, 2.0, NAN]], [[3.0, 1.0, NAN]]])
+    found = statistics.best_by_epoch(np.array([0.1, 0.2]), losses, np.ones(2, bool))
+    assert found[:2].tolist() == [0.2, 0.2]
+    assert np.isnan(found[2])
 
 
 def test_best_by_epoch_and_the_profile() -> None:

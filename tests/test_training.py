@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import SGD, Adam, DivergenceError, losses, training
+from fastbp import SGD, Adam, DivergenceError, losses, splits, training
 from fastbp.reference import NumpyMLP
 
 SIZES, ROWS = [5, 9, 3], 53
@@ -165,7 +165,9 @@ def test_validation_data_are_scored_after_every_epoch_and_change_nothing(loss: s
 def test_validation_split_trains_on_the_other_rows(loss: str, shuffle: bool) -> None:
     net, twin, (X, y) = make(loss), make(loss, cls=NumpyMLP), draw(loss)
     history = net.fit(X, y, epochs=3, batch_size=8, validation_split=0.25, shuffle=shuffle)
-    rows, held = training.split_rows(y, 0.25, net.seed, stratify=loss == "cross_entropy")
+    rows, held = splits.split_rows(y, 0.25, net.seed, stratify=loss == "cross_entropy")
+    if not shuffle:
+        rows = np.sort(rows)
     assert sorted([*rows, *held]) == list(range(ROWS))
     assert abs(len(held) - ROWS / 4) <= 1.5
     if loss == "cross_entropy":
@@ -176,6 +178,44 @@ def test_validation_split_trains_on_the_other_rows(loss: str, shuffle: bool) -> 
     )  # fmt: skip
     assert_same_weights(net, twin, rtol=1e-9)
     assert history.val_loss[-1] == pytest.approx(net.evaluate(X[held], y[held])["loss"], rel=1e-13)
+
+
+def test_a_split_in_order_trains_on_its_rows_as_they_come() -> None:
+    """On a row a step, against single steps."""
+    X, y = draw()
+    net, twin = make(), make()
+    net.fit(X, y, epochs=1, batch_size=1, optimizer=SGD(lr=0.1), validation_split=0.25, shuffle=False)
+    held = set(splits.split_rows(y, 0.25, net.seed, stratify=False)[1].tolist())
+    for k in range(ROWS):
+        if k not in held:
+            twin.train_step(X[k : k + 1], y[k : k + 1], SGD(lr=0.1))
+    assert_same_weights(net, twin)
+
+
+def test_classes_too_rare_to_be_held_out_are_trained_on() -> None:
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 2
+    y[7] = 2
+    net, twin = (fastbp.MLP([4, 5, 3], seed=0) for _ in range(2))
+    net.class_labels = ["ant", "bee", "cow"]
+    said = (
+        r"validation_split=0\.2: class cow has too few rows to hold any out: all of them are trained on \(12 of 60 rows"
+    )
+    with pytest.warns(UserWarning, match=said):
+        history = net.fit(X, y, epochs=2, validation_split=0.2)
+    rows, held = splits.split_rows(y, 0.2, net.seed, stratify=True)
+    assert 7 in rows
+    assert history.val_loss[-1] == pytest.approx(net.evaluate(X[held], y[held])["loss"], rel=1e-6)
+    with pytest.warns(UserWarning, match="class 2 has too few rows"):
+        twin.fit(X, y, epochs=2, validation_split=0.2)
+    assert_same_weights(net, twin)
+
+
+def test_an_ignored_label_is_no_rare_class() -> None:
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3
+    y[:2] = -1
+    net = fastbp.MLP([4, 5, 3], loss=losses.CrossEntropy(ignore_index=-1), seed=0)
+    with pytest.warns(UserWarning, match=r": class(es)? [012](, [012])* ha(s|ve) too few rows"):
+        net.fit(X[:8], y[:8], epochs=1, validation_split=0.02)
 
 
 # --- stops --------------------------------------------------------------------------------------------------
@@ -213,6 +253,20 @@ def test_divergence_in_the_very_last_step() -> None:
         net.fit(np.full((6, 1), 1e12), np.zeros(6), epochs=1, batch_size=6, optimizer=SGD(lr=1e30))
     assert (caught.value.epoch, caught.value.step) == (0, 0)
     np.testing.assert_array_equal(net.weights[0], before)
+
+
+def test_divergence_advises_nothing_that_is_done_already() -> None:
+    X, y = np.full((6, 1), 1e12), np.arange(6.0)
+    told = []
+    for scale in (lambda net: None, lambda net: net.standardize(X), lambda net: net.standardize(X, y)):
+        net = fastbp.MLP([1, 1], loss="mse", seed=0)
+        scale(net)
+        with pytest.raises(DivergenceError) as caught:
+            net.fit(X, y, epochs=3, batch_size=6, optimizer=SGD(lr=1e30), threads=1)
+        told.append(caught.value.advice())
+        assert caught.value.advice() in str(caught.value)
+    both = "try a smaller learning rate, or scale the data by net.standardize"
+    assert told == [both, both, "try a smaller learning rate"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from peers import needs, torch
+from peers import sklearn_datasets as datasets
 
 from fastbp import MLP, SGD, Adam, AdamW
 
-datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn has the data (extra peers)")
+pytestmark = needs("torch", "sklearn")
 
 DATA = {
     "digits": datasets.load_digits,

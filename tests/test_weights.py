@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.class_weight import compute_class_weight
+from peers import needs, sklearn_metrics, sklearn_weights, torch
 from test_training import shuffled
 
 import fastbp
-from fastbp import MLP, SGD, Adam, losses, training
+from fastbp import MLP, SGD, Adam, losses, splits, training
 from fastbp.engine import n_groups
 from fastbp.reference import NumpyMLP
 
@@ -85,6 +83,7 @@ def test_fit_against_numpy(case: str, batch_size: int) -> None:
         assert_same_weights(net, twin, rtol=1e-9)
 
 
+@needs("torch")
 @pytest.mark.parametrize("ignored", [None, -100, 1])
 @pytest.mark.parametrize(("weighted", "smoothing"), [(False, 0.0), (False, 0.2), (True, 0.0)])
 def test_cross_entropy_against_pytorch(weighted: bool, smoothing: float, ignored: int | None) -> None:
@@ -120,6 +119,7 @@ def test_cross_entropy_against_pytorch(weighted: bool, smoothing: float, ignored
         np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
+@needs("torch")
 def test_binary_cross_entropy_against_pytorch() -> None:
     net, (X, y, weights) = make("binary_cross_entropy"), draw("binary_cross_entropy")
     z = torch.tensor(net.forward(X), requires_grad=True)
@@ -133,18 +133,19 @@ def test_binary_cross_entropy_against_pytorch() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-15)
 
 
+@needs("sklearn")
 @pytest.mark.parametrize("case", CASES)
 def test_scores_are_those_of_scikit_learn(case: str) -> None:
     net, (X, y, weights) = make(case), draw(case)
     found = net.evaluate(X, y, weights)
     if case in ("cross_entropy", "smoothed", "probabilities"):
         labels = y if y.ndim == 1 else y.argmax(axis=1)
-        expected = accuracy_score(labels, net.predict(X), sample_weight=weights)
+        expected = sklearn_metrics.accuracy_score(labels, net.predict(X), sample_weight=weights)
     elif case == "binary_cross_entropy":
         p = net.predict(X)
-        expected = np.mean([accuracy_score(y[:, k], p[:, k], sample_weight=weights) for k in range(3)])
+        expected = np.mean([sklearn_metrics.accuracy_score(y[:, k], p[:, k], sample_weight=weights) for k in range(3)])
     else:
-        expected = r2_score(y, net.predict(X), sample_weight=weights)
+        expected = sklearn_metrics.r2_score(y, net.predict(X), sample_weight=weights)
     assert found[net.loss.score_name] == pytest.approx(expected, rel=1e-12)
 
 
@@ -299,14 +300,15 @@ def test_the_norm_of_the_gradient_of_all_rows(weighted: bool, monkeypatch: pytes
 # --- validation ---------------------------------------------------------------------------------------------
 
 
+@needs("sklearn")
 def test_held_out_rows_keep_their_weights_and_know_no_class_weights() -> None:
     X, y, weights = draw()
     net, other = make(), make()
     history = net.fit(X, y, epochs=2, validation_split=0.3, sample_weight=weights, class_weight="balanced")
-    rows, held = training.split_rows(y, 0.3, net.seed, stratify=True)
+    rows, held = splits.split_rows(y, 0.3, net.seed, stratify=True)
     found = net.evaluate(X[held], y[held], weights[held])
     assert (history.val_loss[-1], history.val_score[-1]) == pytest.approx((found["loss"], found["accuracy"]), rel=1e-13)
-    by_class = compute_class_weight("balanced", classes=np.arange(3), y=y[rows])
+    by_class = sklearn_weights.compute_class_weight("balanced", classes=np.arange(3), y=y[rows])
     expected = other.fit(X, y, epochs=2, validation_split=0.3, sample_weight=weights * by_class[y])
     assert history.loss == pytest.approx(expected.loss, rel=1e-13)
     assert_same_weights(net, other, rtol=1e-12)
@@ -315,13 +317,16 @@ def test_held_out_rows_keep_their_weights_and_know_no_class_weights() -> None:
 # --- class weights ------------------------------------------------------------------------------------------
 
 
+@needs("sklearn")
 @pytest.mark.parametrize("classes", [[0, 1, 2], [0, 2]])
 def test_balanced_is_that_of_scikit_learn(classes: list[int]) -> None:
     rng = np.random.default_rng(1)
     X, _, weights = draw()
     y = rng.choice(classes, ROWS, p=rng.dirichlet(np.ones(len(classes))))
     present = np.unique(y)
-    by_class = dict(zip(present.tolist(), compute_class_weight("balanced", classes=present, y=y), strict=True))
+    by_class = dict(
+        zip(present.tolist(), sklearn_weights.compute_class_weight("balanced", classes=present, y=y), strict=True)
+    )
     nets = [make() for _ in range(3)]
     options: dict[str, Any] = {"epochs": 2, "batch_size": 16}
     runs = [
@@ -378,7 +383,7 @@ def test_ignored_labels_of_other_types_and_in_a_split() -> None:
         net.fit(X, labels, epochs=2, validation_split=0.25)
         assert net.history.val_loss == nets[0].history.val_loss
         assert_same_weights(net, nets[0])
-    _, held = training.split_rows(np.where(y == -100, 3, y), 0.25, nets[0].seed, stratify=True)
+    _, held = splits.split_rows(np.where(y == -100, 3, y), 0.25, nets[0].seed, stratify=True)
     assert 0 < np.count_nonzero(y[held] == -100) < len(held) / 2
     assert nets[0].history.val_loss[-1] == pytest.approx(nets[0].evaluate(X[held], y[held])["loss"], rel=1e-13)
 
@@ -441,7 +446,7 @@ def test_bad_weights(weights: Any, message: str) -> None:
 def test_weights_that_come_to_nothing_or_too_much() -> None:
     X, y, _ = draw()
     net, nothing = make(), np.zeros(ROWS)
-    _, held = training.split_rows(y, 0.25, net.seed, stratify=True)
+    _, held = splits.split_rows(y, 0.25, net.seed, stratify=True)
     only_held, only_rest = nothing.copy(), np.ones(ROWS)
     only_held[held], only_rest[held] = 1.0, 0.0
     for use, rows in (

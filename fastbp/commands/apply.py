@@ -89,23 +89,29 @@ def targets_for(net: MLP, y: Array) -> Array:
     """Return the targets of a file in the form that `net.evaluate` takes: class labels as class indices."""
     from fastbp import tables
 
-    if net.class_labels is None and net.loss.target != "classes":
+    text = y.dtype.kind in "US"
+    if net.class_labels is None and not text and net.loss.target != "classes":
         return y
+    if net.loss.target not in ("classes", "binary"):
+        return tables.numbers_of(y, net.loss.name)
     if y.ndim == 2 and y.shape[1] == 1 and net.loss.target == "classes":
         y = y[:, 0]
     if y.ndim != 1:
         return y
     if tables.whole_numbers(y):
         y = y.astype("int64")
-    return y if net.class_labels is None else tables.encode(y, net.class_labels)
+    if net.class_labels is None and not text:
+        return y
+    return tables.encode(y, net.class_labels or range(max(2, net.sizes[-1])))
 
 
 def _read(net: MLP, data: str, target: str | None, *, needs_y: bool) -> Table:
     """Read a table for a network; a column too many is most likely the target."""
     from fastbp import tables
 
+    names = bool(net.class_labels) and isinstance(net.class_labels[0], str)  # type: ignore[index]
     try:
-        table = tables.read_table(data, target, needs_y=needs_y)
+        table = tables.read_table(data, target, needs_y=needs_y, names=names)
     except tables.TargetNeeded as error:
         raise click.UsageError(str(error)) from error
     if target is None and Path(data).suffix.lower() != ".npz" and table.X.shape[1] == net.sizes[0] + 1:

@@ -22,7 +22,7 @@ _AS_CHOSEN = (
 
 
 def describe(
-    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP
+    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP, n_held: int
 ) -> Iterator[tuple[str, str]]:
     """Labels and texts: the data, the network, the method, and what of it differs from the defaults."""
     for number, note in enumerate(problem.notes):
@@ -37,7 +37,7 @@ def describe(
     rate = "" if optimizer.full_batch else f"lr {optimizer.lr:g}, "
     rows = "all rows at once" if optimizer.full_batch else f"batches of {recipe.batch_size}"
     yield "method", f"{type(optimizer).__name__}, {rate}{recipe.epochs} epochs, {rows}, seed {settings.seed}"
-    if special := [*_of_optimizer(optimizer), *_of_training(settings)]:
+    if special := [*_of_optimizer(optimizer), *_of_training(settings, n_held, len(problem.X_train))]:
         yield "", ", ".join(special)
 
 
@@ -50,7 +50,7 @@ def _of_optimizer(optimizer: Any) -> Iterator[str]:
             yield words if value is True else f"{words} {value:g}"
 
 
-def _of_training(settings: Any) -> Iterator[str]:
+def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
     """What differs from the defaults of the command."""
     if settings.schedule != "constant":
         yield f"schedule {settings.schedule}"
@@ -60,8 +60,8 @@ def _of_training(settings: Any) -> Iterator[str]:
         yield f"label smoothing {settings.label_smoothing:g}"
     if settings.class_weight:
         yield f"class weight {settings.class_weight}"
-    if split := recipes.validation_split(settings):
-        yield f"{100 * split:g} % of the training rows held out"
+    if n_held:
+        yield f"{n_held:,} of {n:,} training rows held out ({100 * n_held / n:.3g} %)"
     if settings.early_stopping:
         yield f"early stopping {settings.early_stopping}"
     if settings.tol is not None:
@@ -85,11 +85,14 @@ def of_network(settings: Any, recipe: Recipe, problem: Problem, net: MLP) -> dic
     }
 
 
-def chosen(settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP) -> dict[str, Any]:
+def chosen(
+    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP, n_held: int
+) -> dict[str, Any]:
     """All that decides the result, and what else was chosen."""
     minutes = settings.checkpoint_minutes or CHECKPOINT_MINUTES
     return of_network(settings, recipe, problem, net) | {
         "train_rows": len(problem.X_train),
+        "validation_rows": n_held,
         "test_rows": 0 if problem.X_test is None else len(problem.X_test),
         "optimizer": {"name": optimizer.name, **dataclasses.asdict(optimizer)},
         "epochs": recipe.epochs,

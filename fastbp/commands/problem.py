@@ -67,16 +67,19 @@ def load_problem(data: str | None, target: str | None, loss: str | None, test_fr
     assert table.y is not None
     X_test, y_test = table.X_test, table.y_test
     X_train, y_train = table.X, table.y
+    rare = ""
     if X_test is None and test_fraction > 0.0:
-        stratify = labels is not None and np.unique(y_train, return_counts=True)[1].min() >= 2
-        split = datasets.train_test_split(X_train, y_train, test_fraction, seed=seed, stratify=bool(stratify))
-        X_train, X_test, y_train, y_test = split
+        kept, held = datasets.split_rows(y_train, test_fraction, seed, stratify=labels is not None)
+        rare = "" if labels is None else datasets.too_rare(y_train, kept, held, labels)
+        X_train, X_test, y_train, y_test = X_train[kept], X_train[held], y_train[kept], y_train[held]
     # Both parts now: a bad y_test must not wait until the training is over.
     for name, rows, targets in (("y", X_train, y_train), ("y_test", X_test, y_test)):
         if rows is not None and targets is not None:
             validation.check_y(targets, losses.get(chosen), len(rows), n_out, np.dtype("float32"), name=name)
     held_out = 0 if X_test is None else len(X_test)
     notes.append(f"{len(X_train):,} rows to train on, {held_out:,} held out; inputs {n_in}, outputs {n_out}")
+    if rare:
+        notes.append(rare)
     in_place = labels is None or labels == list(range(len(labels)))
     return Problem(
         "digits" if data is None else data,
@@ -139,14 +142,19 @@ def _as_targets(
     if kind in ("classes", "binary") and one_column and whole:
         y, y_test = (_flat_integers(one) for one in (y, y_test))
         labels = tables.class_labels(y, y_test)
+        odd = tables.odd_integer(y)
+        if odd is not None:
+            twin = f": {odd} and {int(odd)} are two classes" if str(int(odd)) in labels else ""
+            notes.append(f"labels such as {odd} are no ordinary integers, so all stay as they are written{twin}")
         _check_classes(labels, len(table.X), loss, kind, notes)
         assert y is not None
         encoded = [None if one is None else tables.encode(one, labels) for one in (y, y_test)]
         shown = tables.Table(table.X, encoded[0], table.X_test, encoded[1])
         return shown, labels, len(labels) if kind == "classes" else 1
-    if y.dtype.kind in "US":
-        raise ValueError(f"y holds names such as {y.flat[0]}, but {loss} takes numbers; use --loss cross_entropy")
-    return table, None, 1 if y.ndim == 1 else int(np.prod(y.shape[1:]))
+    hint = "; use --loss cross_entropy"
+    y, y_test = (None if one is None else tables.numbers_of(one, loss, hint) for one in (y, y_test))
+    assert y is not None
+    return tables.Table(table.X, y, table.X_test, y_test), None, 1 if y.ndim == 1 else int(np.prod(y.shape[1:]))
 
 
 def _flat_integers(y: Array | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import warnings
 from pathlib import Path
@@ -24,6 +25,7 @@ from fastbp.commands.options import (
 )
 from fastbp.commands.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text, warn
 from fastbp.commands.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
+from fastbp.errors import DivergenceError
 
 if TYPE_CHECKING:
     from fastbp.commands.problem import Problem
@@ -182,6 +184,17 @@ class _Run:
     saved: bool = False
     told: bool = False  # the history is written
 
+    @functools.cached_property
+    def n_held(self) -> int:
+        """Rows that `fit` will hold out to watch the training."""
+        split = recipes.validation_split(self.settings)
+        if not split:
+            return 0
+        from fastbp.splits import hold_out
+
+        y = self.problem.y_train
+        return len(hold_out(self.net, y, y, split, self.net.seed)[1])
+
     def result(self) -> dict[str, Any]:
         try:
             result = self._describe() | self._fit()
@@ -191,6 +204,17 @@ class _Run:
             epochs = len(getattr(self.net.history, "loss", ()))  # no history before the first fit
             done = f"interrupted after {epochs} of {self.recipe.epochs} epochs"
             raise Interrupted("; ".join([done, *self._kept()])) from None
+        except DivergenceError as error:
+            self._keep_best(error)
+            raise
+
+    def _keep_best(self, error: DivergenceError) -> None:
+        """Keep what early stopping had found before the training diverged, and let the error say where."""
+        if error.best_epoch is not None and self.settings.out is not None:
+            self._save()
+            error.add_note(f"the network of epoch {error.best_epoch}, the best, is in {self.settings.out}")
+        if self.settings.history is not None and self._write_history():
+            error.add_note(f"the losses are in {self.settings.history}")
 
     def _kept(self) -> list[str]:
         """Keep what there is after an interruption, and say where."""
@@ -220,17 +244,21 @@ class _Run:
             say(label, text)
 
     def _describe(self) -> dict[str, Any]:
-        for label, text in describe(self.settings, self.recipe, self.optimizer, self.problem, self.net):
+        about = (self.settings, self.recipe, self.optimizer, self.problem, self.net, self.n_held)
+        for label, text in describe(*about):
             self._say(label, text)
-        return chosen(self.settings, self.recipe, self.optimizer, self.problem, self.net)
+        return chosen(*about)
 
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
         batch_size = len(self.problem.X_train) if self.optimizer.full_batch else self.recipe.batch_size
-        held = recipes.validation_split(self.settings)
+        held, n_train = recipes.validation_split(self.settings), len(self.problem.X_train) - self.n_held
         resumed = self._resumed()
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning  # type: ignore[assignment]  # a checkpoint that could not be written
+            # A checkpoint that could not be written, classes too rare to be held out: told, whatever the filters are.
+            warnings.showwarning = _say_warning  # type: ignore[assignment]
+            for kind in (UserWarning, RuntimeWarning):
+                warnings.simplefilter("always", kind)
             history = self.net.fit(
                 self.problem.X_train,
                 self.problem.y_train,
@@ -246,7 +274,7 @@ class _Run:
                 progress=not self.settings.as_json and sys.stderr.isatty(),
             )
         seconds = sum(history.seconds)
-        rate = (1.0 - held) * len(self.problem.X_train) * len(history.loss) / max(seconds, 1e-9)
+        rate = n_train * len(history.loss) / max(seconds, 1e-9)
         self._write_history()
         self._save()  # before a word of it: what is printed may meet a closed pipe
         done = "on a part of the first epoch"

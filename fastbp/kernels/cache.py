@@ -37,12 +37,15 @@ _SETTINGS = (
 
 
 def cpu_name_and_features() -> tuple[str, str]:
-    """The CPU that Numba compiles for, honouring NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+    """The CPU that Numba compiles for, honouring NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
+
+    As in Numba, a name alone brings no features: they are those of this machine, but for "generic", which has none.
+    """
     import llvmlite.binding as llvm
 
     name, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES
     if features is None:
-        features = "" if name else llvm.get_host_cpu_features().flatten()
+        features = llvm.get_host_cpu_features().flatten()
     return name or llvm.get_host_cpu_name(), features
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules
+from fastbp import descriptions, schedules
 from fastbp._version import __version__
 from fastbp.files import damaged, is_special, naming
 from fastbp.kernels.notice import tell
@@ -29,6 +29,7 @@ from fastbp.sweep.problem import Ledger, Problem, judged
 FORMAT, VERSION = "fastbp sweep journal", 1
 _BLOCK = 1 << 20  # elements hashed at a time
 _CHECKED = re.compile(rb'(.*), "checksum": "([0-9a-f]{16})"\}', re.DOTALL)
+_TEXTS = ("net", "optimizer", "schedule")  # of the header: the `repr` of descriptions and of their parts
 
 
 def fingerprint(problem: Problem) -> dict[str, Any]:
@@ -163,7 +164,11 @@ class Journal:
     def _check_header(self, found: dict[str, Any]) -> None:
         if found.get("format") != FORMAT:
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
-        different = [name for name in self.header if found.get(name) != self.header[name]]
+        different = [
+            name
+            for name, value in self.header.items()
+            if not (descriptions.same(found.get(name), value) if name in _TEXTS else found.get(name) == value)
+        ]
         different += [name for name in found if name not in self.header and name != "checksum"]
         if different:
             shown = [

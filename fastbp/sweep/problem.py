@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import documents, schedules, training
+from fastbp import documents, schedules, splits
 from fastbp.network import MLP
 from fastbp.optimizers import Optimizer
 from fastbp.plan import Array
@@ -78,7 +78,7 @@ class Problem:
             return None, None
         if seed not in self._splits:
             stratify = self.y.ndim == 1 and self.net.loss.target == "classes"
-            self._splits[seed] = training.split_rows(self.strata, HELD_OUT, seed, stratify=stratify)
+            self._splits[seed] = splits.split_rows(self.strata, HELD_OUT, seed, stratify=stratify)
         return self._splits[seed]
 
     @functools.cached_property

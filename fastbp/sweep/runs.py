@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import optimizers, schedules, team, training, validation, weighting
+from fastbp import optimizers, schedules, splits, team, training, validation, weighting
 from fastbp.errors import SweepInterrupted
 from fastbp.kernels.notice import tell
 from fastbp.network import MLP
@@ -300,6 +301,10 @@ def make_problem(
         raise ValueError(
             f"optimizer={recipe!r} finds the lengths of its steps itself: it has no learning rate to sweep"
         )
+    if held is None:
+        rare = splits.rare_classes(net, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
+        if rare:
+            warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=3)
     recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)
     return problem if batch_size <= problem.n_train else problem.with_batch(problem.n_train)
 

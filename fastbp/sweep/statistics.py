@@ -49,10 +49,12 @@ def nearest_to_centre(rates: Array, losses: Array) -> float:
 
 
 def best_by_epoch(rates: Array, losses: Array, eligible: Array) -> Array:
-    """The eligible rate with the lowest mean loss after each epoch, from losses ``(K, S, epochs)``; NaN without."""
+    """The eligible rate with the lowest known mean loss after each epoch of ``(K, S, epochs)``; NaN without."""
     if not eligible.any():
         return np.full(losses.shape[2], np.nan)
-    chosen: Array = rates[eligible][np.argmin(losses[eligible].mean(axis=1), axis=0)]
+    means = losses[eligible].mean(axis=1)
+    chosen: Array = rates[eligible][np.argmin(np.where(np.isnan(means), np.inf, means), axis=0)]
+    chosen[np.isnan(means).all(axis=0)] = np.nan
     return chosen
 
 

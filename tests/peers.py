@@ -1,0 +1,47 @@
+"""The packages that tests compare with (extra `peers`), where they are there; a test says that it needs one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import pytest
+
+REQUIRED = bool(os.environ.get("FASTBP_REQUIRE_PEERS"))  # nothing may be skipped for the want of one
+
+
+class _Missing:
+    """What stands for all that a missing package has, so that tables of cases can be made without it."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> _Missing:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Missing()
+
+    def __call__(self, *_: object, **__: object) -> _Missing:
+        return _Missing()
+
+
+def _load(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        if REQUIRED:
+            raise
+        return _Missing()
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Marks a test that compares with these packages."""
+    missing = [name for name in names if isinstance(_load(name), _Missing)]
+    return pytest.mark.skipif(bool(missing), reason=f"compares with {', '.join(missing)} (extra peers)")
+
+
+torch = _load("torch")
+lr_scheduler = torch.optim.lr_scheduler
+sklearn_datasets, sklearn_metrics = _load("sklearn.datasets"), _load("sklearn.metrics")
+sklearn_weights = _load("sklearn.utils.class_weight")
