@@ -139,7 +139,8 @@ class Checkpoint(Watcher):
             self._write(fit, [BEST])
         if self.every_epochs is None or epochs % self.every_epochs:
             return False
-        before, self._kept = self._kept, self._kept + [epochs] * bool(self.keep)
+        before = self._kept
+        self._kept = [one for one in before if one != epochs] + [epochs] * bool(self.keep)
         if self._write(fit, [_by_epoch(epochs)] * bool(self.keep) + [LAST]):
             self._forget()
         else:

@@ -317,7 +317,6 @@ class Fit:
             with self.outside():
                 self.call_back()
         self.settled = True
-        self.bind()
 
     def call_back(self) -> None:
         """Show the epoch to all callbacks, so that one that only pauses hides no epoch from the others."""

@@ -34,7 +34,10 @@ class EpochState:
     Attributes
     ----------
     net : MLP
-        As it is now; its methods may be called.
+        As it is now. Its methods may be called, as if this were between two fits of an epoch each: what reads (weights,
+        predict, evaluate, backprop, copy, save ...) changes nothing; after what changes (set_weights, train_step,
+        ``optimizer.update``, fit, reset_optimizer, load_optimizer_state) the training goes on from there, with new
+        moments if they were of another optimiser. `standardize`, and setting `scaling`, raise RuntimeError.
     epoch : int
         Epochs that this `fit` has done.
     history : History

@@ -324,6 +324,9 @@ def check_process(net: MLP) -> None:
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C does not do what it did"
         else:
             raise AssertionError("Ctrl-C is dead")
+    for thread in threading.enumerate():
+        if thread.name == "fastbp compiler":  # ends with what it has in hand
+            thread.join(60)
     assert gc.isenabled(), "garbage is not collected any more"
     assert not net._lock._is_owned(), "this thread still holds the network"  # type: ignore[attr-defined]
     assert net._trainer is None, "the network thinks that it is being trained"
