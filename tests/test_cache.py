@@ -282,6 +282,29 @@ def test_no_home(temporary: Path) -> None:
     assert peak(temporary / "x", before=NO_HOME)[0] == []
 
 
+TOGETHER = """
+import threading, time, warnings
+from fastbp.kernels import cache
+def slow():  # so that all threads are in it
+    gate.wait()
+    raise RuntimeError("no home")
+gate = threading.Barrier(4)
+cache.user_cache_folder = slow
+threads = [threading.Thread(target=lambda: found.append(cache.cache_folder())) for _ in range(4)]
+found = []
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+print(len(set(found)), len(caught))
+"""
+
+
+def test_threads_share_one_temporary_folder(temporary: Path) -> None:
+    assert succeed(TOGETHER, TMPDIR=str(temporary)).split() == ["1", "1"]
+    assert not any(temporary.iterdir()), "left behind"
+
+
 def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path: Path, temporary: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where a folder should be: not even root can write there")

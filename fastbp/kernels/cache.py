@@ -16,6 +16,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from types import CodeType
@@ -127,7 +128,18 @@ def user_cache_folder() -> Path:
     return folder.expanduser().absolute()
 
 
-_temporary: list[Path] = []  # one at most
+_temporary: list[Path | None] = []  # one at most
+_making = threading.Lock()  # the thread that compiles and the one that waits for it may both be the first to ask
+
+
+def _renew_lock() -> None:
+    """In a forked child: who held it is not there any more."""
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @cache
@@ -157,19 +169,21 @@ def writable_folder() -> Path | None:
 
 def _temporary_folder(problem: str) -> Path | None:
     """A folder that lasts as long as this process, with a warning that says why; None where there is no room at all."""
-    tell(
-        f"fastbp cannot keep compiled kernels ({problem}): every new process compiles anew. "
-        "Set FASTBP_CACHE_DIR to a folder that can be written.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    try:
-        root = Path(tempfile.mkdtemp(prefix="fastbp-"))
-    except OSError:
-        return None
-    atexit.register(_remove, root, os.getpid())
-    _temporary.append(root / fingerprint())
-    return _temporary[0]
+    with _making:
+        if not _temporary:
+            tell(
+                f"fastbp cannot keep compiled kernels ({problem}): every new process compiles anew. "
+                "Set FASTBP_CACHE_DIR to a folder that can be written.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            try:
+                root = Path(tempfile.mkdtemp(prefix="fastbp-"))
+                atexit.register(_remove, root, os.getpid())
+                _temporary.append(root / fingerprint())
+            except OSError:
+                _temporary.append(None)
+        return _temporary[0]
 
 
 def _remove(folder: Path, owner: int) -> None:
