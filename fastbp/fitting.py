@@ -40,7 +40,7 @@ def fit(
         seed = net.seed if saved is None else saved.seed
         rows, held, rare = splits.hold_out(net, y, targets, validation_split, seed, in_order=not shuffle)
         if rare:
-            warnings.warn(f"validation_split={validation_split:g}: {rare}", UserWarning, stacklevel=3)
+            warnings.warn(f"validation_split={validation_split:g}: {rare}", UserWarning, stacklevel=4)
         weighting.check_total(None if weights is None else weights[held], what="held-out rows")
         held_out = samples, targets, weights  # of which only the held rows are read
     elif validation_data is not None:

@@ -22,12 +22,18 @@ _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("inside", default
 
 
 class _Here(threading.local):
-    """A context of every thread, in which nothing is raised and nothing warned of."""
+    """Contexts of this thread that nobody is in."""
 
     def __init__(self) -> None:
-        self.context = contextvars.Context()
-        self.context.run(np.seterr, all="ignore")
-        self.context.run(_inside.set, True)
+        self.free = [_silence()]
+
+
+def _silence() -> contextvars.Context:
+    """A context in which nothing is raised and nothing warned of."""
+    context = contextvars.Context()
+    context.run(np.seterr, all="ignore")
+    context.run(_inside.set, True)
+    return context
 
 
 _here = _Here()
@@ -43,7 +49,12 @@ def quiet(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         if _inside.get():
             return function(*args, **kwargs)
-        return _here.context.run(function, *args, **kwargs)
+        free = _here.free
+        context = free.pop() if free else _silence()  # a signal handler may call in a context of its own
+        try:
+            return context.run(function, *args, **kwargs)
+        finally:
+            free.append(context)
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import warnings
 from collections.abc import Iterator
@@ -237,6 +238,22 @@ def test_threads_and_nested_calls_stay_apart() -> None:
     thread.join()
     assert all(set(one.values()) == {"ignore"} for one in inside)
     assert len(inside) == 4
+    assert set(np.geterr().values()) == {"raise"}
+
+
+def test_a_call_from_within_a_call_in_a_context_of_its_own() -> None:
+    """As a signal handler may make it, which runs between any two lines of ours."""
+
+    @numerics.quiet
+    def interrupted() -> np.ndarray:
+        contextvars.Context().run(network().predict_proba, X * 1e30)
+        return contextvars.Context().run(interrupted_again)
+
+    @numerics.quiet
+    def interrupted_again() -> np.ndarray:
+        return np.exp(np.array([-1e4]))
+
+    assert interrupted() == 0.0
     assert set(np.geterr().values()) == {"raise"}
 
 

@@ -13,7 +13,7 @@ from fastbp.kernels.simd import ONE, TWO, ZERO, cast, prefetch_part, row_number,
 LINE = np.uint64(64)
 # Rows of so many cache lines are fetched while the row before is copied: the shuffled order hides them from the CPU.
 FEW_LINES = np.uint64(4)
-KINDS = np.uint64(3)
+KINDS = np.uint64(3)  # values of JOB["X_kind"]
 
 
 def _copy_loop(sample):
@@ -36,6 +36,12 @@ def _copy_loop(sample):
     return loop
 
 
+# --- scaling ------------------------------------------------------------------------------------------------
+# The same numbers give the same bits in whatever type they come. In double precision alone, that would take 4 ns more a
+# row of 64, which is 6 % of a small network's prediction: so a float32 network scales in single precision what a
+# float32 can hold, wherever that is as exact.
+
+
 @element
 def _wide(tag, x, c, n, mean, scale, narrow):
     """(x - mean) * scale in double precision: float32 leaves of a number like 1.7e9 no more than multiples of 128."""
@@ -44,14 +50,14 @@ def _wide(tag, x, c, n, mean, scale, narrow):
 
 @element
 def _narrow(tag, x, c, n, mean, scale, narrow):
-    """The same in float32, for what float32 can hold: exact by a mean in two parts, and twice as fast."""
+    """The same in float32, for what float32 can hold: next to a mean in two parts the first subtraction is exact."""
     parts = view(narrow, np.uintp(3) * n, tag)
     return ((cast(tag, x) - parts[c]) - parts[n + c]) * parts[TWO * n + c]
 
 
 @element
 def _narrow_or_wide(tag, x, c, n, mean, scale, narrow):
-    """For float64: subtract in double precision what float32 cannot hold; the rest has the bits that float32 gives."""
+    """For float64: subtract in double precision what float32 cannot hold."""
     parts = view(narrow, np.uintp(3) * n, tag)
     single = cast(tag, x)
     difference = (single - parts[c]) - parts[n + c]
@@ -61,7 +67,7 @@ def _narrow_or_wide(tag, x, c, n, mean, scale, narrow):
 
 
 def _scale_loop(sample, one):
-    """The same, each scaled on the way by the function `one`."""
+    """As `_copy_loop`, each element scaled on the way by the function `one`."""
 
     size = np.dtype(sample).itemsize
 

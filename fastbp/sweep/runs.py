@@ -304,7 +304,7 @@ def make_problem(
     if held is None:
         rare = splits.rare_classes(net, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
         if rare:
-            warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=3)
+            warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=4)
     recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)
     return problem if batch_size <= problem.n_train else problem.with_batch(problem.n_train)
 
