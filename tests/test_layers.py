@@ -68,7 +68,7 @@ EXCEPTIONS = {
     ("optimizers", "lbfgs"),
     ("bench/command", "commands"),
 }
-CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy"}
+CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
     "progress": {"rich"}, "figures": {"matplotlib"}, "lbfgs": {"scipy"},

@@ -130,7 +130,7 @@ def run(seconds: float, seed: int) -> dict[str, int]:
 
 def child(seconds: float, seed: int) -> None:
     """`run`, in a process of its own."""
-    public = {name for name in [*dir(MLP), *vars(MLP([1, 1]))] if not name.startswith("_")}
+    public = {name for name in [*dir(MLP), *vars(MLP([1, 2]))] if not name.startswith("_")}
     missing = public - ATTRIBUTES - {method.of for method in METHODS.values()}
     assert not missing, f"methods of MLP that are called from no hook: {sorted(missing)}"
     rng, end = np.random.default_rng(seed), time.monotonic() + seconds
