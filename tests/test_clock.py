@@ -13,6 +13,7 @@ from fastbp import MLP, optimizers, training
 from fastbp.bench import profile
 from fastbp.bench.workloads import WORKLOADS
 from fastbp.kernels import clock, probe
+from fastbp.kernels.jit import entry
 from fastbp.kernels.records import RUNNING
 
 TINY = WORKLOADS["tiny"]
@@ -140,3 +141,11 @@ def test_the_profile_knows_every_optimiser(name: str, monkeypatch: pytest.Monkey
 def test_a_profile_of_a_training_that_diverges() -> None:
     with pytest.raises(ValueError, match="ended early"):
         profile.profile(replace(TINY, loss="mse", lr=1e9), 1, 100.0, dict.fromkeys(profile.LEVELS, 1e9))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_numbers_of_the_fma_probe_stay_near_one(dtype: str) -> None:
+    """Denormal ones made it a hundred times too slow on some CPUs, and the machine's limit with it."""
+    result = np.zeros(1, dtype)
+    entry(probe.fma_probe, dtype)(100_000, result.ctypes.data, result.dtype.type(1))
+    assert result[0] == pytest.approx(probe.CHAINS, rel=1e-3)

@@ -27,18 +27,14 @@ def _fma_chains(typingctx, n, tag):
     def codegen(context, builder, signature, args):
         kind = vector_type(signature.args[1])
         fma = declare_fma(builder.module, kind)
-        # Values that the optimiser cannot know, near 1 so that nothing becomes denormal or infinite.
-        base = builder.uitofp(builder.and_(args[0], I64(0)), kind.element)
-        splat = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-        first = builder.insert_element(ir.Constant(kind, ir.Undefined), base, ir.IntType(32)(0))
-        x = builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), splat)
+        # v = 0.999 v + 0.001 goes to 1: numbers that become denormal cost some CPUs a hundred cycles each.
+        scale, x = (ir.Constant(kind, [number] * kind.count) for number in (0.999, 0.001))
         before = builder.block
         loop, done = builder.append_basic_block("chains"), builder.append_basic_block("chains_done")
         builder.branch(loop)
         builder.position_at_end(loop)
         left = builder.phi(I64)
         chains = [builder.phi(kind) for _ in range(CHAINS)]
-        scale = ir.Constant(kind, [0.999] * kind.count)
         values = list(chains)
         for _ in range(UNROLL):
             values = [builder.call(fma, [value, scale, x]) for value in values]
