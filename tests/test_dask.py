@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed
@@ -20,6 +22,7 @@ from click.testing import CliRunner
 import fastbp
 from fastbp.cli import main
 from fastbp.sweep.dask import DaskExecutor
+from fastbp.sweep.runs import make_problem
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning"),  # at an edge of the few rates swept here
@@ -43,7 +46,7 @@ def equal(a: fastbp.LrSweep, b: fastbp.LrSweep) -> bool:
 def cluster() -> Iterator[Any]:
     """Two worker processes, which are started again when they die."""
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=logging.CRITICAL
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=logging.CRITICAL
     ) as found:
         yield found
 
@@ -99,7 +102,7 @@ def test_the_runs_of_a_lost_worker_are_done_again(client: Any, n_killed: int, tm
     """With both workers the last copy of the data is lost, too."""
     X, y = fastbp.datasets.load_digits()
     arguments = {"seeds": 2, "epochs": 2}
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2, timeout=120)
     victims = list(client.run(os.getpid).values())[:n_killed]
 
     def kill() -> None:
@@ -120,8 +123,52 @@ def test_the_runs_of_a_lost_worker_are_done_again(client: Any, n_killed: int, tm
         killer.join()
     assert all((tmp_path / str(pid)).exists() for pid in victims)
     assert equal(found, fastbp.lr_sweep(network(), X, y, RATES, **arguments))
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2, timeout=120)
     assert not set(victims) & set(client.run(os.getpid).values())
+
+
+class Unsteady:
+    """A client whose tasks never end, and whose workers vanish now and then while they are sent data."""
+
+    def __init__(self, losses: int = 0) -> None:
+        self.losses, self.cancelled = losses, threading.Event()
+
+    def wait_for_workers(self, n: int, timeout: float) -> None:
+        pass
+
+    def scatter(self, data: Any, **options: Any) -> str:
+        self.losses -= 1
+        if self.losses >= 0:
+            raise distributed.comm.core.CommClosedError("Address removed.")
+        return "there"
+
+    def submit(self, fn: Any, *args: Any, **options: Any) -> Any:
+        self.sent = args
+        return SimpleNamespace(cancel=self.cancelled.set, add_done_callback=lambda call: None)
+
+
+def test_a_cancelled_task_is_waited_for_no_longer() -> None:
+    """As a sweep does with all that are left when one has failed."""
+    client = Unsteady()
+    future = DaskExecutor(client).submit(divmod, 7, 2)
+    assert future.cancel()
+    assert list(concurrent.futures.as_completed([future], timeout=10)) == [future]
+    assert client.cancelled.is_set()
+
+
+@pytest.mark.parametrize("losses", [0, 3, 99])
+def test_a_worker_that_vanishes_while_it_is_sent_the_data(losses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastbp.sweep.dask.PAUSE", 0.0)
+    X, y = fastbp.datasets.load_digits()
+    problem = make_problem(network(), X, y, 1, 32, "sgd", None, None)
+    client = Unsteady(losses)
+    executor = DaskExecutor(client)
+    if losses > 5:
+        with pytest.raises(OSError, match="Address removed"):
+            executor.submit(len, problem)
+    else:
+        executor.submit(len, problem)
+        assert client.sent == ("there",)
 
 
 def test_an_error_of_a_task_is_passed_on(client: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from processes import FOLDERS, TIMEOUT
 
 import fastbp
@@ -35,10 +36,11 @@ def commands(start: str, page: str = README) -> list[str]:
     return [line for line in lines if line.startswith(start)]
 
 
-def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in Python, then those of the command line, on the files that they make."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 5
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
     net = names["net"]
@@ -46,6 +48,12 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert net.evaluate(names["X_test"], names["y_test"])["accuracy"] > 0.95  # type: ignore[arg-type]
     X = np.asarray(names["X_test"])
     assert fastbp.load("digits.safetensors").predict(X).shape == (len(X),)
+    lines = commands("fastbp ")
+    assert len(lines) >= 6
+    for line in lines:
+        done = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert Path("predictions.csv").read_text(encoding="utf-8").count("\n") == 298
 
 
 def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +122,7 @@ import sys, logging
 from distributed import LocalCluster
 
 if __name__ == "__main__":
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
     with LocalCluster(**options) as cluster:
         block = open(sys.argv[1], encoding="utf-8").read()
         assert block.count(sys.argv[2]) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,8 @@ from fastbp.sweep.problem import Problem
 
 # Seconds to wait for the scheduler, and for a first worker.
 PATIENCE = 30.0
-# How often a task is sent anew after its data were lost.
-RETRIES = 5
+# How often a task is sent anew after its data were lost, and the data after a worker was; seconds between the latter.
+RETRIES, PAUSE = 5, 0.2
 
 
 class DaskExecutor(concurrent.futures.Executor):
@@ -68,6 +70,7 @@ class DaskExecutor(concurrent.futures.Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
         """Have ``fn(*args, **kwargs)`` done by a worker; a `Problem` among the arguments is sent once to them all."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        future.add_done_callback(_tell_cancelled)
         self._send(future, fn, args, kwargs, RETRIES)
         return future
 
@@ -93,17 +96,28 @@ class DaskExecutor(concurrent.futures.Executor):
             else:
                 _settle(future, None, found)
 
+        def cancel(done: Any) -> None:
+            if done.cancelled():
+                task.cancel()
+
         task = self.client.submit(fn, *there, pure=False, **kwargs)
-        future.add_done_callback(lambda done: task.cancel() if done.cancelled() else None)
+        future.add_done_callback(cancel)
         task.add_done_callback(receive)
 
     def _scattered(self, problem: Problem) -> Any:
         """The problem on the workers."""
         with self._lock:
             # As the problem itself is kept, no other object has its id.
-            if id(problem) not in self._sent:
+            for left in range(RETRIES, -1, -1):
+                if id(problem) in self._sent:
+                    break
                 self.client.wait_for_workers(1, timeout=PATIENCE)
-                self._sent[id(problem)] = (problem, self.client.scatter(problem, broadcast=True, hash=False))
+                try:
+                    self._sent[id(problem)] = (problem, self.client.scatter(problem, broadcast=True, hash=False))
+                except OSError:  # a worker vanished meanwhile
+                    if not left:
+                        raise
+                    time.sleep(PAUSE)
             return self._sent[id(problem)][1]
 
     def _forget(self, there: list[Any]) -> None:
@@ -125,9 +139,15 @@ def _open(kind: Any, address: str, timeout: float) -> Any:
     return kind(address, timeout=timeout, set_as_default=False)
 
 
+def _tell_cancelled(future: Any) -> None:
+    """Let those who wait for the future know that it was cancelled: `cancel` alone does not."""
+    if future.cancelled():
+        future.set_running_or_notify_cancel()
+
+
 def _settle(future: Any, error: Exception | None, found: Any = None) -> None:
     """Give a future its result or error, unless it has been cancelled."""
-    if future.set_running_or_notify_cancel():
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
         if error is None:
             future.set_result(found)
         else:
