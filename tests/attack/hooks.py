@@ -66,6 +66,7 @@ METHODS = {
     "check_gradients": Method("backprop", READS, lambda net: fastbp.check_gradients(net, X[:2], Y[:2])),
     "lr_range_test": Method("copy", READS, lambda net: fastbp.lr_range_test(net, X, Y, n_steps=20, seeds=1)),
     "lr_sweep": Method("copy", READS, lambda net: fastbp.lr_sweep(net, X, Y, [0.1, 0.2, 0.3], seeds=1, epochs=2)),
+    "lr_stability": Method("copy", READS, lambda net: fastbp.lr_stability(net, X, Y, optimizer="sgd", max_products=4)),
     "set_weights": Method(
         "set_weights", CHANGES, lambda net: net.set_weights([w / 2 for w in net.weights], net.biases)
     ),
@@ -91,7 +92,9 @@ METHODS = {
         "load_optimizer_state", CHANGES, lambda net: net.load_optimizer_state(another_state())
     ),
     "seed": Method("seed", CHANGES, lambda net: setattr(net, "seed", net.seed + 1)),
+    "class_labels": Method("class_labels", READS, lambda net: setattr(net, "class_labels", ["a", "b", "c"])),
     "standardize": Method("standardize", REFUSED, lambda net: net.standardize(X)),
+    "scaling": Method("scaling", REFUSED, lambda net: setattr(net, "scaling", None)),
     "__setstate__": Method("__setstate__", REFUSED, lambda net: net.__setstate__(net.__getstate__())),
 }
 # What a network is, and what belongs to whoever made it.
@@ -130,7 +133,7 @@ def run(seconds: float, seed: int) -> dict[str, int]:
 
 def child(seconds: float, seed: int) -> None:
     """`run`, in a process of its own."""
-    public = {name for name in [*dir(MLP), *vars(MLP([1, 2]))] if not name.startswith("_")}
+    public = {name for name in [*dir(MLP), *vars(MLP([1, 2]))] if not name.startswith("_") and not name.isupper()}
     missing = public - ATTRIBUTES - {method.of for method in METHODS.values()}
     assert not missing, f"methods of MLP that are called from no hook: {sorted(missing)}"
     rng, end = np.random.default_rng(seed), time.monotonic() + seconds
