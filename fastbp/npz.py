@@ -75,7 +75,10 @@ def _array(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Array:
 def _as_text(name: str, array: Array) -> Array:
     """Names as Python's text; numbers as they are."""
     if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
+        try:
+            return np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} holds bytes that are no UTF-8 text; save names as strings") from error
     if array.dtype.kind == "U" and array.size:
         letters = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).reshape(-1).view(np.uint32)
         if letters.max() > 0x10FFFF or ((letters >= 0xD800) & (letters < 0xE000)).any():

@@ -184,18 +184,7 @@ def _read_npz(path: Path_, file: BinaryIO, needs_y: bool) -> Table:
     for X, y in (("X", "y"), ("X_test", "y_test")):
         if X in arrays and y in arrays and arrays[X].shape[:1] != arrays[y].shape[:1]:
             raise ValueError(f"{path}: {X} has shape {arrays[X].shape} and {y} {arrays[y].shape}; rows must match")
-    targets = [_decoded(arrays.get(name), f"{path}: {name}") for name in ("y", "y_test")]
-    return Table(arrays["X"], targets[0], arrays.get("X_test"), targets[1])
-
-
-def _decoded(y: Array | None, where: str) -> Array | None:
-    """Names as text, where they are bytes."""
-    if y is None or y.dtype.kind != "S":
-        return y
-    try:
-        return np.char.decode(y, "utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} holds bytes that are no UTF-8 text; save names as strings") from error
+    return Table(arrays["X"], arrays.get("y"), arrays.get("X_test"), arrays.get("y_test"))
 
 
 @contextlib.contextmanager
