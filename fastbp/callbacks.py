@@ -62,6 +62,7 @@ class EarlyStopping(Watcher):
     patience: int = 10
     min_delta: float = 0.0
     restore_best: bool = True
+    brief = True
     best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
     best_epoch: int = field(init=False, default=0)
 
@@ -121,7 +122,7 @@ class MaxSeconds(Watcher):
     """
 
     seconds: float
-    pauses = True
+    brief = pauses = True
 
     def __post_init__(self) -> None:
         settle(self, check_positive_finite, "seconds")

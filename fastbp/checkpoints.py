@@ -86,6 +86,7 @@ class Checkpoint(Watcher):
     every_epochs: int | None = None
     best: str | None = None
     keep: int = 0
+    brief = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.folder, str | os.PathLike):

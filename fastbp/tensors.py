@@ -25,6 +25,7 @@ def write(file: IO[bytes], arrays: dict[str, Array], texts: dict[str, str]) -> N
         content = save(stored, {_SUM: _NO_SUM, _KIND: _HASH, **texts})
     except safetensors.SafetensorError as error:
         raise TypeError(f"these arrays cannot be saved: {error}") from error
+    content = _in_order(content)
     file.write(content.replace(_field(_NO_SUM), _field(_digest(content)), 1))
 
 
@@ -54,6 +55,14 @@ def read(file: BinaryIO) -> tuple[dict[str, Array], dict[str, str]]:
         if array.dtype.kind == "b" and (array.view(np.uint8) > 1).any():
             raise ValueError(f"{name} holds other values than yes and no")
     return arrays, texts
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with the entries of its head sorted: equal networks make equal files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    head = json.dumps(json.loads(content[8:end]), separators=(",", ":"), sort_keys=True).encode()
+    head += b" " * (-len(head) % 8)
+    return len(head).to_bytes(8, "little") + head + content[end:]
 
 
 def _digest(content: bytes) -> str:

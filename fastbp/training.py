@@ -313,21 +313,21 @@ class Fit:
         self.pending = self.settled = False
         if plateau is not None:
             plateau.see(getattr(history, plateau.recipe.monitor)[-1])
-        if self.callbacks:
-            with self.outside():
-                self.call_back()
+        for callback in self.callbacks:  # all of them: one that only pauses hides no epoch from the others
+            # While a brief one is at work, Ctrl-C waits, so that the last checkpoint is of this very moment.
+            with contextlib.nullcontext() if vars(type(callback)).get("brief") else self.outside():
+                self.call_back(callback)
         self.settled = True
 
-    def call_back(self) -> None:
-        """Show the epoch to all callbacks, so that one that only pauses hides no epoch from the others."""
+    def call_back(self, callback: Callback) -> None:
+        """Show the epoch to a callback, which may end the training."""
         history = self.history
-        for callback in self.callbacks:
-            state = EpochState(self.net, len(history.loss), history, self.gradient_norm)
-            answer, pauses = callback.on_epoch_end(state), bool(getattr(callback, "pauses", False))
-            if answer and (not history.stop_reason or (self.paused and not pauses)):
-                name = type(callback).__name__
-                history.stop_reason = f"{name}: {answer}" if isinstance(answer, str) else name
-                self.paused = pauses
+        state = EpochState(self.net, len(history.loss), history, self.gradient_norm)
+        answer, pauses = callback.on_epoch_end(state), bool(getattr(callback, "pauses", False))
+        if answer and (not history.stop_reason or (self.paused and not pauses)):
+            name = type(callback).__name__
+            history.stop_reason = f"{name}: {answer}" if isinstance(answer, str) else name
+            self.paused = pauses
 
     def step_losses(self, made: int) -> Array:
         """Losses of the last steps, such that their mean by rows is that of the epoch."""

@@ -88,6 +88,7 @@ class Callback(Protocol):
 class Watcher:
     """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
 
+    brief = False  # of this very class: its `on_epoch_end` takes no time to speak of
     needs_validation = False
     needs_rows = False  # all training rows at hand
     pauses = False  # it stops trainings at a time of day, after which they may be resumed

@@ -20,11 +20,11 @@ exec(sys.argv[3] if len(sys.argv) > 3 else "")
 from fastbp.kernels import helper, jit
 from fastbp.kernels.run import run
 import fastbp
-claim, own = helper._claim, []
+whose, own = helper._claim, []
 def together(claims, name):  # not all before the helper, which may have been slow to start, has a leaf of its own
     while sys.argv[1] == "shared" and own and len(os.listdir(claims)) <= len(own):
         time.sleep(0.01)
-    own.extend([name] * claim(claims, name))
+    own.extend([name] * whose(claims, name))
     return name in own
 helper._claim = together
 compiled = []

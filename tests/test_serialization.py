@@ -512,3 +512,11 @@ def test_a_description_nested_too_deeply(path: Path) -> None:
         save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, path, {"fastbp": nested})
         with pytest.raises(ValueError, match=r"model\.safetensors"):
             fastbp.load(path)
+
+
+def test_equal_networks_make_equal_files(tmp_path: Path) -> None:
+    net = fastbp.MLP([3, 8, 2], seed=0)
+    net.fit(np.ones((4, 3)), np.array([0, 1, 0, 1]), epochs=1)
+    for number in range(3):
+        net.copy().save(tmp_path / f"{number}.safetensors")
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(3)}) == 1
