@@ -466,10 +466,11 @@ def n_groups(plan: Plan, batch: int) -> int:
 def snapshot_steps(plan: Plan, batch: int, n_moments: int) -> int:
     """Steps after which parameters and moments are kept to go back to, so that this costs less than 1 %.
 
-    By sizes alone, on a fast machine: what is kept depends neither on the clock nor on the machine. A copy reads the
-    parameters twice and the moments once, and writes both.
+    By sizes alone, without the padding that vectors of some width ask for, on a fast machine: what is kept depends
+    neither on the clock nor on the machine. A copy reads the parameters twice and the moments once, and writes both.
     """
-    moved = (3 + 2 * n_moments) * plan.n_parameters * plan.dtype.itemsize
+    n_parameters = sum((layer.n_in + 1) * layer.n_out for layer in plan.layers)
+    moved = (3 + 2 * n_moments) * n_parameters * plan.dtype.itemsize
     copy = moved / (NEAR_BYTES if moved < CACHE_BYTES else FAR_BYTES)
     step = batch * plan.flops_per_row / FAST_FLOPS + STEP_SECONDS
     return max(1, int(np.ceil(copy / (SNAPSHOT_SHARE * step))))

@@ -46,6 +46,7 @@ print(len(compiled), len(leaves))
 """
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+two_cpus = pytest.mark.skipif(CPUS < 2, reason="a helper is started where there is a second CPU")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_a_helper_that_fails_costs_only_its_share(works: bool, cold: tuple[Path,
     alone, _ = map(int, succeed(COLD, "broken", executable, FASTBP_CACHE_DIR=str(tmp_path / "cache")).split())
     assert alone == 8
     assert sorted((tmp_path / "cache").rglob("*.bin")) == files
-    assert starts(tmp_path / "log") == works
+    assert starts(tmp_path / "log") == (works and CPUS > 1)
 
 
 def script(path: Path, log: Path) -> Path:
@@ -146,6 +147,7 @@ helper._claim = patient
 """
 
 
+@two_cpus
 def test_paths_that_importing_ignores(cold: tuple[Path, int, int], tmp_path: Path) -> None:
     """As a `Path` or bytes in sys.path; a module in the current folder, which is not among them, is left alone, too."""
     files = lacking(cold[0], tmp_path / "cache", slice(0, 8))
@@ -162,6 +164,7 @@ os.chdir({str(tmp_path)!r})
     assert sorted((tmp_path / "cache").rglob("*.bin")) == files
 
 
+@two_cpus
 def test_a_helper_shares_the_temporary_folder(cold: tuple[Path, int, int], tmp_path: Path) -> None:
     lacking(cold[0], tmp_path / "cache", slice(0, 8))
     (tmp_path / "tmp").mkdir()
