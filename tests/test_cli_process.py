@@ -31,9 +31,11 @@ def compiled() -> None:
     fastbp.warmup(["float32"])
 
 
-def interrupted(command: list[str], begun: Callable[[Any], bool], number: int, **options: Any) -> tuple[str, str]:
+def interrupted(command: list[str], begun: Callable[[Any], bool], number: int, **env: str) -> tuple[str, str]:
     """Start the command, send a signal once it has begun, and return what it then printed: output and errors."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+    with subprocess.Popen(
+        command, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             while not begun(process):
                 assert process.poll() is None, process.communicate()
@@ -63,17 +65,16 @@ def test_a_signal_keeps_the_network_and_the_history(name: str, tmp_path: Path) -
     assert len(list(csv.DictReader(history.read_text().splitlines()))) == int(told[1])
 
 
-def ignore_ctrl_c() -> None:
-    """As a shell does for what it starts in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+# Ignores Ctrl-C, as a shell does for what it starts in the background.
+BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
 
 
 @pytest.mark.parametrize("background", [False, True])
 def test_kill_writes_a_checkpoint(background: bool, tmp_path: Path) -> None:
     """Of the very end, not only of some time before. Resumed, the training is as if nothing had been."""
     folder, out, whole = tmp_path / "run", tmp_path / "net.safetensors", tmp_path / "whole.safetensors"
-    before = ignore_ctrl_c if background else None
-    _, errors = interrupted(*endless(folder), signal.SIGTERM, preexec_fn=before)
+    command, begun = endless(folder)
+    _, errors = interrupted([*BACKGROUND * background, *command], begun, signal.SIGTERM)
     assert "; --resume goes on with it" in errors
     saved = checkpoints.progress_of(folder)
     assert saved is not None
@@ -91,9 +92,9 @@ def test_kill_writes_a_checkpoint(background: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_while_compiling(name: str, tmp_path: Path) -> None:
     command = [*FASTBP, "warmup", "--dtype", "float32"]
-    environment = os.environ | {"FASTBP_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    environment = {"FASTBP_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
     # the first piece is compiled, the second is on its way
-    _, errors = interrupted(command, lambda _: any(tmp_path.rglob("*.bin")), getattr(signal, name), env=environment)
+    _, errors = interrupted(command, lambda _: any(tmp_path.rglob("*.bin")), getattr(signal, name), **environment)
     assert errors == "fastbp: interrupted while compiling; the next run goes on from there\n"
     assert [path.name for path in tmp_path.iterdir()] == ["cache"], "left behind"
     assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {".bin"}
