@@ -367,7 +367,9 @@ class Fit:
         if self.two_pass:
             engine.need_gradient()
         every = snapshot_steps(net._plan, self.batch_size, len(engine.moments)) if self.goes_back else 0
-        self.keeps = every, -(-every // max(1, self.steps)) if every else 1
+        # Not shortly before the end of an epoch, where they are kept anyway.
+        within = every if self.steps >= 2 * every else max(every, self.steps)
+        self.keeps = within, -(-every // max(1, self.steps)) if every else 1
 
     def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the epoch on; returns the status and the number of steps made."""
