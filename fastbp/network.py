@@ -238,7 +238,8 @@ class MLP(Network):
             Scored after every epoch.
         validation_split : float
             Share of the rows held out for that instead, drawn by the seed, by classes where y holds classes: a row of
-            each, while that takes no more than twice the share. A warning names those that are trained on alone. Sample weights go with their rows.
+            each, while that takes no more than twice the share. A warning names those that are trained on alone.
+            Sample weights go with their rows.
         sample_weight : array-like, (n,), optional
             How much each row counts, at least 0. A batch's cost is ``sum w J / sum w``: a row of weight 2 counts as
             that row twice, and only the ratios within a batch matter (with batch_size=1, there are none: a warning
