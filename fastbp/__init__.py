@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
     from fastbp.activations import Activation
     from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
-    from fastbp.core import Gradient, Scaling
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
-    from fastbp.history import History
     from fastbp.info import warmup
-    from fastbp.lbfgs import LBFGS
+    from fastbp.io.model_files import load_model as load
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
+    from fastbp.many.range_test import lr_range_test
+    from fastbp.many.result import LrSweep
+    from fastbp.many.runs import lr_sweep
+    from fastbp.many.stability import lr_stability
     from fastbp.network import MLP
     from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
-    from fastbp.serialization import load_model as load
-    from fastbp.sweep.range_test import lr_range_test
-    from fastbp.sweep.result import LrSweep
-    from fastbp.sweep.runs import lr_sweep
-    from fastbp.sweep.stability import lr_stability
+    from fastbp.spec import Gradient, Scaling
+    from fastbp.training.history import History
+    from fastbp.training.lbfgs import LBFGS
 
 __all__ = [
     "LBFGS",
@@ -82,12 +82,12 @@ _HOMES = {
     "datasets": ("datasets",),
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
-    "history": ("History",),
+    "training.history": ("History",),
     "info": ("warmup",),
     "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
-    "core": ("Gradient", "Scaling"),
+    "spec": ("Gradient", "Scaling"),
     "network": ("MLP",),
-    "lbfgs": ("LBFGS",),
+    "training.lbfgs": ("LBFGS",),
     "optimizers": (
         "optimizers",
         "SGD",
@@ -104,11 +104,11 @@ _HOMES = {
     ),
     "reference": ("reference",),
     "schedules": ("schedules",),
-    "serialization": ("load",),
-    "sweep.result": ("LrSweep",),
-    "sweep.runs": ("lr_sweep",),
-    "sweep.range_test": ("lr_range_test",),
-    "sweep.stability": ("lr_stability",),
+    "io.model_files": ("load",),
+    "many.result": ("LrSweep",),
+    "many.runs": ("lr_sweep",),
+    "many.range_test": ("lr_range_test",),
+    "many.stability": ("lr_stability",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 _RENAMED = {"load": "load_model"}

@@ -6,7 +6,8 @@ import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastbp import team, validation
+from fastbp import validation
+from fastbp.engine import team
 from fastbp.kernels import cache, jit, probe, simd
 from fastbp.kernels.sweep import sweep as _last_kernel
 

@@ -1,4 +1,4 @@
-"""The cost functions by name, as frozen descriptions. Their formulas are compiled in `fastbp.kernels.loss`."""
+"""The cost functions by name, as frozen descriptions. Their formulas are compiled in `fastbp.kernels.losses`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastbp.kernels.loss import LOSS_CODES
+from fastbp.kernels.losses import LOSS_CODES
 from fastbp.validation import check_choice, check_fraction, check_positive_finite, settle
 
 

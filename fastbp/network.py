@@ -12,25 +12,26 @@ import numpy.typing as npt
 
 from fastbp import (
     activations,
-    fitting,
+    arrays,
     initializers,
     losses,
+    metrics,
     numerics,
     optimizers,
     regularization,
     schedules,
-    scoring,
-    serialization,
-    team,
-    training,
     validation,
-    weighting,
 )
-from fastbp.core import Gradient, Network, Scaling
-from fastbp.history import History
+from fastbp.callbacks.base import Callback
+from fastbp.data import checks, sample_weights
+from fastbp.engine import team
+from fastbp.engine.session import Network
+from fastbp.io import model_files
 from fastbp.kernels import records
-from fastbp.plan import Array
-from fastbp.watching import Callback
+from fastbp.spec import Gradient, Scaling
+from fastbp.training import fit, loop
+from fastbp.training.history import History
+from fastbp.types import Array
 
 
 class MLP(Network):
@@ -105,7 +106,7 @@ class MLP(Network):
         self.sizes = validation.check_sizes(sizes)
         self.activations = validation.check_activations(activation, len(self.sizes) - 2, activations.ACTIVATIONS)
         self.loss = losses.get(loss)
-        validation.check_softmax(self.loss, self.sizes[-1])
+        checks.check_softmax(self.loss, self.sizes[-1])
         if output_activation is not None and self.loss.linked:
             raise ValueError(
                 f"output_activation must be None with loss={self.loss.name!r}, which has its own link from outputs to "
@@ -180,14 +181,14 @@ class MLP(Network):
         """
         self._refuse_in_training("standardize")
         rows = self._check_X(X, exact=True)
-        validation.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
+        arrays.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
         if y is None:
-            self.scaling = Scaling(*scoring.moments(rows, "X"))
+            self.scaling = Scaling(*metrics.moments(rows, "X"))
             return
         if self.loss.target != "real":
             raise ValueError(f"y can be standardised for mse, mae and huber only, not for {self.loss.name}")
-        targets = validation.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
-        self.scaling = Scaling(*scoring.moments(rows, "X"), *scoring.moments(targets, "y"))
+        targets = checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
+        self.scaling = Scaling(*metrics.moments(rows, "X"), *metrics.moments(targets, "y"))
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class MLP(Network):
         y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
-        batch_size: int = training.BATCH_SIZE,
+        batch_size: int = loop.BATCH_SIZE,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
         validation_data: tuple[npt.ArrayLike, ...] | None = None,
@@ -312,7 +313,7 @@ class MLP(Network):
         it. One in which nothing counts (by ignored labels or weights) has loss 0 and no gradient, as such a batch has.
         Resuming skips the chunks that are done, which must come in the same order again.
         """
-        return fitting.fit(
+        return fit.fit(
             self, X, y, epochs, batch_size, optimizer, schedule, validation_data, validation_split, sample_weight,
             class_weight, shuffle, callbacks, resume, steps_per_epoch, threads, progress,
         )  # fmt: skip
@@ -340,7 +341,7 @@ class MLP(Network):
                 ):
                     return float(engine.losses.item(0))
         recipe.check_step()
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
+        samples, targets, weights = sample_weights.check_batch(self, X, y, sample_weight)
         n = len(samples)
         with self._lock:
             self._use(recipe)
@@ -398,12 +399,12 @@ class MLP(Network):
             raise ValueError("backprop takes either y or output_gradient")
         by_row = None
         if y is not None:
-            samples, targets, by_row = weighting.check_batch(self, X, y, sample_weight)
+            samples, targets, by_row = sample_weights.check_batch(self, X, y, sample_weight)
         elif sample_weight is not None:
             raise ValueError("sample_weight goes with y; an output_gradient has its weights in it already")
         else:
             samples, real = self._check_X(X), losses.MSE()
-            targets = validation.check_y(
+            targets = checks.check_y(
                 output_gradient, real, len(samples), self.sizes[-1], self.dtype, name="output_gradient", scan=False  # type: ignore[arg-type]
             )  # fmt: skip
         with self._lock:
@@ -445,7 +446,7 @@ class MLP(Network):
         """
         if self.loss.target not in ("classes", "binary"):
             raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
-        return scoring.probabilities(self.loss, self._outputs(X, scan=True))
+        return metrics.probabilities(self.loss, self._outputs(X, scan=True))
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
@@ -458,7 +459,7 @@ class MLP(Network):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        return scoring.predictions(self.loss, self._outputs(X, activated=True, scan=True), self.scaling)
+        return metrics.predictions(self.loss, self._outputs(X, activated=True, scan=True), self.scaling)
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -473,8 +474,8 @@ class MLP(Network):
         ValueError
             If X or y are not as `fit` takes them, or some value is not finite: the message names its row and column.
         """
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True, gathered=True)
-        weighting.check_total(weights)
+        samples, targets, weights = sample_weights.check_batch(self, X, y, sample_weight, scan=True, gathered=True)
+        sample_weights.check_total(weights)
         with self._lock:
             return self._evaluate(samples, targets, weights, scan=True)
 
@@ -482,7 +483,7 @@ class MLP(Network):
 
     def summary(self) -> str:
         """A table of the layers: units, activation, parameters; flops of one row; and the memory that `fit` takes."""
-        return scoring.summary(self)
+        return metrics.summary(self)
 
     def copy(self) -> MLP:
         """An independent network with equal weights, moments and counters."""
@@ -509,7 +510,7 @@ class MLP(Network):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network to a safetensors file, moments and scaling included, whole or not at all."""
-        serialization.save_model(self, path)
+        model_files.save_model(self, path)
 
     def optimizer_state(self) -> dict[str, Any]:
         """Moments and counters, as plain values and flat arrays by layer."""

@@ -1,6 +1,6 @@
 """The optimisers by name, as frozen descriptions with PyTorch's names, defaults and rules.
 
-The rules are compiled in `fastbp.kernels.rules`, which is loaded when a network first uses one; the moments live in
+The rules are compiled in `fastbp.kernels.optimizers`, loaded when a network first uses one; the moments live in
 the network.
 """
 
@@ -21,9 +21,9 @@ from fastbp.validation import (
 )
 
 if TYPE_CHECKING:
-    from fastbp.core import Gradient
     from fastbp.network import MLP
-    from fastbp.training import Fit
+    from fastbp.spec import Gradient
+    from fastbp.training.loop import Fit
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Optimizer:
 
     def trainer(self) -> type[Fit]:
         """What carries out a fit."""
-        from fastbp.training import Fit
+        from fastbp.training.loop import Fit
 
         return Fit
 
@@ -446,7 +446,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 def _by_name(name: str) -> Optimizer:
     """Always the same one, by which a network knows that nothing has changed."""
     if name == "lbfgs":
-        from fastbp.lbfgs import LBFGS
+        from fastbp.training.lbfgs import LBFGS
 
         return LBFGS()
     return OPTIMIZERS[name]()  # type: ignore[call-arg]
@@ -455,7 +455,7 @@ def _by_name(name: str) -> Optimizer:
 @functools.cache
 def _compiled(rule: str) -> tuple[int, int]:
     """Number and moments of a rule."""
-    from fastbp.kernels.rules import RULES
+    from fastbp.kernels.optimizers import RULES
 
     return list(RULES).index(rule), RULES[rule].n_moments
 

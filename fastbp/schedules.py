@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import saved
+from fastbp.callbacks.base import improves
+from fastbp.io import saved_training as saved
 from fastbp.numerics import as_caller
 from fastbp.validation import (
     check_choice,
@@ -29,7 +30,6 @@ from fastbp.validation import (
     check_positive_finite,
     settle,
 )
-from fastbp.watching import improves
 
 Array = NDArray[np.float64]
 

@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 from optimizer_cases import ONE_A_RULE
 
-import fastbp.core
-import fastbp.engine
-import fastbp.plan
-import fastbp.splits
-import fastbp.state
-import fastbp.training
+import fastbp.data.splits
+import fastbp.engine.engine
+import fastbp.engine.layout
+import fastbp.engine.session
+import fastbp.engine.state
+import fastbp.training.loop
 from fastbp import MLP, activations, schedules
-from fastbp.engine import Engine
+from fastbp.engine.engine import Engine
 from fastbp.kernels import records
 from fastbp.losses import LOSSES
-from fastbp.sweep import native
-from fastbp.sweep.problem import Problem
+from fastbp.many import native
+from fastbp.many.problem import Problem
 
 PAGE = mmap.PAGESIZE
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -98,11 +98,18 @@ class _Numpy:
 def guard(at_end: bool) -> None:
     """Have every buffer that the kernels touch made by `guarded`."""
     make: Any = lambda n, dtype: guarded(n, dtype, at_end)  # noqa: E731
-    for module in (fastbp.plan, fastbp.engine, fastbp.state, native):
+    for module in (fastbp.engine.layout, fastbp.engine.engine, fastbp.engine.state, native):
         module.allocate = make  # type: ignore[attr-defined]
         module.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]  # type: ignore[attr-defined]
     # records, outputs, order of rows, losses of sweeps
-    for module in (fastbp.plan, fastbp.engine, fastbp.state, fastbp.core, fastbp.training, native):
+    for module in (
+        fastbp.engine.layout,
+        fastbp.engine.engine,
+        fastbp.engine.state,
+        fastbp.engine.session,
+        fastbp.training.loop,
+        native,
+    ):
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
 
     def moves(owner: Any, name: str) -> None:
@@ -115,7 +122,7 @@ def guard(at_end: bool) -> None:
 
         setattr(owner, name, wrapped)
 
-    moves(fastbp.splits, "split_rows")
+    moves(fastbp.data.splits, "split_rows")
     moves(MLP, "_kernel_scaling")
     moves(schedules.Plan, "tables")
     moves(Problem, "tables")
@@ -281,8 +288,8 @@ def main(edge: str, seed: str, rounds: str, threads: str, seconds: str = "inf") 
     at_end, ends = edge == "end", time.monotonic() + float(seconds)
     guard(at_end)
     Poison.spread()
-    fastbp.team.default_threads = lambda: int(threads)
-    fastbp.engine.BARRIER_SECONDS = 0.0  # any work is shared
+    fastbp.engine.team.default_threads = lambda: int(threads)
+    fastbp.engine.engine.BARRIER_SECONDS = 0.0  # any work is shared
     warnings.filterwarnings("ignore", "with batch_size=1 the weights|the best learning rate", UserWarning)
     operations = number = 0
     while number < int(rounds) and (number == 0 or time.monotonic() < ends):

@@ -8,20 +8,7 @@ from typing import Any
 import numpy as np
 from peers import torch
 
-from fastbp import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Lion,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-    optimizers,
-)
+from fastbp import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop, optimizers
 
 _CHOSEN = [
     SGD(lr=0.1),

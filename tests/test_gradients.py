@@ -10,9 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import fastbp
-from fastbp import activations, engine, losses
-from fastbp.reference import ACTIVATIONS as NUMPY_ACTIVATIONS
+from fastbp import activations, losses
+from fastbp.engine import engine
 from fastbp.reference import NumpyMLP
+from fastbp.reference.functions import ACTIVATIONS as NUMPY_ACTIVATIONS
 
 LOSSES = ["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "poisson"]
 HIDDEN = [[], [5], [5, 3], [5, 3, 4]]

@@ -12,22 +12,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import (
-    LBFGS,
-    MLP,
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Huber,
-    Lion,
-    NAdam,
-    RAdam,
-    RMSprop,
-    Rprop,
-)
+from fastbp import LBFGS, MLP, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Huber, Lion, NAdam, RAdam, RMSprop, Rprop
 
 NAN, INF = float("nan"), float("inf")
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from processes import FOLDERS, TIMEOUT
 
 import fastbp
-from fastbp.bench.command import bench
-from fastbp.cli import COMMANDS, main
+from fastbp.cli.bench import bench
+from fastbp.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from peers import needs, torch
 import fastbp
 from fastbp import MLP, SGD, Adam
 from fastbp.reference import NumpyMLP
-from fastbp.reference_noise import normal, random_bits
+from fastbp.reference.noise import normal, random_bits
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((90, 7)), RNG.integers(0, 4, 90)

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import team, training
 from fastbp.bench import machine
 from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
+from fastbp.engine import team
 from fastbp.kernels import clock, probe, records
 from fastbp.network import MLP
+from fastbp.training import loop
 from fastbp.validation import check_positive_int
 
 #: Working sets, in bytes a thread, whose speed is measured: first and second-level cache, third-level cache, memory.
@@ -90,7 +91,7 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     recipe = workload.make_optimizer()
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
-    fit = training.Fit(
+    fit = loop.Fit(
         net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
         validation_data=None, shuffle=True, threads=threads, progress=False,
     )  # fmt: skip
@@ -110,11 +111,11 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     return Profile(workload, threads, total, peak, bandwidths, parts)
 
 
-def _run(fit: training.Fit, steps: int, threads: int, step: float) -> float:
+def _run(fit: loop.Fit, steps: int, threads: int, step: float) -> float:
     """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
     began = time.perf_counter()
     with team.interruptible(fit.engine.request_stop) as interrupted:
-        status, _ = fit.chunk(0, steps, threads, long=step > training.CHUNK_SECONDS)
+        status, _ = fit.chunk(0, steps, threads, long=step > loop.CHUNK_SECONDS)
     fit.engine.clear_stop()
     if interrupted():
         raise KeyboardInterrupt

@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastbp import documents
 from fastbp.bench.result import BenchResult, RivalResult, StartUp, WorkloadResult, figures, from_document
 from fastbp.bench.runner import BASELINE_LIMIT
-from fastbp.files import damaged, opened, replacing
+from fastbp.io import documents
+from fastbp.io.files import damaged, opened, replacing
 
 FULL_WIDTH = 118  # columns that the whole table needs
 _COLUMNS = ("setting", "µs/step", "fastest to slowest", "samples/s", "GFLOP/s", "% of peak", "ratio")

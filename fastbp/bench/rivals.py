@@ -16,7 +16,7 @@ from fastbp._version import __version__
 from fastbp.bench import blas
 from fastbp.bench.result import Setting
 from fastbp.bench.workloads import Array, Workload
-from fastbp.team import default_threads
+from fastbp.engine.team import default_threads
 
 
 class MissingPeerError(ImportError):

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastbp.bench.profile import NEAR_ROOF, Part, Profile
-from fastbp.figures import new_figure, save_figure
+from fastbp.io.figures import new_figure, save_figure
 
 
 def render(profiles: Sequence[Profile]) -> RenderableType:

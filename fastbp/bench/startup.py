@@ -14,7 +14,7 @@ from statistics import median
 import fastbp
 from fastbp.bench.result import Start, StartUp
 from fastbp.bench.workloads import WORKLOADS, Workload
-from fastbp.files import replacing
+from fastbp.io.files import replacing
 from fastbp.kernels.cache import user_cache_folder
 from fastbp.kernels.helper import interpreter
 

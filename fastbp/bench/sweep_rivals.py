@@ -73,7 +73,7 @@ class FastbpSweep(SweepRival):
 
     def run(self, rates: Array, epochs: int) -> Any:
         """The result of `lr_sweep`."""
-        from fastbp.sweep.runs import lr_sweep
+        from fastbp.many.runs import lr_sweep
 
         workload = self.task.workload
         with warnings.catch_warnings():

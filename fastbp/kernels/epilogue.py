@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from fastbp.kernels.rules import DECAY, LR
+from fastbp.kernels.optimizers import DECAY, LR
 from fastbp.kernels.simd import I64, TARGET, splat
 
 STORE = 0  # C = acc

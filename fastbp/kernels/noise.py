@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.elementwise import log
+from fastbp.kernels.activations import log
 from fastbp.kernels.gather import mix
 from fastbp.kernels.jit import element, jit, leaf
 from fastbp.kernels.records import Job, Layer

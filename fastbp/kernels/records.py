@@ -1,7 +1,7 @@
 """The network and the task as data: one record a layer, one record a call. No network shape triggers a compile.
 
 Every field is an integer or a float; addresses and strides are in bytes, counts in rows, columns or elements.
-Numba reads the fields by name in compiled code; `fastbp.plan` fills them in.
+Numba reads the fields by name in compiled code; `fastbp.engine.layout` fills them in.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from fastbp.kernels import clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.loss import batch_weight
+from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
 from fastbp.kernels.penalty import hold_norms
 from fastbp.kernels.records import (

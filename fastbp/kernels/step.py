@@ -17,15 +17,15 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels import clock as ticks
+from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
-from fastbp.kernels.elementwise import activate
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
+from fastbp.kernels.losses import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
+from fastbp.kernels.optimizers import SGD
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
-from fastbp.kernels.rules import SGD
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import product, product_columns, transpose_square
 from fastbp.kernels.update import clip, clips, penalise, penalises, update

@@ -11,8 +11,8 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import jit, leaf, switch
+from fastbp.kernels.optimizers import N_RATES, RULES, Rates
 from fastbp.kernels.records import Job
-from fastbp.kernels.rules import N_RATES, RULES, Rates
 from fastbp.kernels.simd import ONE, ZERO, cast, fma, itemsize, lanes, row_square_sum, view
 
 _own_rates = switch([rule.rates for rule in RULES.values()])

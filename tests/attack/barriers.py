@@ -18,7 +18,8 @@ import numpy as np
 from processes import succeed
 
 import fastbp
-from fastbp import MLP, SGD, Adam, watch
+from fastbp import MLP, SGD, Adam
+from fastbp.engine import watchdog
 
 CODE = "import sys; from tests.attack.barriers import child; child(*map(int, sys.argv[1:4]), float(sys.argv[4]))"
 LONGEST_DELAY = 2000  # pauses
@@ -64,7 +65,7 @@ def child(threads: int, n_cpus: int, seed: int, seconds: float) -> None:
     counts = {"divergences": 0, "stops": 0}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        watch.delays = LONGEST_DELAY, int(rng.integers(1 << 20))
+        watchdog.delays = LONGEST_DELAY, int(rng.integers(1 << 20))
         for name, attack in (("divergences", diverge), ("stops", stop)):
             attack(rng, data, threads)
             counts[name] += 1

@@ -1,0 +1,105 @@
+"""What `fastbp train` is about to do: in a few lines for people, and whole for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastbp.cli import recipe as recipes
+from fastbp.cli.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, Recipe
+
+if TYPE_CHECKING:
+    from fastbp.cli.problem import Problem
+    from fastbp.network import MLP
+    from fastbp.optimizers import Optimizer
+
+# Options as they were chosen, apart from those that the network or the optimiser has in it.
+_AS_CHOSEN = (
+    *("test_fraction", "class_weight", "schedule", "warmup_epochs", "early_stopping", "tol"),
+    *("max_seconds", "checkpoint", "resume", "history", "threads", "compare"),
+)
+
+
+def describe(
+    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP, n_held: int
+) -> Iterator[tuple[str, str]]:
+    """Labels and texts: the data, the network, the method, and what of it differs from the defaults."""
+    for number, note in enumerate(problem.notes):
+        yield "" if number else "data", note
+    scaled = ""
+    if net.scaling is not None:
+        scaled = f", inputs{' and targets' * (net.scaling.y_mean is not None)} standardized"
+    shape = "-".join(map(str, net.sizes))
+    yield "network", f"{shape}, {recipe.activation}, {net.n_parameters:,} parameters{scaled}"
+    if held := str(net.regularization):
+        yield "", held
+    rate = "" if optimizer.full_batch else f"lr {optimizer.lr:g}, "
+    rows = "all rows at once" if optimizer.full_batch else f"batches of {recipe.batch_size}"
+    yield "method", f"{type(optimizer).__name__}, {rate}{recipe.epochs} epochs, {rows}, seed {settings.seed}"
+    if special := [*_of_optimizer(optimizer), *_of_training(settings, n_held, len(problem.X_train))]:
+        yield "", ", ".join(special)
+
+
+def _of_optimizer(optimizer: Any) -> Iterator[str]:
+    """What differs from the optimiser's defaults, but for the learning rate."""
+    for field in dataclasses.fields(optimizer):
+        value = getattr(optimizer, field.name)
+        if field.name != "lr" and value != field.default:
+            words = field.name.replace("_", " ")
+            yield words if value is True else f"{words} {value:g}"
+
+
+def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
+    """What differs from the defaults of the command."""
+    if settings.schedule != "constant":
+        yield f"schedule {settings.schedule}"
+    if settings.warmup_epochs:
+        yield f"warm-up epochs {settings.warmup_epochs:g}"
+    if settings.label_smoothing:
+        yield f"label smoothing {settings.label_smoothing:g}"
+    if settings.class_weight:
+        yield f"class weight {settings.class_weight}"
+    if n_held:
+        yield f"{n_held:,} of {n:,} training rows held out ({100 * n_held / n:.3g} %)"
+    if settings.early_stopping:
+        yield f"early stopping {settings.early_stopping}"
+    if settings.tol is not None:
+        yield f"tol {settings.tol:g} for {TOL_EPOCHS} epochs"
+    if settings.max_seconds is not None:
+        yield f"at most {settings.max_seconds:g} s"
+
+
+def of_network(settings: Any, recipe: Recipe, problem: Problem, net: MLP) -> dict[str, Any]:
+    """What is learned, by what network: of all commands that train."""
+    return {
+        "data": problem.name,
+        "target": settings.target,
+        "sizes": net.sizes,
+        "activation": recipe.activation.split(","),
+        "loss": net.loss.name,
+        "label_smoothing": settings.label_smoothing,
+        "regularization": net.regularization.as_arguments(),
+        "standardize": net.scaling is not None,
+        "seed": settings.seed,
+    }
+
+
+def chosen(
+    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP, n_held: int
+) -> dict[str, Any]:
+    """All that decides the result, and what else was chosen."""
+    minutes = settings.checkpoint_minutes or CHECKPOINT_MINUTES
+    return of_network(settings, recipe, problem, net) | {
+        "train_rows": len(problem.X_train),
+        "validation_rows": n_held,
+        "test_rows": 0 if problem.X_test is None else len(problem.X_test),
+        "optimizer": {"name": optimizer.name, **dataclasses.asdict(optimizer)},
+        "epochs": recipe.epochs,
+        "batch_size": None if optimizer.full_batch else recipe.batch_size,
+        "class_labels": net.class_labels,
+        "validation_split": recipes.validation_split(settings),
+        "checkpoint_minutes": minutes if settings.checkpoint is not None else None,
+        **{name: getattr(settings, name) for name in _AS_CHOSEN},
+        "notes": problem.notes,
+    }

@@ -1,0 +1,101 @@
+"""What the commands share: how results, failures, interruptions and the wait for the compiler are shown."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import IO, Any
+
+import click
+
+from fastbp.data.labels import controls
+from fastbp.io import documents
+
+LABEL_WIDTH = 9
+# A bar that comes and goes within half a second only flickers.
+BAR_DELAY = 0.5
+
+
+class Failure(click.ClickException):
+    """Ends the program with exit code 1 and one line on stderr."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"fastbp: {printable(' '.join(self.message.split()))}", file=file, err=file is None)
+
+
+class Interrupted(Failure):
+    """Ends the program after Ctrl-C, with the shell's exit code for it and a line that says what was kept."""
+
+    exit_code = 130
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+
+
+def printable(text: str) -> str:
+    """The text without control characters, escape sequences of the terminal above all: a file may have brought them."""
+    odd = controls(text)
+    return "".join(repr(letter)[1:-1] if letter in odd else letter for letter in text)
+
+
+def warn(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(f"fastbp: {printable(text)}", err=True)
+
+
+def say(label: str, text: str) -> None:
+    """Print a line of a report: what it is about in a narrow first column, then the text."""
+    click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{printable(text)}")
+
+
+def seconds_text(seconds: float) -> str:
+    """Format a duration with three digits, from microseconds up."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 else f"{seconds:,.0f} s"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print `result` as strict JSON; what JSON has no number for becomes null."""
+    click.echo(documents.text(result, indent=2))
+
+
+def score_text(scores: dict[str, float]) -> str:
+    """Format what `evaluate` returns, the score before the loss."""
+    if "accuracy" in scores:
+        return f"accuracy {100 * scores['accuracy']:.2f} %, loss {scores['loss']:.4g}"
+    return f"r2 {scores['r2']:.4f}, loss {scores['loss']:.4g}"
+
+
+def make_ready(dtypes: Sequence[str]) -> float:
+    """Compile or load the machine code of these dtypes, under a bar on stderr where that takes long; returns seconds.
+
+    The first run on a machine compiles for up to half a minute: that must not look like a training that hangs.
+    """
+    import fastbp
+
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        bar: Any = None
+        task: Any = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal bar, task
+            if bar is None and sys.stderr.isatty() and time.perf_counter() - started > BAR_DELAY:
+                from rich.console import Console
+                from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+                bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+                task = bar.add_task("compiling for this CPU, once", total=total)
+            if bar is not None:
+                bar.update(task, completed=done)
+
+        try:
+            fastbp.warmup(dtypes, progress)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted while compiling; the next run goes on from there") from None
+    return time.perf_counter() - started

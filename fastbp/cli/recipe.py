@@ -1,0 +1,182 @@
+"""How `fastbp train` trains: the recipes where the user does not say, and what the options say instead."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fastbp.cli.problem import Problem
+    from fastbp.network import MLP
+
+VALIDATION_SPLIT = 0.1  # of the training rows, for early stopping
+TOL_EPOCHS = 10
+SCHEDULES = ("constant", "cosine", "linear", "exponential", "one-cycle", "step", "plateau")
+STEP_FACTOR = 0.1
+PLATEAU_FACTOR, PLATEAU_EPOCHS = 0.2, 3  # the fifth of scikit-learn's "adaptive", which waits for two epochs
+CHECKPOINT_MINUTES = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train where the user does not say."""
+
+    hidden: tuple[int, ...]
+    activation: str
+    optimizer: str
+    lr: float
+    epochs: int
+    batch_size: int
+
+
+# Accuracy over splits 0 to 9, and over 100 to 139: median 98.1 and 98.2 %, worst 97.5 and 97.2 %, in 0.3 s a training.
+# 128-64 takes a third of that: median 98.1 and 98.1, worst 96.7 and 96.9. Chosen on splits 100 to 119 among 72: four
+# shapes, four activations, Adam and SGD with momentum.
+DIGITS_RECIPE = Recipe(hidden=(256, 128), activation="relu", optimizer="adam", lr=3e-3, epochs=30, batch_size=32)
+TABLE_RECIPE = Recipe(hidden=(128, 64), activation="relu", optimizer="adam", lr=1e-3, epochs=20, batch_size=64)
+
+
+def complete(settings: Any) -> Recipe:
+    """The recipe with the user's choices in it."""
+    recipe = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
+    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)}
+    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def optimizer(settings: Any, recipe: Recipe) -> Any:
+    """The optimiser; the recipe's learning rate belongs to the recipe's optimiser, another brings its own."""
+    from fastbp import activations, losses, optimizers
+
+    for option, names, get in (
+        ("--activation", recipe.activation.split(","), activations.get),
+        ("--loss", [settings.loss] if settings.loss is not None else [], losses.get),
+        ("--optimizer", [recipe.optimizer], optimizers.get),
+    ):
+        for name in names:
+            try:
+                get(name)
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint=option) from error
+    chosen = optimizers.get(recipe.optimizer)
+    arguments = ("lr", "weight_decay", "momentum", "nesterov", "clip_norm", "clip_value")
+    given = {name: value for name in arguments if (value := getattr(settings, name)) is not None and value is not False}
+    for name in given:
+        _check_known(name, chosen)
+    if given.get("nesterov") and not given.get("momentum"):
+        raise click.BadParameter("goes with a --momentum above 0", param_hint="--nesterov")
+    tuned = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
+    if recipe.optimizer == tuned.optimizer:
+        given["lr"] = recipe.lr
+    try:
+        return dataclasses.replace(chosen, **given)
+    except ValueError as error:  # the ranges of the other options are those of the optimisers
+        raise click.BadParameter(str(error), param_hint="--lr") from error
+
+
+def _check_known(name: str, chosen: Any) -> None:
+    """Refuse an option that the optimiser does not have."""
+    from fastbp import optimizers
+
+    if name in _arguments(type(chosen)):
+        return
+    if name in ("lr", "clip_norm", "clip_value"):
+        why = f"{chosen.name} finds the lengths of its steps itself"
+    elif name == "weight_decay":
+        why = f"{chosen.name} has none; --l2 is a penalty for all optimizers"
+    else:
+        having = [kind for kind, one in optimizers.OPTIMIZERS.items() if name in _arguments(one)]
+        why = f"is for {' and '.join(having)}, not for {chosen.name}"
+    raise click.BadParameter(why, param_hint="--" + name.replace("_", "-"))
+
+
+def _arguments(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind) if field.init}
+
+
+def schedule(settings: Any, epochs: int, *, held_out: bool) -> Any:
+    """What `fit` takes as its schedule; None where the rate stays as it is."""
+    from fastbp import schedules
+
+    rest = epochs - settings.warmup_epochs
+    monitor = "val_loss" if held_out else "loss"
+    chosen = {
+        "constant": schedules.Constant(),
+        "cosine": schedules.Cosine(rest),
+        "linear": schedules.Polynomial(rest),
+        "exponential": schedules.Exponential(),
+        "one-cycle": schedules.OneCycle(rest),
+        "step": schedules.Step(rest / 3, STEP_FACTOR),
+        "plateau": schedules.ReduceOnPlateau(PLATEAU_FACTOR, PLATEAU_EPOCHS - 1, monitor=monitor),
+    }[settings.schedule]
+    if settings.warmup_epochs:
+        return schedules.Warmup(settings.warmup_epochs, chosen)
+    return None if settings.schedule == "constant" else chosen
+
+
+def validation_split(settings: Any) -> float:
+    """Share of the training rows that is held out to watch the training."""
+    if settings.validation_split is not None:
+        return float(settings.validation_split)
+    return VALIDATION_SPLIT if settings.early_stopping is not None else 0.0
+
+
+def check_class_weight(class_weight: str | None, net: Any, y: Any) -> None:
+    """Refuse class weights where the targets are no classes."""
+    if class_weight is None:
+        return
+    if net.loss.target not in ("classes", "binary") or y.ndim != 1:
+        raise click.UsageError(f"--class-weight is for one class a row; the loss is {net.loss.name}, y has {y.shape}")
+
+
+def callbacks(settings: Any) -> list[Any]:
+    """What watches the training."""
+    from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds
+
+    watching: list[Any] = []
+    if settings.early_stopping is not None:
+        watching.append(EarlyStopping(patience=settings.early_stopping))
+    if settings.tol is not None:
+        watching.append(EarlyStopping("loss", TOL_EPOCHS, settings.tol, restore_best=False))
+    if settings.max_seconds is not None:
+        watching.append(MaxSeconds(settings.max_seconds))
+    if settings.checkpoint is not None:
+        watching.append(
+            Checkpoint(settings.checkpoint, every_seconds=60.0 * (settings.checkpoint_minutes or CHECKPOINT_MINUTES))
+        )
+    return watching
+
+
+def build(settings: Any, recipe: Recipe, problem: Problem) -> MLP:
+    """The network, with its scaling."""
+    import fastbp
+
+    names = recipe.activation.split(",")
+    net = fastbp.MLP(
+        [problem.n_in, *recipe.hidden, problem.n_out],
+        activation=names[0] if len(names) == 1 else names,
+        loss=_smoothed(problem.loss, settings.label_smoothing),
+        dropout=settings.dropout,
+        input_noise=settings.input_noise,
+        l1=settings.l1,
+        l2=settings.l2,
+        max_norm=settings.max_norm,
+        seed=settings.seed,
+    )
+    net.class_labels = problem.class_labels
+    on_by_default = settings.data is not None
+    if on_by_default if settings.standardize is None else settings.standardize:
+        net.standardize(problem.X_train, problem.y_train if net.loss.target == "real" else None)
+    return net
+
+
+def _smoothed(loss: Any, smoothing: float) -> Any:
+    """The loss with its labels smoothed."""
+    from fastbp import losses
+
+    if not smoothing:
+        return loss
+    if losses.get(loss).name != "cross_entropy":
+        raise click.UsageError(f"--label-smoothing is for cross_entropy; the loss is {losses.get(loss).name}")
+    return losses.CrossEntropy(label_smoothing=smoothing)

@@ -1,0 +1,238 @@
+"""Cost functions: the loss of every row, and dJ/dz of the output layer where its derivative was.
+
+An element-wise loss is one function `(p, y, parameter) -> (loss, dloss/dp)` and one line of ELEMENT_LOSSES.
+Sources: Goodfellow et al., Deep Learning, 6.2; Huber 1964.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from fastbp.kernels.activations import exp, exp_in_place, log1p, log_in_place
+from fastbp.kernels.atomics import atomic_max
+from fastbp.kernels.jit import element, jit, leaf, switch
+from fastbp.kernels.records import BAD_LABEL, LABELS, Job, Layer
+from fastbp.kernels.simd import ONE, cast, itemsize, lanes, row_number, row_scale, row_shift, row_sum, view
+
+
+@element
+def mse(p, y, parameter):
+    """(p - y)^2"""
+    difference = p - y
+    return difference * difference, difference + difference
+
+
+@element
+def mae(p, y, parameter):
+    """|p - y|, with derivative 0 at p = y"""
+    difference = p - y
+    zero = cast(p, 0.0)
+    sign = cast(p, 1.0) if difference > zero else cast(p, -1.0)
+    return abs(difference), (difference if difference == zero or difference != difference else sign)
+
+
+@element
+def huber(p, y, parameter):
+    """d^2 / 2 for |d| <= delta, else delta (|d| - delta / 2), d = p - y"""
+    difference = p - y
+    size = abs(difference)
+    inside = size <= parameter
+    half = cast(p, 0.5)
+    slope = parameter if difference > cast(p, 0.0) else -parameter
+    slope = slope if difference == difference else difference
+    return (
+        half * difference * difference if inside else parameter * (size - half * parameter),
+        difference if inside else slope,
+    )
+
+
+@element
+def poisson(z, y, parameter):
+    """e^z - y z: the negative log-likelihood of a count y at rate e^z, without its constant"""
+    rate = exp(z)
+    return rate - y * z, rate - y
+
+
+@element
+def binary_cross_entropy(z, y, parameter):
+    """-y log s - (1 - y) log(1 - s) with s = 1 / (1 + e^-z), as max(z, 0) - z y + log(1 + e^-|z|)"""
+    e = exp(-abs(z))
+    zero, one = cast(z, 0.0), cast(z, 1.0)
+    negative = z < zero
+    s = (e if negative else one) / (one + e)
+    return (zero if negative else z) - z * y + log1p(e), s - y
+
+
+# The code of an element-wise loss is its position; softmax cross-entropy, which needs the whole row, comes after.
+ELEMENT_LOSSES = {
+    "mse": mse,
+    "mae": mae,
+    "huber": huber,
+    "poisson": poisson,
+    "binary_cross_entropy": binary_cross_entropy,
+}
+LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, "cross_entropy"])}
+CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])
+
+
+def _loss_loop(function):
+    @jit
+    def loop(tag, n, outputs, targets, parameter, scale, values, deltas):
+        p, y = view(outputs, n, tag), view(targets, n, tag)
+        j, d = view(values, n, tag), view(deltas, n, tag)
+        for i in range(n):
+            value, slope = function(p[i], y[i], parameter)
+            j[i] = value
+            d[i] = d[i] * (slope * scale)
+
+    return loop
+
+
+_loss_loops = switch([_loss_loop(function) for function in ELEMENT_LOSSES.values()])
+
+
+@jit
+def _gather_targets(tag, y, order, first, rows, n_out, targets, row_stride):
+    """Copy the targets of some rows to (rows, row_stride)."""
+    for r in range(rows):
+        source = view(y + row_number(order, first + r) * n_out * itemsize(tag), n_out, tag)
+        target = view(targets + r * row_stride, n_out, tag)
+        for j in range(n_out):
+            target[j] = source[j]
+
+
+@jit
+def _close_rows(tag, rows, n_out, row_stride, values, deltas, row_losses):
+    """Sum the loss of each row, and clear the padding of its delta: it is read by the products."""
+    stride = row_stride // itemsize(tag)
+    totals = view(row_losses, rows, tag)
+    for r in range(rows):
+        value, delta = view(values + r * row_stride, stride, tag), view(deltas + r * row_stride, stride, tag)
+        total = cast(tag, 0.0)
+        for j in range(n_out):
+            total += value[j]
+        for j in range(n_out, stride):
+            delta[j] = cast(tag, 0.0)
+        totals[r] = total
+
+
+@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp)
+def element_loss(job, layer, row, rows, first, scale, losses, tag):
+    """Element-wise loss of a block of rows; deltas hold f'(z) and receive dJ/dz = scale * dloss/dp * f'(z)."""
+    start, stride = row * layer.output_row, layer.output_row
+    targets, values, deltas = job.targets + start, job.loss_values + start, layer.deltas + start
+    _gather_targets(tag, job.y, job.order, first, rows, layer.n_out, targets, stride)
+    _loss_loops(
+        job.loss, tag, rows * stride // itemsize(tag), layer.outputs + start, targets,
+        cast(tag, job.loss_parameter), cast(tag, scale), values, deltas,
+    )  # fmt: skip
+    _close_rows(tag, rows, layer.n_out, stride, values, deltas, losses)
+
+
+@leaf(Job, Layer, *[types.uintp] * 4)
+def given_deltas(job, layer, row, rows, first, losses, tag):
+    """The deltas of the output layer are handed in: another program goes on from the outputs."""
+    start, stride = row * layer.output_row, layer.output_row
+    _gather_targets(tag, job.y, job.order, first, rows, layer.n_out, layer.deltas + start, stride)
+    zeros = view(job.loss_values + start, rows * stride // itemsize(tag), tag)
+    for i in range(rows * stride // itemsize(tag)):
+        zeros[i] = cast(tag, 0.0)
+    _close_rows(tag, rows, layer.n_out, stride, job.loss_values + start, layer.deltas + start, losses)
+
+
+@jit
+def batch_weight(job, start, rows):
+    """Sum of the weights of a batch, which begins at `start` of the epoch; 0 where rows have none.
+
+    Added up by each thread for itself, in the order of the rows: the same bits in all of them, without a barrier.
+    """
+    total = 0.0
+    if job.row_weights != 0:
+        for r in range(rows):
+            number = row_number(job.order, start + r)
+            total += view(job.row_weights, number + ONE, 0.0)[number]
+    return total
+
+
+@leaf(Job, Layer, *[types.uintp] * 4, types.float64, types.uintp)
+def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
+    """Multiply loss and delta of each row by its weight over the mean of the batch's weights, whose sum is `total`.
+
+    The mean over the rows thereby becomes sum w J / sum w. A loss kernel need not know of weights: this second pass is
+    over the output layer alone, and hot in the cache. Of a row of weight 0, infinity and NaN go too.
+    """
+    stride, found = layer.output_row // itemsize(tag), view(losses, rows, tag)
+    for r in range(rows):
+        number = row_number(job.order, first + r)
+        weight = view(job.row_weights, number + ONE, 0.0)[number]
+        delta = view(layer.deltas + (row + r) * layer.output_row, stride, tag)
+        if weight == 0.0:
+            for j in range(stride):
+                delta[j] = cast(tag, 0.0)
+            found[r] = cast(tag, 0.0)
+        else:
+            factor = cast(tag, weight * float(batch_rows) / total)
+            for j in range(stride):
+                delta[j] *= factor
+            found[r] *= factor
+
+
+@jit
+def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
+    """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1; the padding becomes 0."""
+    stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
+    totals = view(sums, rows, tag)
+    for r in range(rows):
+        largest = row_shift(tag, outputs + r * row_stride, result + r * row_stride, n_vectors, n_out)
+        view(maxima + r * row_stride, ONE, tag)[0] = largest
+    exp_in_place(rows * stride, result, tag)
+    for r in range(rows):
+        totals[r] = row_sum(tag, result + r * row_stride, n_vectors)
+
+
+@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp)
+def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
+    """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y).
+
+    The loss's parameter s smooths the targets: y becomes (1 - s) y + s / C.
+    """
+    smooth = cast(tag, job.loss_parameter)
+    share, keep = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
+    n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
+    start = row * row_stride
+    outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
+    stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
+    softmax(tag, rows, n_out, row_stride, outputs, deltas, maxima, row_losses)
+    losses = view(row_losses, rows, tag)
+    for r in range(rows):
+        row_scale(cast(tag, scale) / losses[r], deltas + r * row_stride, n_vectors)
+    log_in_place(rows, row_losses, tag)
+    for r in range(rows):
+        z, d = view(outputs + r * row_stride, stride, tag), view(deltas + r * row_stride, stride, tag)
+        largest = view(maxima + r * row_stride, ONE, tag)[0]
+        number = row_number(order, first + r)
+        if job.y_kind == np.uint64(LABELS):
+            label = np.uintp(view(y, number + ONE, np.int64(0))[number])
+            if label >= n_out:  # of a small call, whose labels nobody else has looked at; or changed while we train
+                job.bad_row = number
+                atomic_max(job.status, BAD_LABEL)
+                label = np.uintp(0)
+            d[label] -= cast(tag, scale) * keep
+            losses[r] += (largest - z[label]) * keep
+        else:
+            target = view(y + number * n_out * itemsize(tag), n_out, tag)
+            total, mass = cast(tag, 0.0), cast(tag, 0.0)
+            for j in range(n_out):
+                total += target[j] * (largest - z[j])
+                mass += target[j]
+            mass = mass * keep + smooth
+            for j in range(n_out):  # mass: 1 up to the rounding of the targets, of which they may have much
+                d[j] = d[j] * mass - cast(tag, scale) * keep * target[j]
+            losses[r] = losses[r] * mass + total * keep
+        if smooth != cast(tag, 0.0):
+            spread = cast(tag, 0.0)
+            for j in range(n_out):
+                spread += largest - z[j]
+                d[j] -= cast(tag, scale) * share
+            losses[r] += spread * share

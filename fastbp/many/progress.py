@@ -1,0 +1,73 @@
+"""The progress bar of a sweep: runs done, time left, the best rate so far; rich's, on stderr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastbp.many.problem import DIVERGED, STOPPED, Ledger
+from fastbp.types import Array
+
+
+class Bar:
+    """Shows how far the runs of a ledger are; nothing at all unless `show`."""
+
+    def __init__(self, ledger: Ledger, n_seeds: int, epochs: int, *, show: bool) -> None:
+        self.ledger, self.n_seeds, self.epochs, self.show = ledger, n_seeds, epochs, show
+        self.bar: Any = None
+        self.dropped = np.zeros(len(ledger), np.bool_)
+
+    def __enter__(self) -> Bar:
+        if self.show:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.bar = Progress(
+                TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"), refresh_per_second=10, console=Console(stderr=True),
+            )  # fmt: skip
+            self.bar.start()
+            self.task = self.bar.add_task("sweep", total=len(self.ledger), text="")
+            self.update()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def drop(self, which: Array) -> None:
+        """Some runs, by their numbers, will not be gone on with."""
+        self.dropped[which] = True
+        self.update()
+
+    def update(self) -> None:
+        """Show where the sweep is."""
+        if self.bar is None:
+            return
+        ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
+        text, best = "", best_so_far(ledger, self.n_seeds)
+        if best is not None:
+            text = f"best so far lr {best[0]:.3g}  val_loss {best[1]:.4g}"
+        if diverged.any():
+            text += f"  {int(diverged.sum())} diverged"
+        ended = int(((ledger.done == self.epochs) | (ledger.status >= DIVERGED) | self.dropped).sum())
+        self.bar.update(self.task, completed=ended, text=text)
+
+
+def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
+    """(rate, mean validation loss) of the best rate of which all seeds are there, after as many epochs as they have.
+
+    A rate with a seed that is worse than its initial weights is none.
+    """
+    shape = (-1, n_seeds)
+    done = ledger.done.reshape(shape)
+    reached = done.min(axis=1)
+    complete = (done == reached[:, None]).all(axis=1) & (reached > 0)
+    complete &= reached == max(reached[complete], default=0)
+    by_seed = ledger.val_loss.reshape(*shape, ledger.val_loss.shape[1])[np.arange(len(done)), :, reached - 1]
+    complete &= ~(by_seed > ledger.start_loss.reshape(shape)).any(axis=1)
+    last = by_seed.mean(axis=1)
+    last[~complete | ~np.isfinite(last)] = np.inf
+    best = int(np.argmin(last))
+    return (float(ledger.rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None

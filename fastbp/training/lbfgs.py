@@ -1,0 +1,226 @@
+"""L-BFGS on all rows at once: SciPy's, led by the gradient of our kernels (extra `lbfgs`)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastbp.callbacks.checkpoint import Checkpoint
+from fastbp.engine import team
+from fastbp.engine.engine import LONG_STEP_FLOPS
+from fastbp.engine.memory import address, allocate
+from fastbp.errors import DivergenceError
+from fastbp.kernels import records
+from fastbp.optimizers import Optimizer
+from fastbp.regularization import PLAIN, Regularization
+from fastbp.training.history import History
+from fastbp.training.loop import BATCH_SIZE, GRADIENT_ROWS, Fit
+from fastbp.types import Array
+from fastbp.validation import check_non_negative_finite, check_positive_int, settle
+
+
+@dataclass(frozen=True)
+class LBFGS(Optimizer):
+    """Limited-memory BFGS (Liu and Nocedal 1989), for `MLP.fit` alone: every step takes all rows, in blocks.
+
+    An epoch is one iteration of SciPy's L-BFGS-B, with a line search in place of a learning rate (`history.lr` is 1).
+    It suits small data: with enough iterations it goes further down than steps on batches do. Every fit begins with the
+    weights as they are, but without a memory of earlier fits. It ends early where it has converged, or where no lower
+    point is found, as happens in single precision; `history.stop_reason` tells.
+
+    Attributes
+    ----------
+    weight_decay : float
+        Adds ``weight_decay / 2 * |w|^2`` over weights and biases to the cost; not part of the losses in the history.
+        scikit-learn's alpha over the number of rows, but for the biases.
+    memory : int
+        Pairs of steps and gradient changes that model the curvature.
+    gtol : float
+        Converged when no element of the gradient is larger than this.
+    ftol : float
+        Converged when an iteration lowers the cost by less than this, relative to the cost or to 1 if that is larger.
+    max_line_search : int
+        Evaluations of the cost an iteration.
+    """
+
+    lr: float = field(default=1.0, init=False, repr=False)
+    weight_decay: float = 0.0
+    memory: int = 10
+    gtol: float = 1e-5
+    ftol: float = 2.2e-9
+    max_line_search: int = 20
+    clip_norm: float | None = field(default=None, init=False, repr=False)
+    clip_value: float | None = field(default=None, init=False, repr=False)
+
+    name = "lbfgs"
+    full_batch = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        settle(self, check_positive_int, "memory", "max_line_search")
+        settle(self, check_non_negative_finite, "gtol", "ftol")
+
+    @property
+    def n_moments(self) -> int:
+        return 0
+
+    def check_step(self) -> None:
+        raise ValueError("L-BFGS makes no single steps, for it needs all rows: use net.fit(X, y, optimizer='lbfgs')")
+
+    def check_fit(self, n: int, batch_size: int, schedule: Any, held: Regularization = PLAIN) -> None:
+        for name in ("l1", "max_norm", "input_noise", "dropout"):
+            if np.any(getattr(held, name) or 0.0):
+                raise ValueError(
+                    f"L-BFGS needs a smooth cost that is the same at every look: {name} must be off, got "
+                    f"{getattr(held, name)!r}; l2 and weight_decay are fine"
+                )
+        if schedule is not None:
+            raise ValueError(f"L-BFGS finds the lengths of its steps itself; schedule must be None, got {schedule!r}")
+        if batch_size < n and batch_size != BATCH_SIZE:
+            raise ValueError(f"L-BFGS takes all {n} rows at once; leave batch_size out, got {batch_size}")
+        minimizer()
+
+    def trainer(self) -> type[Fit]:
+        return FullBatchFit
+
+
+def minimizer() -> Callable[..., Any]:
+    """SciPy's `minimize`, or an error that says how to get it."""
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise ImportError('L-BFGS needs SciPy: pip install "fastbp[lbfgs]"') from error
+    found: Callable[..., Any] = minimize
+    return found
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, on its way out through SciPy."""
+
+
+class FullBatchFit(Fit):
+    """One call of `MLP.fit` with L-BFGS, its arguments checked.
+
+    The network always holds an iterate: the line search looks at other points beside it.
+    """
+
+    def run(self) -> History:
+        """Train; the network holds the last iterate and its history is kept up to date, whatever happens."""
+        if self.saved is not None or any(isinstance(one, Checkpoint) for one in self.callbacks):
+            raise ValueError(
+                "L-BFGS cannot be resumed to the same bits, for SciPy keeps its memory: leave Checkpoint and resume "
+                "out; net.save keeps the weights"
+            )
+        return super().run()
+
+    def train(self) -> None:
+        """All iterations, by SciPy."""
+        recipe, plan = self.optimizer, self.net._plan
+        assert isinstance(recipe, LBFGS)
+        self.places, self.trial = plan.places(), allocate(plan.n_parameters, plan.dtype)
+        self.decay = recipe.weight_decay + 2.0 * self.net.regularization.l2 * plan.weight_mask()[self.places]
+        self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
+        self.started = time.perf_counter()
+        try:
+            with team.interruptible(self.engine.request_stop) as self.interrupted:
+                while self.minimize(recipe):
+                    pass
+        except _Interrupted:
+            raise KeyboardInterrupt from None
+
+    def minimize(self, recipe: LBFGS) -> bool:
+        """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
+        self.net._use(recipe)
+        self.seen: tuple[Array, float] | None = None
+        self.before_iteration: float | None = None
+        self.changed, left = False, self.epochs - len(self.history.loss)
+        options = {
+            "maxiter": left, "maxfun": left * (recipe.max_line_search + 1) + 1, "maxcor": recipe.memory,
+            "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
+        }  # fmt: skip
+        start = self.engine.parameters[self.places].astype(np.float64)
+        result = minimizer()(
+            self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
+        )
+        if self.history.stop_reason:
+            return False
+        if self.changed:
+            return len(self.history.loss) < self.epochs
+        if result.nit < left:
+            what = "converged" if result.success else "found no lower point"
+            self.history.stop_reason = f"LBFGS: {what}: {result.message}"
+        return False
+
+    def put(self, point: Array, parameters: Array) -> None:
+        """Write the weights and biases of a point into flat parameters."""
+        parameters[self.places] = point  # infinity in single precision gives a loss that is seen
+
+    def cost(self, point: Array) -> tuple[float, Array]:
+        """Loss and penalty at a point, and their gradient, summed in double precision block by block."""
+        self.put(point, self.trial)
+        loss, gradient = 0.0, np.zeros(len(point))
+        for start in range(0, self.n, GRADIENT_ROWS):
+            block = self.all_rows[start : start + GRADIENT_ROWS]
+            counted = len(block) if self.weights is None else self.weights[block].sum() / self.mean_weight
+            if counted == 0:
+                continue
+            share = counted / self.n
+            loss += share * self.block_loss(block)
+            gradient += share * self.engine.need_gradient()[self.places]
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            raise DivergenceError(self.net._epochs, self.net._steps, None, self.history, self.scaled)
+        self.seen = point.copy(), loss
+        if self.before_iteration is None:
+            self.before_iteration = loss
+        decay = self.decay * point
+        return loss + 0.5 * float(point @ decay), gradient + decay
+
+    def block_loss(self, block: Array) -> float:
+        """Loss of some rows, by their numbers; leaves their gradient in the engine."""
+        engine, net = self.engine, self.net
+        engine.bind_data(self.X, self.y, net._kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
+        job, flops = engine.job[0], net._plan.flops_per_row
+        job["n_samples"], job["order"] = len(block), address(block)
+        asked = self.threads.candidates[0] if len(self.threads.candidates) == 1 else None
+        threads = engine.choose_threads(asked, len(block), flops)
+        engine.need_gradient()
+        engine.prepare(len(block), threads, whole=True)
+        long = len(block) * flops > LONG_STEP_FLOPS
+        status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
+        if self.interrupted():
+            raise _Interrupted
+        if status in records.BAD:
+            raise engine.bad_input()
+        return float(engine.losses[0])
+
+    def loss_at(self, point: Array) -> float:
+        """Loss at a point, without penalty; where it was computed last it is known."""
+        if self.seen is None or not np.array_equal(self.seen[0], point):
+            self.cost(point)
+        assert self.seen is not None
+        return self.seen[1]
+
+    def end_iteration(self, intermediate_result: Any) -> None:
+        """What SciPy calls after each iteration: keep the books, validate, ask the callbacks."""
+        history, engine, n = self.history, self.engine, len(self.history.loss)
+        loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
+        iterate = allocate(len(self.trial), self.trial.dtype)
+        self.put(intermediate_result.x, iterate)
+        engine.change(parameters=iterate, counters=engine.counters_from(engine.steps + 1, engine.epochs + 1))
+        assert self.before_iteration is not None
+        history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
+        self.before_iteration = loss
+        then = engine.steps, engine.layout
+        self.end_epoch()
+        self.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
+        if self.interrupted():
+            raise _Interrupted
+        self.changed = engine.parameters is not iterate or then != (engine.steps, engine.layout)
+        if history.stop_reason or self.changed:
+            raise StopIteration
+        self.started = time.perf_counter()
