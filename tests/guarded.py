@@ -30,7 +30,7 @@ from fastbp.engine.engine import Engine
 from fastbp.kernels import records
 from fastbp.losses import LOSSES
 from fastbp.many import native
-from fastbp.many.problem import Problem
+from fastbp.many.run_spec import RunSpec
 
 PAGE = mmap.PAGESIZE
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -125,7 +125,7 @@ def guard(at_end: bool) -> None:
     moves(fastbp.data.splits, "split_rows")
     moves(MLP, "_kernel_scaling")
     moves(schedules.Plan, "tables")
-    moves(Problem, "tables")
+    moves(RunSpec, "tables")
     check_batch = MLP._check_batch
 
     def guarded_targets(*args: Any, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from test_sweep import check_against_fit, line
 
 from fastbp import MLP, SGD, CrossEntropy, lr_sweep, schedules
 from fastbp.many import native, report
-from fastbp.many.problem import limit
+from fastbp.many.ledger import limit
 from fastbp.many.text import FAILURES
 from fastbp.training import loop
 
@@ -258,7 +258,7 @@ def test_no_rate_is_better_than_the_untrained_network() -> None:
 
 
 def test_the_bar_shows_no_rate_that_is_worse_than_the_start() -> None:
-    from fastbp.many.problem import Ledger
+    from fastbp.many.ledger import Ledger
     from fastbp.many.progress import best_so_far
 
     ledger = Ledger([0.1, 0.1, 1.0, 1.0], [0, 1, 0, 1], 1)
