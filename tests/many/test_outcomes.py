@@ -195,12 +195,12 @@ def test_batches_in_which_nothing_counts_neither_help_nor_harm(hopeless: Any) ->
 
 def test_runs_that_are_given_up_cost_little() -> None:
     """Of the sweep that `bench` times: where losses stay finite a run ends after its second epoch at the latest."""
-    from fastbp.bench import rivals, sweeps
+    from fastbp.bench import rivals, sweeps, workloads
 
-    for workload in sweeps.SWEEPS:
+    for workload in workloads.SWEEPS.values():
         rival = sweeps.FastbpSweep()
         rival.setup(rivals.Task.of(workload))
-        found = rival.run(sweeps.HALF_DIVERGING[16:], sweeps.EPOCHS)
+        found = rival.sweep(sweeps.DIVERGING_RATES[16:], workloads.SWEEP_EPOCHS)
         finite = workload.activation == "tanh"
         assert set(found.status.ravel()) == {"stopped" if finite else "diverged"}
         assert found.epochs_done.mean() <= (1.2 if finite else 0.2)
