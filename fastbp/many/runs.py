@@ -291,11 +291,11 @@ def make_spec(
     optimizer, schedule = optimizers.get(optimizer), schedules.get(schedule)
     epochs = validation.check_positive_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
-    samples, targets, weights = sample_weights.check_batch(net, X, y, None, scan=True)
+    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     held_out = None
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held_out = sample_weights.check_batch(net, *sample_weights.parts(validation_data), scan=True, names=names)
+        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
         sample_weights.check_total(held_out[2], what="validation rows")
     strata = sample_weights.strata(net.loss, y, targets)
     spec = RunSpec(
@@ -306,7 +306,7 @@ def make_spec(
             f"optimizer={optimizer!r} finds the lengths of its steps itself: it has no learning rate to sweep"
         )
     if held_out is None:
-        rare = splits.rare_classes(net, strata, *spec.rows(net.seed))  # type: ignore[arg-type]
+        rare = splits.rare_classes(net.session.spec, net.class_labels, strata, *spec.rows(net.seed))  # type: ignore[arg-type]
         if rare:
             warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=4)
     optimizer.check_fit(spec.n_train, batch_size, schedule, net.regularization)
