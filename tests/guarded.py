@@ -22,6 +22,7 @@ from optimizer_cases import ONE_A_RULE
 import fastbp.data.splits
 import fastbp.engine.engine
 import fastbp.engine.layout
+import fastbp.engine.many
 import fastbp.engine.session
 import fastbp.engine.state
 import fastbp.training.loop
@@ -98,7 +99,7 @@ class _Numpy:
 def guard(at_end: bool) -> None:
     """Have every buffer that the kernels touch made by `guarded`."""
     make: Any = lambda n, dtype: guarded(n, dtype, at_end)  # noqa: E731
-    for module in (fastbp.engine.layout, fastbp.engine.engine, fastbp.engine.state, native):
+    for module in (fastbp.engine.layout, fastbp.engine.engine, fastbp.engine.state, fastbp.engine.many):
         module.allocate = make  # type: ignore[attr-defined]
         module.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]  # type: ignore[attr-defined]
     # records, outputs, order of rows, losses of sweeps
@@ -108,7 +109,7 @@ def guard(at_end: bool) -> None:
         fastbp.engine.state,
         fastbp.engine.session,
         fastbp.training.loop,
-        native,
+        fastbp.engine.many,
     ):
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
 
@@ -156,7 +157,7 @@ class Poison:
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
             for net in [*runner.nets, *(fit.net for fit in runner.fits)]:
                 cls.fill(net.session.engine)
-            cls.ruin(runner.held_losses)
+            cls.ruin(runner.runs.held_out_losses)
             return sweep(runner, n)
 
         Engine.call, Engine.call_again = poisoned_call, poisoned_again  # type: ignore[method-assign]
