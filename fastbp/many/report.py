@@ -49,7 +49,7 @@ def write(
 
 def _part(name: str) -> str:
     """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
-    return resources.files("fastbp").joinpath("sweep", "page", name).read_text(encoding="utf-8")
+    return resources.files("fastbp").joinpath("many", "page", name).read_text(encoding="utf-8")
 
 
 def plotly_script() -> str:
