@@ -16,10 +16,9 @@ import numpy as np
 
 from fastbp import arrays, schedules
 from fastbp.data import sample_weights
-from fastbp.engine import team
+from fastbp.engine import memory, team, tuning
 from fastbp.engine.engine import Engine
-from fastbp.engine.memory import address, allocate
-from fastbp.engine.tuning import THREAD_FLOPS
+from fastbp.engine.memory import address
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
 from fastbp.kernels.jit import entry
@@ -81,8 +80,8 @@ class Native:
         self._lay_out(keep or schedules.plateau_of(problem.schedule) is not None)
         self._start_losses()
         self._bind()
-        step_seconds = self.fits[0].step_flops / THREAD_FLOPS + 1e-6
-        check_seconds = self.n_held * self.plan.flops_per_row / 3 / THREAD_FLOPS
+        step_seconds = self.fits[0].step_flops / tuning.THREAD_FLOPS + 1e-6
+        check_seconds = self.n_held * self.plan.flops_per_row / 3 / tuning.THREAD_FLOPS
         # The main thread must see signals while others compute, where it would not be back in time by itself.
         self.detached = max(step_seconds, check_seconds) > CHUNK_SECONDS
         self.workers["budget"] = max(1, int(CHUNK_SECONDS / step_seconds))
@@ -132,7 +131,7 @@ class Native:
         groups = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
         self.start_of = np.array([groups[begin] for begin in begins]) * len(self.seeds) + self.seed_of
         self.starts, self.own, self.of_threads = (
-            allocate(n * self.block_size, np.dtype(np.uint8)).reshape(n, self.block_size)
+            memory.allocate(n * self.block_size, np.dtype(np.uint8)).reshape(n, self.block_size)
             for n in (len(groups) * len(self.seeds), len(self.ledger) * self.kept, self.threads)
         )
         for begin, group in groups.items():
@@ -181,7 +180,7 @@ class Native:
         first = self.nets[0].session.engine
         self.stop = first.sync[8:9]
         self.jobs["stop"] = address(first.sync) + 64
-        self.claims = allocate(8, np.dtype(np.int64))
+        self.claims = memory.allocate(8, np.dtype(np.int64))
         rates, self.momenta = problem.tables(np.unique(self.ledger.rates))
         self.lrs = rates
         sweep = self.sweep[0]
@@ -255,7 +254,7 @@ class Native:
         problem, ledger, n = self.problem, self.ledger, len(which)
         self.losses = np.empty((n, problem.epochs, problem.steps))
         self.mean_weights = None if problem.weights is None else np.empty_like(self.losses)
-        self.held_losses = allocate(n * problem.epochs * self.n_held, self.plan.dtype)
+        self.held_losses = memory.allocate(n * problem.epochs * self.n_held, self.plan.dtype)
         self.held_losses = self.held_losses.reshape(n, problem.epochs, self.n_held)
         self.epoch_ticks = np.zeros((n, problem.epochs), np.int64)
         self.runs, self.which, self.booked = np.zeros(n, kernel.RUN), which, np.zeros(n, np.bool_)

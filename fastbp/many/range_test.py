@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, schedules, validation
 from fastbp.data import sample_weights
-from fastbp.engine import team
-from fastbp.engine.tuning import THREAD_FLOPS
+from fastbp.engine import team, tuning
 from fastbp.kernels import records
 from fastbp.many.range_result import SKIP, RangeTest
 from fastbp.network import MLP
@@ -304,7 +303,7 @@ class _Driver:
         fit = self._prepare(seed)
         smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
         engine, per_epoch = fit.engine, fit.rates.steps
-        done, step_seconds = 0, fit.step_flops / THREAD_FLOPS + 1e-6
+        done, step_seconds = 0, fit.step_flops / tuning.THREAD_FLOPS + 1e-6
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:
