@@ -9,11 +9,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastbp.kernels.losses import LOSS_CODES
-from fastbp.validation import check_choice, check_fraction, check_positive_finite, settle
+from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
+
+
+def _check_label(name: str, value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
+    return int(operator.index(value))
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Checked):
     """A cost function.
 
     Attributes
@@ -62,16 +68,12 @@ class CrossEntropy(Loss):
     otherwise an error. Targets that are probabilities are never ignored.
     """
 
-    label_smoothing: float = 0.0
-    ignore_index: int | None = None
+    label_smoothing: float = setting(0.0, check_fraction)
+    ignore_index: int | None = setting(None, optional(_check_label))
 
     name = "cross_entropy"
     target = "classes"
     linked = True
-
-    def __post_init__(self) -> None:
-        settle(self, check_fraction, "label_smoothing")
-        settle(self, _check_label, "ignore_index", optional=True)
 
     @property
     def ignored_label(self) -> int | None:
@@ -111,13 +113,10 @@ class MAE(Loss):
 class Huber(Loss):
     """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or delta (|d| - delta/2)."""
 
-    delta: float = 1.0
+    delta: float = setting(1.0, check_positive_finite)
 
     name = "huber"
     target = "real"
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "delta")
 
     @property
     def parameter(self) -> float:
@@ -131,12 +130,6 @@ class Poisson(Loss):
     name = "poisson"
     target = "counts"
     linked = True
-
-
-def _check_label(name: str, value: Any) -> int:
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
-    return int(operator.index(value))
 
 
 LOSSES: dict[str, type[Loss]] = {

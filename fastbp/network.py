@@ -29,7 +29,7 @@ from fastbp.engine.session import Network
 from fastbp.io import model_files
 from fastbp.kernels import records
 from fastbp.spec import Gradient, Scaling
-from fastbp.training import fit, loop
+from fastbp.training import fit
 from fastbp.training.history import History
 from fastbp.types import Array
 
@@ -199,7 +199,7 @@ class MLP(Network):
         y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
-        batch_size: int = loop.BATCH_SIZE,
+        batch_size: int = optimizers.BATCH_SIZE,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
         validation_data: tuple[npt.ArrayLike, ...] | None = None,

@@ -17,6 +17,7 @@ from fastbp.data import splits
 from fastbp.io import documents
 from fastbp.network import MLP
 from fastbp.optimizers import Optimizer
+from fastbp.training.rate_table import RateTable
 from fastbp.types import Array
 
 # Share of the rows that is held out where no validation data are given.
@@ -109,7 +110,7 @@ class Problem:
         n = self.epochs * self.steps
         if self.schedule is None or schedules.plateau_of(self.schedule) is not None:
             return None, None
-        factors, momenta = schedules.Plan(self.schedule, 1.0, self.steps).tables(0, 0, n, 0)
+        factors, momenta = RateTable(self.schedule, 1.0, self.steps).tables(0, 0, n, 0)
         return rates[:, None] * factors, None if momenta is None else np.ascontiguousarray(momenta, np.float64)
 
     def with_batch(self, batch_size: int) -> Problem:
