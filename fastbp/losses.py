@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastbp.kernels.losses import LOSS_CODES
+from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
 from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
 
 
@@ -26,15 +27,27 @@ class Loss(Checked):
     ----------
     name : str
         What `MLP(loss=...)` takes.
-    target : {"classes", "binary", "real", "counts"}
-        What y holds.
-    linked : bool
-        The loss has its own link from output to prediction (softmax, sigmoid, exp) and takes no output activation.
+    link : Link
+        How outputs become predictions, and what y may hold: one of those in `fastbp.links`.
     """
 
     name: ClassVar[str]
-    target: ClassVar[str]
-    linked: ClassVar[bool] = False
+    link: ClassVar[Link]
+
+    @property
+    def target(self) -> str:
+        """What y holds: "classes", "binary", "real" or "counts"."""
+        return self.link.target
+
+    @property
+    def linked(self) -> bool:
+        """The loss applies its link (softmax, sigmoid, exp) itself, and takes no output activation."""
+        return self.link.built_in
+
+    @property
+    def score_name(self) -> str:
+        """What `evaluate` reports beside the loss."""
+        return self.link.score_name
 
     @property
     def code(self) -> int:
@@ -50,11 +63,6 @@ class Loss(Checked):
     def ignored_label(self) -> int | None:
         """A label whose rows do not count, if there is one."""
         return None
-
-    @property
-    def score_name(self) -> str:
-        """What `evaluate` reports beside the loss."""
-        return "accuracy" if self.target in ("classes", "binary") else "r2"
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,7 @@ class CrossEntropy(Loss):
     ignore_index: int | None = setting(None, optional(_check_label))
 
     name = "cross_entropy"
-    target = "classes"
-    linked = True
+    link = SOFTMAX
 
     @property
     def ignored_label(self) -> int | None:
@@ -89,8 +96,7 @@ class BinaryCrossEntropy(Loss):
     """Cross-entropy of yes-or-no outputs: ``J = -1/(NM) sum y log s + (1 - y) log(1 - s)``, s = sigmoid(z)."""
 
     name = "binary_cross_entropy"
-    target = "binary"
-    linked = True
+    link = SIGMOID
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ class MSE(Loss):
     """Mean squared error: ``J = 1/(NM) sum (p - y)^2``."""
 
     name = "mse"
-    target = "real"
+    link = IDENTITY
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class MAE(Loss):
     """Mean absolute error: ``J = 1/(NM) sum |p - y|``."""
 
     name = "mae"
-    target = "real"
+    link = IDENTITY
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class Huber(Loss):
     delta: float = setting(1.0, check_positive_finite)
 
     name = "huber"
-    target = "real"
+    link = IDENTITY
 
     @property
     def parameter(self) -> float:
@@ -128,8 +134,7 @@ class Poisson(Loss):
     """Poisson regression of counts: ``J = 1/(NM) sum e^z - y z``, the negative log-likelihood without its constant."""
 
     name = "poisson"
-    target = "counts"
-    linked = True
+    link = EXPONENTIAL
 
 
 LOSSES: dict[str, type[Loss]] = {
@@ -142,3 +147,14 @@ def get(loss: str | Loss) -> Loss:
     if isinstance(loss, Loss):
         return loss
     return LOSSES[check_choice("loss", loss, LOSSES)]()
+
+
+def names(**wanted: bool | str) -> list[str]:
+    """The losses whose link has these attributes: ``names(classifies=True)``."""
+    return [name for name, loss in LOSSES.items() if all(getattr(loss.link, k) == v for k, v in wanted.items())]
+
+
+def scalable() -> str:
+    """Whose targets can be standardised, for error messages: "mse, mae and huber"."""
+    *others, last = names(can_scale_y=True)
+    return f"{', '.join(others)} and {last}"

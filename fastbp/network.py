@@ -185,8 +185,8 @@ class MLP(Network):
         if y is None:
             self.scaling = Scaling(*metrics.moments(rows, "X"))
             return
-        if self.loss.target != "real":
-            raise ValueError(f"y can be standardised for mse, mae and huber only, not for {self.loss.name}")
+        if not self.loss.link.can_scale_y:
+            raise ValueError(f"y can be standardised for {losses.scalable()} only, not for {self.loss.name}")
         targets = checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
         self.scaling = Scaling(*metrics.moments(rows, "X"), *metrics.moments(targets, "y"))
 
@@ -444,9 +444,9 @@ class MLP(Network):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        if self.loss.target not in ("classes", "binary"):
+        if not self.loss.link.classifies:
             raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
-        return metrics.probabilities(self.loss, self._outputs(X, scan=True))
+        return self.loss.link.probabilities(self._outputs(X, scan=True))
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
@@ -459,7 +459,10 @@ class MLP(Network):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        return metrics.predictions(self.loss, self._outputs(X, activated=True, scan=True), self.scaling)
+        predicted = self.loss.link.predictions(self._outputs(X, activated=True, scan=True))
+        if self.scaling is not None and self.scaling.y_mean is not None:
+            predicted = self.scaling.unscaled(predicted)
+        return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None

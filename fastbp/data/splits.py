@@ -24,7 +24,7 @@ def hold_out(
 
     in_order: either part keeps the order that the rows have.
     """
-    strata, stratify = sample_weights.strata(net.loss, y, targets), targets.ndim == 1 and net.loss.target == "classes"
+    strata, stratify = sample_weights.strata(net.loss, y, targets), targets.ndim == 1 and net.loss.link.one_class
     rows, held = split_rows(strata, fraction, seed, stratify=stratify)
     if in_order:
         rows.sort()
@@ -34,7 +34,7 @@ def hold_out(
 
 def rare_classes(net: MLP, strata: Array, rows: Array, held: Array) -> str:
     """What to say of classes that are too rare to be in both parts of a split."""
-    if strata.ndim != 1 or net.loss.target != "classes":
+    if strata.ndim != 1 or not net.loss.link.one_class:
         return ""
     names = range(net.sizes[-1]) if net.class_labels is None else net.class_labels
     return datasets.too_rare(strata, rows, held, names)

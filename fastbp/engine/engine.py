@@ -131,7 +131,7 @@ class Engine(Store):
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"], job["kept_products"] = address(self.zeros), address(self.kept_products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
-        job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
+        job["loss_columns"] = loss.link.loss_columns(plan.sizes[-1])
         held = plan.regularization
         job["input_noise"], job["max_norm"] = held.input_noise, held.max_norm or 0.0
         job["l1"], job["l2"] = held.l1, held.l2

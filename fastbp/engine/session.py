@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, arrays, metrics, optimizers, validation
+from fastbp import activations, arrays, optimizers, validation
 from fastbp.attributes import Settled
 from fastbp.data import checks, labels, sample_weights
 from fastbp.engine import team
@@ -237,7 +237,7 @@ class Network(Settled):
             weights = weights[rows]
         outputs, loss = self._infer(samples, targets, weights, activated=True, threads=threads, rows=rows, scan=scan)
         wanted = targets if rows is None else targets[rows]
-        return {"loss": loss, self.loss.score_name: metrics.score(self.loss, outputs, wanted, weights)}
+        return {"loss": loss, self.loss.score_name: self.loss.link.score(outputs, wanted, weights)}
 
     def _outputs(self, X: npt.ArrayLike, *, activated: bool = False, scan: bool = False) -> Array:
         """Outputs for samples as a user gives them; scan: those that are not finite are refused."""

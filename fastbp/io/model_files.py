@@ -128,7 +128,7 @@ def model_from_state(tensors: dict[str, Array], metadata: dict[str, Any]) -> MLP
     loss = dict(metadata["loss"])
     description = dataclasses.replace(losses.get(loss.pop("name")), **loss)
     # A softmax over one output, which is refused now, stands in files of 0.1: such a network comes back as it was.
-    old = description.target == "classes" and metadata["sizes"][-1] == 1
+    old = description.link.one_class and metadata["sizes"][-1] == 1
     net = MLP(
         sizes,
         activation=list(metadata["activations"]),

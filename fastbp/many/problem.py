@@ -80,7 +80,7 @@ class Problem:
         if self.held is not None:
             return None, None
         if seed not in self._splits:
-            stratify = self.y.ndim == 1 and self.net.loss.target == "classes"
+            stratify = self.y.ndim == 1 and self.net.loss.link.one_class
             self._splits[seed] = splits.split_rows(self.strata, HELD_OUT, seed, stratify=stratify)
         return self._splits[seed]
 

@@ -438,7 +438,7 @@ class Fit:
     def scaled(self) -> bool:
         """The network standardises all that can be."""
         scaling = self.net.scaling
-        return scaling is not None and (self.net.loss.target != "real" or scaling.y_mean is not None)
+        return scaling is not None and (scaling.y_mean is not None or not self.net.loss.link.can_scale_y)
 
     def validate(self) -> None:
         """Score the validation data."""
