@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp.kernels.losses import LOSS_CODES
 from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
+from fastbp.types import Array
 from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
 
 
@@ -158,3 +159,17 @@ def scalable() -> str:
     """Whose targets can be standardised, for error messages: "mse, mae and huber"."""
     *others, last = names(can_scale_y=True)
     return f"{', '.join(others)} and {last}"
+
+
+def check_softmax(loss: Loss, n_out: int, y: Array | None = None) -> None:
+    """Refuse a softmax over a single output, which is 1 whatever the weights; y, if there, tells what to propose."""
+    if not loss.link.one_class or n_out != 1:
+        return
+    mend = "loss='binary_cross_entropy' for two classes, loss='mse' for numbers"
+    if y is not None and y.size:
+        two = bool(np.isin(y, (0, 1)).all())
+        mend = "y holds 0 and 1: loss='binary_cross_entropy'" if two else "y holds other than 0 and 1: loss='mse'"
+    raise ValueError(
+        f"loss={loss.name!r} with one output learns nothing, since the softmax over a single output is always 1; make "
+        f"the network with another loss ({mend}), or with an output for each class"
+    )

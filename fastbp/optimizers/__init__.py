@@ -227,7 +227,7 @@ class RMSprop(Optimizer):
         return self.name + "_centered" * self.centered + "_momentum" * (self.momentum > 0)
 
     @property
-    def layout(self) -> tuple[str, int]:
+    def state_layout(self) -> tuple[str, int]:
         return self.rule, self.n_moments  # two moments can be either of two pairs
 
     @property

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from fastbp.regularization import PLAIN, Regularization
+from fastbp.types import Array
 from fastbp.validation import (
     Checked,
     check_non_negative_finite,
@@ -16,11 +17,22 @@ from fastbp.validation import (
     setting,
 )
 
-if TYPE_CHECKING:
-    from fastbp.network import MLP
-    from fastbp.spec import Gradient
-
 BATCH_SIZE = 32  # rows a step, unless a fit is told
+
+
+class Updatable(Protocol):
+    """A network, as far as an optimiser has to know."""
+
+    @property
+    def session(self) -> Any:
+        """What applies gradients to its parameters."""
+
+
+class Derivatives(Protocol):
+    """The part of a `Gradient` that belongs to the parameters."""
+
+    weights: list[Array]
+    biases: list[Array]
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ class Optimizer(Checked):
         return _compiled(self.rule)[0]
 
     @property
-    def layout(self) -> tuple[str, int]:
+    def state_layout(self) -> tuple[str, int]:
         """What the moments of each weight mean, and their number. A network with others begins with new moments."""
         return self.name, self.n_moments
 
@@ -98,13 +110,13 @@ class Optimizer(Checked):
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
         """Raise ValueError if a fit to n rows has arguments that this optimiser would ignore, or cannot honour."""
 
-    def update(self, net: MLP, gradient: Gradient) -> None:
+    def update(self, net: Updatable, gradient: Derivatives) -> None:
         """Gradient descent alone: change the parameters of a network by a gradient that `net.backprop` made.
 
         Afterwards the network is, bit for bit, what `net.train_step` would have made of it.
         """
         self.check_step()
-        net._apply(self, gradient)
+        net.session.apply(self, gradient)
 
 
 @functools.cache

@@ -1,17 +1,13 @@
-"""Mean and deviation of columns, and the summary of a network."""
+"""How data are standardised: the mean and the deviation of each column."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastbp.numerics import quiet
 from fastbp.types import Array
 
-if TYPE_CHECKING:
-    from fastbp.network import MLP
-
+# Rows summed at a time.
 _BLOCK = 1 << 14
 
 
@@ -50,26 +46,3 @@ def moments(array: Array, name: str) -> tuple[Array, Array]:
             "standardise: multiply it by a number first, such that its values are moderate"
         )
     return mean, scale
-
-
-def summary(net: MLP) -> str:
-    """A table of layers, parameters and flops, and the memory that training takes."""
-    rows = [("layer", "shape", "activation", "parameters")]
-    names = [*net.activations, net.output_activation or "identity"]
-    for k, layer in enumerate(net._plan.layers):
-        rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
-    widths = [max(len(row[c]) for row in rows) for c in range(4)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    if held := str(net.regularization):
-        lines.append(held)
-    flops = sum(2 * layer.n_in * layer.n_out for layer in net._plan.layers)
-    lines.append(
-        f"{net.n_parameters:,} parameters, {flops:,} flops a row forward, {net._plan.flops_per_row:,} a training row"
-    )
-    plain, adam = (net._plan.memory(0, n_moments) for n_moments in (0, 2))
-    row = net._plan.memory(1, 0) - plain
-    lines.append(
-        f"memory of fit: {plain / 1e6:,.3g} MB with SGD, {adam / 1e6:,.3g} MB with Adam, and {row / 1e3:,.3g} kB for "
-        "each row of a batch"
-    )
-    return "\n".join(lines)
