@@ -34,6 +34,7 @@ from fastbp.kernels import records
 from fastbp.losses import LOSSES
 from fastbp.many import native
 from fastbp.many.problem import Problem
+from fastbp.training.rate_table import RateTable
 
 PAGE = mmap.PAGESIZE
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -126,7 +127,7 @@ def guard(at_end: bool) -> None:
 
     moves(fastbp.data.splits, "split_rows")
     moves(NetworkSession, "kernel_scaling")
-    moves(schedules.Plan, "tables")
+    moves(RateTable, "tables")
     moves(Problem, "tables")
     check_batch = NetworkSession.check_batch
 

@@ -16,7 +16,7 @@ from fastbp.callbacks.base import EpochState, Watcher
 from fastbp.io.files import replacing
 from fastbp.numerics import quiet
 from fastbp.reference.functions import ACTIVATIONS, norm
-from fastbp.validation import check_positive_int, settle
+from fastbp.validation import check_positive_int, setting
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -62,10 +62,10 @@ class LayerStatistics(Watcher):
 
     X: npt.ArrayLike
     y: npt.ArrayLike
-    every: int = 1
+    every: int = setting(1, check_positive_int)
 
     def __post_init__(self) -> None:
-        settle(self, check_positive_int, "every")
+        super().__post_init__()
         self.records: list[dict[str, Any]] = []
         self._before: list[Array] = []
 

@@ -107,7 +107,7 @@ class Engine(Store):
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"], job["kept_products"] = address(self.zeros), address(self.kept_products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
-        job["loss_columns"] = 1 if loss.name == "cross_entropy" else layout.sizes[-1]
+        job["loss_columns"] = loss.link.loss_columns(layout.sizes[-1])
         penalties = layout.regularization
         job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
         job["l1"], job["l2"] = penalties.l1, penalties.l2
@@ -188,10 +188,10 @@ class Engine(Store):
         self._stage = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
-        job["beta1"], job["beta2"], eps = optimizer.rates
+        job["beta1"], job["beta2"], eps = optimizer.coefficients
         # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
         job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
-        job["first"], job["second"], job["low"], job["high"] = optimizer.own_rates
+        job["first"], job["second"], job["low"], job["high"] = optimizer.own_coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         self._optimizer = optimizer
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, arrays, metrics
+from fastbp import activations, arrays
 from fastbp.data import checks, labels, sample_weights
 from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
@@ -301,7 +301,7 @@ class Session:
     def evaluate(self, samples: Samples, threads: int | None = None, *, scan: bool = False) -> dict[str, float]:
         """Loss and score of checked samples."""
         outputs, loss = self.infer(samples, activated=True, threads=threads, scan=scan)
-        score = metrics.score(self.spec.loss, outputs, samples.own_targets, samples.own_weights)
+        score = self.spec.loss.link.score(outputs, samples.own_targets, samples.own_weights)
         return {"loss": loss, self.spec.loss.score_name: score}
 
     def outputs(self, X: npt.ArrayLike, *, activated: bool = False, scan: bool = False) -> Array:

@@ -27,6 +27,7 @@ from fastbp.many.problem import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, Pro
 from fastbp.network import MLP
 from fastbp.numerics import quiet
 from fastbp.training.loop import CHUNK_SECONDS, Fit
+from fastbp.training.rate_table import RateTable
 from fastbp.types import Array
 
 # Memory for the losses of rows and for the weights of runs that are to be gone on with.
@@ -233,9 +234,9 @@ class Native:
         for epoch in range(end):
             now = which[begun[which] <= epoch]
             for i in now:
-                plan = schedules.Plan(problem.schedule, float(ledger.rates[i]), problem.steps)
-                plan.look_back(monitored[i, :epoch])
-                tables[i, epoch] = plan.tables(epoch, 0, problem.steps, epoch * problem.steps)[0]
+                table = RateTable(problem.schedule, float(ledger.rates[i]), problem.steps)
+                table.replay(monitored[i, :epoch])
+                tables[i, epoch] = table.tables(epoch, 0, problem.steps, epoch * problem.steps)[0]
             if not self._waves(now, epoch + 1, tables.reshape(len(ledger), -1)):
                 return False
             which = which[(begun[which] > epoch) | np.isin(ledger.status[which], (FINISHED, OVERFLOWED))]

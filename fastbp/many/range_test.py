@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import optimizers, schedules, validation
+from fastbp import optimizers, validation
 from fastbp.data import sample_weights
 from fastbp.engine import team, tuning
 from fastbp.kernels import records
@@ -20,6 +20,7 @@ from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.spec import Samples
 from fastbp.training import loop
+from fastbp.training.rate_table import RateTable
 
 Array = npt.NDArray[Any]
 
@@ -207,7 +208,7 @@ def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
     return every
 
 
-class _Ramp(schedules.Plan):
+class _Ramp(RateTable):
     """The learning rate of every step, as `training.Fit` asks for it."""
 
     def __init__(self, rates: npt.NDArray[np.float64], steps: int) -> None:
