@@ -80,16 +80,14 @@ def test_rule_against_torch(recipe: Any) -> None:
     net, twin = (cls([5, 19, 3], dtype="float64", seed=0) for cls in (fastbp.MLP, NumpyMLP))
     parameters = [torch.tensor(array, requires_grad=True) for array in [*net.weights, *net.biases]]
     optimizer = peer(recipe)(parameters, **options(recipe))
-    twin._prepare(recipe)
     start = net.weights[0]
     for step in range(200):
         gradients = gradients_of_step(step, [tuple(p.shape) for p in parameters])
-        recipe.update(net, Gradient(None, gradients[:2], gradients[2:], np.empty(0)))
-        for layer, d_weight, d_bias in zip(twin._layers, gradients[:2], gradients[2:], strict=True):
-            layer.d_weight[:], layer.d_bias[:] = d_weight, d_bias
-        twin._update(recipe)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = torch.tensor(gradient)
+        gradient = Gradient(None, gradients[:2], gradients[2:], np.empty(0))
+        recipe.update(net, gradient)
+        twin.apply(recipe, gradient)
+        for parameter, value in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.tensor(value)
         optimizer.step()
     for one in (net, twin):
         for found, expected in zip([*one.weights, *one.biases], parameters, strict=True):

@@ -15,7 +15,9 @@ import fastbp
 from fastbp import activations, datasets, losses, optimizers
 from fastbp.errors import DivergenceError
 from fastbp.reference import NumpyMLP
-from fastbp.reference.functions import ACTIVATIONS, LOSSES, OPTIMIZERS
+from fastbp.reference.activations import ACTIVATIONS, activate
+from fastbp.reference.losses import LOSSES
+from fastbp.reference.optimizers import OPTIMIZERS
 
 ROWS, N_IN, N_OUT = 6, 4, 3
 LINKED = ("cross_entropy", "binary_cross_entropy", "poisson")
@@ -122,9 +124,7 @@ def distance_to_kinks(net: NumpyMLP, X: np.ndarray, y: np.ndarray, activation: s
         z = z @ weight + bias
         if name in kinked:
             distances.append(np.abs(z).min())
-        if ACTIVATIONS[name] is not None:
-            below, z = z, z.copy()
-            ACTIVATIONS[name].forward(below, z, np.empty_like(z))
+        z = activate(name, z)
     if net.loss.name == "mae":
         distances.append(np.abs(z - y).min())
     if net.loss.name == "huber":
