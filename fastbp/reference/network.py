@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastbp import activations, initializers, losses, optimizers, regularization, validation
+from fastbp import optimizers, validation
 from fastbp.attributes import Settled
-from fastbp.data.checks import check_softmax
 from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
 from fastbp.numerics import norm, quiet
@@ -30,7 +29,7 @@ from fastbp.reference.noise import dropout_factors, normal, random_bits
 from fastbp.reference.optimizers import OPTIMIZERS
 from fastbp.reference.penalty import limit_norms, penalise
 from fastbp.reference.scores import NumpyHistory, predictions, probabilities, score
-from fastbp.spec import Gradient
+from fastbp.spec import Gradient, NetworkSpec
 from fastbp.types import Array
 
 
@@ -43,9 +42,7 @@ class NumpyMLP(Settled):
     """
 
     SETTABLE = ("seed",)
-    FIXED = dict.fromkeys(
-        ("sizes", "loss", "dtype", "regularization", "dropout", "weights", "biases"), "make a new one"
-    )
+    FIXED = dict.fromkeys(("sizes", "loss", "dtype", "spec", "dropout", "weights", "biases"), "make a new one")
 
     def __init__(
         self,
@@ -63,25 +60,17 @@ class NumpyMLP(Settled):
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.sizes = validation.check_sizes(sizes)
-        self.dtype = np.dtype(dtype)
-        checked = validation.check_seed(seed)
-        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
-        self.loss = losses.get(loss)
-        check_softmax(self.loss, self.sizes[-1])
-        if output_activation is not None and self.loss.linked:
-            raise ValueError(f"output_activation must be None for {self.loss.name}; got {output_activation!r}")
-        self.regularization = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
-        hidden = list(activation) if isinstance(activation, list | tuple) else [activation] * (len(self.sizes) - 2)
-        named = [*hidden, "identity" if output_activation is None else output_activation]
-        self._activations = [activations.get(choice).name for choice in named]
-        weights, biases = initializers.initial_weights(self.sizes, self._activations, init, self.seed, self.dtype)
-        self.n_parameters = sum(w.size + b.size for w, b in zip(weights, biases, strict=True))
+        self.spec = spec = NetworkSpec.check(
+            sizes, activation=activation, output_activation=output_activation, loss=loss, init=init, dropout=dropout,
+            input_noise=input_noise, l1=l1, l2=l2, max_norm=max_norm, dtype=dtype, seed=seed,
+        )  # fmt: skip
+        self.sizes, self.loss, self.dtype, self.seed = spec.sizes, spec.loss, spec.dtype, spec.seed
+        self.n_parameters = spec.n_parameters
         self._parameters = np.empty(self.n_parameters, self.dtype)
         self._bind()
         self._layout: tuple[str, int] | None = None
         self._state: list[Array] = []
-        self.set_weights(weights, biases)
+        self.set_weights(*spec.initial_parameters())
         self.reset_optimizer()
         self._settled = True
 
@@ -89,7 +78,7 @@ class NumpyMLP(Settled):
         """Make what depends on the flat parameters: gradient, the layers' views of both, an empty set of buffers."""
         self._gradient, self._spare = np.empty_like(self._parameters), np.empty_like(self._parameters)
         self._workspaces: dict[int, Workspace] = {}
-        self._layers = layer_views(self.sizes, self._activations, self._parameters, self._gradient)
+        self._layers = layer_views(self.sizes, self.spec.layer_activations, self._parameters, self._gradient)
 
     def __getstate__(self) -> dict[str, Any]:
         # Views of the flat vectors, pickled or copied one by one, would no longer be views.
@@ -157,7 +146,7 @@ class NumpyMLP(Settled):
         self, ws: Workspace, inputs: Array, weights: Array | None = None, *, training: bool = True
     ) -> float:
         factors: dict[int, Array] = {}
-        if training and self.regularization.noisy:
+        if training and self.spec.regularization.noisy:
             inputs, factors = self._draw(inputs)
         each = self._forward(ws, inputs, factors)
         loss = self._cost(ws, weights)
@@ -170,12 +159,12 @@ class NumpyMLP(Settled):
         def bits(layer: int, units: int) -> Array:
             return random_bits(self.seed, self._step, layer, len(inputs), units)
 
-        if self.regularization.input_noise:
+        if self.spec.regularization.input_noise:
             noise = normal(bits(0, inputs.shape[1]))
-            inputs = inputs + (self.regularization.input_noise * noise).astype(self.dtype)
+            inputs = inputs + (self.spec.regularization.input_noise * noise).astype(self.dtype)
         return inputs, {
             k: dropout_factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
-            for k, chance in enumerate(self.regularization.chances)
+            for k, chance in enumerate(self.spec.regularization.chances)
             if chance
         }
 
@@ -200,24 +189,24 @@ class NumpyMLP(Settled):
         described = optimizers.get(optimizer)
         if described.name not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {described.name}")
-        if described.layout != self._layout:
+        if described.state_layout != self._layout:
             self.reset_optimizer()
-            self._layout = described.layout
+            self._layout = described.state_layout
             self._state = [np.full_like(self._parameters, value) for value in described.initial_state]
         return described
 
     def _update(self, optimizer: Any) -> None:
         vars(self)["_step"] += 1  # past `__setattr__`, which costs 0.2 us
-        for layer in self._layers if self.regularization.l1 or self.regularization.l2 else ():
-            penalise(self.regularization, layer.weight, layer.d_weight)
+        for layer in self._layers if self.spec.regularization.l1 or self.spec.regularization.l2 else ():
+            penalise(self.spec.regularization, layer.weight, layer.d_weight)
         if optimizer.clip_norm is not None:
             scale = min(1.0, optimizer.clip_norm / (norm(self._gradient) + 1e-6))
             np.multiply(self._gradient, np.float64(scale), out=self._gradient, casting="same_kind")
         if optimizer.clip_value is not None:
             np.clip(self._gradient, -optimizer.clip_value, optimizer.clip_value, out=self._gradient)
         OPTIMIZERS[optimizer.name](optimizer, self._step, self._parameters, self._gradient, self._state, self._spare)
-        for layer in self._layers if self.regularization.max_norm else ():
-            limit_norms(self.regularization.max_norm or 0.0, layer.weight)
+        for layer in self._layers if self.spec.regularization.max_norm else ():
+            limit_norms(self.spec.regularization.max_norm or 0.0, layer.weight)
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:

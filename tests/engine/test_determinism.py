@@ -15,7 +15,6 @@ import fastbp
 import fastbp.engine.engine
 import fastbp.engine.layout
 from fastbp import MLP, SGD, Adam, AdamW, Huber, RMSprop
-from fastbp.engine.engine import n_groups
 
 # name -> (network, rows, fit): batches that end short, widths off the tile, each optimiser, each loss.
 CASES: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
@@ -85,7 +84,9 @@ def test_the_digest_sees_one_bit() -> None:
 def test_threads(case: str, threads: int | None, expected: dict[str, str]) -> None:
     net = train(case, threads=threads)
     rows, fit = CASES[case][1:]
-    assert (n_groups(net._plan, min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith("groups")
+    assert (net.session.layout.n_groups(min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith(
+        "groups"
+    )
     assert bits(net) == expected[case]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import naive
 import numpy as np
 import pytest
-from optimizer_cases import ONE_A_RULE, RECIPES, options, peer
+from oracles import ALL_OPTIMIZERS, IN_TORCH, ONE_A_RULE, make_torch, options
 from peers import needs, torch
 
 import fastbp
@@ -24,11 +26,9 @@ from fastbp import (
     RAdam,
     RMSprop,
     Rprop,
-    optimizers,
     schedules,
 )
-from fastbp.engine import engine, session
-from fastbp.kernels.optimizers import RULES
+from fastbp.engine import session
 from fastbp.reference import NumpyMLP
 from fastbp.training import loop
 
@@ -46,15 +46,17 @@ def make(sizes: list[int], rows: int, dtype: str = "float64") -> tuple[fastbp.ML
 
 def everything(net: fastbp.MLP) -> list[np.ndarray]:
     """Parameters, their transposed copy and moments, padding included."""
-    net._engine.mirror()  # made when it is first needed, kept fresh by updates
-    unused = net._plan.layers[0].transposed_size  # training sends no delta below layer 0, and lets its copy go stale
-    return [net._engine.parameters, net._engine.transposed[unused:], *net._engine.moments]
+    net.session.engine.mirror()  # made when it is first needed, kept fresh by updates
+    unused = net.session.layout.layers[
+        0
+    ].transposed_size  # training sends no delta below layer 0, and lets its copy go stale
+    return [net.session.engine.parameters, net.session.engine.transposed[unused:], *net.session.engine.moments]
 
 
 def assert_same_bits(net: fastbp.MLP, other: fastbp.MLP) -> None:
     for a, b in zip(everything(net), everything(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (net._steps, net._layout) == (other._steps, other._layout)
+    assert (net.session.engine.steps, net.session.engine.state_layout) == (other._steps, other._layout)
 
 
 def separately(net: fastbp.MLP, X: np.ndarray, y: np.ndarray, recipe: Any) -> float:
@@ -63,43 +65,55 @@ def separately(net: fastbp.MLP, X: np.ndarray, y: np.ndarray, recipe: Any) -> fl
     return gradient.loss
 
 
-def test_every_rule_has_a_case() -> None:
-    assert {recipe.rule for recipe in RECIPES} == set(RULES)
-
-
 def gradients_of_step(step: int, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """Of very different sizes from step to step."""
     rng = np.random.default_rng([7, step])
     return [rng.normal(0, 10.0 ** (step % 4 - 2), shape) for shape in shapes]
 
 
-@needs("torch")
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
-def test_rule_against_torch(recipe: Any) -> None:
-    """And the oracle's rule with it; Lion, which PyTorch lacks, against its paper."""
+@pytest.mark.parametrize("optimizer", ALL_OPTIMIZERS, ids=repr)
+def test_rule_against_its_formula(optimizer: Any) -> None:
+    """The NumPy network's rule with it."""
     net, twin = (cls([5, 19, 3], dtype="float64", seed=0) for cls in (fastbp.MLP, NumpyMLP))
-    parameters = [torch.tensor(array, requires_grad=True) for array in [*net.weights, *net.biases]]
-    optimizer = peer(recipe)(parameters, **options(recipe))
-    start = net.weights[0]
+    exact = [array.astype(naive.Wide) for array in [*net.weights, *net.biases]]
+    states: list[dict[str, Any]] = [{} for _ in exact]
+    start, named = net.weights[0], SimpleNamespace(**options(optimizer))
     for step in range(200):
-        gradients = gradients_of_step(step, [tuple(p.shape) for p in parameters])
+        gradients = gradients_of_step(step, [array.shape for array in exact])
         gradient = Gradient(None, gradients[:2], gradients[2:], np.empty(0))
-        recipe.update(net, gradient)
-        twin.apply(recipe, gradient)
-        for parameter, value in zip(parameters, gradients, strict=True):
-            parameter.grad = torch.tensor(value)
-        optimizer.step()
+        optimizer.update(net, gradient)
+        twin.apply(optimizer, gradient)
+        exact = [
+            naive.OPTIMIZERS[optimizer.name](w, g, step + 1, state, named)
+            for w, g, state in zip(exact, gradients, states, strict=True)
+        ]
     for one in (net, twin):
-        for found, expected in zip([*one.weights, *one.biases], parameters, strict=True):
-            np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-9, atol=1e-9)
+        for found, expected in zip([*one.weights, *one.biases], exact, strict=True):
+            np.testing.assert_allclose(found, expected.astype(float), rtol=1e-9, atol=1e-9)
     assert np.abs(net.weights[0] - start).max() > 1e-3
 
 
 @needs("torch")
-@pytest.mark.parametrize("kind", optimizers.OPTIMIZERS.values(), ids=lambda kind: kind.__name__)
-def test_defaults_are_those_of_torch(kind: Any) -> None:
-    defaults = peer(kind())([torch.zeros(1)]).defaults
-    assert options(kind()) == {name: defaults[name] for name in options(kind())}
+@pytest.mark.parametrize("optimizer", IN_TORCH, ids=repr)
+def test_rule_against_torch(optimizer: Any) -> None:
+    net = fastbp.MLP([5, 19, 3], dtype="float64", seed=0)
+    parameters = [torch.tensor(array, requires_grad=True) for array in [*net.weights, *net.biases]]
+    theirs = make_torch(optimizer, parameters)
+    for step in range(200):
+        gradients = gradients_of_step(step, [tuple(p.shape) for p in parameters])
+        optimizer.update(net, Gradient(None, gradients[:2], gradients[2:], np.empty(0)))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.tensor(gradient)
+        theirs.step()
+    for found, expected in zip([*net.weights, *net.biases], parameters, strict=True):
+        np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-9, atol=1e-9)
+
+
+@needs("torch")
+@pytest.mark.parametrize("optimizer", [one for one in IN_TORCH if one == type(one)()], ids=repr)
+def test_defaults_are_those_of_torch(optimizer: Any) -> None:
+    defaults = make_torch(optimizer, [torch.zeros(1)]).defaults
+    assert options(optimizer) == {name: defaults[name] for name in options(optimizer)}
 
 
 @pytest.mark.parametrize(("sizes", "rows"), SHAPES)
@@ -107,7 +121,7 @@ def test_defaults_are_those_of_torch(kind: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_backprop_and_update_make_a_train_step(dtype: str, recipe: Any, sizes: list[int], rows: int) -> None:
     net, X, y = make(sizes, rows, dtype)
-    assert (engine.n_groups(net._plan, rows) > 0) == (rows == 1511)
+    assert (net.session.layout.n_groups(rows) > 0) == (rows == 1511)
     other, start = net.copy(), net.weights[0]
     for _ in range(4):
         assert separately(other, X, y, recipe) == net.train_step(X, y, recipe)
@@ -129,7 +143,7 @@ def test_two_passes_make_the_bits_of_one(
         monkeypatch.setattr(module, "LONG_STEP_FLOPS", 0.0)
     assert [double.train_step(X, y, recipe) for _ in range(3)] == losses
     double.fit(X, y, epochs=2, batch_size=7, optimizer=recipe)
-    assert double._engine.job[0]["two_pass"] == 1
+    assert double.session.engine.job[0]["two_pass"] == 1
     assert double.history.loss == fused.history.loss
     assert_same_bits(fused, double)
 
@@ -145,30 +159,30 @@ def test_padding_stays_zero_and_the_transposed_copy_fresh(dtype: str, sizes: lis
 
 def padding(net: fastbp.MLP) -> np.ndarray:
     """Which numbers of flat parameters are neither weights nor biases."""
-    flags = np.ones(net._plan.n_parameters, bool)
-    flags[net._plan.places()] = False
+    flags = np.ones(net.session.layout.n_parameters, bool)
+    flags[net.session.layout.places()] = False
     return flags
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "recipe", [*RECIPES, *(dataclasses.replace(one, clip_norm=1.0) for one in ONE_A_RULE)], ids=repr
+    "recipe", [*ALL_OPTIMIZERS, *(dataclasses.replace(one, clip_norm=1.0) for one in ONE_A_RULE)], ids=repr
 )
 def test_no_rule_writes_to_the_padding(recipe: Any, dtype: str) -> None:
     """Weights, transposed copies, moments and gradients stay zero there, by every route."""
     net, X, y = make([7, 33, 5], 19, dtype)
-    unused, flags = net._plan.layers[0].transposed_size, padding(net)
+    unused, flags = net.session.layout.layers[0].transposed_size, padding(net)
     for number in range(3):
         net.train_step(X, y, recipe)
         separately(net, X, y, recipe)
         net.fit(X, y, epochs=2, batch_size=4, optimizer=recipe)
-        assert len(net._engine.moments) == recipe.n_moments
-        for array in (net._engine.parameters, *net._engine.moments, net._engine.need_gradient()):
+        assert len(net.session.engine.moments) == recipe.n_moments
+        for array in (net.session.engine.parameters, *net.session.engine.moments, net.session.engine.need_gradient()):
             assert not array[flags].any(), number
         fresh = fastbp.MLP([7, 33, 5], dtype=dtype)
         fresh.set_weights(net.weights, net.biases)
-        fresh._engine.mirror()
-        np.testing.assert_array_equal(net._engine.transposed[unused:], fresh._engine.transposed[unused:])
+        fresh.session.engine.mirror()
+        np.testing.assert_array_equal(net.session.engine.transposed[unused:], fresh.session.engine.transposed[unused:])
 
 
 @pytest.mark.parametrize("recipe", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(), Adam(clip_norm=1.0)], ids=repr)
@@ -180,11 +194,11 @@ def test_a_network_that_was_not_finite_is_cured(recipe: Any) -> None:
     start, state = (fresh.weights, fresh.biases), fresh.optimizer_state()
     for _ in range(4):
         net.train_step(X, y, dataclasses.replace(recipe, lr=1e38))
-    for moment in net._engine.moments:
+    for moment in net.session.engine.moments:
         moment[:] = np.nan
-    net._engine.need_gradient()[:] = np.nan
+    net.session.engine.need_gradient()[:] = np.nan
     assert not np.isfinite(net.weights[0]).any()
-    assert np.isnan(net._engine.parameters[padding(net)]).any()  # which `weights` does not show
+    assert np.isnan(net.session.engine.parameters[padding(net)]).any()  # which `weights` does not show
     net.set_weights(*start)
     net.load_optimizer_state(state)
     assert_same_bits(net, fresh)
@@ -270,22 +284,22 @@ def test_reset_optimizer(recipe: Any) -> None:
 def test_set_weights_keeps_moments() -> None:
     net, X, y = make([7, 5], 19)
     net.train_step(X, y, Adam())
-    before = [moment.copy() for moment in net._engine.moments]
+    before = [moment.copy() for moment in net.session.engine.moments]
     net.set_weights([np.ones((7, 5))], [np.ones(5)])
-    assert net._steps == 1
-    for old, new in zip(before, net._engine.moments, strict=True):
+    assert net.session.engine.steps == 1
+    for old, new in zip(before, net.session.engine.moments, strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 def test_backprop_changes_nothing() -> None:
     net, X, y = make([7, 33, 5], 19)
     net.train_step(X, y, Adam())
-    before = [array.copy() for array in (net._engine.parameters, *net._engine.moments)]
+    before = [array.copy() for array in (net.session.engine.parameters, *net.session.engine.moments)]
     net.backprop(X, y)
     net.backprop(X, output_gradient=y)
-    for old, new in zip(before, (net._engine.parameters, *net._engine.moments), strict=True):
+    for old, new in zip(before, (net.session.engine.parameters, *net.session.engine.moments), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert net._steps == 1
+    assert net.session.engine.steps == 1
 
 
 @pytest.mark.parametrize("how", ["saved", "copied"])
@@ -304,7 +318,7 @@ def test_training_goes_on_bit_for_bit(recipe: Any, how: str, tmp_path: Path) -> 
         assert_same_bits(net, other)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+@pytest.mark.parametrize("recipe", ALL_OPTIMIZERS, ids=repr)
 def test_same_bits_on_any_threads_and_in_any_chunks(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nets = []
     for threads, most in ((1, 1 << 16), (3, 1 << 16), (2, 1)):
@@ -328,7 +342,7 @@ def test_padding_stays_zero_even_without_eps(recipe: Any, dtype: str) -> None:
     for _ in range(30):
         net.train_step(X, y, recipe)
     assert padding(net).any()
-    assert not net._engine.parameters[padding(net)].any()
+    assert not net.session.engine.parameters[padding(net)].any()
     assert all(np.isfinite(array).all() for array in everything(net))
     if not recipe.weight_decay:
         np.testing.assert_array_equal(net.weights[0][2], before)
@@ -392,7 +406,7 @@ def test_rprop_refuses_a_schedule_and_changes_nothing() -> None:
     net.train_step(X, y, "adam")
     with pytest.raises(ValueError, match="schedule must be None, got Cosine"):
         net.fit(X, y, optimizer="rprop", schedule=schedules.Cosine(3))
-    assert net._layout == ("adam", 2)
+    assert net.session.engine.state_layout == ("adam", 2)
 
 
 @pytest.mark.parametrize(

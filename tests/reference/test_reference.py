@@ -462,7 +462,7 @@ def test_bad_input_is_named() -> None:
         net.backprop(X, np.zeros(6))
     with pytest.raises(ValueError, match=r"y must have shape \(6, 3\); got \(6, 1\)"):
         network("mse", 1, "relu").backprop(X, y[:, None])
-    with pytest.raises(ValueError, match="output_activation must be None for poisson; got 'tanh'"):
+    with pytest.raises(ValueError, match="output_activation must be None with loss='poisson'"):
         NumpyMLP([4, 3], loss="poisson", output_activation="tanh")
     with pytest.raises(ValueError, match="weights and biases must fit sizes"):
         net.set_weights([np.zeros((4, 5)), np.zeros((3, 5))], [np.zeros(5), np.zeros(3)])
