@@ -17,7 +17,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from optimizer_cases import ONE_A_RULE
+from oracles import ONE_A_RULE
 
 import fastbp.data.splits
 import fastbp.engine.engine

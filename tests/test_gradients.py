@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastbp
 from fastbp import activations, losses
 from fastbp.reference import NumpyMLP
-from fastbp.reference.functions import ACTIVATIONS as NUMPY_ACTIVATIONS
+from fastbp.reference.activations import activate
 
 LOSSES = ["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "poisson"]
 HIDDEN = [[], [5], [5, 3], [5, 3, 4]]
@@ -56,9 +56,7 @@ def distance_to_kinks(net: fastbp.MLP, X: np.ndarray, y: np.ndarray) -> float:
         a = a @ weight + bias
         if name in KINKED:
             nearest.append(np.abs(a).min())
-        if NUMPY_ACTIVATIONS[name] is not None:
-            z = a.copy()
-            NUMPY_ACTIVATIONS[name].forward(z, a, np.empty_like(z))
+        a = activate(name, a)
     if net.loss.name in ("mae", "huber"):
         nearest.append(np.abs(np.abs(a - y) - net.loss.parameter).min())
     return min(nearest)

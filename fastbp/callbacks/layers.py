@@ -14,8 +14,8 @@ import numpy.typing as npt
 from fastbp.arrays import numeric
 from fastbp.callbacks.base import EpochState, Watcher
 from fastbp.io.files import replacing
-from fastbp.numerics import quiet
-from fastbp.reference.functions import ACTIVATIONS, norm
+from fastbp.numerics import norm, quiet
+from fastbp.reference.activations import activate
 from fastbp.validation import check_positive_int, setting
 
 if TYPE_CHECKING:
@@ -128,11 +128,7 @@ def _activations(net: MLP, X: npt.ArrayLike, names: list[str]) -> list[Array]:
         a = (a - net.scaling.x_mean) / net.scaling.x_scale
     found = []
     for weight, bias, name in zip(net.weights, net.biases, names, strict=True):
-        z = a @ weight.astype(np.float64) + bias
-        a, activation = z, ACTIVATIONS[name]
-        if activation is not None:
-            a = np.empty_like(z)
-            activation.forward(z, a, np.empty_like(z))
+        a = activate(name, a @ weight.astype(np.float64) + bias)
         found.append(a)
     return found
 

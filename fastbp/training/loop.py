@@ -20,9 +20,8 @@ from fastbp.engine.threads import MOST as MOST_THREADS
 from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saving
 from fastbp.kernels import records
-from fastbp.numerics import as_caller, quiet
+from fastbp.numerics import as_caller, norm, quiet
 from fastbp.optimizers import Optimizer
-from fastbp.reference.functions import norm
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.history import History

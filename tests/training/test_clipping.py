@@ -129,10 +129,7 @@ def test_gradients_of_any_size_are_clipped(dtype: str, size: float, sizes: list[
             SGD(1.0, clip_norm=1.0).update(net, gradient)
         else:
             net.set_weights(before.weights, before.biases)
-            recipe = net._prepare(SGD(1.0, clip_norm=1.0))
-            for layer, weight, bias in zip(net._layers, weights, biases, strict=True):
-                layer.d_weight[:], layer.d_bias[:] = weight, bias
-            net._update(recipe)
+            net.apply(SGD(1.0, clip_norm=1.0), gradient)
         for found, wanted in zip([*net.weights, *net.biases], expected, strict=True):
             np.testing.assert_allclose(found, wanted.astype(np.float64), rtol=3e-6, atol=1e-30)
 
