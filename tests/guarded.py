@@ -33,7 +33,7 @@ from fastbp.engine.session import Session as NetworkSession
 from fastbp.kernels import records
 from fastbp.losses import LOSSES
 from fastbp.many import native
-from fastbp.many.problem import Problem
+from fastbp.many.run_spec import RunSpec
 from fastbp.training.rate_table import RateTable
 
 PAGE = mmap.PAGESIZE
@@ -128,7 +128,7 @@ def guard(at_end: bool) -> None:
     moves(fastbp.data.splits, "split_rows")
     moves(NetworkSession, "kernel_scaling")
     moves(RateTable, "tables")
-    moves(Problem, "tables")
+    moves(RunSpec, "tables")
     check_batch = NetworkSession.check_batch
 
     def guarded_targets(*args: Any, **options: Any) -> Any:

@@ -25,7 +25,7 @@ from fastbp.engine import tuning
 from fastbp.errors import SweepInterrupted
 from fastbp.many import native, runs, statistics
 from fastbp.many.journal import Journal
-from fastbp.many.problem import Scaled, fresh
+from fastbp.many.run_spec import fresh
 
 # Small grids have their best rate at an edge; the warning has its own test.
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")
@@ -57,7 +57,7 @@ def fit_losses(net: MLP, X: Any, y: Any, rate: float, seed: int, **options: Any)
     recipe = optimizers.get(options.pop("optimizer", "adam"))
     schedule = options.get("schedule")
     if callable(schedule):
-        options["schedule"] = Scaled(schedule, rate)
+        options["schedule"] = lambda step, schedule=schedule, rate=rate: rate * schedule(step)
     twin = fresh(net, seed)
     try:
         history = twin.fit(X, y, optimizer=dataclasses.replace(recipe, lr=rate), **options)
