@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
     from fastbp.activations import Activation
     from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
+    from fastbp.engine.warmup import warmup
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
-    from fastbp.info import warmup
     from fastbp.io.model_files import load_model as load
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.many.range_test import lr_range_test
@@ -83,7 +83,7 @@ _HOMES = {
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
     "training.history": ("History",),
-    "info": ("warmup",),
+    "engine.warmup": ("warmup",),
     "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "spec": ("Gradient", "Scaling"),
     "network": ("MLP",),

@@ -17,7 +17,7 @@ import numpy as np
 from fastbp import activations as _activations
 from fastbp.engine.memory import address, allocate_all
 from fastbp.kernels.records import LAYER
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
 from fastbp.types import Array
 

@@ -21,7 +21,7 @@ from fastbp.engine.engine import THREAD_FLOPS, Engine
 from fastbp.engine.memory import address, allocate
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
-from fastbp.kernels.jit import entry
+from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB, LAYER
 from fastbp.many.problem import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, Problem, fresh, limit
 from fastbp.network import MLP

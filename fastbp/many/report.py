@@ -17,7 +17,7 @@ from fastbp._version import __version__
 from fastbp.io import documents
 from fastbp.io.documents import plain
 from fastbp.io.files import replacing
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.targets import TARGET
 from fastbp.many.stability import CAVEAT, Stability, stability_line
 from fastbp.many.text import FAILURES, failures, nothing_found
 
@@ -49,7 +49,7 @@ def write(
 
 def _part(name: str) -> str:
     """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
-    return resources.files("fastbp").joinpath("sweep", "page", name).read_text(encoding="utf-8")
+    return resources.files("fastbp").joinpath("many", "page", name).read_text(encoding="utf-8")
 
 
 def plotly_script() -> str:
