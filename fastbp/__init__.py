@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from fastbp.engine.warmup import warmup
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
-    from fastbp.io.model_files import load_model as load
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.many.range_test import lr_range_test
     from fastbp.many.result import LrSweep
     from fastbp.many.runs import lr_sweep
     from fastbp.many.stability import lr_stability
-    from fastbp.network import MLP
+    from fastbp.network import MLP, load
     from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.spec import Gradient, Scaling
     from fastbp.training.history import History
@@ -86,7 +85,7 @@ _HOMES = {
     "engine.warmup": ("warmup",),
     "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "spec": ("Gradient", "Scaling"),
-    "network": ("MLP",),
+    "network": ("MLP", "load"),
     "training.lbfgs": ("LBFGS",),
     "optimizers": (
         "optimizers",
@@ -104,21 +103,19 @@ _HOMES = {
     ),
     "reference": ("reference",),
     "schedules": ("schedules",),
-    "io.model_files": ("load",),
     "many.result": ("LrSweep",),
     "many.runs": ("lr_sweep",),
     "many.range_test": ("lr_range_test",),
     "many.stability": ("lr_stability",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
-_RENAMED = {"load": "load_model"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
     module = importlib.import_module(f"fastbp.{_MODULES[name]}")
-    value = module if name == _MODULES[name] else getattr(module, _RENAMED.get(name, name))
+    value = module if name == _MODULES[name] else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastbp.kernels.losses import LOSS_CODES
+from fastbp.types import Array
 from fastbp.validation import check_choice, check_fraction, check_positive_finite, settle
 
 
@@ -149,3 +150,17 @@ def get(loss: str | Loss) -> Loss:
     if isinstance(loss, Loss):
         return loss
     return LOSSES[check_choice("loss", loss, LOSSES)]()
+
+
+def check_softmax(loss: Loss, n_out: int, y: Array | None = None) -> None:
+    """Refuse a softmax over a single output, which is 1 whatever the weights; y, if there, tells what to propose."""
+    if loss.target != "classes" or n_out != 1:
+        return
+    mend = "loss='binary_cross_entropy' for two classes, loss='mse' for numbers"
+    if y is not None and y.size:
+        two = bool(np.isin(y, (0, 1)).all())
+        mend = "y holds 0 and 1: loss='binary_cross_entropy'" if two else "y holds other than 0 and 1: loss='mse'"
+    raise ValueError(
+        f"loss={loss.name!r} with one output learns nothing, since the softmax over a single output is always 1; make "
+        f"the network with another loss ({mend}), or with an output for each class"
+    )

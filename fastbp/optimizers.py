@@ -70,7 +70,7 @@ class Optimizer:
         return _compiled(self.rule)[0]
 
     @property
-    def layout(self) -> tuple[str, int]:
+    def state_layout(self) -> tuple[str, int]:
         """What moments mean, and how many are kept for each weight: another layout lets a network start them anew."""
         return self.name, self.n_moments
 
@@ -117,7 +117,7 @@ class Optimizer:
         Afterwards the network is, bit for bit, what `net.train_step` would have made of it.
         """
         self.check_step()
-        net._apply(self, gradient)
+        net.session.apply(self, gradient)
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class RMSprop(Optimizer):
         return self.name + "_centered" * self.centered + "_momentum" * (self.momentum > 0)
 
     @property
-    def layout(self) -> tuple[str, int]:
+    def state_layout(self) -> tuple[str, int]:
         return self.rule, self.n_moments  # two moments can be either of two pairs
 
     @property

@@ -1,16 +1,151 @@
-"""Values that travel together: what a network applies to its data, and what backpropagation yields."""
+"""Values that travel together: what a network is, what it is trained on, and what backpropagation yields."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from fastbp import arrays
+from fastbp import activations, arrays, initializers, losses, regularization, validation
+from fastbp.activations import Activation
 from fastbp.losses import Loss
 from fastbp.numerics import quiet
+from fastbp.regularization import Regularization
 from fastbp.types import Array
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What `MLP(...)` describes: all of a network but its parameters. Made by `check`, which knows the defaults.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Units of each layer, inputs and outputs included.
+    activations : tuple of str
+        Of the hidden layers.
+    output_activation : str or None
+        Of the last layer; None where the loss has its own link, or none was asked for.
+    loss : Loss
+    init : str or None
+        Initialiser of the weights; None: the one that suits each layer's activation.
+    regularization : Regularization
+    dtype : dtype
+        Of the parameters and all arithmetic.
+    seed : int
+    """
+
+    sizes: tuple[int, ...]
+    activations: tuple[str, ...]
+    output_activation: str | None
+    loss: Loss
+    init: str | None
+    regularization: Regularization
+    dtype: np.dtype[Any]
+    seed: int
+
+    @classmethod
+    def check(
+        cls,
+        sizes: Sequence[int],
+        *,
+        activation: str | Activation | Sequence[str | Activation] = "relu",
+        output_activation: str | Activation | None = None,
+        loss: str | Loss = "cross_entropy",
+        init: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        input_noise: float = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
+        dtype: npt.DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> NetworkSpec:
+        """The arguments of `MLP`, checked; a seed is drawn if there is none."""
+        units = validation.check_sizes(sizes)
+        n_hidden = len(units) - 2
+        hidden = validation.check_activations(activation, n_hidden, activations.ACTIVATIONS)
+        cost = losses.get(loss)
+        losses.check_softmax(cost, units[-1])
+        if output_activation is not None and cost.linked:
+            raise ValueError(
+                f"output_activation must be None with loss={cost.name!r}, which has its own link from outputs to "
+                f"predictions; got {output_activation!r}"
+            )
+        output = None if output_activation is None else activations.get(output_activation, "output_activation").name
+        penalties = regularization.check(dropout, input_noise, l1, l2, max_norm, n_hidden)
+        number_type, checked = validation.check_dtype(dtype), validation.check_seed(seed)
+        drawn = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
+        chosen = None if init is None else validation.check_choice("init", init, initializers.INITIALIZERS)
+        return cls(units, hidden, output, cost, chosen, penalties, number_type, drawn)
+
+    @property
+    def layer_activations(self) -> tuple[str, ...]:
+        """Of every layer of weights, the outputs last."""
+        return *self.activations, self.output_activation or "identity"
+
+    @property
+    def n_in(self) -> int:
+        """Inputs."""
+        return self.sizes[0]
+
+    @property
+    def n_out(self) -> int:
+        """Outputs."""
+        return self.sizes[-1]
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases."""
+        return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(self.sizes))
+
+    def initial_parameters(self) -> tuple[list[Array], list[Array]]:
+        """Weights and biases to begin with, drawn by the seed."""
+        return initializers.initial_weights(self.sizes, self.layer_activations, self.init, self.seed, self.dtype)
+
+    def with_seed(self, seed: int) -> NetworkSpec:
+        """The same with another seed."""
+        return dataclasses.replace(self, seed=seed)
+
+
+class Samples(NamedTuple):
+    """Rows to train on or to score, checked and in the form that kernels read.
+
+    Attributes
+    ----------
+    X : array, (n, n_in)
+    y : array or None
+        ``(n,)`` labels or ``(n, n_out)``, standardised where the network does that; None where nothing is known.
+    weights : array or None
+        ``(n,)``, float64: how much each row counts; None: all the same.
+    rows : array or None
+        The numbers of the rows that are meant, int64; None: all.
+    """
+
+    X: Array
+    y: Any  # an array, or None
+    weights: Array | None = None
+    rows: Array | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows are meant."""
+        return len(self.X if self.rows is None else self.rows)
+
+    @property
+    def own_weights(self) -> Array | None:
+        """Weights of the rows that are meant."""
+        return self.weights if self.weights is None or self.rows is None else self.weights[self.rows]
+
+    @property
+    def own_targets(self) -> Any:
+        """Targets of the rows that are meant."""
+        return self.y if self.y is None or self.rows is None else self.y[self.rows]
 
 
 @dataclass
@@ -95,6 +230,10 @@ class Scaling:
         """Outputs as predictions, in float64: 1.7e9 and 70 together need more digits than a float32 has."""
         found: Array = outputs * self.y_scale + self.y_mean
         return found
+
+    def arrays(self) -> tuple[Array | None, ...]:
+        """Its four arrays, in the order of the attributes."""
+        return self.x_mean, self.x_scale, self.y_mean, self.y_scale
 
     @quiet
     def for_kernels(self, dtype: np.dtype[Any]) -> tuple[Array, ...]:

@@ -155,7 +155,7 @@ class Poison:
 
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
             for net in [*runner.nets, *(fit.net for fit in runner.fits)]:
-                cls.fill(net._engine)
+                cls.fill(net.session.engine)
             cls.ruin(runner.held_losses)
             return sweep(runner, n)
 
@@ -223,7 +223,7 @@ class Session:
     def run(self) -> None:
         """The same calls with the same seed, whatever else is the case."""
         rng, net = self.rng, self.net
-        big = net._plan.n_parameters < 3000 and rng.random() < 0.5
+        big = net.session.layout.n_parameters < 3000 and rng.random() < 0.5
         n = int(rng.integers(1024, 5000)) if big else int(rng.choice([1, 2, 3, 5, 8, 17, 33, 64, 130]))
         X, y = random_data(rng, net, n, self.at_end)
         if rng.random() < 0.5 or X.dtype == np.uint8:
@@ -239,9 +239,11 @@ class Session:
         self.take(*gradient.weights, *gradient.biases, gradient.inputs)
         self.take(net.backprop(X, output_gradient=moved(np.ones((n, net.sizes[-1]), net.dtype), self.at_end)).inputs)
         self.take(net.predict(X), net.evaluate(X, y)["loss"], net.forward(X), net.forward(X), net.copy().forward(X[:1]))
-        self.take(*net.weights, *net.biases, *(moment[net._plan.places()] for moment in net._engine.moments))
+        self.take(
+            *net.weights, *net.biases, *(moment[net.session.layout.places()] for moment in net.session.engine.moments)
+        )
         assert all(np.isfinite(array).all() for array in self.found)
-        if rng.random() < 0.4 and n * net._plan.n_parameters < 1e7:
+        if rng.random() < 0.4 and n * net.session.layout.n_parameters < 1e7:
             self.sweep(X, y, recipe, batch)
 
     def recipe(self) -> Any:

@@ -111,7 +111,7 @@ def test_central_differences(activation: str, loss: str, hidden: list[int]) -> N
 def test_central_differences_on_the_route_by_shares(loss: str) -> None:
     sizes, rows = WIDE
     net, (X, y) = network(sizes, loss, "tanh"), draw(loss, rows, sizes)
-    assert engine.n_groups(net._plan, rows) > 0
+    assert engine.n_groups(net.session.layout, rows) > 0
     y = y * 5.0 if loss in ("mae", "huber") else y  # beyond tanh's reach: no kink
     y = np.where(np.abs(y) < 2, 2.0, y) if loss in ("mae", "huber") else y
     assert fastbp.check_gradients(net, X, y) < 1e-6

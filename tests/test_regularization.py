@@ -155,9 +155,9 @@ def test_weights_of_any_size_are_held(dtype: str, size: float, limit: float) -> 
             np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=1e-3 * np.finfo(dtype).tiny)
     twin = MLP([40, 33, 4], dtype=dtype, seed=0)
     twin.set_weights(net.weights, net.biases)
-    unused = net._plan.layers[0].transposed_size
-    twin._engine.mirror()
-    np.testing.assert_array_equal(net._engine.transposed[unused:], twin._engine.transposed[unused:])
+    unused = net.session.layout.layers[0].transposed_size
+    twin.session.engine.mirror()
+    np.testing.assert_array_equal(net.session.engine.transposed[unused:], twin.session.engine.transposed[unused:])
 
 
 def test_infinite_weights_are_not_held() -> None:
@@ -234,7 +234,7 @@ def test_dropout_keeps_the_mean_of_a_unit() -> None:
     means, plain = [], net.backprop(X, np.zeros(90), training=False)
     for _ in range(200):
         means.append(net.backprop(X, np.zeros(90)).biases[1][0])
-        net._count(net._steps + 1, 0)
+        net._count(net.session.engine.steps + 1, 0)
     assert np.mean(means) == pytest.approx(plain.biases[1][0], rel=0.05, abs=0.02)
     assert len(set(means)) == 200
 

@@ -92,14 +92,14 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
     fit = loop.Fit(
-        net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
+        net, *net.session.check_batch(X, y)[:2], rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
         validation_data=None, shuffle=True, threads=threads, progress=False,
     )  # fmt: skip
     _run(fit, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
     step = _run(fit, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
     step = min(step, _run(fit, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
     skip, steps = round(WARM_UP / step) + 1, max(LEAST_STEPS, round(SECONDS / step))
-    with net._engine.clock(threads, skip) as counts:
+    with net.session.engine.clock(threads, skip) as counts:
         ticks, began = probe.read_ticks(), time.perf_counter()
         _run(fit, skip + steps, threads, step)
         frequency = (probe.read_ticks() - ticks) / (time.perf_counter() - began)

@@ -70,7 +70,7 @@ class LayerStatistics(Watcher):
         self._before: list[Array] = []
 
     def on_fit_begin(self, net: MLP) -> None:
-        net._check_weighted(self.X, self.y, names=("X of LayerStatistics", "y of LayerStatistics", ""))
+        net.session.check_batch(self.X, self.y, names=("X of LayerStatistics", "y of LayerStatistics", ""))
         self.records, self._before = [], _flat(net.weights, net.biases)
 
     def on_epoch_end(self, state: EpochState) -> None:

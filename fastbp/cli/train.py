@@ -185,7 +185,7 @@ class _Run:
         from fastbp.data.splits import hold_out
 
         y = self.problem.y_train
-        return len(hold_out(self.net, y, y, split, self.net.seed)[1])
+        return len(hold_out(self.net.session.spec, None, y, y, split, self.net.seed)[1])
 
     def result(self) -> dict[str, Any]:
         try:

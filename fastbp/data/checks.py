@@ -6,14 +6,12 @@ All functions are pure: they return the checked value, or raise ``ValueError`` (
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastbp.arrays import (
-    check_finite,
     check_kind,
     check_present,
     check_weight_sum,
@@ -22,7 +20,7 @@ from fastbp.arrays import (
     not_finite,
     numeric,
 )
-from fastbp.losses import Loss
+from fastbp.losses import Loss, check_softmax
 from fastbp.numerics import quiet
 from fastbp.types import Array
 
@@ -103,33 +101,6 @@ def check_y(
     return convert(shaped, dtype)
 
 
-def check_batch(
-    X: npt.ArrayLike,
-    y: npt.ArrayLike,
-    loss: Loss,
-    sizes: Sequence[int],
-    dtype: np.dtype[Any],
-    *,
-    names: tuple[str, str] = ("X", "y"),
-    scan: bool = False,
-    gathered: bool = False,
-    scaling: tuple[Array, ...] | None = None,
-    y_dtype: np.dtype[Any] | None = None,
-) -> tuple[Array, Array]:
-    """Return one checked pair of samples and targets; `scan` also looks for NaN, infinity and impossible targets.
-
-    gathered: the samples will be scanned while their rows are gathered. scaling: mean and 1 / scale of the inputs, if
-    the network applies such. y_dtype: of the targets, if not that of the network.
-    """
-    samples = check_X(X, sizes[0], name=names[0], dtype=dtype, exact=scaling is not None)
-    targets = check_y(
-        y, loss, samples.shape[0], sizes[-1], dtype if y_dtype is None else y_dtype, name=names[1], scan=scan
-    )
-    if scan and not gathered:
-        check_finite(samples, names[0], dtype, scaling)
-    return samples, targets
-
-
 def check_sample_weight(sample_weight: npt.ArrayLike, n_rows: int, *, name: str = "sample_weight") -> Array:
     """Return the weights of rows as C-contiguous float64 ``(n,)``: finite, none below 0. All may be 0."""
     array = numeric(sample_weight, name)
@@ -158,20 +129,6 @@ def _not_two_dimensional(array: Array, n_in: int, name: str) -> str:
     if array.shape[0] == n_in:
         return f"{text}; for one sample use {name}.reshape(1, -1)"
     return f"{text}; use {name}.reshape(1, -1) for one sample, {name}.reshape(-1, 1) for one input a sample"
-
-
-def check_softmax(loss: Loss, n_out: int, y: Array | None = None) -> None:
-    """Refuse a softmax over a single output, which is 1 whatever the weights; y, if there, tells what to propose."""
-    if loss.target != "classes" or n_out != 1:
-        return
-    mend = "loss='binary_cross_entropy' for two classes, loss='mse' for numbers"
-    if y is not None and y.size:
-        two = bool(np.isin(y, (0, 1)).all())
-        mend = "y holds 0 and 1: loss='binary_cross_entropy'" if two else "y holds other than 0 and 1: loss='mse'"
-    raise ValueError(
-        f"loss={loss.name!r} with one output learns nothing, since the softmax over a single output is always 1; make "
-        f"the network with another loss ({mend}), or with an output for each class"
-    )
 
 
 def _not_labels(array: Array, loss: Loss, n_out: int, name: str) -> str:

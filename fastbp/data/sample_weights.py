@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import numbers
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,34 +20,41 @@ from fastbp.data import checks
 from fastbp.kernels.notice import tell
 from fastbp.losses import Loss
 from fastbp.numerics import quiet
+from fastbp.spec import NetworkSpec, Samples, Scaling
 from fastbp.types import Array
-
-if TYPE_CHECKING:
-    from fastbp.engine.session import Network
-    from fastbp.network import MLP
 
 
 def check_batch(
-    net: Network, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, *, scan: bool = False,
+    spec: NetworkSpec, scaling: Scaling | None, X: npt.ArrayLike, y: npt.ArrayLike,
+    sample_weight: npt.ArrayLike | None, *, scan: bool = False,
     names: tuple[str, str, str] = ("X", "y", "sample_weight"), gathered: bool = False,
-) -> tuple[Array, Array, Array | None]:  # fmt: skip
+) -> Samples:  # fmt: skip
     """Samples and targets in the kernels' form, and the weights of the rows in float64; None where all count the same.
 
-    scan, gathered: see `checks.check_batch`. Ignored labels become class 0 with weight 0. All weights of a batch
-    may be 0: whoever needs a mean over them asks `check_total`.
+    Targets are standardised, where `scaling` says so. Ignored labels become class 0 with weight 0. All weights of a
+    batch may be 0: whoever needs a mean over them asks `check_total`.
+
+    scan: look for NaN, infinity and impossible targets. gathered: the samples will be scanned while their rows are
+    gathered.
     """
-    if sample_weight is None and net.loss.ignored_label is None:
-        return *net._check_batch(X, y, scan=scan, names=names[:2], gathered=gathered), None
-    ignored = ignored_rows(net.loss, y)
+    loss, dtype = spec.loss, spec.dtype
+    ignored = None if loss.ignored_label is None else ignored_rows(loss, y)
     if ignored is not None:
         y = np.where(ignored, 0, numeric(y, names[1]))
-    samples, targets = net._check_batch(X, y, scan=scan, names=names[:2], gathered=gathered)
+    scaled = scaling is not None and scaling.y_mean is not None
+    samples = checks.check_X(X, spec.n_in, name=names[0], dtype=dtype, exact=scaling is not None)
+    y_dtype = np.dtype(np.float64) if scaled else dtype
+    targets = checks.check_y(y, loss, samples.shape[0], spec.n_out, y_dtype, name=names[1], scan=scan)
+    if scan and not gathered:
+        arrays.check_finite(samples, names[0], dtype, None if scaling is None else scaling.for_kernels(dtype))
+    if scaling is not None and scaled:
+        targets = scaling.scaled_targets(targets, dtype, names[1] if scan else None)
     weights = None
     if sample_weight is not None:
         weights = checks.check_sample_weight(sample_weight, len(samples), name=names[2])
     if ignored is not None:
         weights = (~ignored).astype(np.float64) if weights is None else np.where(ignored, 0.0, weights)
-    return samples, targets, weights
+    return Samples(samples, targets, weights)
 
 
 def ignored_rows(loss: Loss, y: npt.ArrayLike) -> Array | None:
@@ -72,17 +79,17 @@ def strata(loss: Loss, y: npt.ArrayLike, targets: Array) -> Array:
 
 @quiet
 def apply_class_weight(
-    class_weight: object, net: MLP, y: npt.ArrayLike, targets: Array, weights: Array | None, rows: Array | None
+    class_weight: object, spec: NetworkSpec, y: npt.ArrayLike, targets: Array, weights: Array | None, rows: Array | None
 ) -> Array | None:
     """The weights of the rows times those of their classes; `rows` are those that "balanced" counts, None all."""
     if class_weight is None:
         return weights
-    classes, n_classes = _classes(net, targets)
+    classes, n_classes = _classes(spec, targets)
     if isinstance(class_weight, str) and validation.check_choice("class_weight", class_weight, ["balanced"]):
         counted = np.ones(len(targets), bool) if rows is None else np.zeros(len(targets), bool)
         if rows is not None:
             counted[rows] = True
-        ignored = ignored_rows(net.loss, y)
+        ignored = ignored_rows(spec.loss, y)
         if ignored is not None:
             counted &= ~ignored
         factors = balanced(np.bincount(classes[counted], minlength=n_classes))
@@ -98,9 +105,9 @@ def balanced(counts: Array) -> Array:
     return np.where(counts > 0, counts.sum() / np.maximum(n_present * counts, 1), 1.0)
 
 
-def _classes(net: MLP, targets: Array) -> tuple[Array, int]:
+def _classes(spec: NetworkSpec, targets: Array) -> tuple[Array, int]:
     """The class of each row, and the number of classes."""
-    loss, n_out = net.loss, net.sizes[-1]
+    loss, n_out = spec.loss, spec.n_out
     if loss.target == "classes":
         if targets.ndim != 1:
             raise ValueError("class_weight needs integer labels (n,), but y holds probabilities: use sample_weight")

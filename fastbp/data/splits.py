@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from fastbp import datasets
 from fastbp.data import sample_weights
+from fastbp.spec import NetworkSpec
 from fastbp.types import Array
-
-if TYPE_CHECKING:
-    from fastbp.network import MLP
 
 
 def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
@@ -18,23 +17,31 @@ def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple
 
 
 def hold_out(
-    net: MLP, y: Any, targets: Array, fraction: float, seed: int, *, in_order: bool = False
+    spec: NetworkSpec,
+    class_labels: Sequence[Any] | None,
+    y: Any,
+    targets: Array,
+    fraction: float,
+    seed: int,
+    *,
+    in_order: bool = False,
 ) -> tuple[Array, Array, str]:
     """The split of checked rows for a network: both parts, and which classes were too rare to be in both.
 
     in_order: either part keeps the order that the rows have.
     """
-    strata, stratify = sample_weights.strata(net.loss, y, targets), targets.ndim == 1 and net.loss.target == "classes"
+    strata = sample_weights.strata(spec.loss, y, targets)
+    stratify = targets.ndim == 1 and spec.loss.target == "classes"
     rows, held = split_rows(strata, fraction, seed, stratify=stratify)
     if in_order:
         rows.sort()
         held.sort()
-    return rows, held, rare_classes(net, strata, rows, held)
+    return rows, held, rare_classes(spec, class_labels, strata, rows, held)
 
 
-def rare_classes(net: MLP, strata: Array, rows: Array, held: Array) -> str:
+def rare_classes(spec: NetworkSpec, class_labels: Sequence[Any] | None, strata: Array, rows: Array, held: Array) -> str:
     """What to say of classes that are too rare to be in both parts of a split."""
-    if strata.ndim != 1 or net.loss.target != "classes":
+    if strata.ndim != 1 or spec.loss.target != "classes":
         return ""
-    names = range(net.sizes[-1]) if net.class_labels is None else net.class_labels
+    names = range(spec.n_out) if class_labels is None else class_labels
     return datasets.too_rare(strata, rows, held, names)

@@ -13,9 +13,10 @@ from fastbp import arrays
 from fastbp import losses as _losses
 from fastbp import optimizers as _optimizers
 from fastbp.engine import team, threads, watchdog
-from fastbp.engine.layout import Buffers, Plan
+from fastbp.engine.layout import Buffers, Layout
 from fastbp.engine.memory import address, allocate, allocate_all
 from fastbp.engine.state import Store
+from fastbp.engine.tuning import BARRIER_SECONDS, BLOCK_BYTES, DYNAMIC_FLOPS, MIN_BLOCK, THREAD_FLOPS
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB
@@ -46,30 +47,6 @@ assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 _TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
 _SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
-# Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
-# these, or weights that come from further away are read too often.
-BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
-# A batch whose activations leave the second-level cache is cut into shares with a gradient of their own (`step.py`),
-# if adding these up costs less than reading the activations again.
-CACHE_BYTES = 512 * 1024
-N_GROUPS = 16
-# A batch of no more numbers than this is copied to a stage.
-STAGE_SIZE = 4096
-# Steps with more flops than this can last long enough to delay Ctrl-C.
-LONG_STEP_FLOPS = 5e9
-# Steps of more flops last longer than a time slice: threads then claim their work bit by bit, because one of them may
-# have to wait. Beside a busy loop on one of two cores, `large` ran 1.1x faster so, but `mnist` 1.25x slower.
-DYNAMIC_FLOPS = 1e9
-# What the choice of the number of threads assumes: flop/s of one thread, and seconds a step for two barriers.
-THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
-# What the choice of steps after which parameters are kept assumes: the share of the time that this may cost; seconds of
-# a copy of nothing, and bytes/s of one within the caches and beyond; flop/s and overhead of a step of the fastest
-# machine. Kept at every step, as without those seconds, `tiny` took 4 % longer.
-SNAPSHOT_SHARE, COPY_SECONDS = 0.01, 8e-8
-NEAR_BYTES, FAR_BYTES = 1e11, 2e10
-FAST_FLOPS, STEP_SECONDS = 4e11, 1e-6
-# A call of one step or one prediction also wakes the parked threads: 45 us, more where they are put on one CPU.
-WAKE_SECONDS = 1e-4
 
 
 class Stage(NamedTuple):
@@ -100,22 +77,22 @@ class Engine(Store):
     changes, and set when it is done.
     """
 
-    def __init__(self, plan: Plan, loss: _losses.Loss) -> None:
+    def __init__(self, layout: Layout, loss: _losses.Loss) -> None:
         self.job = np.zeros(1, JOB)
-        parameters, self.transposed = allocate_all([plan.n_parameters, plan.n_transposed], plan.dtype)
-        super().__init__(plan, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
+        parameters, self.transposed = allocate_all([layout.n_parameters, layout.n_transposed], layout.dtype)
+        super().__init__(layout, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
         self.loss = loss
         self._pointed: tuple[Array, list[Array], Array] | None = None  # what job and layers point at
         self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
-        self.zeros = allocate(plan.zeros_size, plan.dtype)
+        self.zeros = allocate(layout.zeros_size, layout.dtype)
         self.sync = allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self._sync = memoryview(self.sync)  # type: ignore[arg-type]
         self.buffers: Buffers | None = None
-        self.scratch = self.partials = self.row_losses = allocate(0, plan.dtype)
+        self.scratch = self.partials = self.row_losses = allocate(0, layout.dtype)
         self.losses = self.mean_weights = allocate(0, np.dtype(np.float64))
-        self._tag = plan.dtype.type(1)
+        self._tag = layout.dtype.type(1)
         self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
         self._kernel: Any = None
         self._prepared: tuple[int, int, int, bool] | None = None
@@ -127,14 +104,14 @@ class Engine(Store):
         self._watch: Array | None = None
         self._broken: str | None = None  # why no call is possible any more
         job, at = self.job[0], address(self.sync)
-        job["n_layers"], job["n_blocks"], job["n_parameters"] = len(plan.layers), plan.n_blocks, plan.n_parameters
+        job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"], job["kept_products"] = address(self.zeros), address(self.kept_products)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
-        job["loss_columns"] = 1 if loss.name == "cross_entropy" else plan.sizes[-1]
-        held = plan.regularization
-        job["input_noise"], job["max_norm"] = held.input_noise, held.max_norm or 0.0
-        job["l1"], job["l2"] = held.l1, held.l2
+        job["loss_columns"] = 1 if loss.name == "cross_entropy" else layout.sizes[-1]
+        penalties = layout.regularization
+        job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
+        job["l1"], job["l2"] = penalties.l1, penalties.l2
 
     def change(self, **parts: Any) -> None:
         self._stage = None
@@ -144,9 +121,13 @@ class Engine(Store):
 
     def bind_data(
         self, X: Array, y: Array | None, scaling: tuple[Array, ...] | None, weights: Array | None = None,
-        *, scan: bool = False, outputs: int = 0,
+        *, scan: bool = False, rows: Array | None = None, outputs: Array | None = None,
     ) -> None:  # fmt: skip
-        """Point the job at samples and targets, both checked and in the kernels' form."""
+        """Point the job at samples and targets, both checked and in the kernels' form.
+
+        scan: look for NaN and infinity while gathering. rows: numbers of the rows that are meant, in their order.
+        outputs: room for what the network puts out.
+        """
         self._stage = None
         mean, scale, narrow = (*map(address, scaling or ()), 0, 0, 0)[:3]
         if y is None:
@@ -155,12 +136,48 @@ class Engine(Store):
             at, kind = address(y), records.LABELS if y.ndim == 1 else records.DENSE
         weighed = 0 if weights is None else address(weights)
         row, column = X.strides
-        n, x_kind = X.shape[0], _X_KINDS[X.dtype]
+        order, n = (0, len(X)) if rows is None else (address(rows), len(rows))
+        room = 0 if outputs is None else address(outputs)
         _DATA.pack_into(
-            self._bytes, _DATA_START, address(X), row, column, x_kind, mean, scale, narrow, scan, at, kind, weighed, 0,
-            0, n, outputs,
+            self._bytes, _DATA_START, address(X), row, column, _X_KINDS[X.dtype], mean, scale, narrow, scan, at, kind,
+            weighed, order, 0, n, room,
         )  # fmt: skip
-        self._keep, self._scans = (X, y, scaling, weights), scan
+        self._keep, self._scans = (X, y, scaling, weights, rows, outputs), scan
+
+    def bind_order(self, n_rows: int, subset: Array | None, order: Array | None) -> None:
+        """Of the bound data, train on the rows of these numbers (None: all), in an order that is written to `order`.
+
+        order: room for `n_rows` row numbers; None: the rows as they stand.
+        """
+        job, rows = self.job[0], 0 if subset is None else address(subset)
+        job["n_samples"], job["subset"] = n_rows, rows
+        job["order"] = rows if order is None else address(order)
+
+    def bind_output_gradient(self) -> None:
+        """Take the bound targets for dJ/dz of the output layer."""
+        self.job[0]["y_kind"] = records.DELTAS
+
+    def bind_steps(
+        self, n_steps: int, position: int = 0, epoch: int = 0, shuffle: int = records.IN_ORDER, *, two_pass: bool
+    ) -> None:
+        """The steps to come, from a row of the epoch on; two_pass: store the gradient before any parameter changes."""
+        if two_pass:
+            self.need_gradient()
+        job = self.job[0]
+        job["n_steps"], job["position"], job["epoch"], job["shuffle"] = n_steps, position, epoch, shuffle
+        job["kept_step"], job["two_pass"] = 0, two_pass
+
+    def bind_step(self, optimizer: _optimizers.Optimizer, n_rows: int, n_threads: int, *, two_pass: bool) -> None:
+        """One step on all bound rows."""
+        self.bind_rates(None, None)
+        self.bind_optimizer(optimizer, self.steps)
+        self.prepare(n_rows, n_threads, whole=True)
+        self.count_steps()
+        self.bind_steps(1, two_pass=two_pass)
+
+    def set_seed(self, seed: int) -> None:
+        """Of the order of the rows, dropout and noise."""
+        self.job[0]["seed"] = np.uint64(seed)
 
     def bind_optimizer(self, optimizer: _optimizers.Optimizer, t: int) -> None:
         """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
@@ -174,7 +191,7 @@ class Engine(Store):
         job["weight_decay"], job["decoupled"] = optimizer.decays
         job["beta1"], job["beta2"], eps = optimizer.rates
         # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
-        job["eps"] = max(eps, float(np.finfo(self.plan.dtype).tiny))
+        job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
         job["first"], job["second"], job["low"], job["high"] = optimizer.own_rates
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         self._optimizer = optimizer
@@ -194,7 +211,7 @@ class Engine(Store):
         """The buffer of a whole gradient, made when it is first needed."""
         if self.gradient is None:
             self._stage = None
-            made = allocate(self.plan.n_parameters, self.plan.dtype)
+            made = allocate(self.layout.n_parameters, self.layout.dtype)
             self.job[0]["gradient"] = address(made)
             self.gradient = made
         return self.gradient
@@ -209,21 +226,21 @@ class Engine(Store):
         if wanted == self._prepared:
             return
         self._stage = self._prepared = None
-        plan, job = self.plan, self.job[0]
-        block = max(MIN_BLOCK, min(512, BLOCK_BYTES // plan.row_bytes))
-        groups = n_groups(plan, batch) if whole else 0
+        layout, job = self.layout, self.job[0]
+        block = max(MIN_BLOCK, min(512, BLOCK_BYTES // layout.row_bytes))
+        groups = layout.n_groups(batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:
             self._pointed = None
-            self.buffers = Buffers(plan, rows, self.transposed)
+            self.buffers = Buffers(layout, rows, self.transposed)
         self.row_losses = _room(self.row_losses, batch)
         self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
-        block_bytes = (2 * plan.lanes) * (2 * plan.lanes * MAX_RUN + 1) * plan.dtype.itemsize
+        block_bytes = (2 * layout.lanes) * (2 * layout.lanes * MAX_RUN + 1) * layout.dtype.itemsize
         per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
-        self.scratch = _room(self.scratch, n_threads * per_thread // plan.dtype.itemsize)
-        self.partials = _room(self.partials, groups * plan.n_parameters)
+        self.scratch = _room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
+        self.partials = _room(self.partials, groups * layout.n_parameters)
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
-        job["dynamic"] = batch * plan.flops_per_row > DYNAMIC_FLOPS
+        job["dynamic"] = batch * layout.flops_per_row > DYNAMIC_FLOPS
         job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
         job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
@@ -248,8 +265,8 @@ class Engine(Store):
         parameters = self.parameters if parameters is None else parameters
         if self._mirrored is not parameters:
             self._mirrored = None
-            for layer in self.plan.layers:
-                self.plan.transpose_layer(layer, self.plan.unpack_layer(layer, parameters)[0], self.transposed)
+            for layer in self.layout.layers:
+                self.layout.transpose_layer(layer, self.layout.unpack_layer(layer, parameters)[0], self.transposed)
             self._mirrored = parameters
 
     # --- calls ----------------------------------------------------------------------------------------------
@@ -269,22 +286,22 @@ class Engine(Store):
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
         if self._kernel is None:
-            self._kernel = entry(run_kernel, self.plan.dtype.name, self._end_if_asked)
+            self._kernel = entry(run_kernel, self.layout.dtype.name, self._end_if_asked)
         kernel = self._kernel
         assert self.buffers is not None
-        plan, layers = self.plan, self.buffers.records
+        layout, layers = self.layout, self.buffers.records
         if parameters is not None:
             self._mirrored = None  # others may have been there
         parameters = self.parameters if parameters is None else parameters
         self._point(parameters)
         if mode not in (records.FORWARD, records.EVALUATE):
             self.mirror(parameters)
-        noisy, wanted = noisy and plan.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
+        noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
         layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
         if keep[0]:
             assert self.kept_of is self.moments, "there is no room to keep them"
             job[0]["kept"] = address(self.kept)
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(plan.layers), n_threads, noisy, wanted, *keep)
+        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *keep)
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
@@ -324,6 +341,14 @@ class Engine(Store):
         if self._sync[8]:
             self.clear_stop()
             raise KeyboardInterrupt
+
+    def update(self, optimizer: _optimizers.Optimizer) -> None:
+        """Change the parameters by the gradient in `need_gradient()`."""
+        self.bind_rates(None, None)
+        self.bind_optimizer(optimizer, self.steps)
+        self.prepare(1, 1, whole=False)
+        self.count_steps()
+        self.call(records.UPDATE, 1)
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
@@ -379,6 +404,16 @@ class Engine(Store):
         """Of the last call."""
         return int(self._sync[16])
 
+    @property
+    def snapshot_step(self) -> int:
+        """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
+        return int(self.job[0]["kept_step"])
+
+    @property
+    def loss_columns(self) -> int:
+        """Columns of the outputs that the loss of a row is a sum over; 1 if it is not."""
+        return int(self.job[0]["loss_columns"])
+
     @quiet
     def bad_input(self, name: str = "X", *, in_order: bool = False) -> ValueError:
         """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked.
@@ -386,11 +421,11 @@ class Engine(Store):
         in_order: all rows before the one that they tell have been gathered too, perhaps by other threads: seek the
         first that is bad.
         """
-        X, y, scaling, row, dtype = *self._keep[:3], int(self.job[0]["bad_row"]), self.plan.dtype
+        X, y, scaling, row, dtype = *self._keep[:3], int(self.job[0]["bad_row"]), self.layout.dtype
         first = 0 if in_order else row
         found = arrays.first_not_finite(X[first : row + 1], dtype, scaling)
         if found is None and y is not None and y.ndim == 1:
-            n_out = self.plan.sizes[-1]
+            n_out = self.layout.sizes[-1]
             return ValueError(
                 f"y[{row}] is {y[row]} now, but labels for {n_out} outputs run from 0 to {n_out - 1}: it has been "
                 "changed since y was checked; leave y alone while the network reads it"
@@ -415,7 +450,7 @@ class Engine(Store):
 
         skip: so many first steps are not counted.
         """
-        slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.plan.layers)))
+        slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.layout.layers)))
         room = -(-slots // 8) * 8  # whole cache lines
         counts = allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
         job, self._profile = self.job[0], counts  # kept: should the end of the block be cut off, the job points at it
@@ -430,14 +465,14 @@ class Engine(Store):
 
         noisy: with the dropout and input noise, if there are any, of the next step.
         """
-        plan, first = self.plan, self.plan.layers[0]
+        layout, first = self.layout, self.layout.layers[0]
         self.need_gradient()
         self.prepare(rows, n_threads, whole=True)
         assert self.buffers is not None
-        stride = plan.stride(first.n_in)
-        input_deltas = allocate(rows * stride, plan.dtype)
+        stride = layout.stride(first.n_in)
+        input_deltas = allocate(rows * stride, layout.dtype)
         # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
-        plan.transpose_layer(first, plan.unpack_layer(first, self.parameters)[0], self.transposed)
+        layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
         status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
@@ -445,7 +480,7 @@ class Engine(Store):
         """What chooses the number of threads for `fit`; the last one, if it was for the same: it has learnt by now."""
         key = wanted, batch, wanted or team.default_threads()
         if self._chooser is None or self._chooser[0] != key:
-            expected = self.choose_threads(wanted, batch, self.plan.flops_per_row)
+            expected = self.choose_threads(wanted, batch, self.layout.flops_per_row)
             self._chooser = key, team.Chooser(wanted, expected, key[2])
         return self._chooser[1]
 
@@ -458,26 +493,6 @@ class Engine(Store):
             return 1
         available = team.default_threads()
         return available if alone > alone / available + cost else 1
-
-
-def n_groups(plan: Plan, batch: int) -> int:
-    """Shares that a batch is cut into, or 0. Depends on sizes alone: it decides the order of summation."""
-    too_big = batch * plan.row_bytes > CACHE_BYTES
-    worth_it = N_GROUPS * plan.n_parameters * plan.dtype.itemsize * 2 < batch * plan.row_bytes
-    return N_GROUPS if too_big and worth_it and batch >= 64 * N_GROUPS else 0
-
-
-def snapshot_steps(plan: Plan, batch: int, n_moments: int) -> int:
-    """Steps after which parameters and moments are kept to go back to, so that this costs less than 1 %.
-
-    By sizes alone, without the padding that vectors of some width ask for, on a fast machine: what is kept depends
-    neither on the clock nor on the machine. A copy reads the parameters twice and the moments once, and writes both.
-    """
-    n_parameters = sum((layer.n_in + 1) * layer.n_out for layer in plan.layers)
-    moved = (3 + 2 * n_moments) * n_parameters * plan.dtype.itemsize
-    copy = COPY_SECONDS + moved / (NEAR_BYTES if moved < CACHE_BYTES else FAR_BYTES)
-    step = batch * plan.flops_per_row / FAST_FLOPS + STEP_SECONDS
-    return max(1, int(np.ceil(copy / (SNAPSHOT_SHARE * step))))
 
 
 def _room(buffer: Array, n: int) -> Array:

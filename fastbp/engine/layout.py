@@ -1,4 +1,4 @@
-"""The memory plan of a network: where each number lives, and how weights are packed into column panels.
+"""The memory layout of a network: where each number lives, and how weights are packed into column panels.
 
 A layer's weights and biases are column panels two vectors wide (the last may be one), each ``(n_in + 1, width)``: the
 products stream them without a packing pass, and row n_in is the bias. A second copy, transposed and without biases,
@@ -8,6 +8,7 @@ serves the deltas; the update keeps it fresh. Padding is zero and stays zero.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,17 +17,27 @@ import numpy as np
 
 from fastbp import activations as _activations
 from fastbp.engine.memory import address, allocate_all
+from fastbp.engine.tuning import (
+    CACHE_BYTES,
+    COPY_SECONDS,
+    FAR_BYTES,
+    FAST_FLOPS,
+    N_GROUPS,
+    NEAR_BYTES,
+    SNAPSHOT_SHARE,
+    STEP_SECONDS,
+)
 from fastbp.kernels.records import LAYER
 from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
 from fastbp.types import Array
 
-# Rows of at least so many bytes lie an odd number of vectors apart, see `Plan.stride`.
+# Rows of at least so many bytes lie an odd number of vectors apart, see `Layout.stride`.
 WIDE_ROW = 256
 
 
 @dataclass(frozen=True)
-class LayerPlan:
+class LayerLayout:
     """Shape and place of one dense layer; counts in elements."""
 
     n_in: int
@@ -54,7 +65,7 @@ class LayerPlan:
         return -(-self.n_in // wide) * -(-self.n_out // wide)
 
 
-class Plan:
+class Layout:
     """Layout of all parameters of a network of given sizes, and their packing."""
 
     def __init__(
@@ -67,10 +78,10 @@ class Plan:
         self.regularization = regularization or Regularization()
         self.sizes, self.dtype = tuple(sizes), dtype
         self.lanes = TARGET.vector_bytes // dtype.itemsize
-        self.layers: list[LayerPlan] = []
+        self.layers: list[LayerLayout] = []
         offset = transposed = blocks = 0
         for (n_in, n_out), activation in zip(itertools.pairwise(sizes), activations, strict=True):
-            layer = LayerPlan(n_in, n_out, activation, self.lanes, offset, transposed, blocks)
+            layer = LayerLayout(n_in, n_out, activation, self.lanes, offset, transposed, blocks)
             self.layers.append(layer)
             offset, transposed, blocks = (
                 offset + layer.size,
@@ -93,6 +104,24 @@ class Plan:
         """
         vectors = -(-n // self.lanes)
         return (vectors | (vectors * self.lanes * self.dtype.itemsize >= WIDE_ROW)) * self.lanes
+
+    def n_groups(self, batch: int) -> int:
+        """Shares that a batch is cut into, or 0. Depends on sizes alone: it decides the order of summation."""
+        too_big = batch * self.row_bytes > CACHE_BYTES
+        worth_it = N_GROUPS * self.n_parameters * self.dtype.itemsize * 2 < batch * self.row_bytes
+        return N_GROUPS if too_big and worth_it and batch >= 64 * N_GROUPS else 0
+
+    def snapshot_steps(self, batch: int, n_moments: int) -> int:
+        """Steps after which kernels take a snapshot to go back to, such that this costs less than 1 %.
+
+        By sizes alone, without the padding that vectors of some width ask for, on a fast machine: what is kept depends
+        neither on the clock nor on the machine. A copy reads the parameters twice and the moments once, and writes both.
+        """
+        n_parameters = sum((layer.n_in + 1) * layer.n_out for layer in self.layers)
+        moved = (3 + 2 * n_moments) * n_parameters * self.dtype.itemsize
+        copy = COPY_SECONDS + moved / (NEAR_BYTES if moved < CACHE_BYTES else FAR_BYTES)
+        step = batch * self.flops_per_row / FAST_FLOPS + STEP_SECONDS
+        return max(1, math.ceil(copy / (SNAPSHOT_SHARE * step)))
 
     def memory(self, batch_size: int, n_moments: int) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
@@ -125,7 +154,7 @@ class Plan:
         for layer, weight in zip(self.layers, weights, strict=True):
             self.transpose_layer(layer, weight, transposed)
 
-    def transpose_layer(self, layer: LayerPlan, weight: Array, transposed: Array) -> None:
+    def transpose_layer(self, layer: LayerLayout, weight: Array, transposed: Array) -> None:
         """Write the weights of one layer into their transposed copy."""
         rows = _round_up(layer.n_out, layer.lanes)
         start = layer.transposed_offset
@@ -142,7 +171,7 @@ class Plan:
         pairs = [self.unpack_layer(layer, parameters) for layer in self.layers]
         return [weight for weight, _ in pairs], [bias for _, bias in pairs]
 
-    def unpack_layer(self, layer: LayerPlan, parameters: Array) -> tuple[Array, Array]:
+    def unpack_layer(self, layer: LayerLayout, parameters: Array) -> tuple[Array, Array]:
         """Weight and bias of one layer, as read-only copies."""
         weight, bias = np.empty((layer.n_in, layer.n_out), self.dtype), np.empty(layer.n_out, self.dtype)
         for panel, first, width in self._panels(layer, parameters):
@@ -164,7 +193,7 @@ class Plan:
         panels = [(panel, width) for layer in self.layers for panel, _, width in self._panels(layer, numbers)]
         return np.concatenate([panel[:, :width].ravel() for panel, width in panels])
 
-    def _panels(self, layer: LayerPlan, parameters: Array) -> Iterator[tuple[Array, int, int]]:
+    def _panels(self, layer: LayerLayout, parameters: Array) -> Iterator[tuple[Array, int, int]]:
         start = layer.offset
         for first, width, padded in _columns(layer.n_out, layer.lanes):
             size = (layer.n_in + 1) * padded
@@ -175,16 +204,16 @@ class Plan:
 class Buffers:
     """Activations and deltas of a number of rows, and the layer records that point at them, but not yet at weights."""
 
-    def __init__(self, plan: Plan, rows: int, transposed: Array) -> None:
-        self.rows, dtype = rows, plan.dtype
-        strides = [plan.stride(n) for n in plan.sizes]
+    def __init__(self, layout: Layout, rows: int, transposed: Array) -> None:
+        self.rows, dtype = rows, layout.dtype
+        strides = [layout.stride(n) for n in layout.sizes]
         widths = [*strides, *strides[1:], strides[-1], strides[-1]]
         arrays = allocate_all([rows * width for width in widths], dtype)
         self.activations, self.deltas = arrays[: len(strides)], arrays[len(strides) : -2]
         self.targets, self.loss_values = arrays[-2:]
-        self.records = np.zeros(len(plan.layers), LAYER)
+        self.records = np.zeros(len(layout.layers), LAYER)
         item = dtype.itemsize
-        for k, layer in enumerate(plan.layers):
+        for k, layer in enumerate(layout.layers):
             record = self.records[k]
             record["n_in"], record["n_out"], record["activation"] = layer.n_in, layer.n_out, layer.activation.code
             record["offset"], record["first_block"] = layer.offset, layer.first_block
@@ -193,9 +222,9 @@ class Buffers:
             record["inputs"], record["input_row"] = address(self.activations[k]), strides[k] * item
             record["outputs"], record["output_row"] = address(self.activations[k + 1]), strides[k + 1] * item
             record["deltas"] = address(self.deltas[k])
-        for record, chance in zip(self.records, plan.regularization.chances, strict=False):  # none for the outputs
+        for record, chance in zip(self.records, layout.regularization.chances, strict=False):  # none for the outputs
             record["drop_below"], record["keep_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
-        self.weight_offsets = np.array([layer.offset * item for layer in plan.layers], np.uint64)
+        self.weight_offsets = np.array([layer.offset * item for layer in layout.layers], np.uint64)
 
     def point(self, parameters: Array) -> None:
         """Compute with these weights."""

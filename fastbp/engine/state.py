@@ -7,14 +7,17 @@ last.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp.engine.layout import Plan
+from fastbp.arrays import check_weights
+from fastbp.engine.layout import Layout
 from fastbp.engine.memory import allocate, allocate_all
 from fastbp.types import Array
+from fastbp.validation import check_non_negative_int
 
 
 class Counters(NamedTuple):
@@ -33,8 +36,53 @@ class State(NamedTuple):
     parameters: Array
     moments: list[Array]
     products: Array  # of NAdam's momenta, see `fastbp.kernels.update`
-    layout: tuple[str, int] | None = None  # of the moments, see `Optimizer.layout`
+    state_layout: tuple[str, int] | None = None  # what the moments mean, see `Optimizer.state_layout`
     counters: Counters = Counters()
+
+
+# Counters beyond these come from a damaged file. What is computed from them in 64 bits has to stay there.
+MOST_STEPS, MOST_EPOCHS = 1 << 62, 1 << 40
+
+
+class OptimizerState(NamedTuple):
+    """Moments and counters by layer, as `MLP.optimizer_state` tells them and files keep them."""
+
+    state_layout: tuple[str, int] | None
+    steps: int
+    epochs: int
+    product: float  # of NAdam's momenta
+    moments: list[tuple[list[Array], list[Array]]]  # (weights, biases) of each
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values and arrays."""
+        return {
+            "layout": None if self.state_layout is None else list(self.state_layout),
+            "steps": self.steps,
+            "epochs": self.epochs,
+            "product": self.product,
+            "moments": [{"weights": list(weights), "biases": list(biases)} for weights, biases in self.moments],
+        }
+
+    @classmethod
+    def check(cls, state: dict[str, Any], sizes: Sequence[int], dtype: np.dtype[Any]) -> OptimizerState:
+        """What `to_dict` made, checked against a network of these sizes."""
+        try:
+            layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
+            saved, product = list(state["moments"]), float(state.get("product", 1.0))
+            steps, epochs = (check_non_negative_int(name, state[name]) for name in ("steps", "epochs"))
+            pairs = [(one["weights"], one["biases"]) for one in saved]
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f"this is no optimizer state: {error!r}; give what net.optimizer_state() returned"
+            ) from error
+        wanted = 0 if layout is None else layout[1]
+        counted = steps < MOST_STEPS and epochs < MOST_EPOCHS and math.isfinite(product)
+        if len(pairs) != wanted or not counted:
+            raise ValueError(
+                f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps, "
+                f"{epochs} epochs and product {product}; give what net.optimizer_state() returned"
+            )
+        return cls(layout, steps, epochs, product, [check_weights(*pair, sizes, dtype) for pair in pairs])
 
 
 class Store:
@@ -42,7 +90,7 @@ class Store:
 
     Parameters
     ----------
-    plan : Plan
+    layout : Layout
         Of its memory.
     parameters : array
         Zeros.
@@ -50,16 +98,16 @@ class Store:
         The number of updates that kernels have made, ever.
     """
 
-    def __init__(self, plan: Plan, parameters: Array, counted: memoryview) -> None:
-        self.plan, self._counted = plan, counted
+    def __init__(self, layout: Layout, parameters: Array, counted: memoryview) -> None:
+        self.layout, self._counted = layout, counted
         self._state, self._changes = State(parameters, [], np.ones(2)), 0
-        self.kept, self.kept_products = allocate(0, plan.dtype), np.ones(2)
+        self.kept, self.kept_products = allocate(0, layout.dtype), np.ones(2)
         self.kept_counters = 0, 0  # steps and epochs
         self.kept_of: list[Array] | None = None  # the moments that were kept with the parameters
 
     @property
     def parameters(self) -> Array:
-        """All weights and biases, as `plan` lays them out; kernels change them in place."""
+        """All weights and biases, as `layout` says; kernels change them in place."""
         return self._state.parameters
 
     @property
@@ -73,9 +121,9 @@ class Store:
         return self._state.products
 
     @property
-    def layout(self) -> tuple[str, int] | None:
-        """Of the moments; None before the first update."""
-        return self._state.layout
+    def state_layout(self) -> tuple[str, int] | None:
+        """What the moments mean, see `Optimizer.state_layout`; None before the first update."""
+        return self._state.state_layout
 
     @property
     def steps(self) -> int:
@@ -99,24 +147,47 @@ class Store:
         """The count that goes on from these; with `per_epoch`, updates to come make epochs, the first open already."""
         return Counters(steps, epochs, self._counted[0], first, per_epoch)
 
+    def count_epoch(self) -> None:
+        """One more epoch has come to its end."""
+        self.change(counters=self.counters_from(self.steps, self.epochs + 1))
+
     def count_steps(self) -> None:
         """From here on, updates make no epochs."""
         if self._state.counters.per_epoch:
             self.change(counters=self.counters_from(self.steps, self.epochs))
 
-    def begin(self, initial: Sequence[float], layout: tuple[str, int] | None) -> None:
+    def begin(self, initial: Sequence[float], state_layout: tuple[str, int] | None) -> None:
         """Start an optimiser: moments with these initial values, and zero in their padding; nothing is counted yet."""
-        moments = allocate_all([self.plan.n_parameters] * len(initial), self.plan.dtype)
+        moments = allocate_all([self.layout.n_parameters] * len(initial), self.layout.dtype)
         for moment, value in zip(moments, initial, strict=True):
             if value:
-                moment[self.plan.places()] = value
-        self.change(moments=moments, products=np.ones(2), layout=layout, counters=self.counters_from(0, 0))
+                moment[self.layout.places()] = value
+        self.change(moments=moments, products=np.ones(2), state_layout=state_layout, counters=self.counters_from(0, 0))
 
     def packed(self, weights: Sequence[Array], biases: Sequence[Array]) -> Array:
         """Weights and biases, or a moment of theirs, as a new array."""
-        made = allocate(self.plan.n_parameters, self.plan.dtype)
-        self.plan.pack(weights, biases, made)
+        made = allocate(self.layout.n_parameters, self.layout.dtype)
+        self.layout.pack(weights, biases, made)
         return made
+
+    def put(self, parameters: tuple[Sequence[Array], Sequence[Array]] | None, optimizer: OptimizerState | None) -> None:
+        """Set all weights and biases, the optimiser's state, or both at the same time; both are checked."""
+        parts = dict[str, Any]()
+        if parameters is not None:
+            parts["parameters"] = self.packed(*parameters)
+        if optimizer is not None:
+            products = np.ones(2)
+            products[optimizer.steps & 1] = optimizer.product
+            parts["moments"] = [self.packed(*pair) for pair in optimizer.moments]
+            parts |= {"products": products, "state_layout": optimizer.state_layout}
+            parts["counters"] = self.counters_from(optimizer.steps, optimizer.epochs)
+        self.change(**parts)
+
+    def optimizer_state(self) -> OptimizerState:
+        """Moments and counters by layer."""
+        moments = [self.layout.unpack(moment) for moment in self.moments]
+        product = float(self.products[self.steps & 1])
+        return OptimizerState(self.state_layout, self.steps, self.epochs, product, moments)
 
     def mark(self) -> tuple[int, int]:
         """What is equal at two moments only if nothing has been changed between them."""
@@ -126,8 +197,8 @@ class Store:
         """Remember the state. Kernels may do it, too; whoever has them do it sets `kept_counters` afterwards."""
         self.kept_of = None
         now = [self.parameters, *self.moments]
-        if self.kept.size != len(now) * self.plan.n_parameters:
-            self.kept = allocate(len(now) * self.plan.n_parameters, self.plan.dtype)
+        if self.kept.size != len(now) * self.layout.n_parameters:
+            self.kept = allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
         for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
             old[:] = new
         self.kept_products[:] = self.products
@@ -136,8 +207,8 @@ class Store:
 
     def go_back(self) -> None:
         """Return to what was remembered last."""
-        n = self.plan.n_parameters
-        arrays = allocate_all([n] * (self.kept.size // n), self.plan.dtype)
+        n = self.layout.n_parameters
+        arrays = allocate_all([n] * (self.kept.size // n), self.layout.dtype)
         for new, old in zip(arrays, self.kept.reshape(-1, n), strict=True):
             new[:] = old
         counters = self.counters_from(*self.kept_counters)

@@ -17,8 +17,9 @@ import numpy as np
 from fastbp import arrays, schedules
 from fastbp.data import sample_weights
 from fastbp.engine import team
-from fastbp.engine.engine import THREAD_FLOPS, Engine
+from fastbp.engine.engine import Engine
 from fastbp.engine.memory import address, allocate
+from fastbp.engine.tuning import THREAD_FLOPS
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
 from fastbp.kernels.build import entry
@@ -63,8 +64,11 @@ class Native:
         self.seeds = [int(seed) for seed in seeds]
         self.nets = [fresh(problem.net, seed) for seed in self.seeds]
         for net in self.nets:
-            net._use(problem.optimizer)
-        self.plan, self.loss_columns = self.nets[0]._plan, int(self.nets[0]._engine.job[0]["loss_columns"])
+            net.session.use(problem.optimizer)
+        self.plan, self.loss_columns = (
+            self.nets[0].session.layout,
+            int(self.nets[0].session.engine.job[0]["loss_columns"]),
+        )
         self.lock, self.stopped = threading.Lock(), False
         self.busy, self.wall, self.ticks = np.zeros(self.threads), 0.0, 0
         self.tag = self.plan.dtype.type(1)
@@ -109,7 +113,7 @@ class Native:
 
     def _lay_out(self, keep: bool) -> None:
         """Blocks of parameters, optimiser state and transposed weights: where seeds begin, one a thread, one a run."""
-        engine = self.nets[0]._engine
+        engine = self.nets[0].session.engine
         states = engine.state()
         offsets = [0]
         for array in (engine.parameters, *states.values(), engine.transposed):
@@ -133,9 +137,13 @@ class Native:
         )
         for begin, group in groups.items():
             for number, net in enumerate(self.nets):
-                net._engine.begin(begin, self.problem.optimizer.layout)
-                net._engine.mirror()
-                parts = [net._engine.parameters, *net._engine.state().values(), net._engine.transposed]
+                net.session.engine.begin(begin, self.problem.optimizer.state_layout)
+                net.session.engine.mirror()
+                parts = [
+                    net.session.engine.parameters,
+                    *net.session.engine.state().values(),
+                    net.session.engine.transposed,
+                ]
                 block = self.starts[group * len(self.nets) + number]
                 for offset, array in zip(offsets, parts, strict=False):
                     block[offset : offset + array.nbytes] = array.view(np.uint8)
@@ -151,13 +159,13 @@ class Native:
         for thread in range(self.threads):
             # A network lends its engine to a thread; its own weights stay as they began.
             net = self.nets[thread] if thread < len(self.nets) else fresh(problem.net, self.seeds[0])
-            net._use(problem.optimizer)
+            net.session.use(problem.optimizer)
             fit = Fit(
                 net, problem.X, problem.y, self.rows[0], problem.epochs, problem.batch_size, problem.optimizer, None,
                 True, 1, False, weights=problem.weights,
             )  # fmt: skip
             self.fits.append(fit)
-            engine = net._engine
+            engine = net.session.engine
             for _ in range(2):  # the second time with all room made, in which addresses stay
                 self._bind_validation(net, 0, 1)
                 self.jobs[thread, kernel.VALIDATION] = engine.job
@@ -170,7 +178,7 @@ class Native:
             self.layers[thread] = engine.buffers.records
             self.workers[thread]["transposed"] = address(engine.transposed)
         self.workers["block"] = [address(block) for block in self.of_threads]
-        first = self.nets[0]._engine
+        first = self.nets[0].session.engine
         self.stop = first.sync[8:9]
         self.jobs["stop"] = address(first.sync) + 64
         self.claims = allocate(8, np.dtype(np.int64))
@@ -185,8 +193,8 @@ class Native:
 
     def _bind_validation(self, net: MLP, seed: int, threads: int) -> Engine:
         """Point a network's engine at the validation rows of a seed, where they lie, as `MLP.evaluate` does."""
-        engine, (X, y, _), held = net._engine, self.held_data, self.held[seed]
-        engine.bind_data(X, y, net._kernel_scaling(), scan=isinstance(X, np.memmap))
+        engine, (X, y, _), held = net.session.engine, self.held_data, self.held[seed]
+        engine.bind_data(X, y, net.session.kernel_scaling(), scan=isinstance(X, np.memmap))
         engine.prepare(self.n_held, threads, whole=False)
         if held is not None:
             engine.job[0]["order"], engine.job[0]["n_samples"] = address(held), self.n_held
@@ -351,7 +359,7 @@ class Native:
 
     def _raise_bad_row(self, row: int) -> None:
         """NaN or infinity in a memory map, or a label that has changed since it was checked."""
-        problem, engine, scaling = self.problem, self.nets[0]._engine, self.nets[0]._kernel_scaling()
+        problem, engine, scaling = self.problem, self.nets[0].session.engine, self.nets[0].session.kernel_scaling()
         here = arrays.first_not_finite(problem.X[row : row + 1], self.plan.dtype, scaling) is not None
         training = problem.held is None or here
         (X, y), name = ((problem.X, problem.y), "X") if training else (self.held_data[:2], "validation X")

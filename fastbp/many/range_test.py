@@ -14,11 +14,12 @@ import numpy.typing as npt
 from fastbp import optimizers, schedules, validation
 from fastbp.data import sample_weights
 from fastbp.engine import team
-from fastbp.engine.engine import THREAD_FLOPS
+from fastbp.engine.tuning import THREAD_FLOPS
 from fastbp.kernels import records
 from fastbp.many.range_result import SKIP, RangeTest
 from fastbp.network import MLP
 from fastbp.numerics import own
+from fastbp.spec import Samples
 from fastbp.training import loop
 
 Array = npt.NDArray[Any]
@@ -139,12 +140,12 @@ def lr_range_test(
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
     orders, threads = check_seeds(seeds), loop.check_threads(threads)
-    samples, targets, weights = sample_weights.check_batch(net, X, y, None, scan=True)
+    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
     batch_size, held, every = min(batch_size, len(samples)), None, 1
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held = sample_weights.check_batch(net, *sample_weights.parts(validation_data), scan=True, names=names)
+        held = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
         sample_weights.check_total(held[2], what="validation rows")
         every = _every(validation_every, len(held[0]), batch_size, n_steps)
     elif validation_every is not None:
@@ -253,7 +254,7 @@ class Smoother:
 
 def _loss(net: MLP, data: tuple[Array, Array, Array | None], threads: int | None) -> float:
     """The loss on checked data, without a score; infinite where it overflows."""
-    return net._infer(*data, activated=True, threads=threads)[1]
+    return net.session.infer(Samples(*data), activated=True, threads=threads)[1]
 
 
 @dataclass
@@ -335,7 +336,7 @@ class _Driver:
         twin = self.net.copy()
         twin.reset_optimizer()
         twin.seed = seed
-        twin._use(self.recipe)
+        twin.session.use(self.recipe)
         fit = loop.Fit(
             twin, self.samples, self.targets, rows=None, epochs=1, batch_size=self.batch_size, optimizer=self.recipe,
             validation_data=None, shuffle=True, threads=self.threads, progress=False, weights=self.weights,

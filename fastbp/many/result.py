@@ -120,7 +120,7 @@ class LrSweep:
         return cls(
             learning_rates=ledger.rates[::n].copy(), seeds=np.array(seeds, np.uint64),
             start_loss=ledger.start_loss[:n].copy(), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
-            threads=threads, n_train=problem.n_train, n_held=n_held, flops_per_row=net._plan.flops_per_row,
+            threads=threads, n_train=problem.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
             halving=halving, target_loss=target_loss, about=about, **parts,
         )  # fmt: skip
 

@@ -290,11 +290,11 @@ def make_problem(
     recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
     epochs = validation.check_positive_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
-    samples, targets, weights = sample_weights.check_batch(net, X, y, None, scan=True)
+    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     held = None
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held = sample_weights.check_batch(net, *sample_weights.parts(validation_data), scan=True, names=names)
+        held = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
         sample_weights.check_total(held[2], what="validation rows")
     strata = sample_weights.strata(net.loss, y, targets)
     problem = Problem(
@@ -305,7 +305,7 @@ def make_problem(
             f"optimizer={recipe!r} finds the lengths of its steps itself: it has no learning rate to sweep"
         )
     if held is None:
-        rare = splits.rare_classes(net, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
+        rare = splits.rare_classes(net.session.spec, net.class_labels, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
         if rare:
             warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=4)
     recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)

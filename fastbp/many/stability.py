@@ -120,7 +120,7 @@ def lr_stability(
     if start is None:
         raise TypeError("seed must be an integer, got None")
     X, y = numeric(X, "X"), numeric(y, "y", labels=True)  # once, for a data frame is converted column by column
-    sample_weights.check_total(sample_weights.check_batch(net, X, y, None, scan=True)[2])
+    sample_weights.check_total(net.session.check_batch(X, y, None, scan=True).weights)
     solve = lanczos if method == "lanczos" else power
     trained = net.copy()
     points: list[_Point] = []
@@ -318,7 +318,7 @@ def _preconditioner(
 ) -> Array:
     """sqrt(v) + eps: v of the network's own optimiser, or of one epoch during which the weights stand still."""
     _, beta2, eps = recipe.rates
-    fits = net._layout == (recipe.name, recipe.n_moments) and net._steps > 0
+    fits = net.session.engine.state_layout == (recipe.name, recipe.n_moments) and net.session.engine.steps > 0
     if not fits:
         net = net.astype("float64")
         net.fit(X, y, epochs=1, batch_size=batch_size, optimizer=dataclasses.replace(recipe, lr=0.0))

@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastbp import initializers, regularization, validation
 from fastbp.attributes import Settled
-from fastbp.data.checks import check_softmax
 from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
+from fastbp.losses import check_softmax
 from fastbp.numerics import quiet as _quiet
 from fastbp.reference.functions import (
     ACTIVATIONS,
@@ -249,9 +249,9 @@ class NumpyMLP(Settled):
         recipe = _describe("optimizers", optimizer)
         if recipe.name not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {recipe.name}")
-        if recipe.layout != self._layout:
+        if recipe.state_layout != self._layout:
             self.reset_optimizer()
-            self._layout = recipe.layout
+            self._layout = recipe.state_layout
             self._state = [np.full_like(self._parameters, value) for value in initial_state(recipe)]
         return recipe
 

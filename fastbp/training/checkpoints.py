@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import model
 from fastbp._version import __version__
 from fastbp.callbacks.checkpoint import BEST, Checkpoint
 from fastbp.io import descriptions, model_files
@@ -128,7 +129,7 @@ def _keys_are_text(value: Any) -> bool:
 
 def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
     """The training between two steps, as arrays and JSON-able values."""
-    tensors, description = model_files.model_state(fit.net)
+    tensors, description = model.to_file(fit.session.values())
     history, plateau = fit.history, fit.rates.plateau
     found = {
         "version": VERSION,
@@ -151,7 +152,7 @@ def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
 def settings(fit: Fit) -> dict[str, Any]:
     """All that decides the bits, by names that a message may show: JSON-able. Computed once a fit."""
     if fit.settings is None:
-        net, schedule = model_files.model_state(fit.net)[1], fit.rates.schedule
+        net, schedule = model.to_file(fit.session.values())[1], fit.rates.schedule
         rule = getattr(schedule, "__qualname__", type(schedule).__name__)
         found = {
             **{name: value for name, value in net.items() if name not in _FREE},
@@ -160,7 +161,7 @@ def settings(fit: Fit) -> dict[str, Any]:
             "shuffle": fit.shuffle,
             **fit.fingerprints(),
             "validation data": digest(*fit.validation_data, fit.held) if fit.validation_data else None,
-            "scaling": digest(*(vars(fit.net.scaling).values() if fit.net.scaling else ())),
+            "scaling": digest(*(fit.session.scaling.arrays() if fit.session.scaling else ())),
             "callbacks": [_describe(one) for one in _with_state(fit.callbacks) if not isinstance(one, Checkpoint)],
         }
         fit.settings = json.loads(json.dumps(found))  # as they come back from a file: tuples are lists
@@ -185,7 +186,7 @@ def restore(fit: Fit, saved: Saved) -> None:
     """Put network and training where the checkpoint has them; the network only when all of it has been understood."""
     net = fit.net
     with damaged(saved.path, "cannot be gone on with"):
-        model = model_files.model_from_state(saved.tensors, saved.description)
+        values = model.from_file(saved.tensors, saved.description)
         found = model_files.unpack(saved.fit, saved.tensors)
         fit.go_to(found["position"])
         fit.pending = found["pending"]
@@ -199,14 +200,14 @@ def restore(fit: Fit, saved: Saved) -> None:
             fit.history.stop_reason = found["stop_reason"]
         states = [(str(name), values) for name, values in found["callbacks"]]
         for callback in _with_state(fit.callbacks):
-            for number, (name, values) in enumerate(states):
+            for number, (name, own) in enumerate(states):
                 if name == _name(callback):
                     with damaged(saved.path, f"holds a state of {name} that cannot be gone on with"):
-                        callback.load_state_dict(values)
+                        callback.load_state_dict(own)
                     del states[number]
                     break
-    net._put((model.weights, model.biases), model.optimizer_state())
-    net.seed = model.seed
+        net.session.put((values.weights, values.biases), values.optimizer)
+    net.seed = values.spec.seed
 
 
 def digest(*arrays: Array | None) -> str:

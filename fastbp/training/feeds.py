@@ -176,11 +176,11 @@ class StreamFit(Fit):
         net = self.net
         try:
             X, y, by_row = sample_weights.parts(item, "a chunk")
-            samples, targets, weights = sample_weights.check_batch(net, X, y, by_row, scan=True)
+            samples, targets, weights, _ = net.session.check_batch(X, y, by_row, scan=True)
             sample_weights.check_total(weights, what="rows of the chunk", may_be_zero=True)  # as in a batch of `fit`
             if isinstance(samples, np.memmap):  # scanned now, not while gathering, when the network has changed already
                 samples = np.asarray(samples)
-                arrays.check_finite(samples, "X", net.dtype, net._kernel_scaling())
+                arrays.check_finite(samples, "X", net.dtype, net.session.kernel_scaling())
         except (TypeError, ValueError) as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"chunk {number} of epoch {self.epoch}: {error}") from error
@@ -201,7 +201,7 @@ class StreamFit(Fit):
         rows = np.full(self.steps, self.batch_size, np.float64)
         rows[-1] = self.n - self.batch_size * (self.steps - 1)
         self.books.sizes = rows[self.done :]
-        self.step_flops = net._plan.flops_per_row * self.batch_size
+        self.step_flops = net.session.layout.flops_per_row * self.batch_size
         self.threads = self.engine.chooser(self.wanted_threads, self.batch_size)
         if self.order is not None and len(self.order) < self.n:
             self.order = np.empty(self.n, np.int64)
@@ -244,7 +244,7 @@ class StreamFit(Fit):
         self.books.close()
         self.epoch, self.part, self.before, self.done = self.epoch + 1, 0, 0, 0
         untouched = self.left == self.engine.mark()
-        self.net._count(self.net._steps, self.net._epochs + 1)
+        self.engine.count_epoch()
         if untouched:
             self.left = self.engine.mark()
         self.pending = self.settled = True

@@ -32,7 +32,7 @@ def fit(
     recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
     epochs, batch_size, shuffle, threads, progress = check_settings(epochs, batch_size, shuffle, threads, progress)
     watching = validation.check_callbacks(callbacks)
-    samples, targets, weights = sample_weights.check_batch(net, X, y, sample_weight, scan=True)
+    samples, targets, weights, _ = net.session.check_batch(X, y, sample_weight, scan=True)
     saved = checkpoints.find(resume, watching)
     rows = held = held_out = None
     if validation_split:
@@ -40,23 +40,25 @@ def fit(
             raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
         validation_split = validation.check_fraction("validation_split", validation_split)
         seed = net.seed if saved is None else saved.seed
-        rows, held, rare = splits.hold_out(net, y, targets, validation_split, seed, in_order=not shuffle)
+        rows, held, rare = splits.hold_out(
+            net.session.spec, net.class_labels, y, targets, validation_split, seed, in_order=not shuffle
+        )
         if rare:
             warnings.warn(f"validation_split={validation_split:g}: {rare}", UserWarning, stacklevel=4)
         sample_weights.check_total(None if weights is None else weights[held], what="held-out rows")
         held_out = samples, targets, weights  # of which only the held rows are read
     elif validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held_out = sample_weights.check_batch(net, *sample_weights.parts(validation_data), scan=True, names=names)
+        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
         sample_weights.check_total(held_out[2], what="validation rows")
     if held_out is None:
         loop.check_no_validation_needed(watching, schedules.plateau_of(plan))
-    weights = sample_weights.apply_class_weight(class_weight, net, y, targets, weights, rows)
+    weights = sample_weights.apply_class_weight(class_weight, net.session.spec, y, targets, weights, rows)
     sample_weights.check_total(weights, rows, "training rows")
     if sample_weight is not None or class_weight is not None:
         sample_weights.check_effect(weights, rows, batch_size)
     recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, net.regularization)
-    with net._lock:
+    with net.session.lock:
         fit = recipe.trainer()(
             net, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
             plan, watching, weights, held=held, saved=saved,
@@ -93,12 +95,10 @@ def fit_chunks(
         loop.check_no_validation_needed(watching, schedules.plateau_of(plan))
     else:
         names = "validation X", "validation y", "validation sample_weight"
-        validation_data = sample_weights.check_batch(
-            net, *sample_weights.parts(validation_data), scan=True, names=names
-        )
+        validation_data = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
         sample_weights.check_total(validation_data[2], what="validation rows")
     saved = checkpoints.find(resume, watching)
-    with net._lock:
+    with net.session.lock:
         return feeds.StreamFit(
             net, source, epochs, batch_size, recipe, validation_data, shuffle, threads, progress, plan, watching,
             steps_per_epoch, saved,

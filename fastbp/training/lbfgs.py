@@ -12,8 +12,8 @@ import numpy as np
 
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import team
-from fastbp.engine.engine import LONG_STEP_FLOPS
-from fastbp.engine.memory import address, allocate
+from fastbp.engine.memory import allocate
+from fastbp.engine.tuning import LONG_STEP_FLOPS
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
 from fastbp.optimizers import Optimizer
@@ -120,7 +120,7 @@ class FullBatchFit(Fit):
 
     def train(self) -> None:
         """All iterations, by SciPy."""
-        recipe, plan = self.optimizer, self.net._plan
+        recipe, plan = self.optimizer, self.net.session.layout
         assert isinstance(recipe, LBFGS)
         self.places, self.trial = plan.places(), allocate(plan.n_parameters, plan.dtype)
         self.decay = recipe.weight_decay + 2.0 * self.net.regularization.l2 * plan.weight_mask()[self.places]
@@ -135,7 +135,7 @@ class FullBatchFit(Fit):
 
     def minimize(self, recipe: LBFGS) -> bool:
         """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
-        self.net._use(recipe)
+        self.net.session.use(recipe)
         self.seen: tuple[Array, float] | None = None
         self.before_iteration: float | None = None
         self.changed, left = False, self.epochs - len(self.history.loss)
@@ -173,7 +173,9 @@ class FullBatchFit(Fit):
             loss += share * self.block_loss(block)
             gradient += share * self.engine.need_gradient()[self.places]
         if not (math.isfinite(loss) and np.isfinite(gradient).all()):
-            raise DivergenceError(self.net._epochs, self.net._steps, None, self.history, self.scaled)
+            raise DivergenceError(
+                self.net.session.engine.epochs, self.net.session.engine.steps, None, self.history, self.scaled
+            )
         self.seen = point.copy(), loss
         if self.before_iteration is None:
             self.before_iteration = loss
@@ -183,9 +185,8 @@ class FullBatchFit(Fit):
     def block_loss(self, block: Array) -> float:
         """Loss of some rows, by their numbers; leaves their gradient in the engine."""
         engine, net = self.engine, self.net
-        engine.bind_data(self.X, self.y, net._kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
-        job, flops = engine.job[0], net._plan.flops_per_row
-        job["n_samples"], job["order"] = len(block), address(block)
+        scan, flops = isinstance(self.X, np.memmap), net.session.layout.flops_per_row
+        engine.bind_data(self.X, self.y, net.session.kernel_scaling(), self.weights, scan=scan, rows=block)
         asked = self.threads.candidates[0] if len(self.threads.candidates) == 1 else None
         threads = engine.choose_threads(asked, len(block), flops)
         engine.need_gradient()
@@ -215,12 +216,12 @@ class FullBatchFit(Fit):
         assert self.before_iteration is not None
         history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
         self.before_iteration = loss
-        then = engine.steps, engine.layout
+        then = engine.steps, engine.state_layout
         self.end_epoch()
         self.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
         if self.interrupted():
             raise _Interrupted
-        self.changed = engine.parameters is not iterate or then != (engine.steps, engine.layout)
+        self.changed = engine.parameters is not iterate or then != (engine.steps, engine.state_layout)
         if history.stop_reason or self.changed:
             raise StopIteration
         self.started = time.perf_counter()

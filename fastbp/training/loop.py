@@ -16,15 +16,15 @@ import numpy as np
 from fastbp import schedules, validation
 from fastbp.callbacks.base import Callback, EpochState, Watcher
 from fastbp.engine import team
-from fastbp.engine.engine import LONG_STEP_FLOPS, THREAD_FLOPS, snapshot_steps
-from fastbp.engine.memory import address
 from fastbp.engine.threads import MOST as MOST_THREADS
+from fastbp.engine.tuning import LONG_STEP_FLOPS, THREAD_FLOPS
 from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saving
 from fastbp.kernels import records
 from fastbp.numerics import as_caller, quiet
 from fastbp.optimizers import Optimizer
 from fastbp.reference.functions import norm
+from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.history import History
 from fastbp.training.progress import Progress
@@ -102,12 +102,13 @@ class Fit:
         schedule: Any = None, callbacks: Sequence[Callback] = (), weights: Array | None = None, *,
         held: Array | None = None, saved: saving.Saved | None = None,
     ) -> None:  # fmt: skip
-        self.net, self.engine, self.X, self.y, self.rows = net, net._engine, X, y, rows
+        self.net, self.session, self.engine = net, net.session, net.session.engine
+        self.X, self.y, self.rows = X, y, rows
         self.n, self.weights = len(X) if rows is None else len(rows), weights
         self.mean_weight = 1.0 if weights is None else float((weights if rows is None else weights[rows]).mean())
         self.batch_size, self.epochs, self.optimizer = min(batch_size, self.n), epochs, optimizer
         self.validation_data, self.held, self.shuffle = validation_data, held, shuffle
-        self.step_flops = net._plan.flops_per_row * self.batch_size
+        self.step_flops = net.session.layout.flops_per_row * self.batch_size
         self.threads = self.engine.chooser(threads, self.batch_size)
         self.history = History(net.loss.score_name)
         self.callbacks, self.saved = callbacks, saved
@@ -130,7 +131,7 @@ class Fit:
 
     def run(self) -> History:
         """Train; the network's history is kept up to date, whatever happens."""
-        with self.net._training(), reserved(self.watchers()):
+        with self.net.session.training(), reserved(self.watchers()):
             return self.run_alone()
 
     def state_dict(self) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -142,12 +143,13 @@ class Fit:
         net = self.net
         if self.saved is not None:
             checkpoints.check(self, self.saved)
-        self.check_rates(*((0, 0) if self.optimizer.layout != net._layout else (net._epochs, net._steps)))
+        fresh = self.optimizer.state_layout != self.engine.state_layout
+        self.check_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
         self.tell(lambda watcher: watcher.on_fit_begin(net))
         checkpoints.begin(self)
         if self.saved is not None:
             checkpoints.restore(self, self.saved)
-        net._use(self.optimizer)
+        net.session.use(self.optimizer)
         net.history = self.history
         self.goes_back = True
         self.engine.clear_stop()  # of an earlier call that an exception cut off
@@ -199,7 +201,7 @@ class Fit:
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
         """Within, code of the user runs: Ctrl-C raises there, and other threads may use the network."""
-        with self.interrupted.suspended(), team.unlocked(self.net._lock), as_caller():
+        with self.interrupted.suspended(), team.unlocked(self.net.session.lock), as_caller():
             yield
 
     def tell(self, what: Callable[[Watcher], None]) -> None:
@@ -236,9 +238,9 @@ class Fit:
             if status in records.BAD:
                 raise self.engine.bad_input()
             if status == records.DIVERGED:
-                self.diverged(self.next_epoch, self.net._steps - 1)
+                self.diverged(self.next_epoch, self.net.session.engine.steps - 1)
             if status == records.RUINED:
-                self.diverged(self.last_epoch, self.net._steps - 1)
+                self.diverged(self.last_epoch, self.net.session.engine.steps - 1)
             if self.pending:
                 self.end_epoch()
             self.show(made)
@@ -347,33 +349,31 @@ class Fit:
     def gradient_norm(self) -> float:
         """Euclidean norm of dJ/d(parameters) over all training rows, penalties included, block by block."""
         net, rows = self.net, np.arange(self.n) if self.rows is None else self.rows
-        total = np.zeros(net._plan.n_parameters)
+        total = np.zeros(net.session.layout.n_parameters)
         for start in range(0, self.n, GRADIENT_ROWS):
             block = rows[start : start + GRADIENT_ROWS]
             weights = None if self.weights is None else self.weights[block]
             count = len(block) if weights is None else weights.sum() / self.mean_weight
-            with net._lock:
-                net._bind(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]), weights)
+            with net.session.lock:
+                net.session.bind(
+                    Samples(np.ascontiguousarray(self.X[block]), np.ascontiguousarray(self.y[block]), weights)
+                )
                 self.engine.backprop(len(block), 1)
                 total += self.engine.need_gradient() * (count / self.n)
         held, weights = net.regularization, self.engine.parameters.astype(np.float64)
         if held.l1 or held.l2:
-            total += net._plan.weight_mask() * (held.l1 * np.sign(weights) + 2.0 * held.l2 * weights)
+            total += net.session.layout.weight_mask() * (held.l1 * np.sign(weights) + 2.0 * held.l2 * weights)
         total += self.optimizer.decays[0] * weights
         return norm(total)
 
     def bind(self) -> None:
         """Point the engine at the training data and the order of rows."""
         net, engine = self.net, self.engine
-        engine.bind_data(self.X, self.y, net._kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
-        job = engine.job[0]
-        job["n_samples"], job["seed"] = self.n, np.uint64(net.seed)
-        rows = 0 if self.rows is None else address(self.rows)
-        job["subset"], job["order"] = rows, rows if self.order is None else address(self.order)
+        engine.bind_data(self.X, self.y, net.session.kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
+        engine.set_seed(net.seed)
+        engine.bind_order(self.n, self.rows, self.order)
         self.two_pass = self.step_flops > LONG_STEP_FLOPS or self.optimizer.clips
-        if self.two_pass:
-            engine.need_gradient()
-        every = snapshot_steps(net._plan, self.batch_size, len(engine.moments)) if self.goes_back else 0
+        every = engine.layout.snapshot_steps(self.batch_size, len(engine.moments)) if self.goes_back else 0
         # Not shortly before the end of an epoch, where they are kept anyway.
         within = every if self.steps >= 2 * every else max(every, self.steps)
         self.keeps = within, -(-every // max(1, self.steps)) if every else 1
@@ -384,7 +384,7 @@ class Fit:
         self.aim(first, n_steps)
         steps, epochs = engine.steps, engine.epochs
         status = engine.call(records.TRAIN, threads, detached=long, keep=self.keeps)
-        made, kept = engine.steps - steps, int(engine.job[0]["kept_step"])
+        made, kept = engine.steps - steps, engine.snapshot_step
         if kept:
             engine.kept_counters = steps + kept, epochs + (first + kept) // self.steps * self.by_pass
         self.left = engine.mark()
@@ -396,11 +396,11 @@ class Fit:
 
     def aim(self, first: int, n_steps: int) -> None:
         """Point the engine at some steps from step `first` of the epoch on, whatever it was used for since the last."""
-        net, engine, job = self.net, self.engine, self.engine.job[0]
-        net._use(self.optimizer)
+        net, engine = self.net, self.engine
+        net.session.use(self.optimizer)
         # Before all else, as this may call a function of the user's, and that the methods of the network.
         self.lrs, momenta = self.look_up(engine.epochs, self.before + first, n_steps, engine.steps)
-        net._use(self.optimizer)
+        net.session.use(self.optimizer)
         self.keep()
         self.bind()
         engine.bind_rates(None if self.rates.constant else self.lrs, momenta)
@@ -408,14 +408,13 @@ class Fit:
         engine.prepare(self.batch_size, self.threads.most, n_steps=n_steps, whole=True)
         per_epoch = self.steps if self.by_pass else 0
         engine.change(counters=engine.counters_from(engine.steps, engine.epochs, first, per_epoch))
-        job["n_steps"], job["position"] = n_steps, first * self.batch_size
-        job["epoch"] = engine.epochs + (self.part << 32)  # for the order of the rows alone
-        if self.order is not None:
-            job["shuffle"] = records.SHUFFLE_NOW if self.reshuffle else records.SHUFFLE
-        else:
-            job["shuffle"] = records.IN_ORDER
+        shuffle = records.SHUFFLE_NOW if self.reshuffle else records.SHUFFLE
+        epoch = engine.epochs + (self.part << 32)  # for the order of the rows alone
+        engine.bind_steps(
+            n_steps, first * self.batch_size, epoch, records.IN_ORDER if self.order is None else shuffle,
+            two_pass=self.two_pass,
+        )  # fmt: skip
         self.reshuffle = False
-        job["kept_step"], job["two_pass"] = 0, self.two_pass
 
     def keep(self) -> None:
         """If others than this fit have changed the network, remember it as it is, to go back to after a divergence."""
@@ -428,7 +427,7 @@ class Fit:
     def check_last(self) -> None:
         """After the last step: it may have ruined the parameters, though its own loss was fine."""
         if not np.isfinite(self.engine.parameters).all():
-            self.diverged(self.last_epoch, self.net._steps - 1)
+            self.diverged(self.last_epoch, self.net.session.engine.steps - 1)
 
     def diverged(self, epoch: int, step: int) -> None:
         """Go back to the last finite parameters and say where it went wrong."""
@@ -444,7 +443,7 @@ class Fit:
     def validate(self) -> None:
         """Score the validation data."""
         assert self.validation_data is not None
-        found = self.net._evaluate(*self.validation_data, threads=self.threads.best, rows=self.held)
+        found = self.session.evaluate(Samples(*self.validation_data, self.held), self.threads.best)
         if not self.interrupted():  # which would have left the evaluation half done
             history, n = self.history, len(self.history.val_loss)
             # In one statement: of an epoch both are there, or none.

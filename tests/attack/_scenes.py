@@ -329,8 +329,8 @@ def check_process(net: MLP) -> None:
         if thread.name == "fastbp compiler":  # ends with what it has in hand
             thread.join(60)
     assert gc.isenabled(), "garbage is not collected any more"
-    assert not net._lock._is_owned(), "this thread still holds the network"  # type: ignore[attr-defined]
-    assert net._trainer is None, "the network thinks that it is being trained"
+    assert not net.session.lock._is_owned(), "this thread still holds the network"  # type: ignore[attr-defined]
+    assert net.session.trainer is None, "the network thinks that it is being trained"
     assert not fastbp.training.loop._reserved, "callbacks are thought to be in use"
     assert all(not worker.busy for worker in team._idle)
     assert threading.active_count() < 20, "threads are left over"
@@ -357,7 +357,7 @@ def seeing(net: MLP, seen: set[str]) -> Iterator[None]:
     def see(method: Any) -> Any:
         @functools.wraps(method)
         def watched(self: Any, *arguments: Any, **options: Any) -> Any:
-            ours = self in (net, net._engine)
+            ours = self in (net, net.session.engine)
             if ours:
                 seen.add(state_of(net).parameters())
             result = method(self, *arguments, **options)

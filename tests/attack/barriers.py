@@ -99,7 +99,7 @@ def stop(rng: np.random.Generator, data: tuple[Any, Any], threads: int) -> None:
     """A training that Ctrl-C ends in the middle of a native call; its twin makes as many steps, to the same bits."""
     net, options = network(rng)
     recipe = Adam(clip_norm=0.5) if rng.integers(2) else Adam()
-    call, delay = net._engine.call, float(rng.uniform(0.0, 0.01))
+    call, delay = net.session.engine.call, float(rng.uniform(0.0, 0.01))
 
     def detached(mode: int, n: int, **_: Any) -> int:  # so that the calling thread sees the signal at once
         nonlocal timer
@@ -109,7 +109,7 @@ def stop(rng: np.random.Generator, data: tuple[Any, Any], threads: int) -> None:
         return call(mode, n, detached=True)
 
     timer: threading.Timer | None = None
-    net._engine.call = detached  # type: ignore[method-assign]
+    net.session.engine.call = detached  # type: ignore[method-assign]
     try:
         net.fit(*data, epochs=10**6, optimizer=recipe, threads=threads, **options)
         raise AssertionError("it came to its end")

@@ -24,7 +24,7 @@ import numpy as np
 from processes import same_file
 
 import fastbp
-from fastbp import MLP, SGD, Adam, lr_sweep, schedules
+from fastbp import MLP, SGD, Adam, lr_sweep, model, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping
 from fastbp.io import model_files
 from fastbp.training import checkpoints
@@ -155,7 +155,7 @@ def _look_at(run: Path) -> None:
     assert len(left) <= 1, left
     for name in names - left:
         tensors, description = model_files.load(run / name)
-        model_files.model_from_state(tensors, description)
+        model.from_file(tensors, description)
     assert checkpoints.find(run, []) is not None
 
 

@@ -239,7 +239,7 @@ def test_threads_do_not_matter(sizes: list[int], rows: int, batch_size: int, spl
             X, y, sample_weight=weights, epochs=2, batch_size=batch_size, threads=threads, validation_split=split,
             class_weight="balanced",
         )  # fmt: skip
-        groups = n_groups(net._plan, min(batch_size, round(rows * (1 - split))))
+        groups = n_groups(net.session.layout, min(batch_size, round(rows * (1 - split))))
         runs.append((history.loss, history.val_loss, [w.tobytes() for w in net.weights], groups))
     assert runs[0] == runs[1] == runs[2]
     assert bool(runs[0][-1]) == (batch_size == 4000)  # the shares of a big batch are among the routes

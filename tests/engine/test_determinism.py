@@ -85,7 +85,9 @@ def test_the_digest_sees_one_bit() -> None:
 def test_threads(case: str, threads: int | None, expected: dict[str, str]) -> None:
     net = train(case, threads=threads)
     rows, fit = CASES[case][1:]
-    assert (n_groups(net._plan, min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith("groups")
+    assert (n_groups(net.session.layout, min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith(
+        "groups"
+    )
     assert bits(net) == expected[case]
 
 

@@ -133,5 +133,5 @@ def test_what_does_not_look_says_so() -> None:
 
 def test_weights_that_are_not_finite_are_not_blamed_on_the_rows() -> None:
     net, X, _ = network(4)
-    net._engine.parameters[net._plan.places()[:5]] = NAN
+    net.session.engine.parameters[net.session.layout.places()[:5]] = NAN
     assert np.isnan(net.predict_proba(X)).any()

@@ -53,7 +53,7 @@ for sizes, n, batch, threads in [([64, 64, 10], 1000, 32, 1), ([64, 64, 10], 100
     net = fastbp.MLP(sizes, seed=0)
     X, y = np.random.default_rng(0).standard_normal((n, sizes[0]), np.float32), np.zeros(n, np.int64)
     net.fit(X, y, epochs=2, batch_size=batch, threads=threads)
-    engine, call = net._engine, net._engine.call
+    engine, call = net.session.engine, net.session.engine.call
     def measured(mode, n_threads, **options):
         asked, done = int(engine.job[0]["n_steps"]), int(engine.job[0]["steps_done"])
         call(mode, n_threads, **options)  # the first one may make room
@@ -158,7 +158,7 @@ before = anonymous()
 net = fastbp.MLP(sizes, seed=0)
 optimizer = "adam" if moments else "sgd"
 most = peak_of(lambda: net.fit(X, y, epochs=1, batch_size=batch, optimizer=optimizer, threads=2))
-print(most - before, net._plan.memory(batch, moments), X.nbytes)
+print(most - before, net.session.layout.memory(batch, moments), X.nbytes)
 """
 )
 
@@ -283,7 +283,7 @@ X, y = np.random.default_rng(0).integers(0, 3, (n, sizes[0]), np.uint8), np.aran
 net.fit(X[:64], y[:64], epochs=1, batch_size=8)
 before = signal.getsignal(signal.SIGINT)
 long = case not in ("short steps", "thin", "validation")  # a call of the kernels is longer than anyone would wait
-call = net._engine.call
+call = net.session.engine.call
 def watched(mode, *arguments, **options):
     if (mode == records.EVALUATE) == (case in ("validation", "evaluate")) and (long or len(statuses) > 1):
         inside.set()
@@ -293,7 +293,7 @@ def interrupt():
     inside.wait()
     time.sleep(0.02)  # most likely, the kernel has begun now; nothing depends on it
     os.kill(os.getpid(), signal.SIGINT)
-net._engine.call = watched
+net.session.engine.call = watched
 calls = {"evaluate": lambda: net.evaluate(X, y), "backprop": lambda: net.backprop(X, y),
          "train_step": lambda: net.train_step(X, y, "adam")}
 fit = lambda: net.fit(X, y, epochs=10**6, batch_size=batch, threads=threads,
@@ -311,7 +311,7 @@ for attempt in range(5):  # on a busy machine, the signal may be sent when all b
         break
 else:
     sys.exit("the kernel was waited for")
-net._engine.call = call
+net.session.engine.call = call
 history = net.history
 assert signal.getsignal(signal.SIGINT) is before
 assert all(np.isfinite(a).all() for a in [*net.weights, *net.biases])
@@ -360,7 +360,7 @@ net = fastbp.MLP([2048, 2048, 10], seed=0)
 X, y = np.zeros((1536, 2048), np.float32), np.zeros(1536, np.int64)
 net.fit(X, y, epochs=1, batch_size=1536)
 class Enough(Exception): pass
-seen, call = [], net._engine.call
+seen, call = [], net.session.engine.call
 def count(*_): seen.append(1)
 def leave(*_): raise Enough
 for handler in (signal.SIG_IGN, count, leave):
@@ -372,7 +372,7 @@ for handler in (signal.SIG_IGN, count, leave):
     def interrupt():
         inside.wait()
         os.kill(os.getpid(), signal.SIGINT)
-    net._engine.call = watched
+    net.session.engine.call = watched
     sender = threading.Thread(target=interrupt)
     sender.start()
     try:
@@ -381,7 +381,7 @@ for handler in (signal.SIG_IGN, count, leave):
     except Enough:
         assert handler is leave
     sender.join()
-    net._engine.call = call
+    net.session.engine.call = call
     assert signal.getsignal(signal.SIGINT) is handler
     other = net.copy()
     assert net.train_step(X[:9], y[:9], "adam") == other.train_step(X[:9], y[:9], "adam")

@@ -20,7 +20,7 @@ SGD, MOMENTUM, ADAM = optimizers.SGD(lr=0.1), optimizers.SGD(lr=0.1, momentum=0.
 
 def forget(net: MLP) -> None:
     """Make the next call set up everything."""
-    net._engine._stage = None
+    net.session.engine._stage = None
 
 
 CALLS: dict[str, Callable[[MLP], object]] = {
@@ -95,10 +95,10 @@ def test_the_second_call_is_a_quick_one() -> None:
     net = MLP([6, 5, 3], seed=0)
     for name in ("train 4", "forward 1", "train adam"):
         CALLS[name](net)
-        stage = net._engine._stage
+        stage = net.session.engine._stage
         assert stage is not None
         CALLS[name](net)
-        assert net._engine._stage is stage
+        assert net.session.engine._stage is stage
 
 
 def test_predictions_pass_the_output_activation_and_logits_do_not() -> None:

@@ -46,7 +46,7 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 assert team.default_threads() == 1
 net = fastbp.MLP([300, 300, 3], seed=0)
 net.fit(np.zeros((600, 300)), np.zeros(600, int), epochs=1, batch_size=300)
-assert net._engine.job[0]["n_threads"] == 1 and not team._idle
+assert net.session.engine.job[0]["n_threads"] == 1 and not team._idle
 assert len(os.sched_getaffinity(0)) == 1
 """
     succeed(code, FASTBP_NUM_THREADS="")

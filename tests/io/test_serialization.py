@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import fastbp
-from fastbp import losses, optimizers
+from fastbp import losses, model, optimizers
 from fastbp.io import model_files
 from fastbp.spec import Scaling
 
@@ -238,7 +238,7 @@ def test_training_goes_on_as_if_never_saved(path: Path, optimizer: str) -> None:
 
 
 def test_incomplete_or_contradictory_models_are_refused(path: Path) -> None:
-    tensors, metadata = model_files.model_state(make_net())
+    tensors, metadata = model.to_file(make_net().session.values())
     missing = {name: array for name, array in tensors.items() if name != "weights.1"}
     model_files.save(path, missing, metadata)
     with pytest.raises(ValueError, match=r"weights\.1 is missing"):
@@ -287,9 +287,9 @@ def test_every_flipped_bit_is_refused(path: Path) -> None:
 
 def test_a_model_without_a_checksum_is_read(path: Path) -> None:
     net, X = scaled_net(), some_data()[0]
-    old_file(path, *model_files.model_state(net))
+    old_file(path, *model.to_file(net.session.values()))
     np.testing.assert_array_equal(fastbp.load(path).predict(X), net.predict(X))
-    tensors, metadata = model_files.model_state(net)
+    tensors, metadata = model.to_file(net.session.values())
     metadata.pop("init")
     metadata.pop("regularization")
     old_file(path, tensors, metadata)  # of the first version
@@ -315,7 +315,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", SCALINGS)
 def test_a_scaling_that_does_not_fit_is_refused(case: str, path: Path) -> None:
     net = fastbp.MLP([4, 3, 1], loss="mse", seed=0)
-    tensors, metadata = model_files.model_state(net)
+    tensors, metadata = model.to_file(net.session.values())
     arrays = {f"scaling.{name}": array for name, array in SCALINGS[case].items()}
     for write in (model_files.save, old_file):
         write(path, tensors | arrays, metadata)
@@ -344,7 +344,7 @@ def test_a_scaling_of_another_network_is_refused(path: Path) -> None:
     HALF_TOO[:] = np.nan  # the caller's array, not the network's
     for other in (net.copy(), pickle.loads(pickle.dumps(net)), net.astype("float64")):
         np.testing.assert_array_equal(other.scaling.x_mean, HALF)
-    tensors, metadata = model_files.model_state(net)
+    tensors, metadata = model.to_file(net.session.values())
     tensors.pop("scaling.x_mean")
     model_files.save(path, tensors, metadata)
     with pytest.raises(ValueError, match=r"scaling\.x_mean is missing"):
@@ -376,7 +376,7 @@ def test_class_labels_that_do_not_fit_are_refused(case: str, path: Path) -> None
     with pytest.raises((ValueError, TypeError), match="class_labels"):
         net.class_labels = LABELS[case]
     assert net.class_labels is None
-    tensors, metadata = model_files.model_state(net)
+    tensors, metadata = model.to_file(net.session.values())
     for write in (model_files.save, old_file):
         write(path, tensors, metadata | {"class_labels": LABELS[case]})
         with pytest.raises(ValueError, match=r"model\.safetensors does not describe .*class_labels"):
@@ -399,7 +399,7 @@ def test_class_labels_of_other_networks() -> None:
 
 
 def test_a_small_file_that_claims_a_large_network(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tensors, metadata = model_files.model_state(make_net())
+    tensors, metadata = model.to_file(make_net().session.values())
 
     def built(*arguments: Any, **more: Any) -> None:
         raise AssertionError("a network is built")
@@ -498,7 +498,7 @@ DESCRIPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", DESCRIPTIONS)
 def test_a_description_that_makes_no_sense(case: str, path: Path) -> None:
-    tensors, metadata = model_files.model_state(make_net())
+    tensors, metadata = model.to_file(make_net().session.values())
     for write in (model_files.save, old_file):
         write(path, tensors, metadata | DESCRIPTIONS[case])
         with pytest.raises(ValueError, match=r"model\.safetensors does not describe a network"):
@@ -506,7 +506,7 @@ def test_a_description_that_makes_no_sense(case: str, path: Path) -> None:
 
 
 def test_a_description_nested_too_deeply(path: Path) -> None:
-    tensors, metadata = model_files.model_state(make_net())
+    tensors, metadata = model.to_file(make_net().session.values())
     text = json.dumps({"format": "fastbp", "version": 1, **metadata, "optimizer": 0})
     for depth in (500, 900, 100_000):
         nested = text[:-2] + "[" * depth + "]" * depth + "}"

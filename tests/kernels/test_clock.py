@@ -97,10 +97,10 @@ def test_the_first_steps_are_not_counted(threads: int, skip: int) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((80, 6)), rng.integers(0, 3, 80)
     fit = loop.Fit(
-        net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=8, optimizer=optimizers.SGD(),
+        net, *net.session.check_batch(X, y)[:2], rows=None, epochs=1, batch_size=8, optimizer=optimizers.SGD(),
         validation_data=None, shuffle=True, threads=threads, progress=False,
     )  # fmt: skip
-    with net._engine.clock(threads, skip) as counts:
+    with net.session.engine.clock(threads, skip) as counts:
         counts[:] = 1 << 60  # what was counted until then
         before = probe.read_ticks()
         assert fit.chunk(0, 40, threads, long=False) == (RUNNING, 40)

@@ -118,8 +118,14 @@ def test_padding_of_deltas_is_zero(dtype: str, loss: str, output: str | None, n:
         [4, 5, n], activation="sigmoid", loss=describe(loss), output_activation=output, dtype=dtype, seed=0
     )
     clean = net.backprop(X, y)
-    buffers = net._engine.buffers
-    for part in (*buffers.activations, *buffers.deltas, buffers.targets, buffers.loss_values, net._engine.row_losses):
+    buffers = net.session.engine.buffers
+    for part in (
+        *buffers.activations,
+        *buffers.deltas,
+        buffers.targets,
+        buffers.loss_values,
+        net.session.engine.row_losses,
+    ):
         part[:] = np.nan
     again = net.backprop(X, y)
     for delta, units in zip(buffers.deltas, (5, n), strict=True):
@@ -127,7 +133,7 @@ def test_padding_of_deltas_is_zero(dtype: str, loss: str, output: str | None, n:
     assert again.loss == clean.loss
     for old, new in zip([*clean.weights, clean.inputs], [*again.weights, again.inputs], strict=True):
         np.testing.assert_array_equal(old, new)
-    gradient = net._engine.gradient
+    gradient = net.session.engine.gradient
     assert np.count_nonzero(gradient) <= net.n_parameters
     assert np.isfinite(gradient).all()
 

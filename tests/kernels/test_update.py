@@ -46,15 +46,17 @@ def make(sizes: list[int], rows: int, dtype: str = "float64") -> tuple[fastbp.ML
 
 def everything(net: fastbp.MLP) -> list[np.ndarray]:
     """Parameters, their transposed copy and moments, padding included."""
-    net._engine.mirror()  # made when it is first needed, kept fresh by updates
-    unused = net._plan.layers[0].transposed_size  # training sends no delta below layer 0, and lets its copy go stale
-    return [net._engine.parameters, net._engine.transposed[unused:], *net._engine.moments]
+    net.session.engine.mirror()  # made when it is first needed, kept fresh by updates
+    unused = net.session.layout.layers[
+        0
+    ].transposed_size  # training sends no delta below layer 0, and lets its copy go stale
+    return [net.session.engine.parameters, net.session.engine.transposed[unused:], *net.session.engine.moments]
 
 
 def assert_same_bits(net: fastbp.MLP, other: fastbp.MLP) -> None:
     for a, b in zip(everything(net), everything(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (net._steps, net._layout) == (other._steps, other._layout)
+    assert (net.session.engine.steps, net.session.engine.state_layout) == (other._steps, other._layout)
 
 
 def separately(net: fastbp.MLP, X: np.ndarray, y: np.ndarray, recipe: Any) -> float:
@@ -109,7 +111,7 @@ def test_defaults_are_those_of_torch(kind: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_backprop_and_update_make_a_train_step(dtype: str, recipe: Any, sizes: list[int], rows: int) -> None:
     net, X, y = make(sizes, rows, dtype)
-    assert (engine.n_groups(net._plan, rows) > 0) == (rows == 1511)
+    assert (engine.n_groups(net.session.layout, rows) > 0) == (rows == 1511)
     other, start = net.copy(), net.weights[0]
     for _ in range(4):
         assert separately(other, X, y, recipe) == net.train_step(X, y, recipe)
@@ -131,7 +133,7 @@ def test_two_passes_make_the_bits_of_one(
         monkeypatch.setattr(module, "LONG_STEP_FLOPS", 0.0)
     assert [double.train_step(X, y, recipe) for _ in range(3)] == losses
     double.fit(X, y, epochs=2, batch_size=7, optimizer=recipe)
-    assert double._engine.job[0]["two_pass"] == 1
+    assert double.session.engine.job[0]["two_pass"] == 1
     assert double.history.loss == fused.history.loss
     assert_same_bits(fused, double)
 
@@ -147,8 +149,8 @@ def test_padding_stays_zero_and_the_transposed_copy_fresh(dtype: str, sizes: lis
 
 def padding(net: fastbp.MLP) -> np.ndarray:
     """Which numbers of flat parameters are neither weights nor biases."""
-    flags = np.ones(net._plan.n_parameters, bool)
-    flags[net._plan.places()] = False
+    flags = np.ones(net.session.layout.n_parameters, bool)
+    flags[net.session.layout.places()] = False
     return flags
 
 
@@ -159,18 +161,18 @@ def padding(net: fastbp.MLP) -> np.ndarray:
 def test_no_rule_writes_to_the_padding(recipe: Any, dtype: str) -> None:
     """Weights, transposed copies, moments and gradients stay zero there, by every route."""
     net, X, y = make([7, 33, 5], 19, dtype)
-    unused, flags = net._plan.layers[0].transposed_size, padding(net)
+    unused, flags = net.session.layout.layers[0].transposed_size, padding(net)
     for number in range(3):
         net.train_step(X, y, recipe)
         separately(net, X, y, recipe)
         net.fit(X, y, epochs=2, batch_size=4, optimizer=recipe)
-        assert len(net._engine.moments) == recipe.n_moments
-        for array in (net._engine.parameters, *net._engine.moments, net._engine.need_gradient()):
+        assert len(net.session.engine.moments) == recipe.n_moments
+        for array in (net.session.engine.parameters, *net.session.engine.moments, net.session.engine.need_gradient()):
             assert not array[flags].any(), number
         fresh = fastbp.MLP([7, 33, 5], dtype=dtype)
         fresh.set_weights(net.weights, net.biases)
-        fresh._engine.mirror()
-        np.testing.assert_array_equal(net._engine.transposed[unused:], fresh._engine.transposed[unused:])
+        fresh.session.engine.mirror()
+        np.testing.assert_array_equal(net.session.engine.transposed[unused:], fresh.session.engine.transposed[unused:])
 
 
 @pytest.mark.parametrize("recipe", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(), Adam(clip_norm=1.0)], ids=repr)
@@ -182,11 +184,11 @@ def test_a_network_that_was_not_finite_is_cured(recipe: Any) -> None:
     start, state = (fresh.weights, fresh.biases), fresh.optimizer_state()
     for _ in range(4):
         net.train_step(X, y, dataclasses.replace(recipe, lr=1e38))
-    for moment in net._engine.moments:
+    for moment in net.session.engine.moments:
         moment[:] = np.nan
-    net._engine.need_gradient()[:] = np.nan
+    net.session.engine.need_gradient()[:] = np.nan
     assert not np.isfinite(net.weights[0]).any()
-    assert np.isnan(net._engine.parameters[padding(net)]).any()  # which `weights` does not show
+    assert np.isnan(net.session.engine.parameters[padding(net)]).any()  # which `weights` does not show
     net.set_weights(*start)
     net.load_optimizer_state(state)
     assert_same_bits(net, fresh)
@@ -272,22 +274,22 @@ def test_reset_optimizer(recipe: Any) -> None:
 def test_set_weights_keeps_moments() -> None:
     net, X, y = make([7, 5], 19)
     net.train_step(X, y, Adam())
-    before = [moment.copy() for moment in net._engine.moments]
+    before = [moment.copy() for moment in net.session.engine.moments]
     net.set_weights([np.ones((7, 5))], [np.ones(5)])
-    assert net._steps == 1
-    for old, new in zip(before, net._engine.moments, strict=True):
+    assert net.session.engine.steps == 1
+    for old, new in zip(before, net.session.engine.moments, strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 def test_backprop_changes_nothing() -> None:
     net, X, y = make([7, 33, 5], 19)
     net.train_step(X, y, Adam())
-    before = [array.copy() for array in (net._engine.parameters, *net._engine.moments)]
+    before = [array.copy() for array in (net.session.engine.parameters, *net.session.engine.moments)]
     net.backprop(X, y)
     net.backprop(X, output_gradient=y)
-    for old, new in zip(before, (net._engine.parameters, *net._engine.moments), strict=True):
+    for old, new in zip(before, (net.session.engine.parameters, *net.session.engine.moments), strict=True):
         np.testing.assert_array_equal(old, new)
-    assert net._steps == 1
+    assert net.session.engine.steps == 1
 
 
 @pytest.mark.parametrize("how", ["saved", "copied"])
@@ -330,7 +332,7 @@ def test_padding_stays_zero_even_without_eps(recipe: Any, dtype: str) -> None:
     for _ in range(30):
         net.train_step(X, y, recipe)
     assert padding(net).any()
-    assert not net._engine.parameters[padding(net)].any()
+    assert not net.session.engine.parameters[padding(net)].any()
     assert all(np.isfinite(array).all() for array in everything(net))
     if not recipe.weight_decay:
         np.testing.assert_array_equal(net.weights[0][2], before)
@@ -394,7 +396,7 @@ def test_rprop_refuses_a_schedule_and_changes_nothing() -> None:
     net.train_step(X, y, "adam")
     with pytest.raises(ValueError, match="schedule must be None, got Cosine"):
         net.fit(X, y, optimizer="rprop", schedule=schedules.Cosine(3))
-    assert net._layout == ("adam", 2)
+    assert net.session.engine.state_layout == ("adam", 2)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_shares_of_a_big_batch_are_clipped_with_their_penalties() -> None:
     nets: list[Any] = [kind([6, 9, 4], seed=0, dtype="float64", l1=0.02, l2=0.05) for kind in (MLP, MLP, NumpyMLP)]
     for net, threads in zip(nets, ({"threads": 1}, {"threads": 3}, {}), strict=True):
         net.fit(rows, labels, epochs=9, batch_size=2000, optimizer=SGD(0.5, clip_norm=0.05), shuffle=False, **threads)
-    assert n_groups(nets[0]._plan, 2000) > 0
+    assert n_groups(nets[0].session.layout, 2000) > 0
     np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
     np.testing.assert_allclose(nets[0].weights[0], nets[2].weights[0], rtol=1e-10, atol=1e-13)
 

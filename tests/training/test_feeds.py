@@ -227,9 +227,9 @@ def test_divergence_tells_its_place() -> None:
 def test_buffers_serve_all_chunks() -> None:
     net = make()
     net.fit(CHUNKS[:1], epochs=1, batch_size=8)
-    buffers = net._engine.buffers
+    buffers = net.session.engine.buffers
     net.fit(CHUNKS, epochs=3, batch_size=8)
-    assert net._engine.buffers is buffers
+    assert net.session.engine.buffers is buffers
 
 
 class Failure(Exception):

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from processes import FOLDERS, same_file
 
 import fastbp
+from fastbp import model
 from fastbp.callbacks import EarlyStopping
 from fastbp.cli.main import main
-from fastbp.io import model_files
 from fastbp.schedules import ReduceOnPlateau
 from fastbp.training import checkpoints
 
@@ -76,7 +76,7 @@ def run_with_kills(code: str, arguments: list[str], last: Path, out: Path) -> No
         assert done.returncode == (-signal.SIGKILL if seed else 0), done
         found = checkpoints.find(last, [])  # never half of one
         assert found is not None
-        model_files.model_from_state(found.tensors, found.description)
+        model.from_file(found.tensors, found.description)
     assert out.exists()
 
 

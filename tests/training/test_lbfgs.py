@@ -74,7 +74,7 @@ def test_against_scipy_on_the_oracle(loss: str, decay: float, block: int, monkey
     assert len(history.loss) == len(history.seconds) == 12
     assert history.lr == [1.0] * 12
     assert history.stop_reason == ""
-    assert net._steps == net._epochs == 12
+    assert net.session.engine.steps == net.session.engine.epochs == 12
     assert net.evaluate(X, y)["loss"] < 0.5 * history.loss[0]
 
 
@@ -95,9 +95,9 @@ def test_same_bits_on_any_threads(dtype: str) -> None:
     nets = [make(dtype=dtype) for _ in range(3)]
     for net, threads in zip(nets, (1, 2, None), strict=True):
         net.fit(X.astype(dtype), y, optimizer="lbfgs", epochs=15, threads=threads)
-        np.testing.assert_array_equal(net._engine.parameters, nets[0]._engine.parameters)
-    padding = np.ones(nets[0]._plan.n_parameters, bool)
-    padding[nets[0]._plan.places()] = False
+        np.testing.assert_array_equal(net.session.engine.parameters, nets[0]._engine.parameters)
+    padding = np.ones(nets[0].session.layout.n_parameters, bool)
+    padding[nets[0].session.layout.places()] = False
     assert not nets[0]._engine.parameters[padding].any()
     assert_usable(nets[0], X, y)
 
@@ -196,7 +196,7 @@ class Interrupt:
         points.append(net.weights[0])
         if state.epoch == 3 and WHEN == "callback":
             os.kill(os.getpid(), signal.SIGINT)
-engine, call, count = net._engine, net._engine.call, 0
+engine, call, count = net.session.engine, net.session.engine.call, 0
 def interrupting(*arguments, **options):
     global count
     count += 1
@@ -237,7 +237,7 @@ def test_arguments_without_effect(options: dict[str, Any], says: str) -> None:
     net.train_step(X, y, "adam")
     with pytest.raises(ValueError, match=says):
         net.fit(X, y, optimizer="lbfgs", **options)
-    assert net._layout == ("adam", 2)
+    assert net.session.engine.state_layout == ("adam", 2)
     net.fit(X, y, optimizer="lbfgs", epochs=1, batch_size=ROWS)
 
 
@@ -251,7 +251,7 @@ def test_no_single_steps() -> None:
         LBFGS().update(net, net.backprop(X, y))
     with pytest.raises(ValueError, match=r"optimizer must be one of sgd.* got lbfgs"):
         make(cls=NumpyMLP).train_step(X, y, "lbfgs")
-    assert net._layout == ("adam", 2)
+    assert net.session.engine.state_layout == ("adam", 2)
 
 
 @pytest.mark.parametrize("name", ["memory", "max_line_search", "gtol", "ftol", "weight_decay"])

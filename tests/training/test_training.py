@@ -224,7 +224,7 @@ def test_divergence(rows: int, batch_size: int, max_steps: int, monkeypatch: pyt
     assert f"epoch {found.epoch}, step {found.step}, with lr=50" in str(found)
     assert found.history is net.history
     np.testing.assert_allclose(found.history.loss, expected.history.loss, rtol=1e-4)
-    assert all(np.isfinite(array).all() for array in [*net.weights, *net.biases, *net._engine.moments])
+    assert all(np.isfinite(array).all() for array in [*net.weights, *net.biases, *net.session.engine.moments])
     net.reset_optimizer()
     assert np.isfinite(net.fit(X * 0, y, epochs=2, optimizer=SGD(lr=1e-3)).loss).all()
 
