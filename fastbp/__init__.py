@@ -13,19 +13,18 @@ if TYPE_CHECKING:
     from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
     from fastbp.activations import Activation
     from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
+    from fastbp.engine.warmup import warmup
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
-    from fastbp.info import warmup
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.many.range_test import lr_range_test
     from fastbp.many.result import LrSweep
     from fastbp.many.runs import lr_sweep
     from fastbp.many.stability import lr_stability
     from fastbp.network import MLP, load
-    from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
+    from fastbp.optimizers import LBFGS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.spec import Gradient, Scaling
     from fastbp.training.history import History
-    from fastbp.training.lbfgs import LBFGS
 
 __all__ = [
     "LBFGS",
@@ -82,13 +81,13 @@ _HOMES = {
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
     "training.history": ("History",),
-    "info": ("warmup",),
+    "engine.warmup": ("warmup",),
     "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "spec": ("Gradient", "Scaling"),
     "network": ("MLP", "load"),
-    "training.lbfgs": ("LBFGS",),
     "optimizers": (
         "optimizers",
+        "LBFGS",
         "SGD",
         "Adadelta",
         "Adagrad",

@@ -21,8 +21,8 @@ import fastbp
 from fastbp import MLP, SGD, Checkpoint, LayerStatistics, datasets, losses, optimizers, schedules, validation
 from fastbp.bench import protocol, runner
 from fastbp.callbacks import EarlyStopping, MaxSeconds, StopGradientNorm
+from fastbp.optimizers import LBFGS
 from fastbp.reference import NumpyMLP
-from fastbp.training.lbfgs import LBFGS
 
 ROOT = Path(fastbp.__file__).parent
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]

@@ -16,7 +16,7 @@ import numpy as np
 from fastbp.engine.engine import Engine
 from fastbp.engine.memory import address, allocate
 from fastbp.kernels import sweep as kernel
-from fastbp.kernels.jit import entry
+from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB, LAYER
 from fastbp.types import Array
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from fastbp import arrays, schedules
 from fastbp.data import sample_weights
-from fastbp.engine import team
+from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.many import Blocks, ManyRuns, Wave
-from fastbp.engine.tuning import THREAD_FLOPS
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
 from fastbp.many.ledger import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limit
@@ -20,6 +19,7 @@ from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import quiet
 from fastbp.training.loop import CHUNK_SECONDS, Fit
+from fastbp.training.rate_table import RateTable
 from fastbp.types import Array
 
 # Memory for the losses of rows, and for the weights of runs that are continued later.
@@ -63,8 +63,8 @@ class Native:
         self.blocks = self._make_blocks(BUDGET_BYTES if resumable else 0)
         self._start_losses()
         self._bind()
-        self.step_seconds = self.fits[0].step_flops / THREAD_FLOPS + 1e-6
-        check_seconds = self.n_held_out * self.layout.flops_per_row / 3 / THREAD_FLOPS
+        self.step_seconds = self.fits[0].step_flops / tuning.THREAD_FLOPS + 1e-6
+        check_seconds = self.n_held_out * self.layout.flops_per_row / 3 / tuning.THREAD_FLOPS
         # The main thread must see signals while others compute, where it would not be back in time by itself.
         self.detached = max(self.step_seconds, check_seconds) > CHUNK_SECONDS
 
@@ -180,9 +180,9 @@ class Native:
         for epoch in range(end):
             now = which[begun[which] <= epoch]
             for i in now:
-                rates = schedules.Plan(spec.schedule, float(ledger.rates[i]), spec.steps)
-                rates.look_back(monitored[i, :epoch])
-                tables[i, epoch] = rates.tables(epoch, 0, spec.steps, epoch * spec.steps)[0]
+                table = RateTable(spec.schedule, float(ledger.rates[i]), spec.steps)
+                table.replay(monitored[i, :epoch])
+                tables[i, epoch] = table.tables(epoch, 0, spec.steps, epoch * spec.steps)[0]
             if not self._waves(now, epoch + 1, tables.reshape(len(ledger), -1)):
                 return False
             which = which[(begun[which] > epoch) | np.isin(ledger.status[which], (FINISHED, OVERFLOWED))]

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import optimizers, schedules, validation
+from fastbp import optimizers, validation
 from fastbp.data import sample_weights
-from fastbp.engine import team
-from fastbp.engine.tuning import THREAD_FLOPS
+from fastbp.engine import team, tuning
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
 from fastbp.many.range_data import SKIP
@@ -23,6 +22,7 @@ from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.spec import Samples
 from fastbp.training import loop
+from fastbp.training.rate_table import RateTable
 
 Array = npt.NDArray[Any]
 
@@ -210,7 +210,7 @@ def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
     return every
 
 
-class _Ramp(schedules.Plan):
+class _Ramp(RateTable):
     """The learning rate of every step, as `training.Fit` asks for it."""
 
     def __init__(self, rates: npt.NDArray[np.float64], steps: int) -> None:
@@ -306,7 +306,7 @@ class _Driver:
         fit = self._prepare(seed)
         smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
         engine, per_epoch = fit.engine, fit.rates.steps
-        done, step_seconds = 0, fit.step_flops / THREAD_FLOPS + 1e-6
+        done, step_seconds = 0, fit.step_flops / tuning.THREAD_FLOPS + 1e-6
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:

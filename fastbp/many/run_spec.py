@@ -15,6 +15,7 @@ from fastbp import schedules
 from fastbp.data import splits
 from fastbp.network import MLP
 from fastbp.optimizers import Optimizer
+from fastbp.training.rate_table import RateTable
 from fastbp.types import Array
 
 # Share of the rows that is held out where no validation data are given.
@@ -66,7 +67,7 @@ class RunSpec:
         if self.held_out is not None:
             return None, None
         if seed not in self._splits:
-            stratify = self.y.ndim == 1 and self.net.loss.target == "classes"
+            stratify = self.y.ndim == 1 and self.net.loss.link.one_class
             self._splits[seed] = splits.split_rows(self.strata, HELD_OUT, seed, stratify=stratify)
         return self._splits[seed]
 
@@ -96,7 +97,7 @@ class RunSpec:
         n = self.epochs * self.steps
         if self.schedule is None or schedules.plateau_of(self.schedule) is not None:
             return None, None
-        factors, momenta = schedules.Plan(self.schedule, 1.0, self.steps).tables(0, 0, n, 0)
+        factors, momenta = RateTable(self.schedule, 1.0, self.steps).tables(0, 0, n, 0)
         return rates[:, None] * factors, None if momenta is None else np.ascontiguousarray(momenta, np.float64)
 
     def with_batch(self, batch_size: int) -> RunSpec:

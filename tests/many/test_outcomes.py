@@ -12,10 +12,10 @@ import pytest
 from test_sweep import check_against_fit, line
 
 from fastbp import MLP, SGD, CrossEntropy, lr_sweep, schedules
+from fastbp.engine import tuning
 from fastbp.many import native, report
 from fastbp.many.ledger import limit
 from fastbp.many.text import FAILURES
-from fastbp.training import loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")
 
@@ -165,7 +165,7 @@ def test_the_outcome_does_not_depend_on_how_the_runs_are_carried(
     check(schedule=schedules.ReduceOnPlateau(patience=1000))
     with monkeypatch.context() as patch:  # after every step
         patch.setattr(native, "CHUNK_SECONDS", 1e-9)
-        patch.setattr(loop, "LONG_STEP_FLOPS", 1.0)
+        patch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
         check(threads=2)
     with monkeypatch.context() as patch:  # in waves, and from the start again after each epoch
         patch.setattr(native, "BUDGET_BYTES", 1)

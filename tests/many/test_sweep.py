@@ -21,11 +21,11 @@ import pytest
 
 import fastbp
 from fastbp import MLP, SGD, Adam, AdamW, CrossEntropy, LrSweep, RMSprop, lr_sweep, optimizers, schedules
+from fastbp.engine import tuning
 from fastbp.errors import SweepInterrupted
 from fastbp.many import native, runs, statistics
 from fastbp.many.journal import Journal
 from fastbp.many.run_spec import fresh
-from fastbp.training import loop
 
 # Small grids have their best rate at an edge; the warning has its own test.
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")
@@ -204,7 +204,7 @@ def test_calls_may_end_after_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
     net = MLP([6, 20, 3], seed=1)
     expected = lr_sweep(net, X, y, RATES, seeds=2, epochs=2)
     monkeypatch.setattr(native, "CHUNK_SECONDS", 1e-9)
-    monkeypatch.setattr(loop, "LONG_STEP_FLOPS", 1.0)
+    monkeypatch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
     calls: list[int] = []
     original = native.Native._book
 
