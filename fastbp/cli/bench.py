@@ -1,4 +1,4 @@
-"""The click command `fastbp bench`; the only module of the benchmark that prints, after all files are written."""
+"""`fastbp bench`: fastbp beside NumPy and other libraries, as tables, after all files are written."""
 
 from __future__ import annotations
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import recipe as recipes
+from fastbp.cli import build
 from fastbp.cli.checks import check_effects, check_outs
-from fastbp.cli.description import of_network
-from fastbp.cli.options import FRACTION, problem_options, run_options
+from fastbp.cli.defaults import complete
+from fastbp.cli.options import FRACTION, data_options, run_options
 from fastbp.cli.output import json_option, make_ready, print_json, say, seconds_text
+from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
 
 
 @click.command("range-test")
-@problem_options
+@data_options
 @click.option("--lr", "span", metavar="LO:HI", default="1e-6:10", show_default=True, callback=_span, help="The ramp.")
 @click.option("--steps", type=click.IntRange(min=20), default=500, show_default=True, help="Steps of the ramp.")
 @click.option(
@@ -66,30 +67,30 @@ def range_test(**options: Any) -> None:
     check_outs(settings, ("plot", "csv"))
     if settings.plot is not None and Path(settings.plot).suffix.lower() not in PICTURES:
         raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint="--plot")
-    recipe = recipes.complete(settings)
-    optimizer = recipes.optimizer(settings, recipe)
-    check_effects(settings, recipe, optimizer, rates=True)
+    hyper = complete(settings)
+    optimizer = build.optimizer(settings, hyper)
+    check_effects(settings, hyper, optimizer, rates=True)
 
-    from fastbp.cli.problem import load_problem
+    from fastbp.cli.load import load_dataset
     from fastbp.many.range_test import lr_range_test
 
-    problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = recipes.build(settings, recipe, problem)
-    held: Any = (problem.X_test, problem.y_test) if settings.held_out else None
+    dataset = load_dataset(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    net = build.network(settings, hyper, dataset)
+    validation: Any = (dataset.X_test, dataset.y_test) if settings.held_out else None
     startup = make_ready([net.dtype.name])
     result = lr_range_test(
         net,
-        problem.X_train,
-        problem.y_train,
+        dataset.X_train,
+        dataset.y_train,
         lr_min=settings.span[0],
         lr_max=settings.span[1],
         n_steps=settings.steps,
         ramp=settings.ramp,
-        batch_size=recipe.batch_size,
+        batch_size=hyper.batch_size,
         optimizer=optimizer,
         smoothing=settings.smoothing,
         seeds=settings.seeds,
-        validation_data=held,
+        validation_data=validation,
         threads=settings.threads,
         progress=not settings.as_json and sys.stderr.isatty(),
     )
@@ -98,11 +99,11 @@ def range_test(**options: Any) -> None:
     if settings.plot is not None:
         result.plot(settings.plot)
     if settings.as_json:
-        print_json(of_network(settings, recipe, problem, net) | result.document())
+        print_json(of_network(settings, hyper, dataset, net) | result.document())
         return
-    for number, note in enumerate(problem.notes):
+    for number, note in enumerate(dataset.notes):
         say("" if number else "data", note)
-    say("network", f"{'-'.join(map(str, net.sizes))}, {recipe.activation}, {net.n_parameters:,} parameters")
+    say("network", f"{'-'.join(map(str, net.sizes))}, {hyper.activation}, {net.n_parameters:,} parameters")
     _show(result, startup)
     for label, path in (("picture", settings.plot), ("table", settings.csv)):
         if path is not None:
