@@ -217,7 +217,7 @@ class JaxRival(Rival):
     def _epoch_function(self) -> Callable[..., Any]:
         """(parameters, state, X, y, order (steps, batch_size)) -> (parameters, state, mean loss)."""
         jax = self.jax
-        loss_function, update = self._loss_function(), self._update_function()
+        loss_function, update = self.make_loss(), self._update_function()
 
         def epoch(parameters: Any, state: Any, X: Any, y: Any, order: Any) -> Any:
             def step(carry: Any, rows: Any) -> Any:
@@ -232,7 +232,7 @@ class JaxRival(Rival):
 
         return epoch
 
-    def _loss_function(self) -> Callable[..., Any]:
+    def make_loss(self) -> Callable[..., Any]:
         jax, jnp, workload = self.jax, self.jnp, self.task.workload
         functions = {"identity": lambda z: z, "tanh": jnp.tanh, "gelu": lambda z: jax.nn.gelu(z, approximate=False)}
         activation = functions.get(workload.activation) or getattr(jax.nn, workload.activation)

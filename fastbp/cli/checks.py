@@ -1,4 +1,4 @@
-"""What is refused before the data are read: files that cannot be written, and options that would have no effect."""
+"""Checks before the data are read: files that cannot be written, and options that would have no effect."""
 
 from __future__ import annotations
 

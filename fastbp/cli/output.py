@@ -14,7 +14,7 @@ from fastbp.io import documents
 from fastbp.io.progress import ProgressBar
 
 LABEL_WIDTH = 9
-# A bar that comes and goes within half a second only flickers.
+# Seconds before the bar of the compiler appears: a shorter wait needs none.
 BAR_DELAY = 0.5
 
 

@@ -1,4 +1,4 @@
-"""What `fastbp train` is about to do: in a few lines for people, and whole for JSON."""
+"""A summary of what `fastbp train` will do: a few lines for people, all of it for JSON."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def of_network(settings: Any, hyper: Hyperparameters, dataset: Dataset, net: MLP
 def chosen(
     settings: Any, hyper: Hyperparameters, optimizer: Optimizer, dataset: Dataset, net: MLP, n_held: int
 ) -> dict[str, Any]:
-    """All that decides the result, and what else was chosen."""
+    """Everything that the result depends on, and the other options."""
     minutes = settings.checkpoint_minutes or CHECKPOINT_MINUTES
     return of_network(settings, hyper, dataset, net) | {
         "train_rows": len(dataset.X_train),

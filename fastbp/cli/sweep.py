@@ -35,8 +35,8 @@ EXTRAS = {"report": ("plotly", "report"), "plot": ("matplotlib", "plot"), "dask"
 FILES = ("report", "plot", "csv", "journal")
 
 
-class Remembering(click.Command):
-    """A command that knows the words it was called with."""
+class RecordingCommand(click.Command):
+    """A command that records its command line, for the report."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["command"] = shlex.join(["fastbp", str(ctx.info_name), *args])
@@ -74,7 +74,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-@click.command(cls=Remembering)
+@click.command(cls=RecordingCommand)
 @data_options
 @click.option(
     "--lr", "rates", metavar="LO:HI:N", default="1e-4:10:25", show_default=True, callback=_rates,

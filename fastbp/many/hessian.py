@@ -92,7 +92,7 @@ def _unflat(vector: Array, net: MLP) -> tuple[list[Array], list[Array]]:
 
 
 def _start(hessian: Hessian, seed: int) -> Array:
-    """A random vector, multiplied once: nothing of it lies where the cost is flat, as for weights of dead inputs."""
+    """A random vector times H: it has no part in directions where the cost is flat, such as weights of dead inputs."""
     return hessian @ np.random.default_rng(seed).standard_normal(len(hessian))
 
 

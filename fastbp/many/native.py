@@ -65,7 +65,7 @@ class Native:
         self._bind()
         self.step_seconds = self.fits[0].step_flops / tuning.THREAD_FLOPS + 1e-6
         check_seconds = self.n_held_out * self.layout.flops_per_row / 3 / tuning.THREAD_FLOPS
-        # The main thread must see signals while others compute, where it would not be back in time by itself.
+        # If one call takes longer than a chunk, the main thread must wait apart from it, to see signals in time.
         self.detached = max(self.step_seconds, check_seconds) > CHUNK_SECONDS
 
     @property
@@ -93,7 +93,7 @@ class Native:
     # --- memory ---------------------------------------------------------------------------------------------
 
     def _make_blocks(self, budget: int) -> Blocks:
-        """Memory of the runs, with what each of them begins with."""
+        """Allocate the memory of the runs, and fill in what each of them begins with."""
         optimizer = self.spec.optimizer
         # Rprop's state begins with the rate, that of others with the same numbers for all.
         begins = [self.spec.optimizer_at(rate).initial_state for rate in self.ledger.rates.tolist()]
@@ -127,7 +127,7 @@ class Native:
             )  # fmt: skip
             self.fits.append(fit)
             engine = net.session.engine
-            for _ in range(2):  # the second time with all room made, in which addresses stay
+            for _ in range(2):  # once more when all buffers are large enough, so that addresses stay
                 self._bind_validation(net, 0, 1)
                 self.runs.bind_validation(thread, engine)
                 fit.aim(0, 1)
@@ -165,7 +165,7 @@ class Native:
     # --- training -------------------------------------------------------------------------------------------
 
     def train(self, which: Array, end: int) -> bool:
-        """Carry some runs, by their numbers, to the end of epoch `end`; False if Ctrl-C came."""
+        """Train the runs of these numbers to the end of epoch `end`; returns False after Ctrl-C."""
         if schedules.plateau_of(self.spec.schedule) is not None:
             return self._train_on_plateau(which, end)
         return self._waves(which, end, None)
@@ -193,7 +193,7 @@ class Native:
         spec, item = self.spec, self.layout.dtype.itemsize
         each = spec.epochs * (spec.steps * 8 + self.n_held_out * item)
         size = max(self.threads, BUDGET_BYTES // each)
-        # Small rates first: runs that may end early are the better ones to end with.
+        # Small rates first: runs of large rates may end early, which balances the threads at the end.
         which = which[np.argsort(self.ledger.rates[which], kind="stable")]
         return all(self._wave(which[at : at + size], end, tables) for at in range(0, len(which), size))
 
@@ -210,7 +210,7 @@ class Native:
         return self._call(len(which))
 
     def _call(self, n: int) -> bool:
-        """Let the threads loose on the runs of a wave."""
+        """Train the runs of a wave on all threads; returns False after Ctrl-C."""
         with team.interruptible(self.request_stop) as interrupted:
             team.run(
                 self._work, min(self.threads, n), detached=self.detached, stop=lambda word: self.request_stop()
@@ -220,7 +220,7 @@ class Native:
         return not interrupted()
 
     def request_stop(self) -> None:
-        """Ask all threads to come back."""
+        """Ask all threads to return."""
         self.stopped = True
         self.runs.request_stop()
 
@@ -233,14 +233,14 @@ class Native:
                 self.busy[thread] += seconds
                 self.ticks += ticks
                 try:
-                    self._book(thread)
+                    self._record(thread)
                 except BaseException:  # a full disk under the journal
                     self.request_stop()
                     raise
             if self.runs.done(thread):
                 return
 
-    def _book(self, thread: int) -> None:
+    def _record(self, thread: int) -> None:
         """Write the runs that a thread has ended into the ledger."""
         runs, spec, ledger = self.runs, self.spec, self.ledger
         if runs.bad_row is not None:
@@ -268,7 +268,7 @@ class Native:
         self.report(which)
 
     def _raise_bad_row(self, row: int) -> None:
-        """NaN or infinity in a memory map, or a label that has changed since it was checked."""
+        """Raise the error for a row with NaN or infinity in a memory map, or with a label that has changed."""
         spec, session = self.spec, self.nets[0].session
         scaling = session.kernel_scaling()
         here = arrays.first_not_finite(spec.X[row : row + 1], self.layout.dtype, scaling) is not None
