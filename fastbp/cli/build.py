@@ -20,7 +20,7 @@ from fastbp.cli.defaults import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from fastbp.data.dataset import Dataset
+    from fastbp.data.prepare import PreparedData
     from fastbp.network import MLP
 
 
@@ -127,15 +127,15 @@ def callbacks(settings: Any) -> list[Any]:
     return chosen
 
 
-def network(settings: Any, hyper: Hyperparameters, dataset: Dataset) -> MLP:
+def network(settings: Any, hyper: Hyperparameters, prepared: PreparedData) -> MLP:
     """The network, with its scaling."""
     import fastbp
 
     names = hyper.activation.split(",")
     net = fastbp.MLP(
-        [dataset.n_in, *hyper.hidden, dataset.n_out],
+        [prepared.n_in, *hyper.hidden, prepared.n_out],
         activation=names[0] if len(names) == 1 else names,
-        loss=_smoothed(dataset.loss, settings.label_smoothing),
+        loss=_smoothed(prepared.loss, settings.label_smoothing),
         dropout=settings.dropout,
         input_noise=settings.input_noise,
         l1=settings.l1,
@@ -143,10 +143,10 @@ def network(settings: Any, hyper: Hyperparameters, dataset: Dataset) -> MLP:
         max_norm=settings.max_norm,
         seed=settings.seed,
     )
-    net.class_labels = dataset.class_labels
+    net.class_labels = prepared.class_labels
     on_by_default = settings.data is not None
     if on_by_default if settings.standardize is None else settings.standardize:
-        net.standardize(dataset.X_train, dataset.y_train if net.loss.link.can_scale_y else None)
+        net.standardize(prepared.X_train, prepared.y_train if net.loss.link.can_scale_y else None)
     return net
 
 

@@ -16,8 +16,11 @@ from fastbp.io.files import is_special
 if TYPE_CHECKING:
     from fastbp.optimizers import Optimizer
 
+# What matplotlib writes without more packages.
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
-def check_out(out: str | None, option: str) -> None:
+
+def check_out(out: str | os.PathLike[str] | None, option: str) -> None:
     """Refuse a file that cannot be written before, not after, the work."""
     if out is None:
         return
@@ -28,7 +31,13 @@ def check_out(out: str | None, option: str) -> None:
     folder = Path(out).resolve().parent
     if not folder.is_dir():
         raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
-    _check_writable(folder, out, option)
+    _check_writable(folder, str(out), option)
+
+
+def check_picture(path: str | None, option: str) -> None:
+    """Refuse a picture in a format that matplotlib cannot write."""
+    if path is not None and Path(path).suffix.lower() not in PICTURES:
+        raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint=option)
 
 
 def check_outs(settings: Any, names: Sequence[str]) -> None:

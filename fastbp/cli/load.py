@@ -6,19 +6,19 @@ import click
 
 from fastbp import datasets
 from fastbp.data import tables
-from fastbp.data.dataset import Dataset, make_dataset
+from fastbp.data.prepare import PreparedData, prepare
 
 
-def load_dataset(data: str | None, target: str | None, loss: str | None, test_fraction: float, seed: int) -> Dataset:
+def load_data(data: str | None, target: str | None, loss: str | None, test_fraction: float, seed: int) -> PreparedData:
     """Read the data, infer what was not said, and hold rows out."""
     if data is None:
         if target is not None:
             raise click.UsageError("--target names a column of a CSV, but no DATA is given")
         told = "the embedded digits, as no DATA is given: 8x8 images in ten classes (UCI, CC BY 4.0)"
         table = tables.Table(*datasets.load_digits())
-        return make_dataset(table, loss, test_fraction, seed, name="digits", notes=[told])
+        return prepare(table, loss, test_fraction, seed, name="digits", notes=[told])
     try:
         table = tables.read_table(data, target)
     except tables.TargetNeeded as error:
         raise click.UsageError(str(error)) from error
-    return make_dataset(table, loss, test_fraction, seed, name=data)
+    return prepare(table, loss, test_fraction, seed, name=data)

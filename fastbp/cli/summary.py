@@ -10,7 +10,7 @@ from fastbp.cli import build
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, Hyperparameters
 
 if TYPE_CHECKING:
-    from fastbp.data.dataset import Dataset
+    from fastbp.data.prepare import PreparedData
     from fastbp.network import MLP
     from fastbp.optimizers import Optimizer
 
@@ -22,10 +22,10 @@ _AS_CHOSEN = (
 
 
 def describe(
-    settings: Any, hyper: Hyperparameters, optimizer: Optimizer, dataset: Dataset, net: MLP, n_held: int
+    settings: Any, hyper: Hyperparameters, optimizer: Optimizer, prepared: PreparedData, net: MLP, n_held: int
 ) -> Iterator[tuple[str, str]]:
     """Labels and texts: the data, the network, the method, and what of it differs from the defaults."""
-    for number, note in enumerate(dataset.notes):
+    for number, note in enumerate(prepared.notes):
         yield "" if number else "data", note
     scaled = ""
     if net.scaling is not None:
@@ -37,7 +37,7 @@ def describe(
     rate = "" if optimizer.full_batch else f"lr {optimizer.lr:g}, "
     rows = "all rows at once" if optimizer.full_batch else f"batches of {hyper.batch_size}"
     yield "method", f"{type(optimizer).__name__}, {rate}{hyper.epochs} epochs, {rows}, seed {settings.seed}"
-    if special := [*_of_optimizer(optimizer), *_of_training(settings, n_held, len(dataset.X_train))]:
+    if special := [*_of_optimizer(optimizer), *_of_training(settings, n_held, len(prepared.X_train))]:
         yield "", ", ".join(special)
 
 
@@ -70,10 +70,10 @@ def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
         yield f"at most {settings.max_seconds:g} s"
 
 
-def of_network(settings: Any, hyper: Hyperparameters, dataset: Dataset, net: MLP) -> dict[str, Any]:
+def of_network(settings: Any, hyper: Hyperparameters, prepared: PreparedData, net: MLP) -> dict[str, Any]:
     """What is learned, by what network: of all commands that train."""
     return {
-        "data": dataset.name,
+        "data": prepared.name,
         "target": settings.target,
         "sizes": net.sizes,
         "activation": hyper.activation.split(","),
@@ -86,14 +86,14 @@ def of_network(settings: Any, hyper: Hyperparameters, dataset: Dataset, net: MLP
 
 
 def chosen(
-    settings: Any, hyper: Hyperparameters, optimizer: Optimizer, dataset: Dataset, net: MLP, n_held: int
+    settings: Any, hyper: Hyperparameters, optimizer: Optimizer, prepared: PreparedData, net: MLP, n_held: int
 ) -> dict[str, Any]:
     """Everything that the result depends on, and the other options."""
     minutes = settings.checkpoint_minutes or CHECKPOINT_MINUTES
-    return of_network(settings, hyper, dataset, net) | {
-        "train_rows": len(dataset.X_train),
+    return of_network(settings, hyper, prepared, net) | {
+        "train_rows": len(prepared.X_train),
         "validation_rows": n_held,
-        "test_rows": 0 if dataset.X_test is None else len(dataset.X_test),
+        "test_rows": 0 if prepared.X_test is None else len(prepared.X_test),
         "optimizer": {"name": optimizer.name, **dataclasses.asdict(optimizer)},
         "epochs": hyper.epochs,
         "batch_size": None if optimizer.full_batch else hyper.batch_size,
@@ -101,5 +101,5 @@ def chosen(
         "validation_split": build.validation_split(settings),
         "checkpoint_minutes": minutes if settings.checkpoint is not None else None,
         **{name: getattr(settings, name) for name in _AS_CHOSEN},
-        "notes": dataset.notes,
+        "notes": prepared.notes,
     }

@@ -20,7 +20,7 @@ from fastbp.cli.summary import chosen, describe
 from fastbp.errors import DivergenceError
 
 if TYPE_CHECKING:
-    from fastbp.data.dataset import Dataset
+    from fastbp.data.prepare import PreparedData
     from fastbp.network import MLP
 
 
@@ -154,12 +154,12 @@ def train(**options: Any) -> None:
     check_compare(settings, optimizer)
     check_callbacks(settings, hyper)
 
-    from fastbp.cli.load import load_dataset
+    from fastbp.cli.load import load_data
 
-    dataset = load_dataset(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build.network(settings, hyper, dataset)
-    build.check_class_weight(settings.class_weight, net, dataset.y_train)
-    result = _Run(settings, hyper, optimizer, dataset, net).result()
+    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    net = build.network(settings, hyper, prepared)
+    build.check_class_weight(settings.class_weight, net, prepared.y_train)
+    result = _Run(settings, hyper, optimizer, prepared, net).result()
     if settings.as_json:
         print_json(result)
 
@@ -171,7 +171,7 @@ class _Run:
     settings: Settings
     hyper: Hyperparameters
     optimizer: Any
-    dataset: Dataset
+    prepared: PreparedData
     net: MLP
     saved: bool = False
     told: bool = False  # the history is written
@@ -184,7 +184,7 @@ class _Run:
             return 0
         from fastbp.data.splits import hold_out
 
-        y = self.dataset.y_train
+        y = self.prepared.y_train
         return len(hold_out(self.net.session.spec, None, y, y, split, self.net.seed)[1])
 
     def result(self) -> dict[str, Any]:
@@ -236,15 +236,15 @@ class _Run:
             say(label, text)
 
     def _describe(self) -> dict[str, Any]:
-        about = (self.settings, self.hyper, self.optimizer, self.dataset, self.net, self.n_held)
+        about = (self.settings, self.hyper, self.optimizer, self.prepared, self.net, self.n_held)
         for label, text in describe(*about):
             self._say(label, text)
         return chosen(*about)
 
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
-        batch_size = len(self.dataset.X_train) if self.optimizer.full_batch else self.hyper.batch_size
-        split, n_train = build.validation_split(self.settings), len(self.dataset.X_train) - self.n_held
+        batch_size = len(self.prepared.X_train) if self.optimizer.full_batch else self.hyper.batch_size
+        split, n_train = build.validation_split(self.settings), len(self.prepared.X_train) - self.n_held
         resumed = self._resumed()
         with warnings.catch_warnings():
             # A checkpoint that could not be written, classes too rare to be held out: told, whatever the filters are.
@@ -252,8 +252,8 @@ class _Run:
             for kind in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", kind)
             history = self.net.fit(
-                self.dataset.X_train,
-                self.dataset.y_train,
+                self.prepared.X_train,
+                self.prepared.y_train,
                 epochs=self.hyper.epochs,
                 batch_size=batch_size,
                 optimizer=self.optimizer,
@@ -309,7 +309,7 @@ class _Run:
 
     def _test(self) -> dict[str, Any]:
         scores = None
-        X, y = self.dataset.X_test, self.dataset.y_test
+        X, y = self.prepared.X_test, self.prepared.y_test
         if X is None or y is None:
             self._say("test", "none: no rows were held out")
         else:
@@ -328,12 +328,12 @@ class _Run:
         from fastbp.cli import numpy_twin
 
         rival = numpy_twin.twin(self.net, self.settings.seed)
-        X, y = self.dataset.scaled(self.net.scaling, "train")
+        X, y = self.prepared.scaled(self.net.scaling, "train")
         seconds = numpy_twin.seconds(rival, X, y, self.hyper, self.optimizer)
         ratio = seconds / max(result["seconds"], 1e-9)
         scores = None
-        if self.dataset.X_test is not None:
-            scores = rival.evaluate(*self.dataset.scaled(self.net.scaling, "test"))
+        if self.prepared.X_test is not None:
+            scores = rival.evaluate(*self.prepared.scaled(self.net.scaling, "test"))
         found = f"; its test: {score_text(scores)}" if scores is not None else ""
         self._say("NumPy", f"the same in {seconds_text(seconds)}, {ratio:.1f} times as long{found}")
         return {"numpy": {"seconds": seconds, "ratio": ratio, "test": scores}}

@@ -22,7 +22,7 @@ _MANY_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class PreparedData:
     """Rows to train on and to test on, ready for `fit`."""
 
     name: str
@@ -49,9 +49,9 @@ class Dataset:
         return X, y
 
 
-def make_dataset(
+def prepare(
     table: tables.Table, loss: str | None, test_fraction: float, seed: int, *, name: str, notes: Sequence[str] = ()
-) -> Dataset:
+) -> PreparedData:
     """Infer from a table what was not said, and hold rows out; `notes`: what there is to tell of it already."""
     told = list(notes)
     n_in = _check_inputs(table)
@@ -74,7 +74,7 @@ def make_dataset(
     if rare:
         told.append(rare)
     in_place = labels is None or labels == list(range(len(labels)))
-    return Dataset(
+    return PreparedData(
         name,
         X_train,
         y_train,
