@@ -254,14 +254,14 @@ class JaxRival(Rival):
             return tree_map(lambda p, g: p - lr * g, parameters, gradient), state
 
         def adam(parameters: Any, state: Any, gradient: Any) -> Any:
-            step, first, second = state
+            step, m, v = state
             step = step + 1
-            first = tree_map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
-            second = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
+            m = tree_map(lambda m, g: 0.9 * m + 0.1 * g, m, gradient)
+            v = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradient)
             power = step.astype(self.task.workload.dtype)
             size, root = lr / (1 - 0.9**power), jnp.sqrt(1 - 0.999**power)
-            change = tree_map(lambda m, v: size * m / (jnp.sqrt(v) / root + 1e-8), first, second)
-            return tree_map(lambda p, c: p - c, parameters, change), (step, first, second)
+            change = tree_map(lambda m, v: size * m / (jnp.sqrt(v) / root + 1e-8), m, v)
+            return tree_map(lambda p, c: p - c, parameters, change), (step, m, v)
 
         return sgd if self.task.workload.optimizer == "sgd" else adam
 

@@ -88,12 +88,12 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     In one call of the kernel, and counted after its first steps only: threads that have just been woken wait for each
     other, some milliseconds long where two were put on one CPU, which is no part of a step.
     """
-    recipe = workload.make_optimizer()
+    optimizer = workload.make_optimizer()
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
     fit = loop.Fit(
-        net, *net.session.check_batch(X, y)[:2], rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
-        validation_data=None, shuffle=True, threads=threads, progress=False,
+        net, *net.session.check_batch(X, y)[:2], rows=None, epochs=1, batch_size=workload.batch_size,
+        optimizer=optimizer, validation_data=None, shuffle=True, threads=threads, progress=False,
     )  # fmt: skip
     _run(fit, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
     step = _run(fit, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
@@ -107,7 +107,7 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
         raise ValueError("--profile needs a clock that compiled code can read, and this system has none")
     seconds = counts.mean(axis=0) / frequency / steps
     total = float((counts[:, int(clock.END)] - counts[:, int(clock.BEGIN)]).mean()) / frequency / steps
-    parts = tuple(_parts(workload, threads, recipe.n_moments, seconds, total, peak, bandwidths))
+    parts = tuple(_parts(workload, threads, optimizer.n_moments, seconds, total, peak, bandwidths))
     return Profile(workload, threads, total, peak, bandwidths, parts)
 
 

@@ -174,7 +174,7 @@ class _Run:
     prepared: PreparedData
     net: MLP
     saved: bool = False
-    told: bool = False  # the history is written
+    written: bool = False  # the history is written
 
     @functools.cached_property
     def n_held(self) -> int:
@@ -226,9 +226,9 @@ class _Run:
         history, path = self.net.history, self.settings.history
         if path is None or history is None or not history.loss:
             return False
-        if not self.told:
+        if not self.written:
             (history.to_csv if path.endswith(".csv") else history.to_json)(path)
-            self.told = True
+            self.written = True
         return True
 
     def _say(self, label: str, text: str) -> None:
@@ -247,7 +247,7 @@ class _Run:
         split, n_train = build.validation_split(self.settings), len(self.prepared.X_train) - self.n_held
         resumed = self._resumed()
         with warnings.catch_warnings():
-            # A checkpoint that could not be written, classes too rare to be held out: told, whatever the filters are.
+            # Warnings of checkpoints that could not be written, and of rare classes, are shown whatever filters say.
             warnings.showwarning = _say_warning  # type: ignore[assignment]
             for kind in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", kind)

@@ -187,7 +187,7 @@ class Journal:
     def read(self, ledger: Ledger) -> None:
         """Copy the runs of the journal into a ledger, except those that an earlier rule gave up."""
         if self.records:
-            for i, key in enumerate(zip(ledger.rates.tolist(), ledger.seeds.tolist(), strict=True)):
+            for i, key in enumerate(zip(ledger.learning_rates.tolist(), ledger.seeds.tolist(), strict=True)):
                 if key in self.records and judged(self.records[key]):
                     ledger.read(i, self.records[key])
 

@@ -28,7 +28,7 @@ class Ledger:
 
     Attributes
     ----------
-    rates, seeds : array, (P,)
+    learning_rates, seeds : array, (P,)
     start_loss : array, (P,)
         Validation loss at the initial weights.
     train_loss, val_loss, epoch_seconds : array, (P, epochs)
@@ -42,19 +42,19 @@ class Ledger:
     PER_RUN = ("start_loss", "seconds", "status", "done")
     PER_EPOCH = ("train_loss", "val_loss", "epoch_seconds")
 
-    def __init__(self, rates: Iterable[float], seeds: Iterable[int], epochs: int) -> None:
-        self.rates, self.seeds = np.array(list(rates), np.float64), np.array(list(seeds), np.uint64)
-        n = len(self.rates)
+    def __init__(self, learning_rates: Iterable[float], seeds: Iterable[int], epochs: int) -> None:
+        self.learning_rates, self.seeds = np.array(list(learning_rates), np.float64), np.array(list(seeds), np.uint64)
+        n = len(self.learning_rates)
         self.start_loss, self.seconds = np.full(n, np.nan), np.zeros(n)
         self.status, self.done = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.train_loss, self.val_loss, self.epoch_seconds = (np.full((n, epochs), np.nan) for _ in range(3))
 
     def __len__(self) -> int:
-        return len(self.rates)
+        return len(self.learning_rates)
 
     def part(self, which: Array) -> Ledger:
         """A copy of some of the runs."""
-        other = Ledger(self.rates[which], self.seeds[which].tolist(), self.val_loss.shape[1])
+        other = Ledger(self.learning_rates[which], self.seeds[which].tolist(), self.val_loss.shape[1])
         for name in self.PER_RUN + self.PER_EPOCH:
             setattr(other, name, getattr(self, name)[which].copy())
         return other
@@ -68,7 +68,7 @@ class Ledger:
         """One run as JSON-able values: numbers that are not finite become None."""
         done = self.done[i]
         found: dict[str, Any] = documents.plain({
-            "lr": float(self.rates[i]),
+            "lr": float(self.learning_rates[i]),
             "seed": int(self.seeds[i]),
             "status": STATUSES[self.status[i]],
             "epochs": int(done),

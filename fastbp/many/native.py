@@ -96,7 +96,7 @@ class Native:
         """Allocate the memory of the runs, and fill in what each of them begins with."""
         optimizer = self.spec.optimizer
         # Rprop's state begins with the rate, that of others with the same numbers for all.
-        begins = [self.spec.optimizer_at(rate).initial_state for rate in self.ledger.rates.tolist()]
+        begins = [self.spec.optimizer_at(rate).initial_state for rate in self.ledger.learning_rates.tolist()]
         groups = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
         self.start_of = np.array([groups[begin] for begin in begins]) * len(self.seeds) + self.seed_of
         for net in self.nets:
@@ -132,7 +132,7 @@ class Native:
                 self.runs.bind_validation(thread, engine)
                 fit.aim(0, 1)
                 self.runs.bind_training(thread, engine)
-        self.rates = np.unique(self.ledger.rates)
+        self.rates = np.unique(self.ledger.learning_rates)
         self.tables, momenta = spec.tables(self.rates)
         self.runs.bind_momenta(momenta)
 
@@ -180,7 +180,7 @@ class Native:
         for epoch in range(end):
             now = which[begun[which] <= epoch]
             for i in now:
-                table = RateTable(spec.schedule, float(ledger.rates[i]), spec.steps)
+                table = RateTable(spec.schedule, float(ledger.learning_rates[i]), spec.steps)
                 table.replay(monitored[i, :epoch])
                 tables[i, epoch] = table.tables(epoch, 0, spec.steps, epoch * spec.steps)[0]
             if not self._waves(now, epoch + 1, tables.reshape(len(ledger), -1)):
@@ -194,11 +194,11 @@ class Native:
         each = spec.epochs * (spec.steps * 8 + self.n_held_out * item)
         size = max(self.threads, BUDGET_BYTES // each)
         # Small rates first: runs of large rates may end early, which balances the threads at the end.
-        which = which[np.argsort(self.ledger.rates[which], kind="stable")]
+        which = which[np.argsort(self.ledger.learning_rates[which], kind="stable")]
         return all(self._wave(which[at : at + size], end, tables) for at in range(0, len(which), size))
 
     def _wave(self, which: Array, end: int, tables: Array | None) -> bool:
-        ledger, seed_of, rates = self.ledger, self.seed_of[which], self.ledger.rates[which]
+        ledger, seed_of, rates = self.ledger, self.seed_of[which], self.ledger.learning_rates[which]
         wave = Wave(
             which, ledger.seeds[which], rates,
             self.tables if tables is None else tables, np.searchsorted(self.rates, rates) if tables is None else which,
@@ -249,7 +249,7 @@ class Native:
         if not found.size:
             return
         which, ended = runs.wave.numbers[found], runs.records
-        second = float(self.busy.sum()) / max(1, self.ticks)
+        tick_seconds = float(self.busy.sum()) / max(1, self.ticks)
         rows = np.full(spec.steps, spec.batch_size, np.float64)
         rows[-1] = spec.n_train - spec.batch_size * (spec.steps - 1)
         for at, i in zip(found.tolist(), which.tolist(), strict=True):
@@ -258,13 +258,13 @@ class Native:
             if runs.mean_weights is not None:
                 losses = losses * (runs.mean_weights[at, one] / self.mean_weight[seed])
             ledger.train_loss[i, one] = (losses * rows).sum(axis=1) / spec.n_train
-            ledger.epoch_seconds[i, one] = runs.epoch_ticks[at, one] * second
+            ledger.epoch_seconds[i, one] = runs.epoch_ticks[at, one] * tick_seconds
             for epoch in range(one.start, one.stop):
                 ledger.val_loss[i, epoch] = self._mean(runs.held_out_losses[at, epoch], seed)
             ledger.status[i], ledger.done[i] = ended["status"][at], one.stop
             if ledger.status[i] == FINISHED and np.isnan(ledger.val_loss[i, one.stop - 1]):
                 ledger.status[i] = OVERFLOWED
-            ledger.seconds[i] = self.before[at] + float(ended["ticks"][at]) * second
+            ledger.seconds[i] = self.before[at] + float(ended["ticks"][at]) * tick_seconds
         self.report(which)
 
     def _raise_bad_row(self, row: int) -> None:

@@ -60,4 +60,4 @@ def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
     last = by_seed.mean(axis=1)
     last[~complete | ~np.isfinite(last)] = np.inf
     best = int(np.argmin(last))
-    return (float(ledger.rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None
+    return (float(ledger.learning_rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None

@@ -83,7 +83,7 @@ class SweepData:
             about["largest_value"] = spec.largest_value()
         n_held = len(spec.held_out[0]) if spec.held_out is not None else len(spec.X) - spec.n_train
         return cls(
-            learning_rates=ledger.rates[::n].copy(), seeds=np.array(seeds, np.uint64),
+            learning_rates=ledger.learning_rates[::n].copy(), seeds=np.array(seeds, np.uint64),
             start_loss=ledger.start_loss[:n].copy(), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
             threads=threads, n_train=spec.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
             halving=halving, target_loss=target_loss, about=about, **parts,
