@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastbp.engine.warmup import warmup
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
+    from fastbp.history import History
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.many.range_test import lr_range_test
     from fastbp.many.result import LrSweep
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fastbp.network import MLP, load
     from fastbp.optimizers import LBFGS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.spec import Gradient, Scaling
-    from fastbp.training.history import History
 
 __all__ = [
     "LBFGS",

@@ -115,7 +115,7 @@ def _run(fit: loop.Fit, steps: int, threads: int, step: float) -> float:
     """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
     began = time.perf_counter()
     with team.interruptible(fit.engine.request_stop) as interrupted:
-        status, _ = fit.chunk(0, steps, threads, long=step > loop.CHUNK_SECONDS)
+        status, _ = fit.chunk(0, steps, threads, long=step > tuning.CHUNK_SECONDS)
     fit.engine.clear_stop()
     if interrupted():
         raise KeyboardInterrupt

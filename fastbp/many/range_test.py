@@ -141,7 +141,7 @@ def lr_range_test(
     k = validation.check_positive_finite("k", k)
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
-    orders, threads = check_seeds(seeds), loop.check_threads(threads)
+    orders, threads = check_seeds(seeds), check_threads(threads)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
     batch_size, held_out, every = min(batch_size, len(samples)), None, 1
@@ -310,12 +310,12 @@ class _Driver:
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:
-                    threads, seconds = fit.threads.next(loop.CHUNK_SECONDS)
+                    threads, seconds = fit.threads.next(tuning.CHUNK_SECONDS)
                     step_seconds = fit.threads.seconds.get(threads, step_seconds)
                     now = min(n - done, max(1, min(MOST_CHUNK, int(seconds / step_seconds))))
                     if self.held_out is not None:
                         now = min(now, self.every - done % self.every)
-                    long = step_seconds > loop.CHUNK_SECONDS
+                    long = step_seconds > tuning.CHUNK_SECONDS
                     began = time.perf_counter()
                     status, made = fit.chunk(done % per_epoch, now, threads, long=long)
                     if made:

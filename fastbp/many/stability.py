@@ -20,7 +20,6 @@ from fastbp.kernels.notice import tell
 from fastbp.many.hessian import Hessian, flat, lanczos, power
 from fastbp.network import MLP
 from fastbp.numerics import own, quiet_results
-from fastbp.training import loop
 
 Array = npt.NDArray[np.float64]
 
@@ -115,7 +114,7 @@ def lr_stability(
     method = validation.check_choice("method", method, METHODS)
     tol = validation.check_positive_finite("tol", tol)
     max_products = validation.check_positive_int("max_products", max_products)
-    start, threads = validation.check_seed(seed), loop.check_threads(threads)
+    start, threads = validation.check_seed(seed), check_threads(threads)
     if start is None:
         raise TypeError("seed must be an integer, got None")
     X, y = numeric(X, "X"), numeric(y, "y", labels=True)  # once, for a data frame is converted column by column

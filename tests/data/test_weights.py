@@ -283,7 +283,7 @@ def test_shuffled_rows_keep_their_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_norm_of_the_gradient_of_all_rows(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GRADIENT_ROWS", 10)
+    monkeypatch.setattr(tuning, "GRADIENT_ROWS", 10)
     X, y, weights = draw()
     norms: list[float] = []
 

@@ -321,7 +321,7 @@ def test_training_goes_on_bit_for_bit(recipe: Any, how: str, tmp_path: Path) -> 
 def test_same_bits_on_any_threads_and_in_any_chunks(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nets = []
     for threads, most in ((1, 1 << 16), (3, 1 << 16), (2, 1)):
-        monkeypatch.setattr(loop, "MAX_STEPS", most)
+        monkeypatch.setattr(tuning, "MAX_STEPS", most)
         net, X, y = make([7, 33, 5], 23, "float32")
         net.fit(X, y, epochs=3, batch_size=4, optimizer=recipe, threads=threads)
         nets.append(net)

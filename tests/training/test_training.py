@@ -117,8 +117,8 @@ def test_validation_split_copies_no_samples() -> None:
 def test_nothing_depends_on_the_length_of_chunks(max_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, chunked, (X, y) = make(), make(), draw()
     expected = whole.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
     found = chunked.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
     for name in ("loss", "val_loss", "val_score", "lr", "score_name"):
         assert found[name] == expected[name]
@@ -209,7 +209,7 @@ def test_an_ignored_label_is_no_rare_class() -> None:
 @pytest.mark.parametrize(("rows", "batch_size"), [(64, 16), (64, 32), (64, 64), (53, 8)])
 def test_divergence(rows: int, batch_size: int, max_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at the step that the NumPy network stops at, wherever chunks end; finished epochs stay in the history."""
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
     X, y = draw(rows=rows)
     net, twin = (
         cls(SIZES, loss="mse", activation="relu", dtype="float32", seed=0) for cls in (fastbp.MLP, NumpyMLP)
