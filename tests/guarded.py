@@ -22,6 +22,7 @@ from oracles import ONE_A_RULE
 import fastbp.data.splits
 import fastbp.engine.engine
 import fastbp.engine.layout
+import fastbp.engine.many
 import fastbp.engine.session
 import fastbp.engine.state
 import fastbp.engine.tuning
@@ -111,7 +112,7 @@ def guard(at_end: bool) -> None:
         fastbp.engine.session,
         fastbp.engine.memory,
         fastbp.training.loop,
-        native,
+        fastbp.engine.many,
     ):
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
 
@@ -159,7 +160,7 @@ class Poison:
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
             for net in [*runner.nets, *(fit.net for fit in runner.fits)]:
                 cls.fill(net.session.engine)
-            cls.ruin(runner.held_losses)
+            cls.ruin(runner.runs.held_out_losses)
             return sweep(runner, n)
 
         Engine.call, Engine.call_again = poisoned_call, poisoned_again  # type: ignore[method-assign]

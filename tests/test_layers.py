@@ -42,10 +42,9 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "training/progress": {"rich"}, "io/figures": {"matplotlib"}, "optimizers": {"scipy"}, "training/lbfgs": {"scipy"},
-    "io/columns": {"pandas"},
-    "many/range_test": {"rich"}, "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
-    "many/pictures": {"matplotlib"}, "many/progress": {"rich"}, "many/report": {"plotly"},
+    "io/progress": {"rich"}, "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers": {"scipy"}, "training/lbfgs": {"scipy"},
+    "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
+    "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"},
 }  # fmt: skip
 

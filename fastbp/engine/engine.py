@@ -97,6 +97,7 @@ class Engine(Store):
         self._prepared: tuple[int, int, int, bool] | None = None
         self._optimizer: _optimizers.Optimizer | None = None
         self._keep: tuple[Any, ...] = ()
+        self._rates: tuple[Array | None, Array | None] = None, None
         self._stage: Stage | None = None
         self._scans = False  # the job looks for NaN and infinity
         self._alone = False  # the last call ran on the calling thread
@@ -414,13 +415,14 @@ class Engine(Store):
         return int(self.job[0]["loss_columns"])
 
     @quiet
-    def bad_input(self, name: str = "X", *, in_order: bool = False) -> ValueError:
+    def bad_input(self, name: str = "X", *, in_order: bool = False, row: int | None = None) -> ValueError:
         """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked.
 
         in_order: all rows before the one that they tell have been gathered too, perhaps by other threads: seek the
-        first that is bad.
+        first that is bad. row: that somebody else has met, of the bound data; None: that of the last call.
         """
-        X, y, scaling, row, dtype = *self._keep[:3], int(self.job[0]["bad_row"]), self.layout.dtype
+        X, y, scaling, dtype = *self._keep[:3], self.layout.dtype
+        row = int(self.job[0]["bad_row"]) if row is None else row
         first = 0 if in_order else row
         found = arrays.first_not_finite(X[first : row + 1], dtype, scaling)
         if found is None and y is not None and y.ndim == 1:
@@ -434,6 +436,10 @@ class Engine(Store):
             found = arrays.Offence((row - first, column), float(X[row, column]))
         offence = arrays.Offence((first + found.at[0], found.at[1]), found.value)
         return ValueError(arrays.not_finite(offence, name, dtype, scaled=scaling is not None))
+
+    def lend(self) -> tuple[Array, tuple[Any, ...]]:
+        """The job as it is bound now, to be copied; and what has to stay alive for as long as the copy is in use."""
+        return self.job, (*self._keep, self._rates)
 
     def request_stop(self) -> None:
         """Ask a running call to end before it changes parameters again."""

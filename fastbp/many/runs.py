@@ -138,7 +138,7 @@ def lr_sweep(
 
         runner: Runner
         if executor is None:
-            runner = Native(spec, ledger, threads or team.default_threads(), keep=len(ends) > 1, report=report)
+            runner = Native(spec, ledger, threads or team.default_threads(), resumable=len(ends) > 1, report=report)
         else:
             runner = Remote(executor, spec, ledger, threads or 1, report)
         started = time.perf_counter()
@@ -228,7 +228,7 @@ class Remote:
 @own
 def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledger:
     """Train all runs of a ledger from their start to the end of epoch `end`: what an executor's task does."""
-    runner = Native(spec, ledger, threads, keep=False, report=lambda which: None)
+    runner = Native(spec, ledger, threads, resumable=False, report=lambda which: None)
     if not runner.train(np.arange(len(ledger)), end):
         raise KeyboardInterrupt
     return ledger
