@@ -16,6 +16,11 @@ from fastbp.optimizers.lbfgs import LBFGS as LBFGS
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.validation import check_choice, check_flag, check_fraction, check_non_negative_finite, setting
 
+# The registry: what is named here is also a name of fastbp itself.
+__all__ = [  # noqa: RUF022
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "LBFGS",
+]  # fmt: skip
+
 
 def _two_numbers(name: str, value: Any) -> tuple[float, float]:
     try:
@@ -128,10 +133,7 @@ class AdamW(Adam):
     weight_decay: float = 1e-2
 
     name = "adamw"
-
-    @property
-    def decays(self) -> tuple[float, float]:
-        return 0.0, self.weight_decay
+    decoupled = True
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,7 @@ class Lion(Optimizer):
     betas: tuple[float, float] = setting((0.9, 0.99), _check_betas)
 
     name = "lion"
-
-    @property
-    def decays(self) -> tuple[float, float]:
-        return 0.0, self.weight_decay
+    decoupled = True
 
     @property
     def coefficients(self) -> tuple[float, float, float]:
@@ -306,11 +305,9 @@ class Rprop(Optimizer):
             raise ValueError(f"Rprop adapts the sizes of its steps by itself; schedule must be None, got {schedule!r}")
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.name: kind
-    for kind in (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Lion, RMSprop, Adagrad, Adadelta, Rprop)
-}  # fmt: skip
-FULL_BATCH: dict[str, type[Optimizer]] = {LBFGS.name: LBFGS}  # which make no single steps
+_KINDS: list[type[Optimizer]] = [globals()[name] for name in __all__]
+OPTIMIZERS = {kind.name: kind for kind in _KINDS if not kind.full_batch}
+FULL_BATCH = {kind.name: kind for kind in _KINDS if kind.full_batch}  # which make no single steps
 NAMES = (*OPTIMIZERS, *FULL_BATCH)
 
 
