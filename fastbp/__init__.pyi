@@ -15,9 +15,9 @@ from fastbp.callbacks import EarlyStopping as EarlyStopping
 from fastbp.callbacks import LayerStatistics as LayerStatistics
 from fastbp.callbacks import MaxSeconds as MaxSeconds
 from fastbp.callbacks import StopGradientNorm as StopGradientNorm
+from fastbp.engine.warmup import warmup as warmup
 from fastbp.errors import DivergenceError as DivergenceError
 from fastbp.gradients import check_gradients as check_gradients
-from fastbp.info import warmup as warmup
 from fastbp.losses import *
 from fastbp.many.range_test import lr_range_test as lr_range_test
 from fastbp.many.result import LrSweep as LrSweep

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.losses import Loss
+if TYPE_CHECKING:  # the command line reads this module before it needs machine code
+    from fastbp.losses import Loss
 
 
 def check(labels: object, loss: Loss, n_out: int) -> list[Any] | None:

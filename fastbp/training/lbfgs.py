@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.callbacks.checkpoint import Checkpoint
-from fastbp.engine import team
-from fastbp.engine.memory import allocate
-from fastbp.engine.tuning import LONG_STEP_FLOPS
+from fastbp.engine import memory, team, tuning
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
 from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
@@ -43,7 +41,7 @@ class FullBatchFit(Fit):
         """All iterations, by SciPy."""
         recipe, plan = self.optimizer, self.net.session.layout
         assert isinstance(recipe, LBFGS)
-        self.places, self.trial = plan.places(), allocate(plan.n_parameters, plan.dtype)
+        self.places, self.trial = plan.places(), memory.allocate(plan.n_parameters, plan.dtype)
         self.decay = recipe.weight_decay + 2.0 * self.net.regularization.l2 * plan.weight_mask()[self.places]
         self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
         self.started = time.perf_counter()
@@ -112,7 +110,7 @@ class FullBatchFit(Fit):
         threads = engine.choose_threads(asked, len(block), flops)
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
-        long = len(block) * flops > LONG_STEP_FLOPS
+        long = len(block) * flops > tuning.LONG_STEP_FLOPS
         status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
         if self.interrupted():
             raise _Interrupted
@@ -131,7 +129,7 @@ class FullBatchFit(Fit):
         """What SciPy calls after each iteration: keep the books, validate, ask the callbacks."""
         history, engine, n = self.history, self.engine, len(self.history.loss)
         loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
-        iterate = allocate(len(self.trial), self.trial.dtype)
+        iterate = memory.allocate(len(self.trial), self.trial.dtype)
         self.put(intermediate_result.x, iterate)
         engine.change(parameters=iterate, counters=engine.counters_from(engine.steps + 1, engine.epochs + 1))
         assert self.before_iteration is not None

@@ -15,15 +15,13 @@ import numpy as np
 
 from fastbp import schedules, validation
 from fastbp.callbacks.base import Callback, EpochState, Watcher
-from fastbp.engine import team
+from fastbp.engine import team, tuning
 from fastbp.engine.threads import MOST as MOST_THREADS
-from fastbp.engine.tuning import LONG_STEP_FLOPS, THREAD_FLOPS
 from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saving
 from fastbp.kernels import records
-from fastbp.numerics import as_caller, quiet
+from fastbp.numerics import as_caller, norm, quiet
 from fastbp.optimizers import Optimizer
-from fastbp.reference.functions import norm
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.history import History
@@ -215,7 +213,7 @@ class Fit:
         if self.pending:
             self.end_epoch()
             self.pause()
-        step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
+        step_seconds = self.step_flops / tuning.THREAD_FLOPS + 1e-6
         while self.done < self.total and not self.history.stop_reason and not self.interrupted():
             threads, length = self.threads.next(CHUNK_SECONDS)
             most = MAX_STEPS if threads in self.threads.seconds else FIRST_STEPS
@@ -371,7 +369,7 @@ class Fit:
         engine.bind_data(self.X, self.y, net.session.kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
         engine.set_seed(net.seed)
         engine.bind_order(self.n, self.rows, self.order)
-        self.two_pass = self.step_flops > LONG_STEP_FLOPS or self.optimizer.clips
+        self.two_pass = self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips
         every = engine.layout.snapshot_steps(self.batch_size, len(engine.moments)) if self.goes_back else 0
         # Not shortly before the end of an epoch, where they are kept anyway.
         within = every if self.steps >= 2 * every else max(every, self.steps)
