@@ -89,11 +89,11 @@ class SGD(Optimizer):
         return "nesterov" if self.nesterov else "momentum"
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, 0.0, 0.0
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return self.dampening, 0.0, 0.0, 0.0
 
 
@@ -105,7 +105,7 @@ class _Betas(Optimizer):
     eps: float = setting(1e-8, check_non_negative_finite)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.betas[0], self.betas[1], self.eps
 
 
@@ -161,7 +161,7 @@ class NAdam(_EitherDecay):
     name = "nadam"
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return self.momentum_decay, 0.0, 0.0, 0.0
 
 
@@ -201,7 +201,7 @@ class Lion(Optimizer):
     decoupled = True
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.betas[0], self.betas[1], 0.0
 
 
@@ -230,7 +230,7 @@ class RMSprop(Optimizer):
         return self.rule, self.n_moments  # two moments can be either of two pairs
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, self.alpha, self.eps
 
 
@@ -253,11 +253,11 @@ class Adagrad(Optimizer):
         return (self.initial_accumulator_value,)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, 0.0, self.eps
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return self.lr_decay, 0.0, 0.0, 0.0
 
 
@@ -272,7 +272,7 @@ class Adadelta(Optimizer):
     name = "adadelta"
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, self.rho, self.eps
 
 
@@ -297,7 +297,7 @@ class Rprop(Optimizer):
         return 0.0, self.lr
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return *self.etas, *self.step_sizes
 
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:

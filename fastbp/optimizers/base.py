@@ -96,12 +96,12 @@ class Optimizer(Checked):
         return (0.0, self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         """beta1, beta2 and eps, or what the rule uses in their place."""
         return 0.0, 0.0, 0.0
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         """Four numbers whose meaning the compiled rule defines."""
         return 0.0, 0.0, 0.0, 0.0
 
