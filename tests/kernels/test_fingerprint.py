@@ -67,7 +67,7 @@ def test_so_it_does_when_modules_move_to_folders(checkout: Path) -> None:
     before = int(in_checkout(EDITS, checkout))
     (kernels / "parts" / "deep").mkdir(parents=True)
     (kernels / "parts" / "__init__.py").write_text('"""A folder."""\n')
-    for old, new in {"penalty": "parts.norms", "gather": "parts.deep.rows", "rules": "parts.rules"}.items():
+    for old, new in {"penalty": "parts.norms", "gather": "parts.deep.rows", "losses": "parts.losses"}.items():
         (kernels / f"{old}.py").rename(kernels / f"{new.replace('.', '/')}.py")
         for path in (checkout / "fastbp").rglob("*.py"):
             text = path.read_text()
@@ -76,7 +76,7 @@ def test_so_it_does_when_modules_move_to_folders(checkout: Path) -> None:
                 f"from fastbp.kernels import {old}\n", f"from fastbp.kernels import {new.split('.')[-1]}\n"
             )
             path.write_text(
-                text.replace("from fastbp.kernels import optimizers\n", "from fastbp.kernels.parts import rules\n")
+                text.replace("from fastbp.kernels import losses\n", "from fastbp.kernels.parts import losses\n")
             )
     assert int(in_checkout(EDITS, checkout)) == before + 1
 
