@@ -51,7 +51,7 @@ def score(loss: Loss, predicted: Array, targets: Array, weights: Array | None) -
     if loss.link.one_class:
         right = (predicted == targets.argmax(axis=1))[:, None]
     else:
-        right = predicted.reshape(targets.shape) == targets
+        right = predicted.reshape(targets.shape) == (targets > 0.5)
     return float(np.average(right.mean(axis=1), weights=weights))
 
 
