@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
     from fastbp.activations import Activation
     from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
+    from fastbp.engine.warmup import warmup
     from fastbp.errors import DivergenceError
     from fastbp.gradients import check_gradients
-    from fastbp.info import warmup
     from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
     from fastbp.many.range_test import lr_range_test
     from fastbp.many.result import LrSweep
@@ -81,7 +81,7 @@ _HOMES = {
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
     "training.history": ("History",),
-    "info": ("warmup",),
+    "engine.warmup": ("warmup",),
     "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "spec": ("Gradient", "Scaling"),
     "network": ("MLP", "load"),

@@ -221,8 +221,8 @@ class Listen(event.Listener):
 event.register("numba:compile", Listen())
 before = set(sys.modules)
 import fastbp
-from fastbp.kernels import jit
-assert not seen and not jit._prepared
+from fastbp.kernels import build
+assert not seen and not build._prepared
 print(*sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
 """
     found = set(succeed(code).split())

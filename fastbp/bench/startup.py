@@ -15,8 +15,8 @@ import fastbp
 from fastbp.bench.result import Start, StartUp
 from fastbp.bench.workloads import WORKLOADS, Workload
 from fastbp.io.files import replacing
+from fastbp.kernels.build import interpreter
 from fastbp.kernels.cache import user_cache_folder
-from fastbp.kernels.helper import interpreter
 
 CACHE_VARIABLE = "FASTBP_CACHE_DIR"
 TIMEOUT = 300.0  # seconds; far above any cold compile

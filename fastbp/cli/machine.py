@@ -11,7 +11,7 @@ from fastbp.cli.output import json_option, make_ready, print_json
 @json_option
 def info(as_json: bool) -> None:
     """Show what fastbp found: CPU, vector width, tile, threads, cache folder, measured FMA peak."""
-    from fastbp.info import machine
+    from fastbp.bench.machine import machine
 
     found = machine()
     if as_json:

@@ -17,12 +17,12 @@ from fastbp.engine.layout import Buffers, Layout
 from fastbp.engine.memory import address
 from fastbp.engine.state import Store
 from fastbp.kernels import clock, records
-from fastbp.kernels.jit import entry
+from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.run import run as run_kernel
-from fastbp.kernels.step import MAX_RUN
 from fastbp.kernels.team import MAX_THREADS
+from fastbp.kernels.tuning import MAX_RUN
 from fastbp.numerics import quiet
 from fastbp.types import Array
 

@@ -19,7 +19,7 @@ from fastbp import activations as _activations
 from fastbp.engine import memory, tuning
 from fastbp.engine.memory import address
 from fastbp.kernels.records import LAYER
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
 from fastbp.types import Array
 

@@ -28,6 +28,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from fastbp.kernels.notice import tell
+from fastbp.kernels.targets import cpu_name_and_features
 
 _DIGEST_BYTES = 32
 # Of Numba's settings, those that change the machine code.
@@ -35,19 +36,6 @@ _SETTINGS = (
     "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT", "BOUNDSCHECK",
     "EXTEND_VARIABLE_LIFETIMES", "DISABLE_INTEL_SVML",
 )  # fmt: skip
-
-
-def cpu_name_and_features() -> tuple[str, str]:
-    """The CPU that Numba compiles for, honouring NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
-
-    As in Numba, a name alone brings no features: they are those of this machine, but for "generic", which has none.
-    """
-    import llvmlite.binding as llvm
-
-    name, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES
-    if features is None:
-        features = llvm.get_host_cpu_features().flatten()
-    return name or llvm.get_host_cpu_name(), features
 
 
 # --- what the machine code comes from -------------------------------------------------------------------------

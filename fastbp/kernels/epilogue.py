@@ -5,7 +5,8 @@ from __future__ import annotations
 from llvmlite import ir
 
 from fastbp.kernels.optimizers import DECAY, LR
-from fastbp.kernels.simd import I64, TARGET, splat
+from fastbp.kernels.simd import I64, splat
+from fastbp.kernels.targets import TARGET
 
 STORE = 0  # C = acc
 MULTIPLY = 1  # C = C * acc: the deltas buffer holds f'(z), so the delta product needs no pass of its own

@@ -10,9 +10,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
-from fastbp.kernels.simd import I64, TARGET, declare_fma, splat, vector_type
-
-FEW = 4
+from fastbp.kernels.simd import I64, declare_fma, splat, vector_type
+from fastbp.kernels.targets import TARGET
+from fastbp.kernels.tuning import FEW
 
 
 def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir.Function:

@@ -9,10 +9,9 @@ from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_INPUT, Job
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, prefetch_part, row_number, view
+from fastbp.kernels.tuning import PREFETCH_LINES
 
 LINE = np.uint64(64)
-# Rows of so many cache lines are fetched while the row before is copied: the shuffled order hides them from the CPU.
-FEW_LINES = np.uint64(4)
 KINDS = np.uint64(3)  # values of JOB["X_kind"]
 
 
@@ -125,7 +124,7 @@ def mix(x):
 def gather(job, n_in, first, rows, target, target_row, tag):
     """Bring rows first .. first + rows of the epoch to (rows, target_row), scaled; seek NaN and infinity if asked."""
     lines = n_in * np.uintp(abs(job.X_column)) // LINE if job.order != 0 else ZERO
-    if lines < FEW_LINES:
+    if lines < PREFETCH_LINES:
         lines = ZERO
     way = job.X_kind if job.x_narrow != 0 else job.X_kind + KINDS
     for r in range(rows):

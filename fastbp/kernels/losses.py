@@ -13,7 +13,8 @@ from fastbp.kernels.activations import exp, exp_in_place, log1p, log_in_place
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, Job, Layer
-from fastbp.kernels.simd import ONE, cast, itemsize, lanes, row_number, row_scale, row_shift, row_sum, view
+from fastbp.kernels.rows import row_scale, row_shift, row_sum
+from fastbp.kernels.simd import ONE, cast, itemsize, lanes, row_number, view
 
 
 @element
@@ -191,7 +192,7 @@ def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
         totals[r] = row_sum(tag, result + r * row_stride, n_vectors)
 
 
-@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp)
+@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp, calls=[exp_in_place, log_in_place])
 def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y).
 

@@ -11,9 +11,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.build import entry
 from fastbp.kernels.clock import now
-from fastbp.kernels.jit import entry, leaf
-from fastbp.kernels.simd import I64, TARGET, declare_fma, vector_type, view
+from fastbp.kernels.jit import leaf
+from fastbp.kernels.simd import I64, declare_fma, vector_type, view
+from fastbp.kernels.targets import TARGET
 
 # Two FMA units with 4 cycles of latency need 8 chains; more than that must not spill.
 CHAINS = 2 * TARGET.tile_rows
@@ -54,19 +56,19 @@ def _fma_chains(typingctx, n, tag):
     return tag(types.uintp, tag), codegen
 
 
-@leaf(types.uintp, types.uintp, alone=True)
+@leaf(types.uintp, types.uintp)
 def fma_probe(n, result, tag):
     """n rounds of the probe; the result is stored, so that the work cannot be dropped."""
     view(result, np.uintp(1), tag)[0] = _fma_chains(n, tag)
 
 
-@leaf(types.uintp, alone=True)
+@leaf(types.uintp)
 def tick_probe(result, tag):
     """The time in ticks, to an address."""
     view(result, np.uintp(1), np.int64(0))[0] = now()
 
 
-@leaf(*[types.uintp] * 4, alone=True)
+@leaf(*[types.uintp] * 4)
 def add_probe(source, target, n, rounds, tag):
     """Add n numbers to n others, again and again: two reads and a write, and next to no arithmetic."""
     x, y = view(source, n, tag), view(target, n, tag)

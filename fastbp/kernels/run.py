@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels import clock as ticks
+import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
@@ -44,9 +44,10 @@ from fastbp.kernels.team import (
     barrier,
     come,
 )
+from fastbp.kernels.tuning import CLAIM_PERCENT
 from fastbp.kernels.update import CLIP_REST, clips, penalises, write_clip_scale, write_rates
 
-CLAIM_ROUNDS = np.uint64(4)
+CLAIM_ROUNDS = np.uint64(len(CLAIM_PERCENT))
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
 assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
 
@@ -60,20 +61,16 @@ def even_blocks(n, limit):
 
 @jit
 def cut(n, number, parts):
-    """Where claim `number` of n things begins: a round of large claims, one a thread, and three of ever smaller ones.
-
-    Threads do not run at one speed for long; the small claims at the end level that out.
-    """
+    """Where claim `number` of n things begins: the claims of a round are of one size, those of the next are smaller."""
     turn, place = number // parts, number % parts
-    if turn == ZERO:
-        begin, size = np.uintp(0), np.uintp(70)
-    elif turn == ONE:
-        begin, size = np.uintp(70), np.uintp(16)
+    begin, size = np.uintp(0), np.uintp(CLAIM_PERCENT[0])
+    if turn == ONE:
+        begin, size = np.uintp(CLAIM_PERCENT[0]), np.uintp(CLAIM_PERCENT[1])
     elif turn == np.uintp(2):
-        begin, size = np.uintp(86), np.uintp(9)
+        begin, size = np.uintp(CLAIM_PERCENT[0] + CLAIM_PERCENT[1]), np.uintp(CLAIM_PERCENT[2])
     elif turn == np.uintp(3):
-        begin, size = np.uintp(95), np.uintp(5)
-    else:  # where the last claim ends
+        begin, size = np.uintp(100 - CLAIM_PERCENT[3]), np.uintp(CLAIM_PERCENT[3])
+    elif turn > np.uintp(3):  # where the last claim ends
         begin, size = np.uintp(100), np.uintp(0)
     return n * (begin * parts + size * place) // (np.uintp(100) * parts)
 
@@ -298,7 +295,12 @@ def infer(tag, job, layers, thread):
     wants_to_leave(job)  # for the status: there is no barrier
 
 
-@leaf(types.Array(Job, 1, "C"), types.Array(Layer, 1, "C"), types.int64)
+@leaf(
+    types.Array(Job, 1, "C"),
+    types.Array(Layer, 1, "C"),
+    types.int64,
+    calls=[pass_rows, pass_group, pass_blocks, hold_norms],
+)
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
     job = jobs[0]

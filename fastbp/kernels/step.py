@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels import clock as ticks
+import fastbp.kernels.clock as ticks
 from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
@@ -28,13 +28,9 @@ from fastbp.kernels.optimizers import SGD
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import product, product_columns, transpose_square
+from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
 from fastbp.kernels.update import clip, clips, penalise, penalises, update
 
-# Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
-# cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
-ROW_BLOCK = 128
-# Weight blocks of a panel whose gradient is made in one go, before the update passes over it.
-MAX_RUN = 4
 # What phase 2 does with the gradient of a block: update by it at once, only store it, update by the stored one, or make
 # that the gradient of the whole cost, penalties included, which is what is clipped.
 FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in range(4))
@@ -113,7 +109,12 @@ def product_down(tag, layer, rows, row, result, zeros, mode):
     )  # fmt: skip
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp)
+@leaf(
+    Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp,
+    calls=[
+        gather, add_noise, product, activate, drop, given_deltas, cross_entropy, element_loss, weigh_rows
+    ],
+)  # fmt: skip
 def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag):
     """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`.
 
@@ -266,7 +267,7 @@ def is_plain(job):
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7)
+@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
 def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
     """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it."""
     item = itemsize(tag)
@@ -313,7 +314,9 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5, types.float64, types.uintp)
+@leaf(
+    Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5, types.float64, types.uintp, calls=[pass_rows, product_columns]
+)
 def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag):
     """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
 

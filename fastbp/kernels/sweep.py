@@ -18,6 +18,7 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
 from fastbp.kernels.run import run
 from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, view
+from fastbp.kernels.tuning import VALIDATED_PER_TRAINED
 
 _ADDRESS = _COUNT = np.uint64
 
@@ -178,7 +179,7 @@ def finite_parameters(tag, job):
 
 @leaf(
     types.Array(Sweep, 1, "C"), types.Array(Worker, 1, "C"), types.Array(Job, 3, "C"), types.Array(Layer, 2, "C"),
-    types.Array(Run, 1, "C"), types.int64,
+    types.Array(Run, 1, "C"), types.int64, calls=[run],
 )  # fmt: skip
 def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
     """Train runs on one thread until none is left to take, its budget of steps is spent, or a stop is asked for.
@@ -231,7 +232,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
             clear(check)
             run(validation, own_layers, 0, tag)
             status = atomic_load(check.status)
-            spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
+            spent += max(ONE, check.n_samples // (VALIDATED_PER_TRAINED * check.batch_size))
             if status >= BAD_INPUT:
                 one.status, one.bad_row = BAD_ROW, check.bad_row
             if status != STOPPED:  # otherwise the epoch stays open: it has not been validated

@@ -39,9 +39,7 @@ from fastbp.kernels.gather import mix
 from fastbp.kernels.jit import jit
 from fastbp.kernels.records import ABANDON, STUCK
 from fastbp.kernels.simd import ONE, ZERO, view
-
-# Oversubscribed, a pure spin costs milliseconds a barrier; 64 pauses and then sched_yield 3 to 9 microseconds.
-SPINS = 64
+from fastbp.kernels.tuning import SPINS
 
 ARRIVALS = 0xFFFFFFFF
 EVEN, ODD = 32, 48  # the lowest bits of the two counters of votes

@@ -18,13 +18,12 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
-from fastbp.kernels.few import FEW, few
+from fastbp.kernels.few import few
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.simd import (
     I32,
     I64,
     ONE,
-    TARGET,
     TWO,
     ZERO,
     declare_fma,
@@ -36,14 +35,10 @@ from fastbp.kernels.simd import (
     splat,
     vector_type,
 )
+from fastbp.kernels.targets import TARGET
+from fastbp.kernels.tuning import FEW, K_BLOCK, NEAR_BYTES, TILE_UNROLL
 
 TILE_ROWS = TARGET.tile_rows
-UNROLL = 4
-# Rows of a weight panel kept in L1 while the rows of a block pass over it: 256 * 16 * 4 bytes is half of a 32 KiB L1.
-K_BLOCK = 256
-# Weights of more bytes come from the third-level cache or memory: a block is fetched while the one before is worked on.
-# (1024x1024 weights, 126 rows: 0.93 instead of 0.88 of the speed of a tile in L1. For deltas it changed nothing.)
-NEAR_BYTES = 128 * 1024
 
 
 class _Tile:
@@ -79,9 +74,9 @@ class _Tile:
         self.a_rows = [builder.add(a, builder.mul(a_row, I64(m))) for m in range(self.rows)]
         n_rows = self.rows + self.column_sum
         acc = [self.load_row(builder.add(init, builder.mul(init_row, I64(m)))) for m in range(n_rows)]
-        unrolled = builder.udiv(k, I64(UNROLL))
-        rest = builder.and_(k, I64(UNROLL - 1))
-        offset, b, acc = self.loop("main", unrolled, UNROLL, I64(0), b, acc)
+        unrolled = builder.udiv(k, I64(TILE_UNROLL))
+        rest = builder.and_(k, I64(TILE_UNROLL - 1))
+        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, I64(0), b, acc)
         _, _, acc = self.loop("rest", rest, 1, offset, b, acc)
         self.finish(acc, c, c_row, mode)
         return self.function

@@ -13,7 +13,9 @@ from numba import types
 from fastbp.kernels.jit import jit, leaf, switch
 from fastbp.kernels.optimizers import N_RATES, RULES, Rates
 from fastbp.kernels.records import Job
-from fastbp.kernels.simd import ONE, ZERO, cast, fma, itemsize, lanes, row_square_sum, view
+from fastbp.kernels.rows import row_square_sum
+from fastbp.kernels.simd import ONE, ZERO, cast, fma, itemsize, lanes, view
+from fastbp.kernels.tuning import NORM_VECTORS
 
 _own_rates = switch([rule.rates for rule in RULES.values()])
 
@@ -46,7 +48,6 @@ def write_rates(tag, job, t, s, address):
 # In the scratch of a thread, behind the rates; two factors, since 1 / 1e38 has few digits in single precision.
 CLIP_SCALE = np.uint64(N_RATES)
 CLIP_REST = CLIP_SCALE + ONE
-NORM_VECTORS = np.uint64(512)
 # Below this a factor is split, or applied in double precision.
 SMALL_FACTOR = 2.0**-96
 

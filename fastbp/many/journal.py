@@ -22,7 +22,7 @@ from fastbp._version import __version__
 from fastbp.io import descriptions
 from fastbp.io.files import damaged, is_special, naming
 from fastbp.kernels.notice import tell
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.targets import TARGET
 from fastbp.many.ledger import Ledger, judged
 from fastbp.many.run_spec import RunSpec
 from fastbp.network import MLP

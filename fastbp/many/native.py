@@ -21,7 +21,7 @@ from fastbp.engine.engine import Engine
 from fastbp.engine.memory import address
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
-from fastbp.kernels.jit import entry
+from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB, LAYER
 from fastbp.many.ledger import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limit
 from fastbp.many.run_spec import RunSpec, fresh

@@ -17,7 +17,7 @@ from fastbp._version import __version__
 from fastbp.io import documents
 from fastbp.io.documents import plain
 from fastbp.io.files import replacing
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.targets import TARGET
 from fastbp.many.stability import CAVEAT, Stability, stability_line
 from fastbp.many.sweep_data import SweepData
 from fastbp.many.text import FAILURES, failures, nothing_found

@@ -276,14 +276,14 @@ def test_a_child_that_is_forked_while_another_thread_compiles() -> None:
     code = """
 import tempfile, threading, warnings
 from test_never_hang import *
-from fastbp.kernels import jit
+from fastbp.kernels import build
 warnings.simplefilter("ignore")
 compiling = threading.Event()
-compile_ = jit.Leaf.compile
-def told(self, dtype):
+compile_ = build.compile_leaf
+def told(leaf, dtype):
     compiling.set()
-    return compile_(self, dtype)
-jit.Leaf.compile = told
+    return compile_(leaf, dtype)
+build.compile_leaf = told
 thread = threading.Thread(target=make().fit, args=(X, Y))
 thread.start()
 compiling.wait()

@@ -21,7 +21,7 @@ from test_determinism import CASES, bits, data, train
 
 import fastbp
 from fastbp import MLP
-from fastbp.kernels import cache, jit
+from fastbp.kernels import build, cache
 from fastbp.kernels.run import run
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and fork")
@@ -98,7 +98,7 @@ def test_compiled_code_knows_no_allocator() -> None:
     """No kernel holds the name of Numba's allocator, or of malloc, to link to."""
     fastbp.warmup()
     found = list(cache.cache_folder().glob("*.bin"))
-    assert len(found) >= 2 * len(jit.leaves_of(run))
+    assert len(found) >= 2 * len(build.leaves_of(run))
     for path in found:
         assert not re.findall(rb"NRT_[A-Za-z_]*[Aa]lloc\w*|\0(?:m|c|re)alloc\0", path.read_bytes()), path.name
 

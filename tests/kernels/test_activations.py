@@ -14,8 +14,8 @@ from peers import needs, torch
 import fastbp
 from fastbp.engine.memory import address, allocate
 from fastbp.kernels import activations
-from fastbp.kernels.jit import prepare
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.build import prepare
+from fastbp.kernels.targets import TARGET
 
 Wide = np.longdouble
 pytestmark = pytest.mark.skipif(np.finfo(Wide).nmant < 63, reason="needs a long double wider than double as oracle")

@@ -20,7 +20,7 @@ from processes import FOLDERS, ROWS, python, succeed
 import fastbp
 from fastbp import MLP, optimizers
 from fastbp.activations import ACTIVATIONS
-from fastbp.kernels import cache, jit, simd
+from fastbp.kernels import build, cache, targets
 from fastbp.kernels.run import run
 from fastbp.losses import LOSSES
 
@@ -28,7 +28,7 @@ from fastbp.losses import LOSSES
 
 
 def counts() -> dict[str, int]:
-    return {leaf.name: len(leaf.dispatcher.overloads) for leaf in jit.leaves_of(run)}
+    return {leaf.name: len(leaf.dispatcher.overloads) for leaf in build.leaves_of(run)}
 
 
 def inputs(X: Any, folder: Path) -> Iterator[Any]:
@@ -410,7 +410,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 GENERIC = """
 import numpy as np, fastbp
 from fastbp.kernels import simd
-print(simd.TARGET.name)
+print(targets.TARGET.name)
 X, y = np.random.default_rng(0).standard_normal((90, 7)), np.arange(90) % 3
 X[np.arange(90), y] += 3
 net = fastbp.MLP([7, 19, 3], activation="tanh", seed=0)
@@ -429,7 +429,7 @@ assert net.evaluate(X, y)["accuracy"] > 0.8
     [
         "generic",
         pytest.param(
-            "avx2", marks=pytest.mark.skipif(not simd.TARGET.vector_bytes >= 32, reason="needs a CPU with AVX2")
+            "avx2", marks=pytest.mark.skipif(not targets.TARGET.vector_bytes >= 32, reason="needs a CPU with AVX2")
         ),
     ],
 )

@@ -13,7 +13,7 @@ from fastbp import MLP, optimizers
 from fastbp.bench import profile
 from fastbp.bench.workloads import WORKLOADS
 from fastbp.kernels import clock, probe
-from fastbp.kernels.jit import entry
+from fastbp.kernels.build import entry
 from fastbp.kernels.records import RUNNING
 from fastbp.training import loop
 
@@ -28,9 +28,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
 
 platform.machine = lambda: "aarch64"
-from fastbp.kernels import jit, probe as probes, simd, sweep
+from fastbp.kernels import jit, probe as probes, sweep, targets
 
-assert simd.TARGET.name == "neon"
+assert targets.TARGET.name == "neon"
 
 def link_only(library):
     for other in dict.fromkeys(library._linking_libraries):
@@ -60,7 +60,7 @@ assert counters(probe), probe
 asked, clocked, waiting = [], [], []
 for leaf in jit.LEAVES:
     leaf.dispatcher._cache = NullCache()
-    signature = (*leaf.arguments, jit.DTYPES["float32"])
+    signature = leaf.signature("float32")
     with global_compiler_lock:
         leaf.dispatcher.compile(signature)
         library = leaf.dispatcher.overloads[signature].library

@@ -11,32 +11,32 @@ import pytest
 from processes import python, succeed
 
 from fastbp import MLP
-from fastbp.kernels import helper, jit, probe
+from fastbp.kernels import build, probe
 
 # Every call is interrupted while a leaf compiles: the compiler waits in it until the caller has the exception. Then the
 # same call again must give what it gives on an untouched network. One leaf of the compile is spent on each of them.
 INTERRUPTED = """
 import os, signal, sys, threading, numpy as np, fastbp
 from fastbp.callbacks import stopping
-from fastbp.kernels import jit
+from fastbp.kernels import build
 
 X, y = np.random.default_rng(0).random((40, 4)), np.arange(40) % 3
 caught = threading.Event()
 armed = True
-compile, begun = jit.Leaf.compile, []
+compile, begun = build.compile_leaf, []
 
-def slowly(self, dtype):
+def slowly(leaf, dtype):
     global armed
-    begun.append(self.name)
+    begun.append(leaf.name)
     if armed:
         armed = False
         os.kill(os.getpid(), signal.SIGINT)
         if not caught.wait(60):
             os.write(2, b"Ctrl-C is answered only when the compile is done")
             os._exit(1)
-    return compile(self, dtype)
+    return compile(leaf, dtype)
 
-jit.Leaf.compile = slowly
+build.compile_leaf = slowly
 
 def new():
     return fastbp.MLP([4, 8, 3], seed=0)
@@ -76,7 +76,7 @@ for call, net in touched.items():
     np.testing.assert_equal(call(net), call(twin), call.__name__)
     for one, other in zip(net.weights + net.biases, twin.weights + twin.biases, strict=True):
         np.testing.assert_array_equal(one, other, call.__name__)
-assert len(begun) == len(set(begun)) == len(jit.leaves_of(sys.modules["fastbp.kernels.sweep"].sweep))
+assert len(begun) == len(set(begun)) == len(build.leaves_of(sys.modules["fastbp.kernels.sweep"].sweep))
 print("done")
 """
 
@@ -89,12 +89,12 @@ def test_ctrl_c_while_a_call_compiles(tmp_path: Path) -> None:
 
 FORKED = """
 import os, threading, numpy as np, fastbp
-from fastbp.kernels import jit, probe
-compile, inside = jit.Leaf.compile, threading.Event()
-def slowly(self, dtype):
+from fastbp.kernels import build, probe
+compile, inside = build.compile_leaf, threading.Event()
+def slowly(leaf, dtype):
     inside.set()
-    return compile(self, dtype)
-jit.Leaf.compile = slowly
+    return compile(leaf, dtype)
+build.compile_leaf = slowly
 compiling = threading.Thread(target=probe.fma_peak, kwargs={"seconds": 0.001})
 compiling.start()
 inside.wait()
@@ -118,17 +118,17 @@ def test_without_a_thread_the_caller_compiles(monkeypatch: pytest.MonkeyPatch) -
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(helper.threading.Thread, "start", refuse)
-    monkeypatch.setattr(jit, "_prepared", {})
-    assert jit.entry(probe.tick_probe, "float32") is not None
+    monkeypatch.setattr(build.threading.Thread, "start", refuse)
+    monkeypatch.setattr(build, "_prepared", {})
+    assert build.entry(probe.tick_probe, "float32") is not None
 
 
 def test_an_error_of_the_compiler_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise MemoryError("no room for code")
 
-    monkeypatch.setattr(jit, "_prepared", {})
-    monkeypatch.setattr(jit.Leaf, "compile", fail)
+    monkeypatch.setattr(build, "_prepared", {})
+    monkeypatch.setattr(build, "compile_leaf", fail)
     with pytest.raises(MemoryError, match="no room for code"):
         MLP([4, 3, 2], seed=0).predict([[1.0, 2.0, 3.0, 4.0]])
 
@@ -141,8 +141,8 @@ def test_what_a_report_raises_ends_the_wait() -> None:
         raise TimeoutError("from a signal handler")
 
     with pytest.raises(TimeoutError, match="from a signal handler"):
-        helper.beside(lambda stop: seen.append(stop.wait(60)), report)
-    for thread in helper.threading.enumerate():
+        build.beside(lambda stop: seen.append(stop.wait(60)), report)
+    for thread in build.threading.enumerate():
         if thread.name == "fastbp compiler":
             thread.join()
     assert seen == [True]
@@ -155,13 +155,13 @@ import numpy as np, fastbp
 net = fastbp.MLP([4, 8, 3], seed=0)
 print(net.fit(np.eye(4), np.arange(4) % 3, epochs=3, optimizer="adam", threads=2).loss)
 """
-UPDATE = "from fastbp.kernels import jit, update; jit.prepare(update.update.leaf, 'float32')"
+UPDATE = "from fastbp.kernels import build, update; build.prepare(update.update.leaf, 'float32')"
 
 
 def test_no_kernel_is_a_docstring_alone() -> None:
     """Numba looks for a line after it when it writes debug information."""
     found = []
-    for path in Path(jit.__file__).parent.rglob("*.py"):
+    for path in Path(build.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) and len(node.body) == 1:
                 found.append(f"{path.name}:{node.name}")

@@ -57,6 +57,17 @@ def in_checkout(code: str, folder: Path, **env: str) -> str:
     return succeed(code, folder, PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE="1", **env)
 
 
+def test_every_module_is_loaded_with_the_first() -> None:
+    """By the names of files here: what is not loaded would have no part in the fingerprint."""
+    folder = PACKAGE / "kernels"
+    wanted = {".".join(["fastbp", *path.relative_to(PACKAGE).with_suffix("").parts]) for path in folder.rglob("*.py")}
+    wanted = {name.removesuffix(".__init__") for name in wanted}
+    assert len(wanted) > 22
+    for first in ("fastbp.kernels.notice", "fastbp.kernels.records"):
+        loaded = succeed(f"import sys, {first}; print(*[name for name in sys.modules if '.kernels' in name])").split()
+        assert set(loaded) == wanted
+
+
 def test_an_edit_of_any_kernel_file_changes_the_fingerprint(checkout: Path) -> None:
     assert int(in_checkout(EDITS, checkout)) >= 22
 
@@ -67,17 +78,10 @@ def test_so_it_does_when_modules_move_to_folders(checkout: Path) -> None:
     before = int(in_checkout(EDITS, checkout))
     (kernels / "parts" / "deep").mkdir(parents=True)
     (kernels / "parts" / "__init__.py").write_text('"""A folder."""\n')
-    for old, new in {"penalty": "parts.norms", "gather": "parts.deep.rows", "losses": "parts.losses"}.items():
+    for old, new in {"penalty": "parts.norms", "gather": "parts.deep.rows", "optimizers": "parts.rules"}.items():
         (kernels / f"{old}.py").rename(kernels / f"{new.replace('.', '/')}.py")
         for path in (checkout / "fastbp").rglob("*.py"):
-            text = path.read_text()
-            text = text.replace(f"fastbp.kernels.{old} ", f"fastbp.kernels.{new} ")
-            text = text.replace(
-                f"from fastbp.kernels import {old}\n", f"from fastbp.kernels import {new.split('.')[-1]}\n"
-            )
-            path.write_text(
-                text.replace("from fastbp.kernels import losses\n", "from fastbp.kernels.parts import losses\n")
-            )
+            path.write_text(path.read_text().replace(f"fastbp.kernels.{old} ", f"fastbp.kernels.{new} "))
     assert int(in_checkout(EDITS, checkout)) == before + 1
 
 
@@ -97,7 +101,7 @@ print(cache.fingerprint())
 
 def test_it_is_the_same_in_every_process() -> None:
     code = "from fastbp.kernels import cache; print(cache.fingerprint())"
-    for first in ("import fastbp.info", "import fastbp; fastbp.MLP", "import fastbp.kernels.helper"):
+    for first in ("import fastbp.bench.machine", "import fastbp; fastbp.MLP", "import fastbp.kernels.build"):
         assert succeed(f"{first}\n{code}", PYTHONHASHSEED="7").strip() == cache.fingerprint()
     assert succeed(code, NUMBA_CPU_NAME="another").strip() != cache.fingerprint()
 
@@ -119,7 +123,7 @@ def test_settings_of_numba_change_it(name: str, value: object, monkeypatch: pyte
 SUM = """
 import numpy as np
 from fastbp.kernels import cache, probe
-from fastbp.kernels.jit import entry
+from fastbp.kernels.build import entry
 x, y = np.full(4, 2, np.float32), np.full(4, 9, np.float32)
 entry(probe.add_probe, "float32")(x.ctypes.data, y.ctypes.data, 4, 1, np.float32(0))
 print(y[0], cache.fingerprint(), cache.cache_folder(), sep="|")
@@ -225,7 +229,7 @@ print(cache.fingerprint())
     at, page = as_zip(checkout, ""), tmp_path / "page.html"
     assert succeed(code, at, page, PYTHONPATH=str(at)).strip() == cache.fingerprint()
     text = page.read_text(encoding="utf-8")
-    assert (PACKAGE / "sweep" / "page" / "page.css").read_text(encoding="utf-8") in text
+    assert (PACKAGE / "many" / "page" / "page.css").read_text(encoding="utf-8") in text
 
 
 def test_the_package_is_the_one_under_test() -> None:

@@ -10,33 +10,33 @@ from pathlib import Path
 import pytest
 from processes import succeed
 
-from fastbp.kernels import helper
+from fastbp.kernels import build
 
 COLD = """
 import os, sys, time
 if sys.argv[1] == "broken":
     sys.executable = sys.argv[2]
 exec(sys.argv[3] if len(sys.argv) > 3 else "")
-from fastbp.kernels import helper, jit
+from fastbp.kernels import build
 from fastbp.kernels.run import run
 import fastbp
-whose, own = helper._claim, []
+whose, own = build._claim, []
 def together(claims, name):  # not all before the helper, which may have been slow to start, has a leaf of its own
     while sys.argv[1] == "shared" and own and len(os.listdir(claims)) <= len(own):
         time.sleep(0.01)
     own.extend([name] * whose(claims, name))
     return name in own
-helper._claim = together
+build._claim = together
 compiled = []
-compile = jit.Leaf.compile
-def count(self, dtype):
-    if not self.is_cached(dtype):
-        compiled.append(self.name)
-    return compile(self, dtype)
-jit.Leaf.compile = count
+compile = build.compile_leaf
+def count(leaf, dtype):
+    if not leaf.is_cached(dtype):
+        compiled.append(leaf.name)
+    return compile(leaf, dtype)
+build.compile_leaf = count
 reported = []
-jit.entry(run, "float32", reported.append)
-leaves = jit.leaves_of(run)
+build.entry(run, "float32", reported.append)
+leaves = build.leaves_of(run)
 assert all(made.is_cached("float32") for made in leaves)
 assert reported == sorted(reported), reported
 X, y = fastbp.datasets.load_digits()
@@ -129,21 +129,21 @@ def test_an_application_is_not_started_anew(
 )  # fmt: skip
 def test_what_is_an_interpreter(name: str, is_one: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", f"{os.sep}some folder{os.sep}{name}")
-    assert (helper.interpreter() is not None) == is_one
+    assert (build.interpreter() is not None) == is_one
 
 
 # The first leaf waits for the helper to leave one in the cache: so both have a part, however slow it starts.
 SHARED = """
 import pathlib, time
-from fastbp.kernels import cache, helper
-claim = helper._claim
+from fastbp.kernels import build, cache
+claim = build._claim
 def patient(claims, name):
     end = time.monotonic() + 120
     while not list(cache.writable_folder().glob("*.bin")) and time.monotonic() < end:
         time.sleep(0.02)
-    helper._claim = claim
+    build._claim = claim
     return claim(claims, name)
-helper._claim = patient
+build._claim = patient
 """
 
 

@@ -12,10 +12,11 @@ from fastbp import activations
 from fastbp.engine.layout import Plan
 from fastbp.engine.memory import address, allocate
 from fastbp.kernels import tile
+from fastbp.kernels.build import prepare
 from fastbp.kernels.epilogue import MULTIPLY, STORE
-from fastbp.kernels.jit import FLAGS, prepare
+from fastbp.kernels.jit import FLAGS
 from fastbp.kernels.optimizers import DECAY, LR, Rates
-from fastbp.kernels.simd import TARGET
+from fastbp.kernels.targets import TARGET
 
 DTYPES = ["float32", "float64"]
 TILE = TARGET.tile_rows
