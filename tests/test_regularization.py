@@ -9,7 +9,7 @@ import pytest
 from peers import needs, torch
 
 import fastbp
-from fastbp import MLP, SGD, Adam
+from fastbp import MLP, SGD, Adam, activations
 from fastbp.reference import NumpyMLP
 from fastbp.reference.noise import normal, random_bits
 
@@ -38,7 +38,7 @@ def same_bits(a: MLP, b: MLP) -> bool:
 
 
 @pytest.mark.parametrize("held", ALL, ids=str)
-@pytest.mark.parametrize("activation", ["tanh", "relu", "identity", "gelu"])
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS)
 def test_steps_against_numpy(held: dict[str, Any], activation: str) -> None:
     # Noise comes by a polynomial of single precision: see `test_the_noise_is_normal`.
     rtol, atol = (1e-9, 1e-12) if "input_noise" not in held else (2e-5, 2e-6)

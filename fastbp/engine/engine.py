@@ -189,10 +189,10 @@ class Engine(Store):
         self._stage = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
-        job["beta1"], job["beta2"], eps = optimizer.coefficients
+        job["beta1"], job["beta2"], eps = optimizer.betas_and_eps
         # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
         job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
-        job["first"], job["second"], job["low"], job["high"] = optimizer.own_coefficients
+        job["first"], job["second"], job["low"], job["high"] = optimizer.coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         self._optimizer = optimizer
 
