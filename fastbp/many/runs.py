@@ -26,6 +26,7 @@ from fastbp.many.result import LrSweep
 from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import own
+from fastbp.training.settings import check_threads
 from fastbp.types import Array
 
 # Tasks for each worker of an executor: enough that a slow worker delays the end by little.

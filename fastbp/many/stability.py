@@ -20,6 +20,7 @@ from fastbp.kernels.notice import tell
 from fastbp.many.hessian import Hessian, flat, lanczos, power
 from fastbp.network import MLP
 from fastbp.numerics import own, quiet_results
+from fastbp.training.settings import check_threads
 
 Array = npt.NDArray[np.float64]
 

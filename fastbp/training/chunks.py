@@ -128,6 +128,7 @@ class ChunkFeed:
     """
 
     pass_is_epoch = False
+    mean_weight = 1.0
     known_rows = None
 
     def __init__(

@@ -27,7 +27,7 @@ class Loop(Protocol):
     history: History
     progress: Progress
     threads: team.Chooser
-    interrupted: Callable[[], bool]  # whether Ctrl-C has been pressed
+    interrupted: team.interruptible  # called, it tells whether Ctrl-C has been pressed
     consistent: bool
     pending: bool
 

@@ -408,7 +408,7 @@ class Loop:
         checkpoints.load_callback_states(self.callbacks, state["callbacks"])
 
     def checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
-        """What a file of this moment holds; None where parameters are not finite, as the loss of the next step tells."""
+        """What a file of this moment holds; None where parameters are not finite (the next loss tells)."""
         if not np.isfinite(self.engine.parameters).all():
             return None
         return checkpoints.pack(self.session.values(), self.state_dict())

@@ -16,8 +16,8 @@ from peers import needs, sklearn_metrics, sklearn_weights, torch
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
 
 SIZES, ROWS = [5, 9, 3], 53
 IGNORING = losses.CrossEntropy(ignore_index=-100)

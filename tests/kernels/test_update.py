@@ -30,7 +30,6 @@ from fastbp import (
 )
 from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
 
 SHAPES = [
     ([3, 2], 1), ([20, 40, 4], 1), ([64, 64, 10], 32), ([7, 33, 17, 5], 3), ([130, 70, 257, 4], 19),

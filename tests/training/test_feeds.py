@@ -14,7 +14,7 @@ import pytest
 from fastbp import MLP, SGD, Adam, CrossEntropy, DivergenceError, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds, StopGradientNorm
 from fastbp.callbacks.base import EpochState, Watcher
-from fastbp.training import loop
+from fastbp.engine import tuning
 
 RNG = np.random.default_rng(6)
 X = RNG.standard_normal((103, 6))

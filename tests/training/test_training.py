@@ -14,6 +14,7 @@ from naive import shuffled
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, losses
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
 from fastbp.training import loop
 
