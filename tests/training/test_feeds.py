@@ -79,8 +79,8 @@ def test_rows_are_shuffled_within_their_chunk_anew_each_time() -> None:
             pass
 
         def on_pause(self, fit: Any, final: bool) -> None:
-            if fit.books.steps % 8 == 0 and not final:
-                seen.extend(np.concatenate([*fit.books.losses, []]))
+            if fit.feed.log.steps % 8 == 0 and not final:
+                seen.extend(np.concatenate([*fit.feed.log.losses, []]))
 
     chunks = [(np.zeros((8, 1)), np.arange(8.0)), (np.zeros((8, 1)), np.arange(8.0) + 8)]
     history = net.fit(chunks, epochs=2, batch_size=1, optimizer=SGD(lr=0.0), callbacks=[Look()])

@@ -16,7 +16,7 @@ from fastbp import SGD, Adam, DivergenceError, losses
 from fastbp.data import splits
 from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
+from fastbp.training import feeds
 
 SIZES, ROWS = [5, 9, 3], 53
 MSE = oracles.BY_NAME["mse"]
@@ -56,13 +56,13 @@ def test_fit_against_numpy(cost: oracles.Cost, batch_size: int) -> None:
 def test_order_of_rows_is_a_permutation_by_seed_and_epoch(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one row a step, and a target that is the row's number, each loss tells which row it was."""
     seen: list[float] = []
-    add = loop._Epochs.add
+    add = feeds.EpochLog.add
 
-    def record(self: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
+    def record(self: Any, history: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
         seen.extend(losses)
-        add(self, losses, rates, seconds)
+        add(self, history, losses, rates, seconds)
 
-    monkeypatch.setattr(loop._Epochs, "add", record)
+    monkeypatch.setattr(feeds.EpochLog, "add", record)
     net = fastbp.MLP([1, 1], loss="mae", dtype="float64", seed=seed)
     net.fit(np.zeros((97, 1)), np.arange(97.0), epochs=3, batch_size=1, optimizer=SGD(lr=0.0))
     np.testing.assert_array_equal(seen, np.concatenate([shuffled(range(97), seed, epoch) for epoch in range(3)]))
