@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastbp.kernels.losses import LOSS_CODES
 from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
 from fastbp.types import Array
 from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
+
+# The registry: what is named here is also a name of fastbp itself.
+__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson"]  # noqa: RUF022
 
 
 def _check_label(name: str, value: Any) -> int:
@@ -53,6 +55,8 @@ class Loss(Checked):
     @property
     def code(self) -> int:
         """Number of its case in the compiled switch."""
+        from fastbp.kernels.losses import LOSS_CODES  # late: Numba takes its time
+
         return LOSS_CODES[self.name]
 
     @property
@@ -138,9 +142,7 @@ class Poisson(Loss):
     link = EXPONENTIAL
 
 
-LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, MSE, MAE, Huber, Poisson)
-}
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}
 
 
 def get(loss: str | Loss) -> Loss:

@@ -158,7 +158,7 @@ class Poison:
             return again(engine, *args, **options)
 
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
-            for net in [*runner.nets, *(fit.net for fit in runner.fits)]:
+            for net in [*runner.nets, *(loop.net for loop in runner.loops)]:
                 cls.fill(net.session.engine)
             cls.ruin(runner.runs.held_out_losses)
             return sweep(runner, n)

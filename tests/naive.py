@@ -222,7 +222,7 @@ def cost(
     """J = sum_r w_r J_r / sum_r w_r, and dJ/d(outputs). Classes become rows of 0 and 1; ignored ones have no weight."""
     y = np.asarray(y)
     w = np.ones(len(y), Wide) * row_weights
-    if name == "cross_entropy" and y.ndim == 1:
+    if y.ndim == 1 and outputs.shape[1] > 1:
         w, y = w * (y != ignore_index), np.eye(outputs.shape[1])[np.where(y == ignore_index, 0, y)]
     J, d_outputs = LOSSES[name](outputs, y.reshape(outputs.shape).astype(Wide), **options)
     return w @ J / w.sum(), (w / w.sum())[:, None] * d_outputs

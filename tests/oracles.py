@@ -41,6 +41,12 @@ def _entry(table: Mapping[str, Case], name: str, called: str, form: str) -> Case
     return table[name]
 
 
+def options(description: Any) -> dict[str, Any]:
+    """Of a loss or an optimiser, as `tests/naive.py` and PyTorch take them; clipping is no part of a rule."""
+    fields = (field.name for field in dataclasses.fields(description) if field.init)
+    return {name: getattr(description, name) for name in fields if name not in ("clip_norm", "clip_value")}
+
+
 # --- activations ----------------------------------------------------------------------------------------------
 
 Bounds = tuple[float, float, float, float]
@@ -221,11 +227,9 @@ class Cost:
         return self.case.torch(self.loss)(outputs, torch.tensor(y))
 
     def __repr__(self) -> str:
-        given = [
-            f"{one}={value!r}" for one, value in options(self.loss).items() if value != getattr(type(self.loss)(), one)
-        ]
+        given = ", ".join(f"{name}={value!r}" for name, value in options(self.loss).items() if value not in (None, 0.0))
         several = self.loss.name in LOSSES and len(self.case.targets) > 1
-        return f"{self.loss.name}{f' with {given}' * bool(given)}{f' of {self.targets}' * several}"
+        return f"{self.loss.name}{f'({given})' * bool(given)}{f' of {self.targets}' * several}"
 
 
 def _costs() -> list[Cost]:
@@ -238,7 +242,8 @@ def _costs() -> list[Cost]:
 
 
 COSTS = _costs()
-DEFAULT_COSTS = list({cost.loss.name: cost for cost in COSTS[::-1]}.values())[::-1]  # the first of each loss
+BY_NAME = {repr(cost): cost for cost in COSTS}
+DEFAULT_COSTS = {cost.loss.name: cost for cost in COSTS[::-1]}  # the first of each loss
 
 # --- optimisers -----------------------------------------------------------------------------------------------
 
@@ -257,12 +262,6 @@ class OptimizerCase:
 
     options: tuple[Any, ...]
     torch: str | None
-
-
-def options(description: Any) -> dict[str, Any]:
-    """Of a loss or an optimiser, as `tests/naive.py` and PyTorch take them; clipping is no part of a rule."""
-    fields = (field.name for field in dataclasses.fields(description) if field.init)
-    return {name: getattr(description, name) for name in fields if name not in ("clip_norm", "clip_value")}
 
 
 OPTIMIZERS = {

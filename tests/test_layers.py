@@ -21,9 +21,10 @@ validation
 arrays
 kernels
 io
+links
 activations losses optimizers schedules initializers regularization
 spec
-datasets metrics
+datasets
 data
 model
 reference
@@ -42,8 +43,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "io/progress": {"rich"}, "io/tabular": {"pandas"}, "io/figures": {"matplotlib"},
-    "optimizers": {"scipy"}, "training/lbfgs": {"scipy"},
+    "io/progress": {"rich"}, "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"},

@@ -5,14 +5,33 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastbp
-from fastbp import LBFGS, MLP, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Huber, Lion, NAdam, RAdam, RMSprop, Rprop
+from fastbp import (
+    LBFGS,
+    MLP,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Huber,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+    Rprop,
+    losses,
+    optimizers,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -20,12 +39,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def test_all_is_complete_and_sorted() -> None:
-    """Constants, classes, the rest, each by the alphabet."""
-
-    def order(name: str) -> tuple[int, str]:
-        return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
-
-    assert fastbp.__all__ == sorted(set(fastbp.__all__), key=order)
+    assert fastbp.__all__ == sorted(set(fastbp.__all__))
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
     own = {name for name, value in vars(fastbp).items() if getattr(value, "__module__", "").startswith("fastbp")}
     own = {name for name in own if name[0] != "_"}
@@ -33,6 +47,20 @@ def test_all_is_complete_and_sorted() -> None:
     assert own | modules | {"__version__"} == set(fastbp.__all__)
     assert set(fastbp.__all__) <= set(dir(fastbp))
     assert not hasattr(fastbp, "nothing")
+
+
+def test_registered_classes_are_public_names() -> None:
+    kinds = [*losses.LOSSES.values(), *optimizers.OPTIMIZERS.values(), *optimizers.FULL_BATCH.values()]
+    for kind in kinds:
+        assert getattr(fastbp, kind.__name__) is kind
+        assert kind.__name__ in fastbp.__all__
+    assert {kind.__name__ for kind in kinds} == {*losses.__all__, *optimizers.__all__}
+
+
+def test_the_stub_is_fresh() -> None:
+    """Otherwise: python benchmarks/stub.py"""
+    stub = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "stub.py"))
+    assert stub["TARGET"].read_text(encoding="utf-8") == stub["text"]()
 
 
 PUBLIC = [getattr(fastbp, name) for name in fastbp.__all__ if name not in ("__version__", "datasets", "reference")]

@@ -189,10 +189,10 @@ class Engine(Store):
         self._stage = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
-        job["beta1"], job["beta2"], eps = optimizer.coefficients
+        job["beta1"], job["beta2"], eps = optimizer.betas_and_eps
         # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
         job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
-        job["first"], job["second"], job["low"], job["high"] = optimizer.own_coefficients
+        job["first"], job["second"], job["low"], job["high"] = optimizer.coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         self._optimizer = optimizer
 
@@ -273,13 +273,13 @@ class Engine(Store):
 
     def call(
         self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
-        input_deltas: Array | None = None, parameters: Array | None = None, keep: tuple[int, int] = (0, 1),
+        input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
         noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
-        dJ/dX. parameters: others than the network's own, which stay as they are. keep: have the kernels do what `keep`
-        does after every so many steps of an epoch (0: never), and at the end of every so many epochs.
+        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
+        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
         self._stage = None
@@ -298,10 +298,10 @@ class Engine(Store):
             self.mirror(parameters)
         noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
         layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
-        if keep[0]:
-            assert self.kept_of is self.moments, "there is no room to keep them"
+        if snapshots[0]:
+            assert self.has_snapshot, "there is no room for one"
             job[0]["kept"] = address(self.kept)
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *keep)
+        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)

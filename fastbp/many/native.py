@@ -18,8 +18,11 @@ from fastbp.many.ledger import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limi
 from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import quiet
-from fastbp.training.loop import CHUNK_SECONDS, Fit
+from fastbp.spec import Samples
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
 from fastbp.training.rate_table import RateTable
+from fastbp.training.settings import FitSettings
 from fastbp.types import Array
 
 # Memory for the losses of rows, and for the weights of runs that are continued later.
@@ -63,10 +66,10 @@ class Native:
         self.blocks = self._make_blocks(BUDGET_BYTES if resumable else 0)
         self._start_losses()
         self._bind()
-        self.step_seconds = self.fits[0].step_flops / tuning.THREAD_FLOPS + 1e-6
+        self.step_seconds = self.loops[0].step_flops / tuning.THREAD_FLOPS + 1e-6
         check_seconds = self.n_held_out * self.layout.flops_per_row / 3 / tuning.THREAD_FLOPS
         # If one call takes longer than a chunk, the main thread must wait apart from it, to see signals in time.
-        self.detached = max(self.step_seconds, check_seconds) > CHUNK_SECONDS
+        self.detached = max(self.step_seconds, check_seconds) > tuning.CHUNK_SECONDS
 
     @property
     def busy_seconds(self) -> float:
@@ -116,21 +119,20 @@ class Native:
             self.blocks, self.nets[0].session.engine, len(self.ledger), epochs=spec.epochs, steps=spec.steps,
             n_held_out=self.n_held_out, weighted=spec.weights is not None,
         )  # fmt: skip
-        self.fits: list[Fit] = []
+        self.loops: list[Loop] = []
+        samples = Samples(spec.X, spec.y, spec.weights, self.rows[0])
         for thread in range(self.threads):
             # A network lends its engine to a thread; its own weights stay as they began.
             net = self.nets[thread] if thread < len(self.nets) else fresh(spec.net, self.seeds[0])
             net.session.use(spec.optimizer)
-            fit = Fit(
-                net, spec.X, spec.y, self.rows[0], spec.epochs, spec.batch_size, spec.optimizer, None,
-                True, 1, False, weights=spec.weights,
-            )  # fmt: skip
-            self.fits.append(fit)
+            feed = ArrayFeed(samples, spec.epochs, spec.batch_size, shuffle=True)
+            loop = Loop(net, feed, FitSettings(spec.optimizer, batch_size=spec.batch_size, threads=1))
+            self.loops.append(loop)
             engine = net.session.engine
             for _ in range(2):  # once more when all buffers are large enough, so that addresses stay
                 self._bind_validation(net, 0, 1)
                 self.runs.bind_validation(thread, engine)
-                fit.aim(0, 1)
+                loop.prepare_steps(0, 1)
                 self.runs.bind_training(thread, engine)
         self.rates = np.unique(self.ledger.learning_rates)
         self.tables, momenta = spec.tables(self.rates)
@@ -205,7 +207,7 @@ class Native:
             self.start_of[which], limit(ledger.start_loss[which]), [self.rows[seed] for seed in seed_of],
             [self.held_out[seed] for seed in seed_of], end,
         )  # fmt: skip
-        self.runs.begin(wave, max(1, int(CHUNK_SECONDS / self.step_seconds)))
+        self.runs.begin(wave, max(1, int(tuning.CHUNK_SECONDS / self.step_seconds)))
         self.before = np.where(self.runs.begun > 0, ledger.seconds[which], 0.0)
         return self._call(len(which))
 
@@ -228,7 +230,7 @@ class Native:
     def _work(self, thread: int) -> None:
         """One thread: native calls of some 50 ms until no run is left."""
         while not self.stopped:
-            seconds, ticks = self.runs.call(thread, CHUNK_SECONDS)
+            seconds, ticks = self.runs.call(thread, tuning.CHUNK_SECONDS)
             with self.lock:
                 self.busy[thread] += seconds
                 self.ticks += ticks

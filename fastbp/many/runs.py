@@ -26,7 +26,7 @@ from fastbp.many.result import LrSweep
 from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import own
-from fastbp.training import loop
+from fastbp.training.settings import check_threads
 from fastbp.types import Array
 
 # Tasks for each worker of an executor: enough that a slow worker delays the end by little.
@@ -123,7 +123,7 @@ def lr_sweep(
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
     spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
-    epochs, threads, halving = spec.epochs, loop.check_threads(threads), check_halving(halving)
+    epochs, threads, halving = spec.epochs, check_threads(threads), check_halving(halving)
     if target_loss is not None:
         target_loss = validation.check_finite_number("target_loss", target_loss)
     if executor is not None and not callable(getattr(executor, "submit", None)):

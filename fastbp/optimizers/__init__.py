@@ -16,6 +16,11 @@ from fastbp.optimizers.lbfgs import LBFGS as LBFGS
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.validation import check_choice, check_flag, check_fraction, check_non_negative_finite, setting
 
+# The registry: what is named here is also a name of fastbp itself.
+__all__ = [  # noqa: RUF022
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "LBFGS",
+]  # fmt: skip
+
 
 def _two_numbers(name: str, value: Any) -> tuple[float, float]:
     try:
@@ -84,11 +89,11 @@ class SGD(Optimizer):
         return "nesterov" if self.nesterov else "momentum"
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, 0.0, 0.0
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return self.dampening, 0.0, 0.0, 0.0
 
 
@@ -100,7 +105,7 @@ class _Betas(Optimizer):
     eps: float = setting(1e-8, check_non_negative_finite)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.betas[0], self.betas[1], self.eps
 
 
@@ -128,10 +133,7 @@ class AdamW(Adam):
     weight_decay: float = 1e-2
 
     name = "adamw"
-
-    @property
-    def decays(self) -> tuple[float, float]:
-        return 0.0, self.weight_decay
+    decoupled = True
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class NAdam(_EitherDecay):
     name = "nadam"
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return self.momentum_decay, 0.0, 0.0, 0.0
 
 
@@ -196,13 +198,10 @@ class Lion(Optimizer):
     betas: tuple[float, float] = setting((0.9, 0.99), _check_betas)
 
     name = "lion"
+    decoupled = True
 
     @property
-    def decays(self) -> tuple[float, float]:
-        return 0.0, self.weight_decay
-
-    @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.betas[0], self.betas[1], 0.0
 
 
@@ -231,7 +230,7 @@ class RMSprop(Optimizer):
         return self.rule, self.n_moments  # two moments can be either of two pairs
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, self.alpha, self.eps
 
 
@@ -254,11 +253,11 @@ class Adagrad(Optimizer):
         return (self.initial_accumulator_value,)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, 0.0, self.eps
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return self.lr_decay, 0.0, 0.0, 0.0
 
 
@@ -273,7 +272,7 @@ class Adadelta(Optimizer):
     name = "adadelta"
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, self.rho, self.eps
 
 
@@ -298,7 +297,7 @@ class Rprop(Optimizer):
         return 0.0, self.lr
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         return *self.etas, *self.step_sizes
 
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
@@ -306,11 +305,9 @@ class Rprop(Optimizer):
             raise ValueError(f"Rprop adapts the sizes of its steps by itself; schedule must be None, got {schedule!r}")
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.name: kind
-    for kind in (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Lion, RMSprop, Adagrad, Adadelta, Rprop)
-}  # fmt: skip
-FULL_BATCH: dict[str, type[Optimizer]] = {LBFGS.name: LBFGS}  # which make no single steps
+_KINDS: list[type[Optimizer]] = [globals()[name] for name in __all__]
+OPTIMIZERS = {kind.name: kind for kind in _KINDS if not kind.full_batch}
+FULL_BATCH = {kind.name: kind for kind in _KINDS if kind.full_batch}  # which make no single steps
 NAMES = (*OPTIMIZERS, *FULL_BATCH)
 
 

@@ -58,6 +58,7 @@ class Optimizer(Checked):
 
     name: ClassVar[str]
     full_batch: ClassVar[bool] = False  # makes no single steps, only whole fits
+    decoupled: ClassVar[bool] = False  # weights shrink by lr * weight_decay, instead of a penalty
 
     @property
     def clips(self) -> bool:
@@ -92,15 +93,15 @@ class Optimizer(Checked):
     @property
     def decays(self) -> tuple[float, float]:
         """Weight decay: added to the gradient as a penalty, and decoupled from it as in AdamW."""
-        return self.weight_decay, 0.0
+        return (0.0, self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         """beta1, beta2 and eps, or what the rule uses in their place."""
         return 0.0, 0.0, 0.0
 
     @property
-    def own_coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, float, float, float]:
         """Four numbers whose meaning the compiled rule defines."""
         return 0.0, 0.0, 0.0, 0.0
 

@@ -224,7 +224,7 @@ class NumpyMLP(Settled):
     def _targets(self, y: ArrayLike, rows: int) -> Array:
         """Targets as a matrix `(rows, n_out)`; classes become one-hot rows."""
         y, n_out = np.asarray(y), self.sizes[-1]
-        if self.loss.name == "cross_entropy" and y.shape == (rows,):
+        if self.loss.link.one_class and y.shape == (rows,):
             if y.dtype.kind not in "iub":
                 raise TypeError(f"y must hold integer classes or probabilities (n, {n_out}); got {y.dtype} {y.shape}")
             if rows and not (y.min() >= 0 and y.max() < n_out):
@@ -366,7 +366,7 @@ class NumpyMLP(Settled):
     @quiet
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities `(n, C)`, `(n, L)` multi-label, `(n,)` binary."""
-        if self.loss.score_name != "accuracy":
+        if not self.loss.link.classifies:
             raise ValueError(
                 f"predict_proba needs a loss with probabilities (of classes, or of yes and no); got {self.loss!r}"
             )

@@ -30,7 +30,6 @@ from fastbp import (
 )
 from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
 
 SHAPES = [
     ([3, 2], 1), ([20, 40, 4], 1), ([64, 64, 10], 32), ([7, 33, 17, 5], 3), ([130, 70, 257, 4], 19),
@@ -56,7 +55,10 @@ def everything(net: fastbp.MLP) -> list[np.ndarray]:
 def assert_same_bits(net: fastbp.MLP, other: fastbp.MLP) -> None:
     for a, b in zip(everything(net), everything(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (net.session.engine.steps, net.session.engine.state_layout) == (other._steps, other._layout)
+    assert (net.session.engine.steps, net.session.engine.state_layout) == (
+        other.session.engine.steps,
+        other.session.engine.state_layout,
+    )
 
 
 def separately(net: fastbp.MLP, X: np.ndarray, y: np.ndarray, recipe: Any) -> float:
@@ -321,7 +323,7 @@ def test_training_goes_on_bit_for_bit(recipe: Any, how: str, tmp_path: Path) -> 
 def test_same_bits_on_any_threads_and_in_any_chunks(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nets = []
     for threads, most in ((1, 1 << 16), (3, 1 << 16), (2, 1)):
-        monkeypatch.setattr(loop, "MAX_STEPS", most)
+        monkeypatch.setattr(tuning, "MAX_STEPS", most)
         net, X, y = make([7, 33, 5], 23, "float32")
         net.fit(X, y, epochs=3, batch_size=4, optimizer=recipe, threads=threads)
         nets.append(net)

@@ -199,8 +199,8 @@ class Interrupt(Watcher):
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((20000, 64), np.float32), rng.integers(0, 10, 20000)
 fastbp.MLP([2, 2])  # loads what follows
-training = sys.modules["fastbp.training.loop"]
-loop.MAX_STEPS = loop.FIRST_STEPS = 100  # an epoch of 625 steps takes several chunks
+tuning = sys.modules["fastbp.engine.tuning"]
+tuning.MAX_STEPS = tuning.FIRST_STEPS = 100  # an epoch of 625 steps takes several chunks
 net = fastbp.MLP([64, 256, 10], seed=1)
 try:
     net.fit(X, y, epochs=1000, callbacks=[Checkpoint(sys.argv[1], every_seconds=None), Interrupt()])
