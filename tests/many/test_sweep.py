@@ -203,7 +203,7 @@ def test_calls_may_end_after_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = blobs()
     net = MLP([6, 20, 3], seed=1)
     expected = lr_sweep(net, X, y, RATES, seeds=2, epochs=2)
-    monkeypatch.setattr(native, "CHUNK_SECONDS", 1e-9)
+    monkeypatch.setattr(tuning, "CHUNK_SECONDS", 1e-9)
     monkeypatch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
     calls: list[int] = []
     original = native.Native._book
