@@ -13,7 +13,7 @@ from fastbp.types import Array
 from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
 
 # The registry: what is named here is also a name of fastbp itself.
-__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson"]  # noqa: RUF022
+__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh"]  # noqa: RUF022
 
 
 def _check_label(name: str, value: Any) -> int:
@@ -140,6 +140,14 @@ class Poisson(Loss):
 
     name = "poisson"
     link = EXPONENTIAL
+
+
+@dataclass(frozen=True)
+class LogCosh(Loss):
+    """Squared near zero, absolute far away, smooth everywhere: ``J = 1/(NM) sum log cosh(p - y)``, as in Keras."""
+
+    name = "log_cosh"
+    link = IDENTITY
 
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}

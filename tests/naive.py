@@ -93,8 +93,12 @@ def poisson(z: Array, y: Array) -> tuple[Array, Array]:
     return (np.exp(z) - y * z).mean(axis=1), (np.exp(z) - y) / y.shape[1]
 
 
+def log_cosh(p: Array, y: Array) -> tuple[Array, Array]:
+    return (np.logaddexp(p - y, y - p) - np.log(Wide(2))).mean(axis=1), np.tanh(p - y) / y.shape[1]
+
+
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson)
+    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh)
 }
 
 # --- update rules: the new w, in step t = 1, 2, ...; `s` keeps what the next step needs, `o` has the options ----

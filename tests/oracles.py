@@ -194,6 +194,7 @@ LOSSES = {
         kinks=lambda loss: (-loss.delta, loss.delta),
     ),
     "poisson": LossCase(lambda loss: torch.nn.PoissonNLLLoss(log_input=True), {"counts": _counts}),
+    "log_cosh": LossCase(lambda loss: lambda p, y: torch.log(torch.cosh(p - y)).mean(), {"real": _real}),
 }
 
 
