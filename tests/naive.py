@@ -97,8 +97,14 @@ def log_cosh(p: Array, y: Array) -> tuple[Array, Array]:
     return (np.logaddexp(p - y, y - p) - np.log(Wide(2))).mean(axis=1), np.tanh(p - y) / y.shape[1]
 
 
+def quantile(p: Array, y: Array, *, quantile: float = 0.5) -> tuple[Array, Array]:
+    d = p - y
+    slope = np.where(d > 0, 1 - quantile, -quantile) * (d != 0)
+    return (slope * d).mean(axis=1), slope / y.shape[1]
+
+
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh)
+    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile)
 }
 
 # --- update rules: the new w, in step t = 1, 2, ...; `s` keeps what the next step needs, `o` has the options ----

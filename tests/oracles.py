@@ -195,6 +195,12 @@ LOSSES = {
     ),
     "poisson": LossCase(lambda loss: torch.nn.PoissonNLLLoss(log_input=True), {"counts": _counts}),
     "log_cosh": LossCase(lambda loss: lambda p, y: torch.log(torch.cosh(p - y)).mean(), {"real": _real}),
+    "quantile": LossCase(
+        lambda loss: lambda p, y: torch.maximum((1 - loss.quantile) * (p - y), loss.quantile * (y - p)).mean(),
+        {"real": _real},
+        options=(losses.Quantile(quantile=0.9),),
+        kinks=lambda loss: (0.0,),
+    ),
 }
 
 

@@ -81,6 +81,16 @@ def log_cosh(p, y, parameter):
     )
 
 
+@element
+def quantile(p, y, parameter):
+    """max((1 - q) d, -q d), d = p - y and q the parameter, with derivative 0 at d = 0"""
+    difference = p - y
+    zero = cast(p, 0.0)
+    slope = cast(p, 1.0) - parameter if difference > zero else -parameter
+    slope = difference if difference == zero or difference != difference else slope
+    return slope * difference, slope
+
+
 # The code of an element-wise loss is its position; softmax cross-entropy, which needs the whole row, comes after.
 ELEMENT_LOSSES = {
     "mse": mse,
@@ -89,6 +99,7 @@ ELEMENT_LOSSES = {
     "poisson": poisson,
     "binary_cross_entropy": binary_cross_entropy,
     "log_cosh": log_cosh,
+    "quantile": quantile,
 }
 LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, "cross_entropy"])}
 CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])

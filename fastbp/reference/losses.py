@@ -84,6 +84,15 @@ def log_cosh(ws: Workspace, _: Any) -> float:
     return loss
 
 
+def quantile(ws: Workspace, description: Any) -> float:
+    difference = np.subtract(ws.output, ws.targets, out=ws.scratch)
+    delta = np.sign(difference, out=ws.deltas[-1])
+    np.multiply(np.where(delta > 0, 1 - description.quantile, description.quantile), delta, out=delta)
+    loss = float(np.vdot(difference, delta)) / delta.size
+    np.multiply(delta, 1 / delta.size, out=delta)
+    return loss
+
+
 LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
@@ -92,6 +101,7 @@ LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "huber": huber,
     "poisson": poisson,
     "log_cosh": log_cosh,
+    "quantile": quantile,
 }
 
 
