@@ -95,9 +95,9 @@ class Optimizer:
         return 0.0, 0.0, 0.0
 
     @property
-    def own_rates(self) -> tuple[float, float, float, float]:
-        """Four numbers that mean what the rule says."""
-        return 0.0, 0.0, 0.0, 0.0
+    def coefficients(self) -> tuple[float, ...]:
+        """The numbers that the compiled rule names as its own."""
+        return tuple(getattr(self, name) for name in _compiled(self.rule)[2])
 
     def check_step(self) -> None:
         """Refuse single steps, if there are none."""
@@ -160,10 +160,6 @@ class SGD(Optimizer):
     @property
     def rates(self) -> tuple[float, float, float]:
         return self.momentum, 0.0, 0.0
-
-    @property
-    def own_rates(self) -> tuple[float, float, float, float]:
-        return self.dampening, 0.0, 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -248,10 +244,6 @@ class NAdam(_EitherDecay):
     def __post_init__(self) -> None:
         super().__post_init__()
         settle(self, check_non_negative_finite, "momentum_decay")
-
-    @property
-    def own_rates(self) -> tuple[float, float, float, float]:
-        return self.momentum_decay, 0.0, 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -365,10 +357,6 @@ class Adagrad(Optimizer):
     def rates(self) -> tuple[float, float, float]:
         return 0.0, 0.0, self.eps
 
-    @property
-    def own_rates(self) -> tuple[float, float, float, float]:
-        return self.lr_decay, 0.0, 0.0, 0.0
-
 
 @dataclass(frozen=True)
 class Adadelta(Optimizer):
@@ -420,7 +408,7 @@ class Rprop(Optimizer):
         return 0.0, self.lr
 
     @property
-    def own_rates(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, ...]:
         return *self.etas, *self.step_sizes
 
     def check_fit(self, n: int, batch_size: int, schedule: Any, held: Regularization = PLAIN) -> None:
@@ -453,11 +441,11 @@ def _by_name(name: str) -> Optimizer:
 
 
 @functools.cache
-def _compiled(rule: str) -> tuple[int, int]:
-    """Number and moments of a rule."""
+def _compiled(rule: str) -> tuple[int, int, tuple[str, ...]]:
+    """Number, moments and names of the own coefficients of a rule."""
     from fastbp.kernels.optimizers import RULES
 
-    return list(RULES).index(rule), RULES[rule].n_moments
+    return list(RULES).index(rule), RULES[rule].n_moments, RULES[rule].coefficients
 
 
 def _two_numbers(name: str, value: Any) -> tuple[float, float]:
