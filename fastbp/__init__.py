@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from fastbp.many.runs import lr_sweep
     from fastbp.many.stability import lr_stability
     from fastbp.network import MLP, load
-    from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
+    from fastbp.optimizers import LBFGS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
     from fastbp.spec import Gradient, Scaling
     from fastbp.training.history import History
-    from fastbp.training.lbfgs import LBFGS
 
 __all__ = [
     "LBFGS",
@@ -86,9 +85,9 @@ _HOMES = {
     "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
     "spec": ("Gradient", "Scaling"),
     "network": ("MLP", "load"),
-    "training.lbfgs": ("LBFGS",),
     "optimizers": (
         "optimizers",
+        "LBFGS",
         "SGD",
         "Adadelta",
         "Adagrad",

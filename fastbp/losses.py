@@ -9,27 +9,46 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastbp.kernels.losses import LOSS_CODES
+from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
 from fastbp.types import Array
-from fastbp.validation import check_choice, check_fraction, check_positive_finite, settle
+from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
+
+
+def _check_label(name: str, value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
+    return int(operator.index(value))
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Checked):
     """A cost function.
 
     Attributes
     ----------
     name : str
         What `MLP(loss=...)` takes.
-    target : {"classes", "binary", "real", "counts"}
-        What y holds.
-    linked : bool
-        The loss has its own link from output to prediction (softmax, sigmoid, exp) and takes no output activation.
+    link : Link
+        How outputs become predictions, and what y may hold: one of those in `fastbp.links`.
     """
 
     name: ClassVar[str]
-    target: ClassVar[str]
-    linked: ClassVar[bool] = False
+    link: ClassVar[Link]
+
+    @property
+    def target(self) -> str:
+        """What y holds: "classes", "binary", "real" or "counts"."""
+        return self.link.target
+
+    @property
+    def linked(self) -> bool:
+        """The loss applies its link (softmax, sigmoid, exp) itself, and takes no output activation."""
+        return self.link.built_in
+
+    @property
+    def score_name(self) -> str:
+        """What `evaluate` reports beside the loss."""
+        return self.link.score_name
 
     @property
     def code(self) -> int:
@@ -46,11 +65,6 @@ class Loss:
         """A label whose rows do not count, if there is one."""
         return None
 
-    @property
-    def score_name(self) -> str:
-        """What `evaluate` reports beside the loss."""
-        return "accuracy" if self.target in ("classes", "binary") else "r2"
-
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
@@ -63,16 +77,11 @@ class CrossEntropy(Loss):
     otherwise an error. Targets that are probabilities are never ignored.
     """
 
-    label_smoothing: float = 0.0
-    ignore_index: int | None = None
+    label_smoothing: float = setting(0.0, check_fraction)
+    ignore_index: int | None = setting(None, optional(_check_label))
 
     name = "cross_entropy"
-    target = "classes"
-    linked = True
-
-    def __post_init__(self) -> None:
-        settle(self, check_fraction, "label_smoothing")
-        settle(self, _check_label, "ignore_index", optional=True)
+    link = SOFTMAX
 
     @property
     def ignored_label(self) -> int | None:
@@ -88,8 +97,7 @@ class BinaryCrossEntropy(Loss):
     """Cross-entropy of yes-or-no outputs: ``J = -1/(NM) sum y log s + (1 - y) log(1 - s)``, s = sigmoid(z)."""
 
     name = "binary_cross_entropy"
-    target = "binary"
-    linked = True
+    link = SIGMOID
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class MSE(Loss):
     """Mean squared error: ``J = 1/(NM) sum (p - y)^2``."""
 
     name = "mse"
-    target = "real"
+    link = IDENTITY
 
 
 @dataclass(frozen=True)
@@ -105,20 +113,17 @@ class MAE(Loss):
     """Mean absolute error: ``J = 1/(NM) sum |p - y|``."""
 
     name = "mae"
-    target = "real"
+    link = IDENTITY
 
 
 @dataclass(frozen=True)
 class Huber(Loss):
     """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or delta (|d| - delta/2)."""
 
-    delta: float = 1.0
+    delta: float = setting(1.0, check_positive_finite)
 
     name = "huber"
-    target = "real"
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "delta")
+    link = IDENTITY
 
     @property
     def parameter(self) -> float:
@@ -130,14 +135,7 @@ class Poisson(Loss):
     """Poisson regression of counts: ``J = 1/(NM) sum e^z - y z``, the negative log-likelihood without its constant."""
 
     name = "poisson"
-    target = "counts"
-    linked = True
-
-
-def _check_label(name: str, value: Any) -> int:
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
-    return int(operator.index(value))
+    link = EXPONENTIAL
 
 
 LOSSES: dict[str, type[Loss]] = {
@@ -152,9 +150,20 @@ def get(loss: str | Loss) -> Loss:
     return LOSSES[check_choice("loss", loss, LOSSES)]()
 
 
+def names(**wanted: bool | str) -> list[str]:
+    """The losses whose link has these attributes: ``names(classifies=True)``."""
+    return [name for name, loss in LOSSES.items() if all(getattr(loss.link, k) == v for k, v in wanted.items())]
+
+
+def scalable() -> str:
+    """Whose targets can be standardised, for error messages: "mse, mae and huber"."""
+    *others, last = names(can_scale_y=True)
+    return f"{', '.join(others)} and {last}"
+
+
 def check_softmax(loss: Loss, n_out: int, y: Array | None = None) -> None:
     """Refuse a softmax over a single output, which is 1 whatever the weights; y, if there, tells what to propose."""
-    if loss.target != "classes" or n_out != 1:
+    if not loss.link.one_class or n_out != 1:
         return
     mend = "loss='binary_cross_entropy' for two classes, loss='mse' for numbers"
     if y is not None and y.size:

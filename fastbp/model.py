@@ -73,7 +73,7 @@ def from_file(tensors: dict[str, Array], metadata: dict[str, Any]) -> Model:
     options = dict(metadata["loss"])
     loss = dataclasses.replace(losses.get(options.pop("name")), **options)
     # A softmax over one output, which is refused now, stands in files of 0.1: such a network comes back as it was.
-    old = loss.target == "classes" and sizes[-1] == 1
+    old = loss.link.one_class and sizes[-1] == 1
     spec = NetworkSpec.check(
         sizes,
         activation=list(metadata["activations"]),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import arrays, losses, metrics, model, numerics, optimizers, schedules, validation
+from fastbp import arrays, losses, model, numerics, optimizers, schedules, validation
 from fastbp.activations import Activation
 from fastbp.attributes import Settled
 from fastbp.callbacks.base import Callback
@@ -26,7 +26,7 @@ from fastbp.losses import Loss
 from fastbp.model import Model
 from fastbp.regularization import Regularization
 from fastbp.spec import Gradient, NetworkSpec, Samples, Scaling
-from fastbp.training import fit, loop
+from fastbp.training import fit
 from fastbp.training.history import History
 from fastbp.types import Array
 
@@ -225,8 +225,8 @@ class MLP(Settled):
         if y is None:
             self.scaling = Scaling(*moments(rows, "X"))
             return
-        if self.loss.target != "real":
-            raise ValueError(f"y can be standardised for mse, mae and huber only, not for {self.loss.name}")
+        if not self.loss.link.can_scale_y:
+            raise ValueError(f"y can be standardised for {losses.scalable()} only, not for {self.loss.name}")
         targets = checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
         self.scaling = Scaling(*moments(rows, "X"), *moments(targets, "y"))
 
@@ -239,7 +239,7 @@ class MLP(Settled):
         y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
-        batch_size: int = loop.BATCH_SIZE,
+        batch_size: int = optimizers.BATCH_SIZE,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
         validation_data: tuple[npt.ArrayLike, ...] | None = None,
@@ -449,9 +449,9 @@ class MLP(Settled):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        if self.loss.target not in ("classes", "binary"):
+        if not self.loss.link.classifies:
             raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
-        return metrics.probabilities(self.loss, self.session.outputs(X, scan=True))
+        return self.loss.link.probabilities(self.session.outputs(X, scan=True))
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
@@ -464,7 +464,10 @@ class MLP(Settled):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        return metrics.predictions(self.loss, self.session.outputs(X, activated=True, scan=True), self.scaling)
+        predicted = self.loss.link.predictions(self.session.outputs(X, activated=True, scan=True))
+        if self.scaling is not None and self.scaling.y_mean is not None:
+            predicted = self.scaling.unscaled(predicted)
+        return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None

@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.callbacks.base import improves
-from fastbp.io import saved_training as saved
-from fastbp.numerics import as_caller
 from fastbp.validation import (
-    check_choice,
+    Checked,
     check_flag,
     check_fraction,
     check_inner_fraction,
     check_non_negative_finite,
     check_non_negative_int,
     check_positive_finite,
-    settle,
+    checked_by,
+    one_of,
+    optional,
+    setting,
 )
 
 Array = NDArray[np.float64]
@@ -55,8 +55,53 @@ def lengths_passed(steps: Array, length: float, per_epoch: int) -> Array:
     return np.where(np.abs(counted - whole) < 1e-6, whole, counted) / above
 
 
+def _check_milestones(name: str, milestones: Any) -> tuple[float, ...]:
+    try:
+        values = tuple(milestones)
+    except TypeError:
+        raise TypeError(
+            f"{name} must list the epochs after which the rate falls, such as [30, 60], got {milestones!r}"
+        ) from None
+    checked = tuple(check_positive_finite(f"{name}[{k}]", value) for k, value in enumerate(values))
+    if list(checked) != sorted(checked):
+        raise ValueError(f"{name} must rise, got {checked!r}")
+    return checked
+
+
+def _check_momentum(name: str, momentum: Any) -> tuple[float, float]:
+    expected = f"{name} must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {momentum!r}"
+    try:
+        low, high = momentum
+    except (TypeError, ValueError) as error:
+        raise type(error)(expected) from None
+    low, high = check_inner_fraction(f"{name}[0]", low), check_inner_fraction(f"{name}[1]", high)
+    if low > high:
+        raise ValueError(expected)
+    return low, high
+
+
+def _check_growth(name: str, growth: Any) -> float:
+    value = check_positive_finite(name, growth)
+    if value < 1.0:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+    return value
+
+
+def _check_min_factor(name: str, factor: Any) -> float:
+    value = check_non_negative_finite(name, factor)
+    if value > 1.0:
+        raise ValueError(f"{name} must be at most 1, for the rate is to fall, got {value!r}")
+    return value
+
+
+def _check_then(name: str, then: Any) -> Any:
+    if not isinstance(then, Schedule) and (not callable(then) or isinstance(then, type)):
+        raise TypeError(f"{name} must be one of fastbp.schedules, or a function step -> lr, got {then!r}")
+    return then
+
+
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Checked):
     """The learning rate is that of the optimiser times `factors`."""
 
     @property
@@ -75,7 +120,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """1"""
+    """1: the learning rate of the optimiser"""
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.ones(np.shape(steps))
@@ -85,11 +130,8 @@ class Constant(Schedule):
 class Step(Schedule):
     """gamma^floor(epoch / size)"""
 
-    size: float = 10.0
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "size", "gamma")
+    size: float = setting(10.0, check_positive_finite)
+    gamma: float = setting(0.1, check_positive_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.asarray(self.gamma ** np.floor(lengths_passed(steps, self.size, per_epoch)))
@@ -99,14 +141,8 @@ class Step(Schedule):
 class MultiStep(Schedule):
     """gamma^(milestones passed)"""
 
-    milestones: Sequence[float]
-    gamma: float = 0.1
-
-    def __post_init__(self) -> None:
-        settle(self, _check_milestones, "milestones")
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones must rise, got {self.milestones!r}")
-        settle(self, check_positive_finite, "gamma")
+    milestones: Sequence[float] = field(metadata=checked_by(_check_milestones))
+    gamma: float = setting(0.1, check_positive_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         passed = np.zeros(np.shape(steps))
@@ -119,10 +155,7 @@ class MultiStep(Schedule):
 class Exponential(Schedule):
     """gamma^epoch"""
 
-    gamma: float = 0.95
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "gamma")
+    gamma: float = setting(0.95, check_positive_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.asarray(self.gamma ** (steps / per_epoch))
@@ -132,13 +165,9 @@ class Exponential(Schedule):
 class Polynomial(Schedule):
     """end + (1 - end) (1 - epoch / epochs)^power, and end afterwards"""
 
-    epochs: float
-    power: float = 1.0
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "epochs", "power")
-        settle(self, check_non_negative_finite, "end")
+    epochs: float = field(metadata=checked_by(check_positive_finite))
+    power: float = setting(1.0, check_positive_finite)
+    end: float = setting(0.0, check_non_negative_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         left = 1.0 - np.minimum(lengths_passed(steps, self.epochs, per_epoch), 1.0)
@@ -149,10 +178,7 @@ class Polynomial(Schedule):
 class InverseTime(Schedule):
     """1 / (1 + decay epoch)"""
 
-    decay: float = 1.0
-
-    def __post_init__(self) -> None:
-        settle(self, check_non_negative_finite, "decay")
+    decay: float = setting(1.0, check_non_negative_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.asarray(1.0 / (1.0 + self.decay * (steps / per_epoch)))
@@ -174,17 +200,10 @@ class Cosine(Schedule):
         Length of a cycle over that of the one before.
     """
 
-    epochs: float
-    end: float = 0.0
-    restarts: bool = False
-    growth: float = 1.0
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "epochs", "growth")
-        settle(self, check_non_negative_finite, "end")
-        settle(self, check_flag, "restarts")
-        if self.growth < 1.0:
-            raise ValueError(f"growth must be at least 1, got {self.growth!r}")
+    epochs: float = field(metadata=checked_by(check_positive_finite))
+    end: float = setting(0.0, check_non_negative_finite)
+    restarts: bool = setting(False, check_flag)
+    growth: float = setting(1.0, _check_growth)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         t = lengths_passed(steps, self.epochs, per_epoch)
@@ -232,21 +251,13 @@ class OneCycle(Schedule):
         Down to `start` as fast as it went up, and then on to `end`.
     """
 
-    epochs: float
-    rise: float = 0.3
-    start: float = 1 / 25
-    end: float = 1 / 25e4
-    momentum: tuple[float, float] | None = (0.85, 0.95)
-    anneal: str = "cos"
-    three_phase: bool = False
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "epochs")
-        settle(self, check_inner_fraction, "rise")
-        settle(self, check_non_negative_finite, "start", "end")
-        settle(self, _check_momentum, "momentum", optional=True)
-        settle(self, check_flag, "three_phase")
-        settle(self, functools.partial(check_choice, choices=("cos", "linear")), "anneal")
+    epochs: float = field(metadata=checked_by(check_positive_finite))
+    rise: float = setting(0.3, check_inner_fraction)
+    start: float = setting(1 / 25, check_non_negative_finite)
+    end: float = setting(1 / 25e4, check_non_negative_finite)
+    momentum: tuple[float, float] | None = setting((0.85, 0.95), optional(_check_momentum))
+    anneal: str = setting("cos", one_of("cos", "linear"))
+    three_phase: bool = setting(False, check_flag)
 
     def _through(self, steps: Array, per_epoch: int, values: tuple[float, ...]) -> Array:
         """From value to value, a phase each; by the steps that end a phase, as PyTorch has them."""
@@ -293,15 +304,9 @@ class Warmup(Schedule):
     what it returns is multiplied by that line. `ReduceOnPlateau` looks at the epochs that end after the warm-up.
     """
 
-    epochs: float
-    then: Schedule | Callable[[int], float] = Constant()
-    start: float = 0.0
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "epochs")
-        settle(self, check_non_negative_finite, "start")
-        if not isinstance(self.then, Schedule) and (not callable(self.then) or isinstance(self.then, type)):
-            raise TypeError(f"then must be one of fastbp.schedules, or a function step -> lr, got {self.then!r}")
+    epochs: float = field(metadata=checked_by(check_positive_finite))
+    then: Schedule | Callable[[int], float] = field(default=Constant(), metadata=checked_by(_check_then))
+    start: float = setting(0.0, check_non_negative_finite)
 
     def __repr__(self) -> str:
         # A function by its name: its address, which another process has elsewhere, must not refuse a checkpoint.
@@ -350,144 +355,17 @@ class ReduceOnPlateau(Schedule):
         What to watch.
     """
 
-    factor: float = 0.1
-    patience: int = 10
-    threshold: float = 1e-4
-    min_factor: float = 0.0
-    monitor: str = "loss"
-
-    def __post_init__(self) -> None:
-        settle(self, check_inner_fraction, "factor")
-        settle(self, check_non_negative_int, "patience")
-        settle(self, check_fraction, "threshold")
-        settle(self, check_non_negative_finite, "min_factor")
-        if self.min_factor > 1.0:
-            raise ValueError(f"min_factor must be at most 1, for the rate is to fall, got {self.min_factor!r}")
-        settle(self, functools.partial(check_choice, choices=("loss", "val_loss")), "monitor")
+    factor: float = setting(0.1, check_inner_fraction)
+    patience: int = setting(10, check_non_negative_int)
+    threshold: float = setting(1e-4, check_fraction)
+    min_factor: float = setting(0.0, _check_min_factor)
+    monitor: str = setting("loss", one_of("loss", "val_loss"))
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.ones(np.shape(steps))
 
-    def start(self) -> Plateau:
-        """The state of one fit."""
-        return Plateau(self)
 
-
-class Plateau:
-    """What `ReduceOnPlateau` has seen."""
-
-    def __init__(self, recipe: ReduceOnPlateau) -> None:
-        self.recipe, self.best, self.bad, self.factor = recipe, math.inf, 0, 1.0
-        self.waits = False  # the warm-up goes on
-
-    def see(self, value: float) -> None:
-        """Take the value of an epoch."""
-        if self.waits:
-            return
-        recipe = self.recipe
-        if improves(value, self.best * (1.0 - math.copysign(recipe.threshold, self.best))):
-            self.best, self.bad = value, 0
-        else:
-            self.bad += 1
-        if self.bad > recipe.patience:
-            self.factor, self.bad = max(self.factor * recipe.factor, recipe.min_factor), 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to keep."""
-        best = None if math.isinf(self.best) else self.best
-        return {"best": best, "bad": self.bad, "factor": self.factor, "waits": self.waits}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.best = math.inf if state["best"] is None else saved.number("best", state["best"])
-        self.bad, self.factor = saved.count("bad", state["bad"]), saved.number("factor", state["factor"])
-        self.waits = bool(state.get("waits", False))
-
-
-class Plan:
-    """The learning rate of every step of one fit."""
-
-    def __init__(self, schedule: Schedule | Callable[[int], float] | None, lr: float, steps: int) -> None:
-        self.schedule, self.lr, self.steps = schedule, lr, steps
-        self.last, recipe = _last(schedule), plateau_of(schedule)
-        self.plateau = None if recipe is None else recipe.start()
-
-    @property
-    def constant(self) -> bool:
-        """No table is needed."""
-        return self.schedule is None
-
-    @property
-    def asks(self) -> bool:
-        """A function of the user's is called."""
-        return self.last is not None and not isinstance(self.last, Schedule)
-
-    def tables(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
-        """Rates, and momenta if they change, of n steps from step `first` of an epoch on; `step` updates are done."""
-        if self.schedule is None:
-            return np.broadcast_to(np.float64(self.lr), n), None  # takes no memory
-        rates: Array | float = self.lr
-        if not isinstance(self.last, Schedule):
-            rates = self._called(step, n)
-        elif self.plateau is not None:
-            self._begin(epoch)
-            rates = self.lr * self.plateau.factor
-        if not isinstance(self.schedule, Schedule):
-            return np.asarray(rates), None
-        # By the number of the step: wherever chunks begin, which time decides, the same rates to the last bit.
-        steps = epoch * self.steps + first + np.arange(n, dtype=np.float64)
-        return rates * self.schedule.factors(steps, self.steps), self.schedule.momenta(steps, self.steps)
-
-    def look_back(self, values: Iterable[float]) -> None:
-        """Let the plateau see what was monitored in the epochs so far, from the first on."""
-        assert self.plateau is not None
-        for epoch, value in enumerate(values):
-            self._begin(epoch)
-            self.plateau.see(value)
-
-    def _begin(self, epoch: int) -> None:
-        """The plateau counts an epoch whose last step is not of the warm-up."""
-        assert self.plateau is not None
-        assert isinstance(self.schedule, Schedule)
-        last = np.array([(epoch + 1.0) * self.steps - 1.0])
-        warmup = self.schedule.warmup
-        self.plateau.waits = bool(warmup and lengths_passed(last, warmup, self.steps)[0] < 1.0)
-
-    def _called(self, step: int, n: int) -> Array:
-        """What the function says of n steps."""
-        assert callable(self.last)
-        with as_caller():
-            called = [self.last(number) for number in range(step, step + n)]
-        rates = np.array(called, np.float64)
-        bad = np.flatnonzero(~(np.isfinite(rates) & (rates >= 0.0)))
-        if bad.size:
-            raise ValueError(f"schedule({step + bad[0]}) must be finite and at least 0, got {rates[bad[0]]}")
-        return rates
-
-
-def _check_milestones(name: str, milestones: Any) -> tuple[float, ...]:
-    try:
-        values = tuple(milestones)
-    except TypeError:
-        raise TypeError(
-            f"{name} must list the epochs after which the rate falls, such as [30, 60], got {milestones!r}"
-        ) from None
-    return tuple(check_positive_finite(f"{name}[{k}]", value) for k, value in enumerate(values))
-
-
-def _check_momentum(name: str, momentum: Any) -> tuple[float, float]:
-    expected = f"{name} must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {momentum!r}"
-    try:
-        low, high = momentum
-    except (TypeError, ValueError) as error:
-        raise type(error)(expected) from None
-    low, high = check_inner_fraction(f"{name}[0]", low), check_inner_fraction(f"{name}[1]", high)
-    if low > high:
-        raise ValueError(expected)
-    return low, high
-
-
-def _last(schedule: Any) -> Any:
+def after_warmups(schedule: Any) -> Any:
     """What comes after all warm-ups."""
     while isinstance(schedule, Warmup):
         schedule = schedule.then
@@ -496,7 +374,7 @@ def _last(schedule: Any) -> Any:
 
 def plateau_of(schedule: Any) -> ReduceOnPlateau | None:
     """The schedule, or what follows its warm-up, if that looks at the losses."""
-    last = _last(schedule)
+    last = after_warmups(schedule)
     return last if isinstance(last, ReduceOnPlateau) else None
 
 

@@ -208,8 +208,8 @@ class Scaling:
         """Itself, if it fits a network of these sizes and loss; ValueError otherwise."""
         if len(self.x_mean) != sizes[0]:
             raise ValueError(f"scaling is of {len(self.x_mean)} inputs, but the network takes {sizes[0]}")
-        if self.y_mean is not None and loss.target != "real":
-            raise ValueError(f"y can be standardised for mse, mae and huber only, not for {loss.name}")
+        if self.y_mean is not None and not loss.link.can_scale_y:
+            raise ValueError(f"y can be standardised for {losses.scalable()} only, not for {loss.name}")
         if self.y_mean is not None and len(self.y_mean) != sizes[-1]:
             raise ValueError(f"scaling is of {len(self.y_mean)} targets, but the network has {sizes[-1]} outputs")
         return self

@@ -1,24 +1,30 @@
 """Every check of what a user hands in: the one place that words such errors, so that kernels may assume.
 
-All functions but `settle` are pure: they return the checked value in the form the kernels take, or raise ``ValueError``
-(right type, wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is
-expected. Use what they return, never what they were given: NumPy's scalars pass, but overflow, and no JSON holds them.
-The module imports next to nothing of fastbp, so every other module may use it.
+All checks are pure: they return the checked value in the form the kernels take, or raise ``ValueError`` (right type,
+wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is expected. Use what
+they return, never what they were given: NumPy's scalars pass, but overflow, and no JSON holds them.
+
+A dataclass derived from `Checked` names the check of each field beside its default, by `setting`.
+The module imports nothing of fastbp, so every other module may use it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import field
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Check = Callable[[str, object], Any]  # of a name and a value; returns the value to keep
+T = TypeVar("T")
 
 NETWORK_DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
@@ -81,17 +87,6 @@ def check_flag(name: str, value: object) -> bool:
     if isinstance(value, bool | np.bool_ | int | np.integer) and value in (0, 1):
         return bool(value)
     raise TypeError(f"{name} must be True or False, got {value!r} of type {type(value).__name__}")
-
-
-def settle(description: object, check: Callable[[str, object], object], *names: str, optional: bool = False) -> None:
-    """Put what a check returns of some attributes in their place: plain values of Python, which files can hold.
-
-    Also where the description is frozen: it is being made. optional: None passes.
-    """
-    for name in names:
-        value = getattr(description, name)
-        if value is not None or not optional:
-            object.__setattr__(description, name, check(name, value))
 
 
 def check_callbacks(callbacks: object) -> tuple[Any, ...]:
@@ -169,3 +164,52 @@ def _real(name: str, value: object, expected: str, allowed: Callable[[float], bo
 
 def _name(value: object) -> object:
     return getattr(value, "name", value)
+
+
+# --- checks of the fields of dataclasses ----------------------------------------------------------------------
+
+
+def setting(default: T, check: Check) -> T:
+    """A dataclass field that `Checked` checks: ``lr: float = setting(1e-3, check_positive_finite)``."""
+    found: T = field(default=default, metadata=checked_by(check))
+    return found
+
+
+def checked_by(check: Check) -> dict[str, Check]:
+    """Metadata of a field without a default: ``epochs: float = field(metadata=checked_by(check_positive_finite))``."""
+    return {"check": check}
+
+
+def optional(check: Check) -> Check:
+    """The check of a value that may also be None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def one_of(*choices: str) -> Check:
+    """The check of a value that is one of these texts."""
+    return functools.partial(check_choice, choices=choices)
+
+
+class Checked:
+    """Base of dataclasses whose fields are checked when they are made, and hold what their checks return.
+
+    A subclass that gives a field another default need not repeat its check. What concerns several fields at once goes
+    into a ``__post_init__`` that calls this one first.
+    """
+
+    def __post_init__(self) -> None:
+        kind: Any = type(self)
+        for name, check in _checks(kind):
+            object.__setattr__(self, name, check(name, getattr(self, name)))  # also where the class is frozen
+
+
+@functools.cache
+def _checks(kind: type) -> list[tuple[str, Check]]:
+    """Fields of a dataclass, in their order, that it or one of its bases names a check for."""
+    fields: list[dict[str, Any]] = [vars(one).get("__dataclass_fields__", {}) for one in kind.__mro__]
+    found = []
+    for name in fields[0] or getattr(kind, "__dataclass_fields__", {}):
+        named = (one[name].metadata["check"] for one in fields if name in one and "check" in one[name].metadata)
+        if (check := next(named, None)) is not None:
+            found.append((name, check))
+    return found

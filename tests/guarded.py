@@ -17,20 +17,24 @@ import warnings
 from typing import Any
 
 import numpy as np
-from optimizer_cases import ONE_A_RULE
+from oracles import ONE_A_RULE
 
 import fastbp.data.splits
 import fastbp.engine.engine
 import fastbp.engine.layout
 import fastbp.engine.session
 import fastbp.engine.state
+import fastbp.engine.tuning
 import fastbp.training.loop
 from fastbp import MLP, activations, schedules
+from fastbp.engine import memory
 from fastbp.engine.engine import Engine
+from fastbp.engine.session import Session as NetworkSession
 from fastbp.kernels import records
 from fastbp.losses import LOSSES
 from fastbp.many import native
-from fastbp.many.problem import Problem
+from fastbp.many.run_spec import RunSpec
+from fastbp.training.rate_table import RateTable
 
 PAGE = mmap.PAGESIZE
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -98,15 +102,14 @@ class _Numpy:
 def guard(at_end: bool) -> None:
     """Have every buffer that the kernels touch made by `guarded`."""
     make: Any = lambda n, dtype: guarded(n, dtype, at_end)  # noqa: E731
-    for module in (fastbp.engine.layout, fastbp.engine.engine, fastbp.engine.state, native):
-        module.allocate = make  # type: ignore[attr-defined]
-        module.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]  # type: ignore[attr-defined]
+    memory.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]
     # records, outputs, order of rows, losses of sweeps
     for module in (
         fastbp.engine.layout,
         fastbp.engine.engine,
         fastbp.engine.state,
         fastbp.engine.session,
+        fastbp.engine.memory,
         fastbp.training.loop,
         native,
     ):
@@ -123,16 +126,16 @@ def guard(at_end: bool) -> None:
         setattr(owner, name, wrapped)
 
     moves(fastbp.data.splits, "split_rows")
-    moves(MLP, "_kernel_scaling")
-    moves(schedules.Plan, "tables")
-    moves(Problem, "tables")
-    check_batch = MLP._check_batch
+    moves(NetworkSession, "kernel_scaling")
+    moves(RateTable, "tables")
+    moves(RunSpec, "tables")
+    check_batch = NetworkSession.check_batch
 
     def guarded_targets(*args: Any, **options: Any) -> Any:
-        X, y = check_batch(*args, **options)
-        return X, moved(y, at_end)
+        samples = check_batch(*args, **options)
+        return samples._replace(y=moved(samples.y, at_end))
 
-    MLP._check_batch = guarded_targets  # type: ignore[method-assign]
+    NetworkSession.check_batch = guarded_targets  # type: ignore[method-assign]
 
 
 class Poison:
@@ -291,7 +294,7 @@ def main(edge: str, seed: str, rounds: str, threads: str, seconds: str = "inf") 
     guard(at_end)
     Poison.spread()
     fastbp.engine.team.default_threads = lambda: int(threads)
-    fastbp.engine.engine.BARRIER_SECONDS = 0.0  # any work is shared
+    fastbp.engine.tuning.BARRIER_SECONDS = 0.0  # any work is shared
     warnings.filterwarnings("ignore", "with batch_size=1 the weights|the best learning rate", UserWarning)
     operations = number = 0
     while number < int(rounds) and (number == 0 or time.monotonic() < ends):

@@ -16,8 +16,7 @@ import pytest
 from processes import succeed
 
 import fastbp
-from fastbp import MLP, datasets, numerics, optimizers, schedules
-from fastbp.callbacks import stopping
+from fastbp import MLP, callbacks, datasets, numerics, optimizers, schedules
 from fastbp.kernels import cache
 from fastbp.kernels.notice import tell
 from fastbp.reference import NumpyMLP
@@ -86,8 +85,8 @@ def test_fits(loss: str, dtype: str, rows: str, tmp_path: Path) -> None:
     data, y = ROWS[rows], TARGETS[loss]
     net = network(loss, dtype)
     watching = [
-        stopping.LayerStatistics(data, y), stopping.StopGradientNorm(0.0), stopping.EarlyStopping(patience=2),
-        stopping.Checkpoint(tmp_path, every_epochs=1),
+        callbacks.LayerStatistics(data, y), callbacks.StopGradientNorm(0.0), callbacks.EarlyStopping(patience=2),
+        callbacks.Checkpoint(tmp_path, every_epochs=1),
     ]  # fmt: skip
     weights = RNG.uniform(1e-200, 1e-199, N)
     with contextlib.suppress(*[fastbp.DivergenceError] * (rows == "subnormal")):  # by inputs of 1e37

@@ -19,10 +19,10 @@ import pytest
 
 import fastbp
 from fastbp import MLP, SGD, Checkpoint, LayerStatistics, datasets, losses, optimizers, schedules, validation
-from fastbp.bench import protocol, runner, sweeps, workloads
+from fastbp.bench import protocol, runner
 from fastbp.callbacks import EarlyStopping, MaxSeconds, StopGradientNorm
+from fastbp.optimizers import LBFGS
 from fastbp.reference import NumpyMLP
-from fastbp.training.lbfgs import LBFGS
 
 ROOT = Path(fastbp.__file__).parent
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
@@ -223,10 +223,9 @@ def test_data_sets_take_integers_of_any_width(kind: Any) -> None:
 
 def test_benchmarks_take_numpys_scalars() -> None:
     instant = protocol.Protocol(0.001, 1, 0.0, 0.0, 0.001, 1, 0.005)
-    small = workloads.Workload("small", (5, 7, 3), 8, 64)
     for found in (
         runner.run([np.str_("online")], threads=np.int16(1), quick=np.bool_(False), protocol=instant),
-        sweeps.run(threads=np.uint8(1), quick=np.bool_(False), protocol=instant, workloads=[small]),
+        runner.run([np.str_("sweep 64-64-10")], threads=np.uint8(1), quick=np.bool_(False), protocol=instant),
     ):
         json.dumps(found.to_document(), allow_nan=False)
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastbp import arrays, validation
+from fastbp import arrays, losses, validation
 from fastbp.data import checks
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 
 
-@dataclasses.dataclass(frozen=True)
-class FakeLoss:
-    """Only what validation reads, so that these tests need no registry."""
-
-    name: str
-    target: str
-
-
-CLASSES = FakeLoss("cross_entropy", "classes")
-BINARY = FakeLoss("binary_cross_entropy", "binary")
-REAL = FakeLoss("mse", "real")
-COUNTS = FakeLoss("poisson", "counts")
+CLASSES, BINARY = losses.CrossEntropy(), losses.BinaryCrossEntropy()
+REAL, COUNTS = losses.MSE(), losses.Poisson()
 
 
 class Sparse:
@@ -132,7 +122,7 @@ def test_choice_hints_at_the_nearest() -> None:
 def test_activations_one_for_all_or_one_each() -> None:
     names = ["relu", "tanh"]
     assert validation.check_activations("relu", 3, names) == ("relu",) * 3
-    assert validation.check_activations(["relu", FakeLoss("tanh", "")], 2, names) == ("relu", "tanh")
+    assert validation.check_activations(["relu", SimpleNamespace(name="tanh")], 2, names) == ("relu", "tanh")
     assert validation.check_activations("relu", 0, names) == ()
     with pytest.raises(ValueError, match="lists 1 entries for 2 hidden layers"):
         validation.check_activations(["relu"], 2, names)
@@ -268,7 +258,7 @@ def test_probabilities() -> None:
 
 @pytest.mark.parametrize(("n_out", "shape"), [(1, (4,)), (1, (4, 1)), (3, (4, 3))])
 @pytest.mark.parametrize("loss", [BINARY, REAL, COUNTS])
-def test_targets_take_the_shape_of_the_outputs(loss: FakeLoss, n_out: int, shape: tuple[int, ...]) -> None:
+def test_targets_take_the_shape_of_the_outputs(loss: losses.Loss, n_out: int, shape: tuple[int, ...]) -> None:
     for y in (np.ones(shape), np.ones(shape, dtype=bool), np.ones(shape, dtype=">f4"), np.ones(shape[::-1]).T):
         checked = checks.check_y(y, loss, 4, n_out, F32)
         assert checked.shape == (4, n_out)
@@ -287,7 +277,7 @@ def test_targets_take_the_shape_of_the_outputs(loss: FakeLoss, n_out: int, shape
         (CLASSES, 3, (4, 2)),
     ],
 )
-def test_nothing_broadcasts(loss: FakeLoss, n_out: int, shape: tuple[int, ...]) -> None:
+def test_nothing_broadcasts(loss: losses.Loss, n_out: int, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"y has shape {re.escape(str(shape))}; {loss.name} with {n_out} outputs"):
         checks.check_y(np.ones(shape), loss, 4, n_out, F32)
 
@@ -317,7 +307,7 @@ def test_rows_of_y_must_match_X() -> None:
         (BINARY, np.nan, "is nan; every value must be finite"),
     ],
 )
-def test_impossible_targets(loss: FakeLoss, value: float, says: str) -> None:
+def test_impossible_targets(loss: losses.Loss, value: float, says: str) -> None:
     y = np.array([0.0, 1.0, value, value])
     with pytest.raises(ValueError, match=says):
         checks.check_y(y, loss, 4, 1, F32)

@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
 
 def versions(rivals: Iterable[Rival]) -> dict[str, str]:
     """Versions of the rivals by their names, and of the libraries below them by theirs."""
-    found = {rival.name: rival.version() for rival in rivals}
+    found = {rival.name.partition(",")[0]: rival.version() for rival in rivals}
     for library in _LIBRARIES:
         try:
             found.setdefault(library, metadata.version(library))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from fastbp.validation import Checked
+
 if TYPE_CHECKING:
     from fastbp.errors import DivergenceError
     from fastbp.network import MLP
@@ -85,7 +87,7 @@ class Callback(Protocol):
         """Look, act, and decide."""
 
 
-class Watcher:
+class Watcher(Checked):
     """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
 
     brief = False  # of this very class: its `on_epoch_end` takes no time to speak of

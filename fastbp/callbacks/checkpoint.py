@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,27 @@ from fastbp.io import model_files
 from fastbp.io import saved_training as saving
 from fastbp.io.saved_training import LAST
 from fastbp.kernels.notice import tell
-from fastbp.validation import check_choice, check_non_negative_int, check_positive_finite, check_positive_int, settle
+from fastbp.validation import (
+    check_non_negative_int,
+    check_positive_finite,
+    check_positive_int,
+    checked_by,
+    one_of,
+    optional,
+    setting,
+)
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
     from fastbp.training.loop import Fit
 
 BEST = "best.safetensors"
+
+
+def _check_folder(name: str, folder: object) -> Path:
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, such as 'runs/a', got {folder!r}")
+    return Path(folder)
 
 
 @dataclass
@@ -60,24 +74,17 @@ class Checkpoint(Watcher):
         Then, if the folder holds the unfinished training of an earlier run, and `fit` was not told to resume it.
     """
 
-    folder: str | os.PathLike[str]
-    every_seconds: float | None = 60.0
-    every_epochs: int | None = None
-    best: str | None = None
-    keep: int = 0
+    folder: str | os.PathLike[str] = field(metadata=checked_by(_check_folder))
+    every_seconds: float | None = setting(60.0, optional(check_positive_finite))
+    every_epochs: int | None = setting(None, optional(check_positive_int))
+    best: str | None = setting(None, optional(one_of(*MONITORS)))
+    keep: int = setting(0, check_non_negative_int)
     brief = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.folder, str | os.PathLike):
-            raise TypeError(f"folder must be a path, such as 'runs/a', got {self.folder!r}")
-        settle(self, check_positive_finite, "every_seconds", optional=True)
-        settle(self, check_positive_int, "every_epochs", optional=True)
-        if self.best is not None:
-            self.best = check_choice("best", self.best, MONITORS)
-        settle(self, check_non_negative_int, "keep")
+        super().__post_init__()
         if self.keep and self.every_epochs is None:
             raise ValueError(f"keep={self.keep} is for the checkpoints by every_epochs: give that too")
-        self.folder = Path(self.folder)
         self.error: OSError | None = None
         self._lowest: float | None = None
         self._epochs, self._due = 0, 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from os import PathLike
@@ -13,10 +12,10 @@ import numpy.typing as npt
 
 from fastbp.arrays import numeric
 from fastbp.callbacks.base import EpochState, Watcher
-from fastbp.io.files import replacing
-from fastbp.numerics import quiet
-from fastbp.reference.functions import ACTIVATIONS, norm
-from fastbp.validation import check_positive_int, settle
+from fastbp.io.tabular import write_csv
+from fastbp.numerics import norm, quiet
+from fastbp.reference.activations import activate
+from fastbp.validation import check_positive_int, setting
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -62,10 +61,10 @@ class LayerStatistics(Watcher):
 
     X: npt.ArrayLike
     y: npt.ArrayLike
-    every: int = 1
+    every: int = setting(1, check_positive_int)
 
     def __post_init__(self) -> None:
-        settle(self, check_positive_int, "every")
+        super().__post_init__()
         self.records: list[dict[str, Any]] = []
         self._before: list[Array] = []
 
@@ -115,10 +114,7 @@ class LayerStatistics(Watcher):
         """Write a line a record, under a line of names."""
         if not self.records:
             raise ValueError("there are no records yet: fit with this callback first")
-        with replacing(path) as file:
-            writer = csv.DictWriter(file, list(self.records[0]))
-            writer.writeheader()
-            writer.writerows(self.records)
+        write_csv(path, {name: [record[name] for record in self.records] for name in self.records[0]})
 
 
 def _activations(net: MLP, X: npt.ArrayLike, names: list[str]) -> list[Array]:
@@ -128,11 +124,7 @@ def _activations(net: MLP, X: npt.ArrayLike, names: list[str]) -> list[Array]:
         a = (a - net.scaling.x_mean) / net.scaling.x_scale
     found = []
     for weight, bias, name in zip(net.weights, net.biases, names, strict=True):
-        z = a @ weight.astype(np.float64) + bias
-        a, activation = z, ACTIVATIONS[name]
-        if activation is not None:
-            a = np.empty_like(z)
-            activation.forward(z, a, np.empty_like(z))
+        a = activate(name, a @ weight.astype(np.float64) + bias)
         found.append(a)
     return found
 

@@ -11,12 +11,13 @@ from fastbp.arrays import check_weights
 from fastbp.callbacks.base import MONITORS, EpochState, Watcher, improves, monitored
 from fastbp.io import saved_training as saved
 from fastbp.validation import (
-    check_choice,
     check_flag,
     check_non_negative_finite,
     check_positive_finite,
     check_positive_int,
-    settle,
+    checked_by,
+    one_of,
+    setting,
 )
 
 if TYPE_CHECKING:
@@ -45,19 +46,16 @@ class EarlyStopping(Watcher):
         training ends by a `DivergenceError`.
     """
 
-    monitor: str = "val_loss"
-    patience: int = 10
-    min_delta: float = 0.0
-    restore_best: bool = True
+    monitor: str = setting("val_loss", one_of(*MONITORS))
+    patience: int = setting(10, check_positive_int)
+    min_delta: float = setting(0.0, check_non_negative_finite)
+    restore_best: bool = setting(True, check_flag)
     brief = True
     best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
     best_epoch: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.monitor = check_choice("monitor", self.monitor, MONITORS)
-        settle(self, check_positive_int, "patience")
-        settle(self, check_non_negative_finite, "min_delta")
-        settle(self, check_flag, "restore_best")
+        super().__post_init__()
         self._weights: tuple[Any, Any] | None = None
 
     @property
@@ -108,11 +106,8 @@ class MaxSeconds(Watcher):
     An epoch that is cut short is not in the history. A training with a `Checkpoint` can be resumed from there.
     """
 
-    seconds: float
+    seconds: float = field(metadata=checked_by(check_positive_finite))
     brief = pauses = True
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "seconds")
 
     def on_fit_begin(self, net: MLP) -> None:
         self._end = time.monotonic() + self.seconds
@@ -137,13 +132,9 @@ class StopGradientNorm(Watcher):
         Epochs from one look to the next; a look costs as much as half an epoch.
     """
 
-    threshold: float
-    every: int = 1
+    threshold: float = field(metadata=checked_by(check_non_negative_finite))
+    every: int = setting(1, check_positive_int)
     needs_rows = True
-
-    def __post_init__(self) -> None:
-        settle(self, check_non_negative_finite, "threshold")
-        settle(self, check_positive_int, "every")
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         if state.epoch % self.every:

@@ -37,7 +37,7 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     from fastbp.data import tables
 
     net = fastbp.load(model)
-    if proba and net.loss.target not in ("classes", "binary"):
+    if proba and not net.loss.link.classifies:
         raise click.UsageError(f"--proba needs a classifier, but {model} was trained with the loss {net.loss.name}")
     table = _read(net, data, target, needs_y=False)
     make_ready([net.dtype.name])
@@ -90,11 +90,11 @@ def targets_for(net: MLP, y: Array) -> Array:
     from fastbp.data import tables
 
     text = y.dtype.kind in "US"
-    if net.class_labels is None and not text and net.loss.target != "classes":
+    if net.class_labels is None and not text and not net.loss.link.one_class:
         return y
-    if net.loss.target not in ("classes", "binary"):
+    if not net.loss.link.classifies:
         return tables.numbers_of(y, net.loss.name)
-    if y.ndim == 2 and y.shape[1] == 1 and net.loss.target == "classes":
+    if y.ndim == 2 and y.shape[1] == 1 and net.loss.link.one_class:
         y = y[:, 0]
     if y.ndim != 1:
         return y

@@ -10,13 +10,12 @@ from typing import Any
 import click
 from rich.console import Console
 
-from fastbp.bench import report, sweeps
-from fastbp.bench.peers import PEERS
+from fastbp.bench import report
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
-from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, select
+from fastbp.bench.workloads import NAMES, select
 from fastbp.cli.output import json_option, make_ready, print_json
 
-PIPE_WIDTH = 132  # columns when the output is no terminal: a table in a log file should not be cut at 80
+PIPE_WIDTH = 140  # columns when the output is no terminal: a table in a log file should not be cut at 80
 
 
 def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -51,8 +50,8 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
     "--workload",
     "workloads",
     multiple=True,
-    type=click.Choice([*WORKLOADS, *PREDICTIONS, sweeps.NAME]),
-    help="Run only this workload; may be given several times. `sweep`, learning-rate sweeps, is run by itself.",
+    type=click.Choice(NAMES),
+    help="Run only this workload; may be given several times. `sweep`, learning-rate sweeps, runs only if named.",
 )
 @click.option(
     "--threads",
@@ -95,15 +94,10 @@ def bench(
     Exits with 1 when a rival misses the losses of the float64 NumPy reference.
     """
     if profile:
-        if sweeps.NAME in workloads:
-            raise click.UsageError("--profile takes a step apart, not a sweep")
         _profile(workloads, threads, out, as_json, plot_path)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
-    if sweeps.NAME in workloads:
-        _sweeps(workloads, peers, threads, quick, out, as_json)
-        return
     chosen = select(workloads)
     if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
         make_ready(sorted({workload.dtype for workload in chosen}))
@@ -145,26 +139,6 @@ def _profile(
         roofline.plot(found, plot_path)
     document = {"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}
     _tell(document, out, as_json, lambda width: roofline.render(found))
-
-
-def _sweeps(
-    workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool, out: Path | None,
-    as_json: bool,
-) -> None:  # fmt: skip
-    """`bench --workload sweep`."""
-    if set(workloads) != {sweeps.NAME}:
-        raise click.UsageError(f"--workload {sweeps.NAME} is run by itself: leave out the others")
-    known = [name for name in peers if name in PEERS]
-    if known != list(peers):
-        raise click.UsageError(f"sweeps are compared with {', '.join(PEERS)} only")
-    make_ready(["float32"])
-    try:
-        result = sweeps.run(peers=known, threads=threads, quick=quick, progress=_progress)
-    finally:
-        _progress("")
-    _tell(result.to_document(), out, as_json, lambda width: sweeps.render(result))
-    if result.wrong:
-        raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(result.wrong)}")
 
 
 def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Callable[[int], Any]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import IO, Any
 
 import click
 
 from fastbp.data.labels import controls
 from fastbp.io import documents
+from fastbp.io.progress import ProgressBar
 
 LABEL_WIDTH = 9
 # A bar that comes and goes within half a second only flickers.
@@ -78,21 +78,12 @@ def make_ready(dtypes: Sequence[str]) -> float:
     import fastbp
 
     started = time.perf_counter()
-    with ExitStack() as stack:
-        bar: Any = None
-        task: Any = None
+    show = sys.stderr.isatty()
+    with ProgressBar("compiling for this CPU, once", 0, show=show, delay=BAR_DELAY, transient=True) as bar:
 
         def progress(done: int, total: int) -> None:
-            nonlocal bar, task
-            if bar is None and sys.stderr.isatty() and time.perf_counter() - started > BAR_DELAY:
-                from rich.console import Console
-                from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-                bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-                task = bar.add_task("compiling for this CPU, once", total=total)
-            if bar is not None:
-                bar.update(task, completed=done)
+            bar.total = total
+            bar.update(done)
 
         try:
             fastbp.warmup(dtypes, progress)

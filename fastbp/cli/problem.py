@@ -12,6 +12,7 @@ import numpy as np
 from fastbp import arrays, datasets, losses
 from fastbp.data import checks, tables
 from fastbp.data.tables import Array
+from fastbp.links import Link
 
 if TYPE_CHECKING:
     from fastbp.spec import Scaling
@@ -135,23 +136,23 @@ def _as_targets(
     """The table with targets as the loss takes them, the labels if they are classes, and the number of outputs."""
     y, y_test = table.y, table.y_test
     assert y is not None
-    kind = losses.get(loss).target
+    link = losses.get(loss).link
     one_column = y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
     whole = y.dtype.kind != "f" or tables.whole_numbers(y)
-    if kind == "classes" and one_column and not whole:
+    if link.one_class and one_column and not whole:
         raise ValueError(f"y holds fractions, but {loss} takes classes; expected integers, or use --loss mse")
-    if kind in ("classes", "binary") and one_column and whole:
+    if link.classifies and one_column and whole:
         y, y_test = (_flat_integers(one) for one in (y, y_test))
         labels = tables.class_labels(y, y_test)
         odd = tables.odd_integer(y)
         if odd is not None:
             twin = f": {odd} and {int(odd)} are two classes" if str(int(odd)) in labels else ""
             notes.append(f"labels such as {odd} are no ordinary integers, so all stay as they are written{twin}")
-        _check_classes(labels, len(table.X), loss, kind, notes)
+        _check_classes(labels, len(table.X), loss, link, notes)
         assert y is not None
         encoded = [None if one is None else tables.encode(one, labels) for one in (y, y_test)]
         shown = tables.Table(table.X, encoded[0], table.X_test, encoded[1])
-        return shown, labels, len(labels) if kind == "classes" else 1
+        return shown, labels, len(labels) if link.one_class else 1
     hint = "; use --loss cross_entropy"
     y, y_test = (None if one is None else tables.numbers_of(one, loss, hint) for one in (y, y_test))
     assert y is not None
@@ -164,10 +165,10 @@ def _flat_integers(y: Array | None) -> Any:
     return y.ravel().astype(np.int64) if tables.whole_numbers(y) else y.ravel()
 
 
-def _check_classes(labels: list[Any], n_rows: int, loss: str, kind: str, notes: list[str]) -> None:
+def _check_classes(labels: list[Any], n_rows: int, loss: str, link: Link, notes: list[str]) -> None:
     if len(labels) < 2:
         raise ValueError(f"y holds a single class, {labels[0]!r}; {loss} needs at least two")
-    if kind == "binary" and len(labels) > 2:
+    if not link.one_class and len(labels) > 2:
         raise ValueError(f"y holds {len(labels)} classes, but {loss} separates two; use --loss cross_entropy")
     if len(labels) > max(_MANY_CLASSES, n_rows // 5):
         notes.append(f"y has {len(labels):,} classes in {n_rows:,} rows: if it is a quantity, use --loss mse")

@@ -126,7 +126,7 @@ def check_class_weight(class_weight: str | None, net: Any, y: Any) -> None:
     """Refuse class weights where the targets are no classes."""
     if class_weight is None:
         return
-    if net.loss.target not in ("classes", "binary") or y.ndim != 1:
+    if not net.loss.link.classifies or y.ndim != 1:
         raise click.UsageError(f"--class-weight is for one class a row; the loss is {net.loss.name}, y has {y.shape}")
 
 
@@ -167,7 +167,7 @@ def build(settings: Any, recipe: Recipe, problem: Problem) -> MLP:
     net.class_labels = problem.class_labels
     on_by_default = settings.data is not None
     if on_by_default if settings.standardize is None else settings.standardize:
-        net.standardize(problem.X_train, problem.y_train if net.loss.target == "real" else None)
+        net.standardize(problem.X_train, problem.y_train if net.loss.link.can_scale_y else None)
     return net
 
 
@@ -177,6 +177,8 @@ def _smoothed(loss: Any, smoothing: float) -> Any:
 
     if not smoothing:
         return loss
-    if losses.get(loss).name != "cross_entropy":
-        raise click.UsageError(f"--label-smoothing is for cross_entropy; the loss is {losses.get(loss).name}")
-    return losses.CrossEntropy(label_smoothing=smoothing)
+    description = losses.get(loss)
+    having = [name for name, kind in losses.LOSSES.items() if "label_smoothing" in _arguments(kind)]
+    if description.name not in having:
+        raise click.UsageError(f"--label-smoothing is for {', '.join(having)}; the loss is {description.name}")
+    return dataclasses.replace(description, **{"label_smoothing": smoothing})

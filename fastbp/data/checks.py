@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp import losses
 from fastbp.arrays import (
     check_kind,
     check_present,
@@ -20,6 +21,7 @@ from fastbp.arrays import (
     not_finite,
     numeric,
 )
+from fastbp.links import PROBABILITY_TOLERANCE
 from fastbp.losses import Loss, check_softmax
 from fastbp.numerics import quiet
 from fastbp.types import Array
@@ -29,10 +31,6 @@ IN_PLACE_DTYPES = frozenset(np.dtype(name) for name in ("float32", "float64", "u
 
 
 _INT64 = np.dtype(np.int64)
-
-
-# How far a row of probabilities may be from 1: float16 tables of a hundred classes pass, a forgotten softmax does not.
-PROBABILITY_TOLERANCE = 1e-3
 
 
 def check_X(
@@ -75,23 +73,22 @@ def check_y(
     Parameters
     ----------
     y : array-like
-        By ``loss.target``. "classes": integer labels ``(n,)`` in 0..n_out-1, or probabilities ``(n, n_out)``, each row
-        non-negative and summing to 1. "binary": 0, 1 or a probability. "real": any finite number. "counts": at
-        least 0. The last three have shape ``(n, n_out)``, or ``(n,)`` if n_out is 1; nothing broadcasts.
+        By ``loss.link.target``. "classes": integer labels ``(n,)`` in 0..n_out-1, or probabilities ``(n, n_out)``,
+        each row non-negative and summing to 1. "binary": 0, 1 or a probability. "real": any finite number. "counts":
+        at least 0. The last three have shape ``(n, n_out)``, or ``(n,)`` if n_out is 1; nothing broadcasts.
     scan : bool
         False leaves the values of a float target unread (one training step cannot afford it). The range of integer
         labels is checked either way: a wrong label would make a kernel read outside its buffer.
     """
-    labels = loss.target in ("classes", "binary")
+    labels = loss.link.classifies
     array = y if type(y) is np.ndarray else numeric(y, name, labels=labels)
     check_kind(array, name, labels=labels)
     if array.ndim == 0:
         raise ValueError(f"{name} is the single value {array[()]}; expected one target for each of {n_rows} rows")
     if array.shape[0] != n_rows:
         raise ValueError(f"{name} has {array.shape[0]} rows, but X has {n_rows}")
-    if loss.target == "classes":
-        check_softmax(loss, n_out, array)
-    if loss.target == "classes" and array.ndim == 1:
+    check_softmax(loss, n_out, array)
+    if loss.link.one_class and array.ndim == 1:
         return _labels(array, loss, n_out, name)
     shaped = _outputs(array, loss, n_out, name)
     if scan:
@@ -135,7 +132,8 @@ def _not_labels(array: Array, loss: Loss, n_out: int, name: str) -> str:
     """What to say of floats where integer labels belong."""
     check_present(array, name)
     said = f"{name} has dtype {array.dtype}, but {loss.name} takes integer class labels (rows,)"
-    numbers = "make the network with loss='mse' (or mae, huber, poisson)"
+    first, *others = losses.names(classifies=False)
+    numbers = f"make the network with loss={first!r} (or {', '.join(others)})"
     fractions = np.flatnonzero(array != np.rint(array))
     if fractions.size:
         row = int(fractions[0])
@@ -171,12 +169,12 @@ def _outputs(array: Array, loss: Loss, n_out: int, name: str) -> Array:
     if n_out == 1 and array.ndim == 1:
         return array.reshape(n_rows, 1)
     expected = f"({n_rows}, {n_out})"
-    if loss.target == "classes":
+    if loss.link.one_class:
         expected = f"integer labels ({n_rows},) or probabilities {expected}"
     elif n_out == 1:
         expected = f"({n_rows},) or {expected}"
     hint = ""
-    if loss.target == "classes" and array.shape == (n_rows, 1):
+    if loss.link.one_class and array.shape == (n_rows, 1):
         hint = f"; pass {name}[:, 0]"
     raise ValueError(f"{name} has shape {array.shape}; {loss.name} with {n_out} outputs takes {expected}{hint}")
 
@@ -184,19 +182,12 @@ def _outputs(array: Array, loss: Loss, n_out: int, name: str) -> Array:
 @quiet
 def _check_values(y: Array, loss: Loss, dtype: np.dtype[Any], name: str) -> None:
     limit = float(np.finfo(dtype).max)
-    ranges = {
-        "classes": (0.0, 1.0 + PROBABILITY_TOLERANCE, "probabilities from 0 to 1"),
-        "binary": (0.0, 1.0, "0, 1 or a probability in between"),
-        "counts": (0.0, limit, "counts or rates of at least 0"),
-        "real": (-limit, limit, "finite numbers"),
-    }
-    low, high, expected = ranges[loss.target]
-    offence = first_outside(y, low, high)
+    offence = first_outside(y, *loss.link.value_range(limit))
     if offence is not None:
         if not abs(offence.value) <= limit:
             raise ValueError(not_finite(offence, name, dtype))
-        raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; {loss.name} takes {expected}")
-    if loss.target == "classes":
+        raise ValueError(f"{name}{list(offence.at)} is {offence.value:g}; {loss.name} takes {loss.link.values}")
+    if loss.link.one_class:
         sums = y.sum(axis=1, dtype=np.float64)
         worst = first_outside(sums, 1.0 - PROBABILITY_TOLERANCE, 1.0 + PROBABILITY_TOLERANCE)
         if worst is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastbp.losses import Loss
+if TYPE_CHECKING:  # the command line reads this module before it needs machine code
+    from fastbp.losses import Loss
 
 
 def check(labels: object, loss: Loss, n_out: int) -> list[Any] | None:
@@ -21,10 +22,10 @@ def check(labels: object, loss: Loss, n_out: int) -> list[Any] | None:
         return None
     if isinstance(labels, str | bytes | dict | set) or not isinstance(labels, Iterable):
         raise TypeError(f"class_labels must be None or a list of names, one a class; got {labels!r:.80}")
-    if loss.target not in ("classes", "binary"):
+    if not loss.link.classifies:
         raise ValueError(f"class_labels are for classifiers; this network has loss={loss.name!r}")
     found = [_plain(k, one) for k, one in enumerate(labels)]
-    wanted = 2 if n_out == 1 and loss.target == "binary" else n_out
+    wanted = loss.link.n_classes(n_out)
     if len(found) != wanted:
         raise ValueError(f"class_labels has {len(found)} entries, but the network tells {wanted} classes apart")
     if len({isinstance(one, str) for one in found}) > 1:

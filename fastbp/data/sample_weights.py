@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import arrays, validation
+from fastbp import arrays, losses, validation
 from fastbp.arrays import numeric
 from fastbp.data import checks
 from fastbp.kernels.notice import tell
@@ -108,14 +108,15 @@ def balanced(counts: Array) -> Array:
 def _classes(spec: NetworkSpec, targets: Array) -> tuple[Array, int]:
     """The class of each row, and the number of classes."""
     loss, n_out = spec.loss, spec.n_out
-    if loss.target == "classes":
+    if loss.link.one_class:
         if targets.ndim != 1:
             raise ValueError("class_weight needs integer labels (n,), but y holds probabilities: use sample_weight")
         return targets, n_out
-    if loss.target != "binary" or n_out != 1:
-        outputs = f" and {n_out} outputs" if loss.target == "binary" else ""
+    if not loss.link.classifies or n_out != 1:
+        outputs = f" and {n_out} outputs" if loss.link.classifies else ""
+        by_class, by_output = (", ".join(losses.names(classifies=True, one_class=one)) for one in (True, False))
         raise ValueError(
-            "class_weight is for cross_entropy, and for binary_cross_entropy with one output; this network has "
+            f"class_weight is for {by_class}, and for {by_output} with one output; this network has "
             f"loss={loss.name!r}{outputs}: use sample_weight"
         )
     between = np.flatnonzero((targets[:, 0] != 0) & (targets[:, 0] != 1))

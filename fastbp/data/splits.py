@@ -31,7 +31,7 @@ def hold_out(
     in_order: either part keeps the order that the rows have.
     """
     strata = sample_weights.strata(spec.loss, y, targets)
-    stratify = targets.ndim == 1 and spec.loss.target == "classes"
+    stratify = targets.ndim == 1 and spec.loss.link.one_class
     rows, held = split_rows(strata, fraction, seed, stratify=stratify)
     if in_order:
         rows.sort()
@@ -41,7 +41,7 @@ def hold_out(
 
 def rare_classes(spec: NetworkSpec, class_labels: Sequence[Any] | None, strata: Array, rows: Array, held: Array) -> str:
     """What to say of classes that are too rare to be in both parts of a split."""
-    if strata.ndim != 1 or spec.loss.target != "classes":
+    if strata.ndim != 1 or not spec.loss.link.one_class:
         return ""
     names = range(spec.n_out) if class_labels is None else class_labels
     return datasets.too_rare(strata, rows, held, names)

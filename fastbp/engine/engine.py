@@ -12,11 +12,10 @@ import numpy as np
 from fastbp import arrays
 from fastbp import losses as _losses
 from fastbp import optimizers as _optimizers
-from fastbp.engine import team, threads, watchdog
+from fastbp.engine import memory, team, threads, tuning, watchdog
 from fastbp.engine.layout import Buffers, Layout
-from fastbp.engine.memory import address, allocate, allocate_all
+from fastbp.engine.memory import address
 from fastbp.engine.state import Store
-from fastbp.engine.tuning import BARRIER_SECONDS, BLOCK_BYTES, DYNAMIC_FLOPS, MIN_BLOCK, THREAD_FLOPS
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB
@@ -79,19 +78,19 @@ class Engine(Store):
 
     def __init__(self, layout: Layout, loss: _losses.Loss) -> None:
         self.job = np.zeros(1, JOB)
-        parameters, self.transposed = allocate_all([layout.n_parameters, layout.n_transposed], layout.dtype)
+        parameters, self.transposed = memory.allocate_all([layout.n_parameters, layout.n_transposed], layout.dtype)
         super().__init__(layout, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
         self.loss = loss
         self._pointed: tuple[Array, list[Array], Array] | None = None  # what job and layers point at
         self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._chooser: tuple[tuple[int | None, int, int], team.Chooser] | None = None
         self.gradient: Array | None = None
-        self.zeros = allocate(layout.zeros_size, layout.dtype)
-        self.sync = allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
+        self.zeros = memory.allocate(layout.zeros_size, layout.dtype)
+        self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self._sync = memoryview(self.sync)  # type: ignore[arg-type]
         self.buffers: Buffers | None = None
-        self.scratch = self.partials = self.row_losses = allocate(0, layout.dtype)
-        self.losses = self.mean_weights = allocate(0, np.dtype(np.float64))
+        self.scratch = self.partials = self.row_losses = memory.allocate(0, layout.dtype)
+        self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
         self._tag = layout.dtype.type(1)
         self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
         self._kernel: Any = None
@@ -108,7 +107,7 @@ class Engine(Store):
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"] = address(self.zeros)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
-        job["loss_columns"] = 1 if loss.name == "cross_entropy" else layout.sizes[-1]
+        job["loss_columns"] = loss.link.loss_columns(layout.sizes[-1])
         penalties = layout.regularization
         job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
         job["l1"], job["l2"] = penalties.l1, penalties.l2
@@ -189,11 +188,11 @@ class Engine(Store):
         self._stage = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
-        job["beta1"], job["beta2"], eps = optimizer.rates
+        job["beta1"], job["beta2"], eps = optimizer.coefficients
         # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
         job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
         job["coefficients"] = 0.0
-        job["coefficients"][: len(optimizer.coefficients)] = optimizer.coefficients
+        job["coefficients"][: len(optimizer.own_coefficients)] = optimizer.own_coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         self._optimizer = optimizer
 
@@ -212,14 +211,16 @@ class Engine(Store):
         """The buffer of a whole gradient, made when it is first needed."""
         if self.gradient is None:
             self._stage = None
-            made = allocate(self.layout.n_parameters, self.layout.dtype)
+            made = memory.allocate(self.layout.n_parameters, self.layout.dtype)
             self.job[0]["gradient"] = address(made)
             self.gradient = made
         return self.gradient
 
     def state(self) -> dict[str, Array]:
         """What the optimiser changes besides the parameters, by the field of the job that holds its address."""
-        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {"scalars": self.scalars.ravel()}
+        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {
+            "scalars": self.scalars.ravel()
+        }
 
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
         """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
@@ -228,7 +229,7 @@ class Engine(Store):
             return
         self._stage = self._prepared = None
         layout, job = self.layout, self.job[0]
-        block = max(MIN_BLOCK, min(512, BLOCK_BYTES // layout.row_bytes))
+        block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes))
         groups = layout.n_groups(batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:
@@ -241,7 +242,7 @@ class Engine(Store):
         self.scratch = _room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
         self.partials = _room(self.partials, groups * layout.n_parameters)
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
-        job["dynamic"] = batch * layout.flops_per_row > DYNAMIC_FLOPS
+        job["dynamic"] = batch * layout.flops_per_row > tuning.DYNAMIC_FLOPS
         job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
         job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
@@ -454,7 +455,7 @@ class Engine(Store):
         """
         slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.layout.layers)))
         room = -(-slots // 8) * 8  # whole cache lines
-        counts = allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
+        counts = memory.allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
         job, self._profile = self.job[0], counts  # kept: should the end of the block be cut off, the job points at it
         job["profile"], job["profile_size"], job["profile_from"] = address(counts), room * 8, skip
         try:
@@ -472,7 +473,7 @@ class Engine(Store):
         self.prepare(rows, n_threads, whole=True)
         assert self.buffers is not None
         stride = layout.stride(first.n_in)
-        input_deltas = allocate(rows * stride, layout.dtype)
+        input_deltas = memory.allocate(rows * stride, layout.dtype)
         # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
         layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
         status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
@@ -486,11 +487,12 @@ class Engine(Store):
             self._chooser = key, team.Chooser(wanted, expected, key[2])
         return self._chooser[1]
 
-    def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float = BARRIER_SECONDS) -> int:
+    def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float | None = None) -> int:
         """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""
         if wanted is not None:
             return wanted
-        alone = rows * flops_per_row / THREAD_FLOPS
+        alone = rows * flops_per_row / tuning.THREAD_FLOPS
+        cost = tuning.BARRIER_SECONDS if cost is None else cost
         if alone < cost:
             return 1
         available = team.default_threads()
@@ -499,4 +501,4 @@ class Engine(Store):
 
 def _room(buffer: Array, n: int) -> Array:
     """The buffer, or a larger one."""
-    return buffer if buffer.size >= n else allocate(n, buffer.dtype)
+    return buffer if buffer.size >= n else memory.allocate(n, buffer.dtype)

@@ -16,17 +16,8 @@ from typing import Any
 import numpy as np
 
 from fastbp import activations as _activations
-from fastbp.engine.memory import address, allocate_all
-from fastbp.engine.tuning import (
-    CACHE_BYTES,
-    COPY_SECONDS,
-    FAR_BYTES,
-    FAST_FLOPS,
-    N_GROUPS,
-    NEAR_BYTES,
-    SNAPSHOT_SHARE,
-    STEP_SECONDS,
-)
+from fastbp.engine import memory, tuning
+from fastbp.engine.memory import address
 from fastbp.kernels.records import DENSE_LAYER, LAYER
 from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
@@ -107,21 +98,21 @@ class Layout:
 
     def n_groups(self, batch: int) -> int:
         """Shares that a batch is cut into, or 0. Depends on sizes alone: it decides the order of summation."""
-        too_big = batch * self.row_bytes > CACHE_BYTES
-        worth_it = N_GROUPS * self.n_parameters * self.dtype.itemsize * 2 < batch * self.row_bytes
-        return N_GROUPS if too_big and worth_it and batch >= 64 * N_GROUPS else 0
+        too_big = batch * self.row_bytes > tuning.CACHE_BYTES
+        worth_it = tuning.N_GROUPS * self.n_parameters * self.dtype.itemsize * 2 < batch * self.row_bytes
+        return tuning.N_GROUPS if too_big and worth_it and batch >= 64 * tuning.N_GROUPS else 0
 
     def snapshot_steps(self, batch: int, n_moments: int) -> int:
         """Steps after which kernels take a snapshot to go back to, such that this costs less than 1 %.
 
         By sizes alone, without the padding that vectors of some width ask for, on a fast machine: what is kept depends
-        neither on the clock nor on the machine. A copy reads the parameters twice and the moments once, and writes both.
+        neither on the clock nor on the machine. A copy reads parameters twice and moments once, and writes both.
         """
         n_parameters = sum((layer.n_in + 1) * layer.n_out for layer in self.layers)
         moved = (3 + 2 * n_moments) * n_parameters * self.dtype.itemsize
-        copy = COPY_SECONDS + moved / (NEAR_BYTES if moved < CACHE_BYTES else FAR_BYTES)
-        step = batch * self.flops_per_row / FAST_FLOPS + STEP_SECONDS
-        return max(1, math.ceil(copy / (SNAPSHOT_SHARE * step)))
+        copy = tuning.COPY_SECONDS + moved / (tuning.NEAR_BYTES if moved < tuning.CACHE_BYTES else tuning.FAR_BYTES)
+        step = batch * self.flops_per_row / tuning.FAST_FLOPS + tuning.STEP_SECONDS
+        return max(1, math.ceil(copy / (tuning.SNAPSHOT_SHARE * step)))
 
     def memory(self, batch_size: int, n_moments: int) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
@@ -208,7 +199,7 @@ class Buffers:
         self.rows, dtype = rows, layout.dtype
         strides = [layout.stride(n) for n in layout.sizes]
         widths = [*strides, *strides[1:], strides[-1], strides[-1]]
-        arrays = allocate_all([rows * width for width in widths], dtype)
+        arrays = memory.allocate_all([rows * width for width in widths], dtype)
         self.activations, self.deltas = arrays[: len(strides)], arrays[len(strides) : -2]
         self.targets, self.loss_values = arrays[-2:]
         self.records = np.zeros(len(layout.layers), LAYER)

@@ -12,13 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, arrays, metrics
+from fastbp import activations, arrays
 from fastbp.data import checks, labels, sample_weights
-from fastbp.engine import team
+from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.layout import Layout
 from fastbp.engine.state import OptimizerState
-from fastbp.engine.tuning import LONG_STEP_FLOPS, STAGE_SIZE, WAKE_SECONDS
 from fastbp.kernels import records
 from fastbp.model import Model
 from fastbp.numerics import quiet
@@ -243,7 +242,7 @@ class Session:
         flops, n = self.layout.flops_per_row, len(samples.X)
         self.engine.bind_data(samples.X, samples.y, self.kernel_scaling(), samples.weights)
         self.engine.set_seed(self.spec.seed)
-        return self.engine.choose_threads(None, n, flops, WAKE_SECONDS), n * flops > LONG_STEP_FLOPS
+        return self.engine.choose_threads(None, n, flops, tuning.WAKE_SECONDS), n * flops > tuning.LONG_STEP_FLOPS
 
     def train_step(self, samples: Samples, optimizer: Optimizer) -> float:
         """One step on a checked batch; returns its loss before the update."""
@@ -302,7 +301,7 @@ class Session:
     def evaluate(self, samples: Samples, threads: int | None = None, *, scan: bool = False) -> dict[str, float]:
         """Loss and score of checked samples."""
         outputs, loss = self.infer(samples, activated=True, threads=threads, scan=scan)
-        score = metrics.score(self.spec.loss, outputs, samples.own_targets, samples.own_weights)
+        score = self.spec.loss.link.score(outputs, samples.own_targets, samples.own_weights)
         return {"loss": loss, self.spec.loss.score_name: score}
 
     def outputs(self, X: npt.ArrayLike, *, activated: bool = False, scan: bool = False) -> Array:
@@ -334,11 +333,11 @@ class Session:
         outputs = np.empty((n, self.spec.n_out), self.spec.dtype)
         scan = scan or (y is not None and isinstance(X, np.memmap))
         engine.bind_data(X, y, self.kernel_scaling(), scan=scan, rows=rows, outputs=outputs)
-        chosen = engine.choose_threads(threads, n, self.layout.flops_per_row / 3, WAKE_SECONDS)
+        chosen = engine.choose_threads(threads, n, self.layout.flops_per_row / 3, tuning.WAKE_SECONDS)
         engine.prepare(n, chosen, whole=False)
         active = activated and self.spec.output_activation is not None
         mode = records.EVALUATE if active or y is not None else records.FORWARD
-        if self._call(mode, chosen, long=n * self.layout.flops_per_row > LONG_STEP_FLOPS) in records.BAD:
+        if self._call(mode, chosen, long=n * self.layout.flops_per_row > tuning.LONG_STEP_FLOPS) in records.BAD:
             raise engine.bad_input(in_order=rows is None)
         if y is None:
             return outputs, 0.0
@@ -348,7 +347,7 @@ class Session:
 
     def _staged(self, samples: Samples) -> tuple[Samples, bool]:
         """A small batch as arrays of our own, which later calls may copy theirs to; and whether it is a small one."""
-        if samples.X.dtype != self.spec.dtype or samples.X.size > STAGE_SIZE:
+        if samples.X.dtype != self.spec.dtype or samples.X.size > tuning.STAGE_SIZE:
             return samples, False
         return Samples(*(None if one is None else one.copy() for one in samples[:3])), True  # type: ignore[arg-type]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp.arrays import check_weights
+from fastbp.engine import memory
 from fastbp.engine.layout import Layout
-from fastbp.engine.memory import allocate, allocate_all
 from fastbp.kernels.optimizers import initial_scalars
 from fastbp.types import Array
 from fastbp.validation import check_non_negative_int
@@ -102,7 +102,7 @@ class Store:
     def __init__(self, layout: Layout, parameters: Array, counted: memoryview) -> None:
         self.layout, self._counted = layout, counted
         self._state, self._changes = State(parameters, [], _scalars(None)), 0
-        self.kept, self.kept_scalars = allocate(0, layout.dtype), _scalars(None)
+        self.kept, self.kept_scalars = memory.allocate(0, layout.dtype), _scalars(None)
         self.kept_counters = 0, 0  # steps and epochs
         self.kept_of: list[Array] | None = None  # the moments that were kept with the parameters
 
@@ -159,7 +159,7 @@ class Store:
 
     def begin(self, initial: Sequence[float], state_layout: tuple[str, int] | None) -> None:
         """Start an optimiser: moments with these initial values, and zero in their padding; nothing is counted yet."""
-        moments = allocate_all([self.layout.n_parameters] * len(initial), self.layout.dtype)
+        moments = memory.allocate_all([self.layout.n_parameters] * len(initial), self.layout.dtype)
         for moment, value in zip(moments, initial, strict=True):
             if value:
                 moment[self.layout.places()] = value
@@ -168,7 +168,7 @@ class Store:
 
     def packed(self, weights: Sequence[Array], biases: Sequence[Array]) -> Array:
         """Weights and biases, or a moment of theirs, as a new array."""
-        made = allocate(self.layout.n_parameters, self.layout.dtype)
+        made = memory.allocate(self.layout.n_parameters, self.layout.dtype)
         self.layout.pack(weights, biases, made)
         return made
 
@@ -201,7 +201,7 @@ class Store:
         self.kept_of = None
         now = [self.parameters, *self.moments]
         if self.kept.size != len(now) * self.layout.n_parameters:
-            self.kept = allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
+            self.kept = memory.allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
         for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
             old[:] = new
         self.kept_scalars = self.scalars.copy()
@@ -211,7 +211,7 @@ class Store:
     def go_back(self) -> None:
         """Return to what was remembered last."""
         n = self.layout.n_parameters
-        arrays = allocate_all([n] * (self.kept.size // n), self.layout.dtype)
+        arrays = memory.allocate_all([n] * (self.kept.size // n), self.layout.dtype)
         for new, old in zip(arrays, self.kept.reshape(-1, n), strict=True):
             new[:] = old
         counters = self.counters_from(*self.kept_counters)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.engine.memory import allocate
+from fastbp.engine import memory
 from fastbp.kernels.team import ARRIVALS, DELAY, PATIENCE, SITE, SITES, STATE, TARGET, THREAD, WAITED, WATCH_WORDS
 from fastbp.types import Array
 
@@ -33,7 +33,7 @@ def records(threads: list[int], seconds: float | None) -> Array | None:
     """A record for each thread of a team, by the system's numbers of them; None where nothing is to be watched."""
     if seconds is None and delays is None:
         return None
-    found = allocate(len(threads) * int(WATCH_WORDS), np.dtype(np.int64)).reshape(len(threads), int(WATCH_WORDS))
+    found = memory.allocate(len(threads) * int(WATCH_WORDS), np.dtype(np.int64)).reshape(len(threads), int(WATCH_WORDS))
     found[:, int(THREAD)] = threads
     found[:, int(PATIENCE)] = int(1e9 * (seconds or 0.0))
     if delays is not None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fastbp.many.problem import Problem
+from fastbp.many.run_spec import RunSpec
 
 # Seconds to wait for the scheduler, and for a first worker.
 PATIENCE = 30.0
@@ -53,7 +53,7 @@ class DaskExecutor(concurrent.futures.Executor):
             raise ImportError('a Dask cluster needs Dask: pip install "fastbp[dask]"') from error
         self.owned = isinstance(client, str)
         self.client: Any = _open(Client, client, timeout) if self.owned else client
-        self._lock, self._sent = threading.Lock(), {}  # type: tuple[Any, dict[int, tuple[Problem, Any]]]
+        self._lock, self._sent = threading.Lock(), {}  # type: tuple[Any, dict[int, tuple[RunSpec, Any]]]
         try:
             self.client.wait_for_workers(1, timeout=timeout)
         except TimeoutError as error:
@@ -68,14 +68,14 @@ class DaskExecutor(concurrent.futures.Executor):
         return max(1, threads)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Have ``fn(*args, **kwargs)`` done by a worker; a `Problem` among the arguments is sent once to them all."""
+        """Have ``fn(*args, **kwargs)`` done by a worker; a `RunSpec` among the arguments is sent once to them all."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         future.add_done_callback(_tell_cancelled)
         self._send(future, fn, args, kwargs, RETRIES)
         return future
 
     def _send(self, future: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, retries: int) -> None:
-        there = [self._scattered(one) if isinstance(one, Problem) else one for one in args]
+        there = [self._scattered(one) if isinstance(one, RunSpec) else one for one in args]
 
         def receive(task: Any) -> None:
             """What came of it, in a thread of Dask's."""
@@ -104,21 +104,21 @@ class DaskExecutor(concurrent.futures.Executor):
         future.add_done_callback(cancel)
         task.add_done_callback(receive)
 
-    def _scattered(self, problem: Problem) -> Any:
-        """The problem on the workers."""
+    def _scattered(self, spec: RunSpec) -> Any:
+        """The description of the runs on the workers."""
         with self._lock:
-            # As the problem itself is kept, no other object has its id.
+            # As it is kept, no other object has its id.
             for left in range(RETRIES, -1, -1):
-                if id(problem) in self._sent:
+                if id(spec) in self._sent:
                     break
                 self.client.wait_for_workers(1, timeout=PATIENCE)
                 try:
-                    self._sent[id(problem)] = (problem, self.client.scatter(problem, broadcast=True, hash=False))
+                    self._sent[id(spec)] = (spec, self.client.scatter(spec, broadcast=True, hash=False))
                 except OSError:  # a worker vanished meanwhile
                     if not left:
                         raise
                     time.sleep(PAUSE)
-            return self._sent[id(problem)][1]
+            return self._sent[id(spec)][1]
 
     def _forget(self, there: list[Any]) -> None:
         """Send data anew that a task had and lost, unless that has been done for another task."""

@@ -23,7 +23,8 @@ from fastbp.io import descriptions
 from fastbp.io.files import damaged, is_special, naming
 from fastbp.kernels.notice import tell
 from fastbp.kernels.targets import TARGET
-from fastbp.many.problem import Ledger, Problem, judged
+from fastbp.many.ledger import Ledger, judged
+from fastbp.many.run_spec import RunSpec
 from fastbp.network import MLP
 from fastbp.types import Array
 
@@ -33,21 +34,21 @@ _CHECKED = re.compile(rb'(.*), "checksum": "([0-9a-f]{16})"\}', re.DOTALL)
 _TEXTS = ("net", "optimizer", "schedule")  # of the header: the `repr` of descriptions and of their parts
 
 
-def fingerprint(problem: Problem) -> dict[str, Any]:
+def fingerprint(spec: RunSpec) -> dict[str, Any]:
     """All that a run depends on but its rate and seed, as JSON-able values; arrays by their hash."""
-    net, scaling = problem.net, problem.net.scaling
+    net, scaling = spec.net, spec.net.scaling
     regularization = net.regularization.as_arguments()
     apart = {"activation", "dtype", "seed", *regularization}
     names = [name for name in inspect.signature(MLP).parameters if name not in apart]
-    optimizer = {**vars(problem.optimizer), "name": problem.optimizer.name}
+    optimizer = {**vars(spec.optimizer), "name": spec.optimizer.name}
     optimizer.pop("lr")
-    plateau = schedules.plateau_of(problem.schedule) is not None
-    tables = problem.tables(np.ones(1))
+    plateau = schedules.plateau_of(spec.schedule) is not None
+    tables = spec.tables(np.ones(1))
     return {
-        "X": _hash(problem.X),
-        "y": _hash(problem.y),
-        "ignored": None if problem.weights is None else _hash(problem.weights),  # rows whose label the loss ignores
-        "validation_data": [_hash(array) for array in problem.held or () if array is not None],
+        "X": _hash(spec.X),
+        "y": _hash(spec.y),
+        "ignored": None if spec.weights is None else _hash(spec.weights),  # rows whose label the loss ignores
+        "validation_data": [_hash(array) for array in spec.held_out or () if array is not None],
         "net": {
             **{name: repr(getattr(net, name)) for name in names},
             "activations": list(net.activations),
@@ -55,11 +56,11 @@ def fingerprint(problem: Problem) -> dict[str, Any]:
             "dtype": net.dtype.name,
             "scaling": [] if scaling is None else [_hash(x) for x in vars(scaling).values() if x is not None],
         },
-        "epochs": problem.epochs,
-        "batch_size": problem.batch_size,
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
         "optimizer": {name: repr(value) for name, value in sorted(optimizer.items())},
         # By its values: a function has no other name that can be trusted.
-        "schedule": repr(problem.schedule) if plateau else [_hash(table) for table in tables if table is not None],
+        "schedule": repr(spec.schedule) if plateau else [_hash(table) for table in tables if table is not None],
         "version": __version__,
         "instruction_set": TARGET.name,
     }
@@ -85,7 +86,7 @@ def _check_record(record: dict[str, Any], epochs: int) -> None:
 class Journal:
     """An open journal; with path None, one that holds and keeps nothing."""
 
-    def __init__(self, path: str | PathLike[str] | None, problem: Problem) -> None:
+    def __init__(self, path: str | PathLike[str] | None, spec: RunSpec) -> None:
         self.path = None if path is None else Path(path)
         self.file: FileIO | None = None
         self.checked = False  # a line with a checksum has come
@@ -93,7 +94,7 @@ class Journal:
         if self.path is None:
             return
         # Through JSON and back, to be compared with what was read.
-        self.header = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **fingerprint(problem)}))
+        self.header = json.loads(json.dumps({"format": FORMAT, "version": VERSION, **fingerprint(spec)}))
         if is_special(self.path):
             raise ValueError(f"{self.path} is a device or a pipe, but a journal is read again: give the name of a file")
         with damaged(self.path, "is a damaged journal"):

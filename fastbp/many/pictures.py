@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastbp.io.figures import new_figure, save_figure
+from fastbp.io.figures import new_figure
 from fastbp.many.stability import stability_line
+from fastbp.many.sweep_data import SweepData
 from fastbp.many.text import FAILURES
 from fastbp.validation import check_choice
 
-if TYPE_CHECKING:
-    from fastbp.many.result import LrSweep
 
-
-def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str, stability: Any = None) -> Any:
-    """One of the pictures; returns the figure, and saves it if there is a path."""
+def draw(sweep: SweepData, what: str, stability: Any = None) -> Any:
+    """One of the pictures, as matplotlib's figure."""
     what = check_choice("what", what, PICTURES)
     line = stability_line(stability)
     if line is not None and what != "curve":
@@ -28,8 +25,6 @@ def draw(sweep: LrSweep, path: str | PathLike[str] | None, what: str, stability:
         axes = figure.axes[0]
         axes.axvline(line, color="C4", linestyle=":", label=f"unstable in full batches from {line:.3g}")
         axes.legend(fontsize="small")
-    if path is not None:
-        save_figure(figure, path)
     return figure
 
 
@@ -39,7 +34,7 @@ def _log_where_positive(axes: Any, values: Any) -> None:
         axes.set_yscale("log")
 
 
-def draw_curve(sweep: LrSweep, figure: Any) -> None:
+def draw_curve(sweep: SweepData, figure: Any) -> None:
     """Final losses by rate, with bands of one standard error; the interval, the best rate and where runs diverge."""
     axes, rates = figure.subplots(), sweep.learning_rates
     for label, means, errors, colour in (
@@ -67,7 +62,7 @@ def draw_curve(sweep: LrSweep, figure: Any) -> None:
     axes.legend(fontsize="small")
 
 
-def draw_losses(sweep: LrSweep, figure: Any) -> None:
+def draw_losses(sweep: SweepData, figure: Any) -> None:
     """Validation loss by epoch, mean over the seeds that got there, a line a rate, coloured by the rate."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -87,7 +82,7 @@ def draw_losses(sweep: LrSweep, figure: Any) -> None:
     axes.set(xlabel="epoch", ylabel="validation loss")
 
 
-def draw_best(sweep: LrSweep, figure: Any) -> None:
+def draw_best(sweep: SweepData, figure: Any) -> None:
     """The best rate after each epoch: short horizons favour small rates or large ones, here one sees which."""
     axes, epochs = figure.subplots(), np.arange(1, sweep.epochs + 1)
     axes.plot(epochs, sweep.best_by_epoch, "o-")

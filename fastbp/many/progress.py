@@ -1,49 +1,38 @@
-"""The progress bar of a sweep: runs done, time left, the best rate so far; rich's, on stderr."""
+"""The progress bar of a sweep: runs done, time left, the best rate so far."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from fastbp.many.problem import DIVERGED, STOPPED, Ledger
+from fastbp.io.progress import ProgressBar
+from fastbp.many.ledger import DIVERGED, STOPPED, Ledger
 from fastbp.types import Array
 
 
-class Bar:
+class SweepProgress:
     """Shows how far the runs of a ledger are; nothing at all unless `show`."""
 
     def __init__(self, ledger: Ledger, n_seeds: int, epochs: int, *, show: bool) -> None:
-        self.ledger, self.n_seeds, self.epochs, self.show = ledger, n_seeds, epochs, show
-        self.bar: Any = None
+        self.ledger, self.n_seeds, self.epochs = ledger, n_seeds, epochs
+        self.bar = ProgressBar("runs", len(ledger), show=show)
         self.dropped = np.zeros(len(ledger), np.bool_)
 
-    def __enter__(self) -> Bar:
-        if self.show:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.bar = Progress(
-                TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"), refresh_per_second=10, console=Console(stderr=True),
-            )  # fmt: skip
-            self.bar.start()
-            self.task = self.bar.add_task("sweep", total=len(self.ledger), text="")
-            self.update()
+    def __enter__(self) -> SweepProgress:
+        self.bar.__enter__()
+        self.update()
         return self
 
-    def __exit__(self, *unused: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self.bar.__exit__(*error)
 
     def drop(self, which: Array) -> None:
-        """Some runs, by their numbers, will not be gone on with."""
+        """Some runs, by their numbers, are not continued."""
         self.dropped[which] = True
         self.update()
 
     def update(self) -> None:
         """Show where the sweep is."""
-        if self.bar is None:
+        if not self.bar.shown:
             return
         ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
         text, best = "", best_so_far(ledger, self.n_seeds)
@@ -52,7 +41,7 @@ class Bar:
         if diverged.any():
             text += f"  {int(diverged.sum())} diverged"
         ended = int(((ledger.done == self.epochs) | (ledger.status >= DIVERGED) | self.dropped).sum())
-        self.bar.update(self.task, completed=ended, text=text)
+        self.bar.update(ended, text)
 
 
 def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:

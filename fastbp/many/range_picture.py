@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastbp.io.figures import new_figure, save_figure
-
-if TYPE_CHECKING:
-    from fastbp.many.range_result import RangeTest
+from fastbp.io.figures import new_figure
+from fastbp.many.range_data import RangeData
 
 MARKERS = ("o", "s", "D")
 
 
-def draw(result: RangeTest, path: str | PathLike[str] | None) -> Any:
-    """Draw, save if there is a path, and return the figure."""
+def draw(result: RangeData) -> Any:
+    """The picture, as matplotlib's figure."""
     figure = new_figure(8, 5)
     axes = figure.subplots()
     raw = result.losses if result.held_out is None else result.held_out
@@ -47,12 +44,10 @@ def draw(result: RangeTest, path: str | PathLike[str] | None) -> Any:
     axes.set(xscale=scale, xlabel="learning rate", ylabel=what, ylim=(bottom, top))
     axes.set_title(f"{result.settings['optimizer']}, batches of {result.settings['batch_size']}", fontsize="medium")
     axes.legend(loc="upper left", fontsize="small")
-    if path is not None:
-        save_figure(figure, path)
     return figure
 
 
-def _limits(result: RangeTest, low: Any, high: Any) -> tuple[float | None, float | None]:
+def _limits(result: RangeData, low: Any, high: Any) -> tuple[float | None, float | None]:
     """Heights that show the valley: the last steps before a stop may be a thousand times higher."""
     if not np.isfinite(low).any():
         return None, None

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import optimizers, schedules, validation
+from fastbp import optimizers, validation
 from fastbp.data import sample_weights
-from fastbp.engine import team
-from fastbp.engine.tuning import THREAD_FLOPS
+from fastbp.engine import team, tuning
+from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
-from fastbp.many.range_result import SKIP, RangeTest
+from fastbp.many.range_data import SKIP
+from fastbp.many.range_result import RangeTest
 from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.spec import Samples
 from fastbp.training import loop
+from fastbp.training.rate_table import RateTable
 
 Array = npt.NDArray[Any]
 
@@ -130,10 +132,10 @@ def lr_range_test(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     ramp = validation.check_choice("ramp", ramp, RAMPS)
     rates = _rates(lr_min, lr_max, n_steps, ramp)
-    recipe = optimizers.get(optimizer)
-    recipe.check_step()
-    if isinstance(recipe, optimizers.Rprop):
-        raise ValueError(f"{recipe!r} adapts the sizes of its steps by itself: it has no learning rate to test")
+    optimizer = optimizers.get(optimizer)
+    optimizer.check_step()
+    if isinstance(optimizer, optimizers.Rprop):
+        raise ValueError(f"{optimizer!r} adapts the sizes of its steps by itself: it has no learning rate to test")
     n_steps, batch_size = len(rates), validation.check_positive_int("batch_size", batch_size)
     beta = max(0.0, 1.0 - LAG / n_steps) if smoothing is None else validation.check_fraction("smoothing", smoothing)
     k = validation.check_positive_finite("k", k)
@@ -142,27 +144,27 @@ def lr_range_test(
     orders, threads = check_seeds(seeds), loop.check_threads(threads)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
-    batch_size, held, every = min(batch_size, len(samples)), None, 1
+    batch_size, held_out, every = min(batch_size, len(samples)), None, 1
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
-        sample_weights.check_total(held[2], what="validation rows")
-        every = _every(validation_every, len(held[0]), batch_size, n_steps)
+        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
+        sample_weights.check_total(held_out[2], what="validation rows")
+        every = _every(validation_every, len(held_out[0]), batch_size, n_steps)
     elif validation_every is not None:
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
     began = time.perf_counter()
-    driver = _Driver(net, samples, targets, weights, rates, batch_size, recipe, beta, k, held, every, threads)
-    with _Bar(len(orders) * n_steps, show=progress) as bar:
+    driver = _Driver(net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, threads)
+    with ProgressBar("range test", len(orders) * n_steps, show=progress, transient=True) as bar:
         curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(orders)]
     settings = {
-        "optimizer": recipe.name, "optimizer_options": {**vars(recipe), "lr": None}, "batch_size": batch_size,
+        "optimizer": optimizer.name, "optimizer_options": {**vars(optimizer), "lr": None}, "batch_size": batch_size,
         "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
-        "rows": len(samples), "held_out_rows": 0 if held is None else len(held[0]), "validation_every": every,
+        "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
     }  # fmt: skip
     return RangeTest(
         rates,
         np.stack([curve.losses for curve in curves]),
-        None if held is None else np.stack([curve.held_out for curve in curves]),
+        None if held_out is None else np.stack([curve.held_out for curve in curves]),
         np.arange(every - 1, n_steps, every),
         np.stack([curve.smoothed for curve in curves]),
         [curve.stopped for curve in curves],
@@ -208,7 +210,7 @@ def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
     return every
 
 
-class _Ramp(schedules.Plan):
+class _Ramp(RateTable):
     """The learning rate of every step, as `training.Fit` asks for it."""
 
     def __init__(self, rates: npt.NDArray[np.float64], steps: int) -> None:
@@ -277,10 +279,10 @@ class _Driver:
     weights: Array | None
     rates: npt.NDArray[np.float64]
     batch_size: int
-    recipe: optimizers.Optimizer
+    optimizer: optimizers.Optimizer
     smoothing: float
     k: float
-    held: tuple[Array, Array, Array | None] | None
+    held_out: tuple[Array, Array, Array | None] | None
     every: int
     threads: int | None
 
@@ -289,7 +291,7 @@ class _Driver:
 
     def _loss_before(self) -> float:
         """The loss of the current weights on some rows, or on the held-out data."""
-        data = self.held
+        data = self.held_out
         if data is None:
             counted = np.arange(len(self.samples)) if self.weights is None else np.flatnonzero(self.weights)
             rows = counted[:: -(-len(counted) // START_ROWS)]
@@ -297,21 +299,21 @@ class _Driver:
             data = np.asarray(self.samples[rows]), np.ascontiguousarray(self.targets[rows]), weights
         return _loss(self.net.copy(), data, None)
 
-    def run(self, seed: int, bar: _Bar, done_before: int) -> _Curve:
+    def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
         """One order of the batches, from a copy of the network on."""
         n, points = len(self.rates), len(self.rates) // self.every
         curve = _Curve(np.full(n, np.nan), np.full(points, np.nan), np.full(points, np.nan))
         fit = self._prepare(seed)
         smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
         engine, per_epoch = fit.engine, fit.rates.steps
-        done, step_seconds = 0, fit.step_flops / THREAD_FLOPS + 1e-6
+        done, step_seconds = 0, fit.step_flops / tuning.THREAD_FLOPS + 1e-6
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:
                     threads, seconds = fit.threads.next(loop.CHUNK_SECONDS)
                     step_seconds = fit.threads.seconds.get(threads, step_seconds)
                     now = min(n - done, max(1, min(MOST_CHUNK, int(seconds / step_seconds))))
-                    if self.held is not None:
+                    if self.held_out is not None:
                         now = min(now, self.every - done % self.every)
                     long = step_seconds > loop.CHUNK_SECONDS
                     began = time.perf_counter()
@@ -336,9 +338,9 @@ class _Driver:
         twin = self.net.copy()
         twin.reset_optimizer()
         twin.seed = seed
-        twin.session.use(self.recipe)
+        twin.session.use(self.optimizer)
         fit = loop.Fit(
-            twin, self.samples, self.targets, rows=None, epochs=1, batch_size=self.batch_size, optimizer=self.recipe,
+            twin, self.samples, self.targets, rows=None, epochs=1, batch_size=self.batch_size, optimizer=self.optimizer,
             validation_data=None, shuffle=True, threads=self.threads, progress=False, weights=self.weights,
         )  # fmt: skip
         fit.rates = _Ramp(self.rates, fit.rates.steps)
@@ -351,13 +353,13 @@ class _Driver:
         """
         counted = np.ones(made, np.bool_) if self.weights is None else fit.engine.mean_weights[:made] > 0.0
         losses = np.where(counted, fit.engine.losses[:made], np.nan).tolist()
-        if self.held is not None:
+        if self.held_out is not None:
             curve.losses[done : done + made] = losses
             if diverged:
                 curve.stopped = self._reason(done + made, "not finite")
             elif (done + made) % self.every == 0:
                 point = (done + made) // self.every - 1
-                loss = _loss(fit.net, self.held, fit.threads.best)
+                loss = _loss(fit.net, self.held_out, fit.threads.best)
                 curve.smoothed[point], reason = smoother.add(loss)
                 curve.held_out[point] = loss if math.isfinite(loss) else math.nan
                 curve.stopped = self._reason(done + made - 1, reason)
@@ -372,30 +374,3 @@ class _Driver:
 
     def _reason(self, step: int, reason: str) -> str:
         return f"step {step}, lr {self.rates[min(step, len(self.rates) - 1)]:.3g}: {reason}" if reason else ""
-
-
-class _Bar:
-    """Steps done, of all seeds; nothing unless `show`."""
-
-    def __init__(self, total: int, *, show: bool) -> None:
-        self.total, self.show = total, show
-        self.bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        if self.show:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self.bar = Progress(refresh_per_second=10, console=Console(stderr=True), transient=True)
-            self.bar.start()
-            self.task = self.bar.add_task("range test", total=self.total)
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def update(self, done: int) -> None:
-        """Show how many steps are done, those that a stopped seed spared included."""
-        if self.bar is not None:
-            self.bar.update(self.task, completed=done)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,11 +19,10 @@ from fastbp.io.documents import plain
 from fastbp.io.files import replacing
 from fastbp.kernels.targets import TARGET
 from fastbp.many.stability import CAVEAT, Stability, stability_line
+from fastbp.many.sweep_data import SweepData
 from fastbp.many.text import FAILURES, failures, nothing_found
-
-if TYPE_CHECKING:
-    from fastbp.many.result import LrSweep
-    from fastbp.types import Array
+from fastbp.many.text import notes as notes_of
+from fastbp.types import Array
 
 TITLE = "Learning-rate sweep"
 MARKED = [kind for kind, _ in FAILURES.values()]
@@ -36,7 +35,11 @@ COLUMNS = (
 
 
 def write(
-    sweep: LrSweep, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None
+    sweep: SweepData,
+    path: str | PathLike[str],
+    *,
+    stability: Stability | float | None = None,
+    command: str | None = None,
 ) -> None:
     """Write the page; see `LrSweep.report`."""
     line = stability_line(stability)
@@ -68,7 +71,7 @@ def plotly_script() -> str:
     return script
 
 
-def page(sweep: LrSweep, script: str, line: float | None, command: str | None) -> str:
+def page(sweep: SweepData, script: str, line: float | None, command: str | None) -> str:
     """The whole page; all text that is not ours is escaped."""
     parts = {
         "title": TITLE,
@@ -107,7 +110,7 @@ _SORTED = ' aria-sort="ascending"'
 # --- words ------------------------------------------------------------------------------------------------------
 
 
-def about(sweep: LrSweep) -> str:
+def about(sweep: SweepData) -> str:
     """What was swept."""
     said = sweep.about
     words = [
@@ -123,7 +126,7 @@ def about(sweep: LrSweep) -> str:
     return html.escape(" · ".join(word for word in words if word))
 
 
-def tiles(sweep: LrSweep) -> str:
+def tiles(sweep: SweepData) -> str:
     """The result in a few large figures."""
     found = []
     if sweep.best_index is not None and sweep.interval is not None:
@@ -154,16 +157,16 @@ def tiles(sweep: LrSweep) -> str:
     )
 
 
-def notes(sweep: LrSweep) -> str:
+def notes(sweep: SweepData) -> str:
     """The notes of the result; all but the last word on short horizons are warnings."""
     found = [
         f'<li class="{"note" if text.startswith("best after") else "warning"}">{html.escape(text)}</li>'
-        for text in sweep.notes
+        for text in notes_of(sweep)
     ]
     return f'<ul class="notes">{"".join(found)}</ul>' if found else ""
 
 
-def rows(sweep: LrSweep) -> Iterable[str]:
+def rows(sweep: SweepData) -> Iterable[str]:
     """The body of the table of rates: what a cell shows, and the value that it is sorted by."""
     finished = (sweep.status == "finished").sum(axis=1)
     speed, gflops, seconds = (
@@ -184,7 +187,7 @@ def rows(sweep: LrSweep) -> Iterable[str]:
         yield f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
-def verdict(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
+def verdict(sweep: SweepData, k: int) -> list[tuple[str, str]]:
     """(kind, words) of what became of a rate."""
     found = []
     if sweep.learning_rates[k] == sweep.recommended_lr:
@@ -201,7 +204,7 @@ def verdict(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
     return found + failed
 
 
-def profile(sweep: LrSweep) -> str:
+def profile(sweep: SweepData) -> str:
     """Where the time went, as a list of figures."""
     found = sweep.profile
     total = max(float(np.nansum(sweep.seconds)), 1e-12)  # of all runs, those in a journal too
@@ -240,7 +243,7 @@ def versions() -> str:
 # --- numbers ----------------------------------------------------------------------------------------------------
 
 
-def view(sweep: LrSweep, line: float | None) -> dict[str, Any]:
+def view(sweep: SweepData, line: float | None) -> dict[str, Any]:
     """What the charts draw; None for what is not finite."""
     runs = [
         {
@@ -325,5 +328,5 @@ def _counted(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def _epochs(sweep: LrSweep) -> str:
+def _epochs(sweep: SweepData) -> str:
     return _counted(sweep.epochs, "epoch")

@@ -19,10 +19,11 @@ from fastbp.engine import team
 from fastbp.errors import SweepInterrupted
 from fastbp.kernels.notice import tell
 from fastbp.many.journal import Journal
+from fastbp.many.ledger import DIVERGED, Ledger
 from fastbp.many.native import Native
-from fastbp.many.problem import DIVERGED, Ledger, Problem, fresh
-from fastbp.many.progress import Bar
+from fastbp.many.progress import SweepProgress
 from fastbp.many.result import LrSweep
+from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.training import loop
@@ -121,15 +122,15 @@ def lr_sweep(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
-    problem = make_problem(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
-    epochs, threads, halving = problem.epochs, loop.check_threads(threads), check_halving(halving)
+    spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
+    epochs, threads, halving = spec.epochs, loop.check_threads(threads), check_halving(halving)
     if target_loss is not None:
         target_loss = validation.check_finite_number("target_loss", target_loss)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
     ends = rungs(len(rates), epochs, halving)
     ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs)
-    with Journal(journal, problem) as book, Bar(ledger, len(chosen), epochs, show=progress) as bar:
+    with Journal(journal, spec) as book, SweepProgress(ledger, len(chosen), epochs, show=progress) as bar:
         book.read(ledger)
 
         def report(which: Array) -> None:
@@ -138,14 +139,14 @@ def lr_sweep(
 
         runner: Runner
         if executor is None:
-            runner = Native(problem, ledger, threads or team.default_threads(), keep=len(ends) > 1, report=report)
+            runner = Native(spec, ledger, threads or team.default_threads(), keep=len(ends) > 1, report=report)
         else:
-            runner = Remote(executor, problem, ledger, threads or 1, report)
+            runner = Remote(executor, spec, ledger, threads or 1, report)
         started = time.perf_counter()
         eliminated, completed = halve(runner, ledger, len(chosen), ends, halving or 1, bar.drop)
         wall = time.perf_counter() - started
     result = LrSweep.of(
-        problem, ledger, chosen, eliminated, wall=wall, busy=runner.busy_seconds, threads=runner.n_threads,
+        spec, ledger, chosen, eliminated, wall=wall, busy=runner.busy_seconds, threads=runner.n_threads,
         halving=halving, target_loss=target_loss,
     )  # fmt: skip
     if not completed:
@@ -176,10 +177,10 @@ class Remote:
     """Runs in the hands of an executor: each task trains some of them natively, from their start."""
 
     def __init__(
-        self, executor: concurrent.futures.Executor, problem: Problem, ledger: Ledger, threads: int,
+        self, executor: concurrent.futures.Executor, spec: RunSpec, ledger: Ledger, threads: int,
         report: Callable[[Array], None],
     ) -> None:  # fmt: skip
-        self.executor, self.problem, self.ledger, self.threads = executor, problem, ledger, threads
+        self.executor, self.spec, self.ledger, self.threads = executor, spec, ledger, threads
         self.report = report
         # Executors do not tell, but these two do.
         workers = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
@@ -194,7 +195,7 @@ class Remote:
         try:
             for number in range(n_tasks):
                 part = which[number::n_tasks]
-                future = self.executor.submit(run_chunk, self.problem, self.ledger.part(part), end, self.threads)
+                future = self.executor.submit(run_chunk, self.spec, self.ledger.part(part), end, self.threads)
                 tasks[future] = part
             failed: BaseException | None = None
             for future in concurrent.futures.as_completed(list(tasks)):
@@ -226,9 +227,9 @@ class Remote:
 
 
 @own
-def run_chunk(problem: Problem, ledger: Ledger, end: int, threads: int = 1) -> Ledger:
+def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledger:
     """Train all runs of a ledger from their start to the end of epoch `end`: what an executor's task does."""
-    runner = Native(problem, ledger, threads, keep=False, report=lambda which: None)
+    runner = Native(spec, ledger, threads, keep=False, report=lambda which: None)
     if not runner.train(np.arange(len(ledger)), end):
         raise KeyboardInterrupt
     return ledger
@@ -282,34 +283,34 @@ def halve(
 # --- checks -------------------------------------------------------------------------------------------------
 
 
-def make_problem(
+def make_spec(
     net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int, batch_size: int, optimizer: str | optimizers.Optimizer,
     schedule: Any, validation_data: Any,
-) -> Problem:  # fmt: skip
-    """The problem of a sweep, from arguments as `MLP.fit` takes them, all checked."""
-    recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
+) -> RunSpec:  # fmt: skip
+    """What the runs of a sweep depend on, from arguments as `MLP.fit` takes them, all checked."""
+    optimizer, schedule = optimizers.get(optimizer), schedules.get(schedule)
     epochs = validation.check_positive_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
-    held = None
+    held_out = None
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
-        sample_weights.check_total(held[2], what="validation rows")
+        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
+        sample_weights.check_total(held_out[2], what="validation rows")
     strata = sample_weights.strata(net.loss, y, targets)
-    problem = Problem(
-        fresh(net, net.seed), samples, targets, weights, strata, held, epochs, batch_size, recipe, plan
+    spec = RunSpec(
+        fresh(net, net.seed), samples, targets, weights, strata, held_out, epochs, batch_size, optimizer, schedule
     )  # fmt: skip
-    if recipe.full_batch:
+    if optimizer.full_batch:
         raise ValueError(
-            f"optimizer={recipe!r} finds the lengths of its steps itself: it has no learning rate to sweep"
+            f"optimizer={optimizer!r} finds the lengths of its steps itself: it has no learning rate to sweep"
         )
-    if held is None:
-        rare = splits.rare_classes(net.session.spec, net.class_labels, strata, *problem.rows(net.seed))  # type: ignore[arg-type]
+    if held_out is None:
+        rare = splits.rare_classes(net.session.spec, net.class_labels, strata, *spec.rows(net.seed))  # type: ignore[arg-type]
         if rare:
             warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=4)
-    recipe.check_fit(problem.n_train, batch_size, plan, net.regularization)
-    return problem if batch_size <= problem.n_train else problem.with_batch(problem.n_train)
+    optimizer.check_fit(spec.n_train, batch_size, schedule, net.regularization)
+    return spec if batch_size <= spec.n_train else spec.with_batch(spec.n_train)
 
 
 def check_rates(learning_rates: object) -> Array:

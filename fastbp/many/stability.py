@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from fastbp import optimizers, validation
 from fastbp.arrays import numeric
 from fastbp.data import sample_weights
 from fastbp.errors import DivergenceError
-from fastbp.io import columns
-from fastbp.io.figures import new_figure, save_figure
+from fastbp.io.figures import new_figure
+from fastbp.io.tabular import Tabular
 from fastbp.kernels.notice import tell
 from fastbp.many.hessian import Hessian, flat, lanczos, power
 from fastbp.network import MLP
@@ -109,8 +108,8 @@ def lr_stability(
     """
     if not isinstance(net, MLP):
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
-    recipe = optimizers.get(optimizer)
-    factor, formula = line_of(recipe)
+    optimizer = optimizers.get(optimizer)
+    factor, formula = line_of(optimizer)
     epochs = validation.check_non_negative_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
     method = validation.check_choice("method", method, METHODS)
@@ -128,11 +127,11 @@ def lr_stability(
     for epoch in range(epochs + 1):
         if epoch:
             try:
-                trained.fit(X, y, epochs=1, batch_size=batch_size, optimizer=recipe, threads=threads)
+                trained.fit(X, y, epochs=1, batch_size=batch_size, optimizer=optimizer, threads=threads)
             except DivergenceError:
                 diverged = True
                 break
-        points.append(_measure(trained, X, y, recipe, batch_size, solve, tol, max_products, start))
+        points.append(_measure(trained, X, y, optimizer, batch_size, solve, tol, max_products, start))
     if not all(point.converged for point in points):
         tell(
             f"an eigenvalue did not converge to tol={tol:g} in {max_products} products: raise max_products or tol, or "
@@ -143,13 +142,13 @@ def lr_stability(
     return Stability(
         np.arange(len(points)), eigenvalues, lines, np.array([point.loss for point in points]),
         [point.converged for point in points], [point.products for point in points], formula,
-        preconditioned=formula.endswith("L_P"), optimizer=recipe, method=method, diverged=diverged,
+        preconditioned=formula.endswith("L_P"), optimizer=optimizer, method=method, diverged=diverged,
     )  # fmt: skip
 
 
 @quiet_results
 @dataclass(frozen=True, eq=False)
-class Stability:
+class Stability(Tabular):
     """What `lr_stability` has found, one entry for the start and for each epoch. ``print(result)`` shows a table.
 
     Attributes
@@ -211,35 +210,15 @@ class Stability:
             lines.append(f"the training diverged in epoch {len(self.epochs)}")
         return "\n".join([*lines, self.caveat])
 
-    def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write a line an epoch, under a line of names."""
-        columns.write_csv(path, self.columns())
-
-    def to_json(self, path: str | PathLike[str]) -> None:
-        """Write the columns, the formula and the caveat."""
-        about = {
+    def document(self) -> dict[str, Any]:
+        """The columns, the formula and the caveat."""
+        return {
             "optimizer": self.optimizer.name, "optimizer_options": vars(self.optimizer), "method": self.method,
-            "formula": self.formula, "diverged": self.diverged, "caveat": self.caveat,
+            "formula": self.formula, "diverged": self.diverged, "caveat": self.caveat, **self.columns(),
         }  # fmt: skip
-        columns.write_json(path, about | self.columns())
 
-    def to_dataframe(self) -> Any:
-        """The columns as a pandas data frame (ImportError without pandas)."""
-        return columns.data_frame(self.columns())
-
-    def plot(self, path: str | PathLike[str] | None = None) -> Any:
-        """Draw the line, and the optimiser's rate beside it, by epoch; returns matplotlib's figure.
-
-        Parameters
-        ----------
-        path : path-like, optional
-            Where to save the picture; its ending says in what format.
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed (extra `plot`).
-        """
+    def draw(self) -> Any:
+        """The line, and the optimiser's rate beside it, by epoch."""
         figure = new_figure(7, 4.5)
         from matplotlib.ticker import MaxNLocator
 
@@ -251,8 +230,6 @@ class Stability:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(self.caveat, fontsize="x-small")
         axes.legend(fontsize="small")
-        if path is not None:
-            save_figure(figure, path)
         return figure
 
 
@@ -266,9 +243,9 @@ def stability_line(stability: Stability | float | None) -> float | None:
     return validation.check_positive_finite("stability", stability)
 
 
-def line_of(recipe: optimizers.Optimizer) -> tuple[float, str]:
+def line_of(optimizer: optimizers.Optimizer) -> tuple[float, str]:
     """What the line is times the eigenvalue, and its formula, which ends in L_P if that is the preconditioned one."""
-    b, damped = recipe.rates[0], 1.0 - float(getattr(recipe, "dampening", 0.0))
+    b, damped = optimizer.coefficients[0], 1.0 - float(getattr(optimizer, "dampening", 0.0))
     known = {
         "sgd": (2.0, "2 / L"),
         "momentum": (2.0 * (1.0 + b), "2 (1 + b) / L"),
@@ -278,12 +255,12 @@ def line_of(recipe: optimizers.Optimizer) -> tuple[float, str]:
         "adamw": (2.0 * (1.0 + b) / max(1.0 - b, 1e-300), "2 (1 + b1) / (1 - b1) / L_P"),
         "rmsprop": (2.0, "2 / L_P"),
     }
-    if recipe.rule not in known:
+    if optimizer.rule not in known:
         raise ValueError(
-            f"no stability line is known for {recipe!r}; it is for SGD (momentum, dampening, Nesterov), Adam and AdamW "
-            "without AMSGrad, and RMSprop without momentum or centring"
+            f"no stability line is known for {optimizer!r}; it is for SGD (momentum, dampening, Nesterov), Adam and "
+            "AdamW without AMSGrad, and RMSprop without momentum or centring"
         )
-    return known[recipe.rule]
+    return known[optimizer.rule]
 
 
 @dataclass(frozen=True)
@@ -300,13 +277,13 @@ _Solver = Callable[[Hessian, float, int, int], tuple[float, bool]]
 
 
 def _measure(
-    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, recipe: optimizers.Optimizer, batch_size: int, solve: _Solver,
+    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: optimizers.Optimizer, batch_size: int, solve: _Solver,
     tol: float, max_products: int, seed: int,
 ) -> _Point:  # fmt: skip
     scale = None
-    if line_of(recipe)[1].endswith("L_P"):
-        scale = 1.0 / np.sqrt(_preconditioner(net, X, y, recipe, batch_size))
-    decay = 0.0 if recipe.name == "adamw" else recipe.weight_decay
+    if line_of(optimizer)[1].endswith("L_P"):
+        scale = 1.0 / np.sqrt(_preconditioner(net, X, y, optimizer, batch_size))
+    decay = 0.0 if optimizer.name == "adamw" else optimizer.weight_decay
     hessian = Hessian(net.astype("float64"), X, y, decay=decay, scale=scale)
     value, converged = solve(hessian, tol, max_products, seed)
     known = converged or value > 0.0
@@ -314,17 +291,19 @@ def _measure(
 
 
 def _preconditioner(
-    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, recipe: optimizers.Optimizer, batch_size: int
+    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: optimizers.Optimizer, batch_size: int
 ) -> Array:
     """sqrt(v) + eps: v of the network's own optimiser, or of one epoch during which the weights stand still."""
-    _, beta2, eps = recipe.rates
-    fits = net.session.engine.state_layout == (recipe.name, recipe.n_moments) and net.session.engine.steps > 0
+    _, beta2, eps = optimizer.coefficients
+    fits = net.session.engine.state_layout == (optimizer.name, optimizer.n_moments) and net.session.engine.steps > 0
     if not fits:
         net = net.astype("float64")
-        net.fit(X, y, epochs=1, batch_size=batch_size, optimizer=dataclasses.replace(recipe, lr=0.0))
+        net.fit(X, y, epochs=1, batch_size=batch_size, optimizer=dataclasses.replace(optimizer, lr=0.0))
     state = net.optimizer_state()
     last = state["moments"][-1]
     v = flat(last["weights"], last["biases"])
-    if recipe.name != "rmsprop" or not fits:  # RMSprop corrects no bias; but v is to stand for the rate it settles at
+    if (
+        optimizer.name != "rmsprop" or not fits
+    ):  # RMSprop corrects no bias; but v is to stand for the rate it settles at
         v /= 1.0 - beta2 ** state["steps"]
     return np.asarray(np.sqrt(v) + eps)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    from fastbp.many.result import LrSweep
+from fastbp.many.sweep_data import NO_BETTER, SweepData
 
 # What may become of a run other than a result: outcome -> (kind, words).
 FAILURES = {
     "diverged": ("diverged", "diverged"), "stopped": ("stopped", "given up"),
-    "no better than untrained": ("worse", "no better than untrained"),
+    NO_BETTER: ("worse", NO_BETTER),
     "overflowed": ("overflowed", "held-out loss not finite"),
 }  # fmt: skip
 # Below so many seeds a standard error is itself hardly known.
@@ -23,7 +20,7 @@ HEIGHT = 5
 WIDTH = 2
 
 
-def describe(sweep: LrSweep) -> str:
+def describe(sweep: SweepData) -> str:
     """Head, table, curve, result and notes."""
     n = len(sweep.seeds)
     head = (
@@ -37,7 +34,7 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def table(sweep: LrSweep) -> str:
+def table(sweep: SweepData) -> str:
     """A line a rate: losses with their standard errors, seeds that finished, what became of it."""
     rows = [("lr", "val loss", "+-", "train loss", "finished", "")]
     finished = (sweep.status == "finished").sum(axis=1)
@@ -58,7 +55,7 @@ def _figure(value: float, form: str = "{:.4g}") -> str:
     return form.format(value) if np.isfinite(value) else "-"
 
 
-def _remark(sweep: LrSweep, k: int) -> str:
+def _remark(sweep: SweepData, k: int) -> str:
     remarks = [words for _, words in failures(sweep, k)]
     if not remarks and sweep.eliminated[k]:
         remarks.append(f"eliminated after epoch {sweep.eliminated[k]}")
@@ -73,7 +70,7 @@ def _remark(sweep: LrSweep, k: int) -> str:
     return ", ".join(remarks)
 
 
-def failures(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
+def failures(sweep: SweepData, k: int) -> list[tuple[str, str]]:
     """(kind, words) of what kept seeds of a rate from a result."""
     found = []
     for outcome, (kind, words) in FAILURES.items():
@@ -82,7 +79,7 @@ def failures(sweep: LrSweep, k: int) -> list[tuple[str, str]]:
     return found
 
 
-def curve(sweep: LrSweep) -> str:
+def curve(sweep: SweepData) -> str:
     """Bars of the mean validation loss by rate, cut off at J0; x where a seed failed, a dot where it is not known."""
     means = sweep.mean_val_loss
     known = np.isfinite(means)
@@ -112,7 +109,7 @@ def curve(sweep: LrSweep) -> str:
     return "\n".join(lines)
 
 
-def summary(sweep: LrSweep) -> str:
+def summary(sweep: SweepData) -> str:
     """The rates found, the boundary, the profile and the notes."""
     lines = []
     if sweep.best_lr is not None and sweep.interval is not None:
@@ -140,10 +137,10 @@ def summary(sweep: LrSweep) -> str:
         taken = profile["seconds_to_target"]
         reached = f"{profile['reached_target']} of {sweep.status.size} runs reached a validation loss of"
         lines.append(f"{reached} {sweep.target_loss:g}" + ("" if taken is None else f", in {taken:.3g} s (median)"))
-    return "\n".join([*lines, *(f"note: {note}" for note in sweep.notes)])
+    return "\n".join([*lines, *(f"note: {note}" for note in notes(sweep))])
 
 
-def notes(sweep: LrSweep) -> list[str]:
+def notes(sweep: SweepData) -> list[str]:
     """What a reader should know of the figures, the most important first."""
     n, found = len(sweep.seeds), [f"best after {_count(sweep.epochs, 'epoch')}: short horizons favour small rates"]
     if n == 1:
@@ -166,12 +163,12 @@ def notes(sweep: LrSweep) -> list[str]:
     return found
 
 
-def nothing_found(sweep: LrSweep) -> str:
+def nothing_found(sweep: SweepData) -> str:
     """Why there is no best rate, by what became of the lowest."""
     lowest = sweep.outcome[0]
     if (lowest == "overflowed").any():
         return "no rate has finished with all its seeds"
-    if (lowest == "no better than untrained").any():
+    if (lowest == NO_BETTER).any():
         return (
             "no rate has finished with all its seeds better than the untrained network: try smaller rates or more "
             "epochs, or see what the data hold"

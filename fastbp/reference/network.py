@@ -1,80 +1,36 @@
-"""A pure-NumPy network: the tests' oracle and the benchmark's baseline, so both obvious and as fast as good NumPy gets.
+"""A network in pure NumPy: the baseline of the benchmark, and in float64 an oracle of the tests.
 
-It shares no arithmetic with the kernels; its own is in `reference_math.py`. What makes it fast: every buffer is
-allocated once per batch size, every operation writes into one (`out=`), parameters, gradient and optimiser state are
-flat vectors of which the weights are views (an update is a handful of calls for the whole net), and targets are one
-matrix, so losses need no indexing. Measured choices: `np.dot` has 1 us less overhead than `np.matmul` on small operands
-and calls the same BLAS; sums over an axis are dot products with ones, 2 to 4 times faster than `np.add.reduce`.
+It shares no arithmetic with the kernels, and is as fast as good NumPy gets (for the mathematics alone read
+`tests/naive.py`): every buffer is allocated once per batch size, every operation writes into one (`out=`), parameters,
+gradient and moments are flat vectors of which the weights are views (an update is a handful of calls for the whole
+net), and targets are one matrix, so losses need no indexing. Measured choices: `np.dot` has 1 us less overhead than
+`np.matmul` on small operands and calls the same BLAS; sums over an axis are dot products with ones, 2 to 4 times faster
+than `np.add.reduce`.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastbp import initializers, regularization, validation
+from fastbp import optimizers, validation
 from fastbp.attributes import Settled
 from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
-from fastbp.losses import check_softmax
-from fastbp.numerics import quiet as _quiet
-from fastbp.reference.functions import (
-    ACTIVATIONS,
-    CLASSIFIES,
-    LINKED,
-    LOSSES,
-    OPTIMIZERS,
-    Array,
-    Layer,
-    Workspace,
-    initial_state,
-    norm,
-    sigmoid,
-    weighted,
-)
-from fastbp.reference.noise import dropout_factors, hold_norms, normal, penalise, random_bits
-
-
-@dataclass
-class History:
-    """One entry an epoch; `val_*` stay empty without validation data. `loss` is measured before each update."""
-
-    loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_score: list[float] = field(default_factory=list)
-    lr: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    score_name: str = ""
-
-
-class Gradient(NamedTuple):
-    """What backpropagation finds, as copies: the loss and its derivatives."""
-
-    loss: float
-    weights: list[Array]  # (n_in, n_out) each
-    biases: list[Array]  # (n_out,) each
-    inputs: Array  # (rows, n_in)
-
-
-def _describe(registry: str, choice: Any) -> Any:
-    """The frozen description of a loss, optimiser or activation; a string means its defaults."""
-    return importlib.import_module(f"fastbp.{registry}").get(choice) if isinstance(choice, str) else choice
-
-
-def _r2(p: Array, y: Array, weights: Array | None) -> float:
-    """Share of the variance explained, averaged over the targets; a constant target counts 1 if met exactly, else 0."""
-    w = np.ones(len(y)) if weights is None else weights
-    residual = w @ np.square(p - y, dtype=np.float64)
-    total = w @ np.square(y - (y.mean(axis=0, dtype=np.float64) if weights is None else w @ y / w.sum()))
-    varies = np.ptp(y[w > 0], axis=0) > 0  # told by the total, it would hang on the rounding of the mean
-    return float(np.where(varies, 1 - residual / np.where(varies, total, 1), residual == 0).mean())
+from fastbp.numerics import norm, quiet
+from fastbp.reference.buffers import Workspace, layer_views
+from fastbp.reference.losses import LOSSES, weighted
+from fastbp.reference.noise import dropout_factors, normal, random_bits
+from fastbp.reference.optimizers import OPTIMIZERS
+from fastbp.reference.penalty import limit_norms, penalise
+from fastbp.reference.scores import NumpyHistory, predictions, probabilities, score
+from fastbp.spec import Gradient, NetworkSpec
+from fastbp.types import Array
 
 
 class NumpyMLP(Settled):
@@ -86,7 +42,7 @@ class NumpyMLP(Settled):
     """
 
     SETTABLE = ("seed",)
-    FIXED = dict.fromkeys(("sizes", "loss", "dtype", "held", "dropout", "weights", "biases"), "make a new one")
+    FIXED = dict.fromkeys(("sizes", "loss", "dtype", "spec", "dropout", "weights", "biases"), "make a new one")
 
     def __init__(
         self,
@@ -104,25 +60,17 @@ class NumpyMLP(Settled):
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.sizes = validation.check_sizes(sizes)
-        self.dtype = np.dtype(dtype)
-        checked = validation.check_seed(seed)
-        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
-        self.loss = _describe("losses", loss)
-        check_softmax(self.loss, self.sizes[-1])
-        if output_activation is not None and self.loss.name in LINKED:
-            raise ValueError(f"output_activation must be None for {self.loss.name}; got {output_activation!r}")
-        self.held = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
-        hidden = list(activation) if isinstance(activation, list | tuple) else [activation] * (len(self.sizes) - 2)
-        named = [*hidden, "identity" if output_activation is None else output_activation]
-        self._activations = [_describe("activations", choice).name for choice in named]
-        weights, biases = initializers.initial_weights(self.sizes, self._activations, init, self.seed, self.dtype)
-        self.n_parameters = sum(w.size + b.size for w, b in zip(weights, biases, strict=True))
+        self.spec = spec = NetworkSpec.check(
+            sizes, activation=activation, output_activation=output_activation, loss=loss, init=init, dropout=dropout,
+            input_noise=input_noise, l1=l1, l2=l2, max_norm=max_norm, dtype=dtype, seed=seed,
+        )  # fmt: skip
+        self.sizes, self.loss, self.dtype, self.seed = spec.sizes, spec.loss, spec.dtype, spec.seed
+        self.n_parameters = spec.n_parameters
         self._parameters = np.empty(self.n_parameters, self.dtype)
         self._bind()
         self._layout: tuple[str, int] | None = None
         self._state: list[Array] = []
-        self.set_weights(weights, biases)
+        self.set_weights(*spec.initial_parameters())
         self.reset_optimizer()
         self._settled = True
 
@@ -130,14 +78,7 @@ class NumpyMLP(Settled):
         """Make what depends on the flat parameters: gradient, the layers' views of both, an empty set of buffers."""
         self._gradient, self._spare = np.empty_like(self._parameters), np.empty_like(self._parameters)
         self._workspaces: dict[int, Workspace] = {}
-        self._layers: list[Layer] = []
-        start = 0
-        for n_in, n_out, name in zip(self.sizes[:-1], self.sizes[1:], self._activations, strict=True):
-            middle, end = start + n_in * n_out, start + n_in * n_out + n_out
-            p, g = self._parameters, self._gradient
-            weight, d_weight = p[start:middle].reshape(n_in, n_out), g[start:middle].reshape(n_in, n_out)
-            self._layers.append(Layer(weight, p[middle:end], d_weight, g[middle:end], ACTIVATIONS[name]))
-            start = end
+        self._layers = layer_views(self.sizes, self.spec.layer_activations, self._parameters, self._gradient)
 
     def __getstate__(self) -> dict[str, Any]:
         # Views of the flat vectors, pickled or copied one by one, would no longer be views.
@@ -160,7 +101,7 @@ class NumpyMLP(Settled):
         """Copies of the biases, `(n_out,)` each."""
         return [layer.bias.copy() for layer in self._layers]
 
-    @_quiet
+    @quiet
     def set_weights(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> None:
         """Replace all weights and biases."""
         for layer, *values in zip(self._layers, weights, biases, strict=True):
@@ -177,25 +118,25 @@ class NumpyMLP(Settled):
 
     # -- one batch --
 
-    def _forward(self, ws: Workspace, inputs: Array, kept: dict[int, Array] | None = None) -> list[Array]:
-        """Fill z and a of every layer; `kept` are the factors of dropout. Returns the inputs of each layer."""
+    def _forward(self, ws: Workspace, inputs: Array, factors: dict[int, Array] | None = None) -> list[Array]:
+        """Fill z and a of every layer; `factors` are those of dropout, by layer. Returns the inputs of each layer."""
         each = [inputs]
         for k, (layer, z, a, delta) in enumerate(zip(self._layers, ws.z, ws.a, ws.deltas, strict=True)):
             np.add(np.dot(each[k], layer.weight, out=z), layer.bias, out=z)
             if layer.activation:
                 layer.activation.forward(z, a, delta)
-            each.append(a * kept[k] if kept and k in kept else a)
+            each.append(a * factors[k] if factors and k in factors else a)
         return each
 
-    def _backward(self, ws: Workspace, each: list[Array], kept: dict[int, Array]) -> None:
+    def _backward(self, ws: Workspace, each: list[Array], factors: dict[int, Array]) -> None:
         """From dJ/dp in the last delta to the flat gradient; destroys the activations."""
         for k in range(len(self._layers) - 1, -1, -1):
             layer, delta = self._layers[k], ws.deltas[k]
             if layer.activation:
                 layer.activation.derivative(ws.z[k], ws.a[k])
                 np.multiply(delta, ws.a[k], out=delta)
-            if k in kept:
-                np.multiply(delta, kept[k], out=delta)
+            if k in factors:
+                np.multiply(delta, factors[k], out=delta)
             np.dot(each[k].T, delta, out=layer.d_weight)
             np.dot(ws.ones_rows, delta, out=layer.d_bias)
             if k:
@@ -204,12 +145,12 @@ class NumpyMLP(Settled):
     def _differentiate(
         self, ws: Workspace, inputs: Array, weights: Array | None = None, *, training: bool = True
     ) -> float:
-        kept: dict[int, Array] = {}
-        if training and self.held.noisy:
-            inputs, kept = self._draw(inputs)
-        each = self._forward(ws, inputs, kept)
+        factors: dict[int, Array] = {}
+        if training and self.spec.regularization.noisy:
+            inputs, factors = self._draw(inputs)
+        each = self._forward(ws, inputs, factors)
         loss = self._cost(ws, weights)
-        self._backward(ws, each, kept)
+        self._backward(ws, each, factors)
         return loss
 
     def _draw(self, inputs: Array) -> tuple[Array, dict[int, Array]]:
@@ -218,13 +159,12 @@ class NumpyMLP(Settled):
         def bits(layer: int, units: int) -> Array:
             return random_bits(self.seed, self._step, layer, len(inputs), units)
 
-        if self.held.input_noise:
+        if self.spec.regularization.input_noise:
             noise = normal(bits(0, inputs.shape[1]))
-            inputs = inputs + (self.held.input_noise * noise).astype(self.dtype)
-        factors = dropout_factors
+            inputs = inputs + (self.spec.regularization.input_noise * noise).astype(self.dtype)
         return inputs, {
-            k: factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
-            for k, chance in enumerate(self.held.chances)
+            k: dropout_factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
+            for k, chance in enumerate(self.spec.regularization.chances)
             if chance
         }
 
@@ -245,29 +185,28 @@ class NumpyMLP(Settled):
         return np.where(counted, labels, 0), np.where(counted, 1.0 if weights is None else weights, 0.0)
 
     def _prepare(self, optimizer: Any) -> Any:
-        """The optimiser's description, with the state that it needs in place: kept while the layout stays, else new."""
-        recipe = _describe("optimizers", optimizer)
-        if recipe.name not in OPTIMIZERS:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {recipe.name}")
-        if recipe.state_layout != self._layout:
+        """The optimiser's description, with its moments in place: those of before while the layout stays, else new."""
+        described = optimizers.get(optimizer)
+        if described.name not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {described.name}")
+        if described.state_layout != self._layout:
             self.reset_optimizer()
-            self._layout = recipe.state_layout
-            self._state = [np.full_like(self._parameters, value) for value in initial_state(recipe)]
-        return recipe
+            self._layout = described.state_layout
+            self._state = [np.full_like(self._parameters, value) for value in described.initial_state]
+        return described
 
-    def _update(self, recipe: Any) -> None:
+    def _update(self, optimizer: Any) -> None:
         vars(self)["_step"] += 1  # past `__setattr__`, which costs 0.2 us
-        rule = OPTIMIZERS[recipe.name]
-        for layer in self._layers if self.held.l1 or self.held.l2 else ():
-            penalise(self.held, layer.weight, layer.d_weight)
-        if recipe.clip_norm is not None:
-            scale = min(1.0, recipe.clip_norm / (norm(self._gradient) + 1e-6))
+        for layer in self._layers if self.spec.regularization.l1 or self.spec.regularization.l2 else ():
+            penalise(self.spec.regularization, layer.weight, layer.d_weight)
+        if optimizer.clip_norm is not None:
+            scale = min(1.0, optimizer.clip_norm / (norm(self._gradient) + 1e-6))
             np.multiply(self._gradient, np.float64(scale), out=self._gradient, casting="same_kind")
-        if recipe.clip_value is not None:
-            np.clip(self._gradient, -recipe.clip_value, recipe.clip_value, out=self._gradient)
-        rule(recipe, self._step, self._parameters, self._gradient, self._state, self._spare)
-        for layer in self._layers if self.held.max_norm else ():
-            hold_norms(self.held.max_norm or 0.0, layer.weight)
+        if optimizer.clip_value is not None:
+            np.clip(self._gradient, -optimizer.clip_value, optimizer.clip_value, out=self._gradient)
+        OPTIMIZERS[optimizer.name](optimizer, self._step, self._parameters, self._gradient, self._state, self._spare)
+        for layer in self._layers if self.spec.regularization.max_norm else ():
+            limit_norms(self.spec.regularization.max_norm or 0.0, layer.weight)
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:
@@ -303,18 +242,26 @@ class NumpyMLP(Settled):
         ws.targets[...] = self._targets(y, len(inputs))
         return ws, inputs
 
-    @_quiet
+    @quiet
+    def apply(self, optimizer: Any, gradient: Gradient) -> None:
+        """One update of the parameters by a gradient: what `optimizer.update(net, gradient)` does for `fastbp.MLP`."""
+        described = self._prepare(optimizer)
+        for layer, d_weight, d_bias in zip(self._layers, gradient.weights, gradient.biases, strict=True):
+            layer.d_weight[...], layer.d_bias[...] = d_weight, d_bias
+        self._update(described)
+
+    @quiet
     def train_step(
         self, X: ArrayLike, y: ArrayLike, optimizer: Any, *, sample_weight: ArrayLike | None = None
     ) -> float:
         """One step of gradient descent on one batch; the loss before it."""
-        recipe = self._prepare(optimizer)
+        described = self._prepare(optimizer)
         y, weights = self._weights(y, sample_weight)
         loss = self._differentiate(*self._load(X, y), weights)
-        self._update(recipe)
+        self._update(described)
         return loss
 
-    @_quiet
+    @quiet
     def backprop(
         self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None, training: bool = True
     ) -> Gradient:
@@ -328,7 +275,7 @@ class NumpyMLP(Settled):
 
     # -- many batches --
 
-    @_quiet
+    @quiet
     def fit(
         self,
         X: ArrayLike,
@@ -342,7 +289,7 @@ class NumpyMLP(Settled):
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
         order: Callable[[int], NDArray[np.integer[Any]]] | None = None,
-    ) -> History:
+    ) -> NumpyHistory:
         """Train by mini-batches, as `fastbp.MLP.fit` does.
 
         `order(epoch)` gives the row indices of an epoch, which are cut into batches; `epoch` goes on counting over
@@ -354,21 +301,21 @@ class NumpyMLP(Settled):
                 raise ValueError("sample_weight with validation_split: split the rows first, and give validation_data")
             X, y = np.asarray(X), np.asarray(y)
             by_class = y.ndim == 1 and y.dtype.kind in "iub"
-            rows, held = split_rows(y, validation_split, self.seed, stratify=by_class)
+            rows, held_out = split_rows(y, validation_split, self.seed, stratify=by_class)
             if not shuffle:
                 rows.sort()
-            X, y, validation_data = X[rows], y[rows], (X[held], y[held])
+            X, y, validation_data = X[rows], y[rows], (X[held_out], y[held_out])
         epochs = validation.check_positive_int("epochs", epochs)
         batch_size = validation.check_positive_int("batch_size", batch_size)
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
-        targets, recipe = self._targets(y, len(inputs)), self._prepare(optimizer)
-        history = History(score_name="accuracy" if self.loss.name in CLASSIFIES else "r2")
+        targets, described = self._targets(y, len(inputs)), self._prepare(optimizer)
+        history = NumpyHistory(score_name=self.loss.score_name)
         for _ in range(epochs):
             started = time.perf_counter()
             rows = self._order(len(inputs), shuffle, order)
-            history.loss.append(self._train_epoch(inputs, targets, weights, rows, batch_size, recipe, history))
-            history.lr.append(recipe.lr)
+            history.loss.append(self._train_epoch(inputs, targets, weights, rows, batch_size, described, history))
+            history.lr.append(described.lr)
             history.seconds.append(time.perf_counter() - started)
             self._epoch += 1
             if validation_data is not None:
@@ -386,7 +333,7 @@ class NumpyMLP(Settled):
         return np.random.default_rng((self.seed, self._epoch)).permutation(n) if shuffle else np.arange(n)
 
     def _train_epoch(
-        self, X: Array, y: Array, w: Array | None, rows: Array, batch_size: int, recipe: Any, history: History
+        self, X: Array, y: Array, w: Array | None, rows: Array, batch_size: int, optimizer: Any, history: NumpyHistory
     ) -> float:
         total = 0.0
         for start in range(0, len(rows), batch_size):
@@ -397,14 +344,14 @@ class NumpyMLP(Settled):
             y.take(batch, axis=0, out=ws.targets, mode="clip")
             loss = self._differentiate(ws, ws.inputs, None if w is None else w[batch])
             if not math.isfinite(loss):
-                raise DivergenceError(self._epoch, self._step, recipe.lr, history)
-            self._update(recipe)
+                raise DivergenceError(self._epoch, self._step, optimizer.lr, history)
+            self._update(optimizer)
             total += loss * (len(batch) if w is None else w[batch].sum())
         return float(total / (len(rows) if w is None else w[rows].sum()))
 
     # -- inference --
 
-    @_quiet
+    @quiet
     def _infer(self, X: ArrayLike) -> Workspace:
         inputs = self._inputs(X)
         ws = self._workspace(len(inputs))
@@ -416,32 +363,21 @@ class NumpyMLP(Settled):
         logits: Array = self._infer(X).z[-1].copy()
         return logits
 
-    @_quiet
+    @quiet
     def predict_proba(self, X: ArrayLike) -> Array:
         """Probabilities `(n, C)`, `(n, L)` multi-label, `(n,)` binary."""
-        z = self.forward(X)
-        if self.loss.name not in CLASSIFIES:
-            raise ValueError(f"predict_proba needs a loss with probabilities, one of {CLASSIFIES}; got {self.loss!r}")
-        if self.loss.name == "cross_entropy":
-            np.exp(z - z.max(axis=1, keepdims=True), out=z)
-            np.divide(z, z.sum(axis=1, keepdims=True), out=z)
-            return z
-        sigmoid(z, z)
-        return z[:, 0] if self.sizes[-1] == 1 else z
+        if self.loss.score_name != "accuracy":
+            raise ValueError(
+                f"predict_proba needs a loss with probabilities (of classes, or of yes and no); got {self.loss!r}"
+            )
+        return probabilities(self.loss, self.forward(X))
 
-    @_quiet
+    @quiet
     def predict(self, X: ArrayLike) -> Array:
         """Classes, 0/1 labels, rates (poisson) or values; `(n,)` where there is one output or one class a row."""
-        output = self._infer(X).output
-        if self.loss.name == "cross_entropy":
-            return np.asarray(output.argmax(axis=1), np.int64)
-        if self.loss.name == "binary_cross_entropy":
-            p = np.asarray(output > 0, np.int64)
-        else:
-            p = np.exp(output) if self.loss.name == "poisson" else output.copy()
-        return p[:, 0] if self.sizes[-1] == 1 else p
+        return predictions(self.loss, self._infer(X).output)
 
-    @_quiet
+    @quiet
     def evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> dict[str, float]:
         """The loss, and accuracy for the two cross entropies or r2 for the others."""
         inputs = self._inputs(X)
@@ -451,10 +387,4 @@ class NumpyMLP(Settled):
         ws = self._workspace(len(inputs))
         ws.targets[...] = targets
         loss = self._cost(ws, weights)
-        if self.loss.name not in CLASSIFIES:
-            return {"loss": loss, "r2": _r2(predicted.reshape(targets.shape), targets, weights)}
-        if self.loss.name == "cross_entropy":
-            right = (predicted == targets.argmax(axis=1))[:, None]
-        else:
-            right = predicted.reshape(targets.shape) == targets
-        return {"loss": loss, "accuracy": float(np.average(right.mean(axis=1), weights=weights))}
+        return {"loss": loss, self.loss.score_name: score(self.loss, predicted, targets, weights)}

@@ -1,16 +1,14 @@
-"""Regularisation in NumPy, for the oracle: the same random numbers as the kernels', from their definition.
+"""Noise in NumPy: the same random numbers as the kernels', from their definition.
 
 Every number is a hash of seed, step, layer (0: the inputs), row of the batch and unit.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from fastbp.types import Array
 
 _MASK64 = (1 << 64) - 1
 
@@ -57,16 +55,3 @@ def normal(bits: NDArray[np.uint32]) -> Array:
     lower = ((bits >> np.uint32(9)) + 0.5) / 2**23
     result: Array = np.vectorize(lambda p: quantile(p) if p < 0.5 else -quantile(1 - p), otypes=[np.float64])(lower)
     return result
-
-
-def penalise(held: Any, weight: Array, gradient: Array) -> None:
-    """Add the gradient of l1 sum |w| + l2 sum w^2."""
-    gradient += held.l1 * np.sign(weight) + 2 * held.l2 * weight
-
-
-def hold_norms(largest: float, weight: Array) -> None:
-    """Scale the incoming weights of each unit, a column, down to a Euclidean norm."""
-    w = weight.astype(np.float64)
-    peaks = np.abs(w).max(axis=0)
-    peaks[peaks == 0] = 1
-    weight[:] = w * np.minimum(1, largest / peaks / np.maximum(np.sqrt(np.square(w / peaks).sum(axis=0)), 1))

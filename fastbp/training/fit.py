@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastbp import optimizers, schedules, validation
 from fastbp.data import sample_weights, splits
-from fastbp.training import checkpoints, feeds, loop
+from fastbp.training import checkpoints, feeds, lbfgs, loop
 from fastbp.training.history import History
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def fit(
         sample_weights.check_effect(weights, rows, batch_size)
     recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, net.regularization)
     with net.session.lock:
-        fit = recipe.trainer()(
+        run = lbfgs.FullBatchFit if recipe.full_batch else loop.Fit
+        fit = run(
             net, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
             plan, watching, weights, held=held, saved=saved,
         )  # fmt: skip

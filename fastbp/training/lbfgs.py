@@ -4,99 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastbp.callbacks.checkpoint import Checkpoint
-from fastbp.engine import team
-from fastbp.engine.memory import allocate
-from fastbp.engine.tuning import LONG_STEP_FLOPS
+from fastbp.engine import memory, team, tuning
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
-from fastbp.optimizers import Optimizer
-from fastbp.regularization import PLAIN, Regularization
+from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
 from fastbp.training.history import History
-from fastbp.training.loop import BATCH_SIZE, GRADIENT_ROWS, Fit
+from fastbp.training.loop import GRADIENT_ROWS, Fit
 from fastbp.types import Array
-from fastbp.validation import check_non_negative_finite, check_positive_int, settle
-
-
-@dataclass(frozen=True)
-class LBFGS(Optimizer):
-    """Limited-memory BFGS (Liu and Nocedal 1989), for `MLP.fit` alone: every step takes all rows, in blocks.
-
-    An epoch is one iteration of SciPy's L-BFGS-B, with a line search in place of a learning rate (`history.lr` is 1).
-    It suits small data: with enough iterations it goes further down than steps on batches do. Every fit begins with the
-    weights as they are, but without a memory of earlier fits. It ends early where it has converged, or where no lower
-    point is found, as happens in single precision; `history.stop_reason` tells.
-
-    Attributes
-    ----------
-    weight_decay : float
-        Adds ``weight_decay / 2 * |w|^2`` over weights and biases to the cost; not part of the losses in the history.
-        scikit-learn's alpha over the number of rows, but for the biases.
-    memory : int
-        Pairs of steps and gradient changes that model the curvature.
-    gtol : float
-        Converged when no element of the gradient is larger than this.
-    ftol : float
-        Converged when an iteration lowers the cost by less than this, relative to the cost or to 1 if that is larger.
-    max_line_search : int
-        Evaluations of the cost an iteration.
-    """
-
-    lr: float = field(default=1.0, init=False, repr=False)
-    weight_decay: float = 0.0
-    memory: int = 10
-    gtol: float = 1e-5
-    ftol: float = 2.2e-9
-    max_line_search: int = 20
-    clip_norm: float | None = field(default=None, init=False, repr=False)
-    clip_value: float | None = field(default=None, init=False, repr=False)
-
-    name = "lbfgs"
-    full_batch = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        settle(self, check_positive_int, "memory", "max_line_search")
-        settle(self, check_non_negative_finite, "gtol", "ftol")
-
-    @property
-    def n_moments(self) -> int:
-        return 0
-
-    def check_step(self) -> None:
-        raise ValueError("L-BFGS makes no single steps, for it needs all rows: use net.fit(X, y, optimizer='lbfgs')")
-
-    def check_fit(self, n: int, batch_size: int, schedule: Any, held: Regularization = PLAIN) -> None:
-        for name in ("l1", "max_norm", "input_noise", "dropout"):
-            if np.any(getattr(held, name) or 0.0):
-                raise ValueError(
-                    f"L-BFGS needs a smooth cost that is the same at every look: {name} must be off, got "
-                    f"{getattr(held, name)!r}; l2 and weight_decay are fine"
-                )
-        if schedule is not None:
-            raise ValueError(f"L-BFGS finds the lengths of its steps itself; schedule must be None, got {schedule!r}")
-        if batch_size < n and batch_size != BATCH_SIZE:
-            raise ValueError(f"L-BFGS takes all {n} rows at once; leave batch_size out, got {batch_size}")
-        minimizer()
-
-    def trainer(self) -> type[Fit]:
-        return FullBatchFit
-
-
-def minimizer() -> Callable[..., Any]:
-    """SciPy's `minimize`, or an error that says how to get it."""
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise ImportError('L-BFGS needs SciPy: pip install "fastbp[lbfgs]"') from error
-    found: Callable[..., Any] = minimize
-    return found
 
 
 class _Interrupted(Exception):
@@ -122,7 +41,7 @@ class FullBatchFit(Fit):
         """All iterations, by SciPy."""
         recipe, plan = self.optimizer, self.net.session.layout
         assert isinstance(recipe, LBFGS)
-        self.places, self.trial = plan.places(), allocate(plan.n_parameters, plan.dtype)
+        self.places, self.trial = plan.places(), memory.allocate(plan.n_parameters, plan.dtype)
         self.decay = recipe.weight_decay + 2.0 * self.net.regularization.l2 * plan.weight_mask()[self.places]
         self.all_rows = np.arange(self.n, dtype=np.int64) if self.rows is None else self.rows
         self.started = time.perf_counter()
@@ -144,7 +63,7 @@ class FullBatchFit(Fit):
             "maxls": recipe.max_line_search, "gtol": recipe.gtol, "ftol": recipe.ftol,
         }  # fmt: skip
         start = self.engine.parameters[self.places].astype(np.float64)
-        result = minimizer()(
+        result = scipy_minimize()(
             self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
         )
         if self.history.stop_reason:
@@ -191,7 +110,7 @@ class FullBatchFit(Fit):
         threads = engine.choose_threads(asked, len(block), flops)
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
-        long = len(block) * flops > LONG_STEP_FLOPS
+        long = len(block) * flops > tuning.LONG_STEP_FLOPS
         status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
         if self.interrupted():
             raise _Interrupted
@@ -210,7 +129,7 @@ class FullBatchFit(Fit):
         """What SciPy calls after each iteration: keep the books, validate, ask the callbacks."""
         history, engine, n = self.history, self.engine, len(self.history.loss)
         loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
-        iterate = allocate(len(self.trial), self.trial.dtype)
+        iterate = memory.allocate(len(self.trial), self.trial.dtype)
         self.put(intermediate_result.x, iterate)
         engine.change(parameters=iterate, counters=engine.counters_from(engine.steps + 1, engine.epochs + 1))
         assert self.before_iteration is not None

@@ -15,26 +15,23 @@ import numpy as np
 
 from fastbp import schedules, validation
 from fastbp.callbacks.base import Callback, EpochState, Watcher
-from fastbp.engine import team
+from fastbp.engine import team, tuning
 from fastbp.engine.threads import MOST as MOST_THREADS
-from fastbp.engine.tuning import LONG_STEP_FLOPS, THREAD_FLOPS
 from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saving
 from fastbp.kernels import records
-from fastbp.numerics import as_caller, quiet
+from fastbp.numerics import as_caller, norm, quiet
 from fastbp.optimizers import Optimizer
-from fastbp.reference.functions import norm
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.history import History
 from fastbp.training.progress import Progress
+from fastbp.training.rate_table import RateTable
 from fastbp.types import Array
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
 
-# Rows a step, where a user does not say.
-BATCH_SIZE = 32
 # Seconds of a chunk: the progress bar and Ctrl-C wait no longer.
 CHUNK_SECONDS = 0.05
 MAX_STEPS = 1 << 16
@@ -114,7 +111,7 @@ class Fit:
         self.callbacks, self.saved = callbacks, saved
         self.steps = -(-self.n // self.batch_size)  # of a pass over the data
         self.total, self.done, self.begun = epochs * self.steps, 0, 0  # steps: all, done, done before this call
-        self.rates = schedules.Plan(schedule, optimizer.lr, self.steps)
+        self.rates = RateTable(schedule, optimizer.lr, self.steps)
         self.books: Any = _Epochs(self.n, self.batch_size, self.history)
         self.progress = Progress(epochs, self.n, show=progress)
         self.order = np.empty(self.n, np.int64) if shuffle else None
@@ -183,8 +180,8 @@ class Fit:
                 )  # fmt: skip
 
     def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
-        """Rates and momenta of steps to come; see `schedules.Plan.tables`."""
-        with self.outside() if self.rates.asks else contextlib.nullcontext():
+        """Rates and momenta of steps to come; see `RateTable.tables`."""
+        with self.outside() if self.rates.calls_user_code else contextlib.nullcontext():
             return self.rates.tables(epoch, first, n, step)
 
     def train(self) -> None:
@@ -216,7 +213,7 @@ class Fit:
         if self.pending:
             self.end_epoch()
             self.pause()
-        step_seconds = self.step_flops / THREAD_FLOPS + 1e-6
+        step_seconds = self.step_flops / tuning.THREAD_FLOPS + 1e-6
         while self.done < self.total and not self.history.stop_reason and not self.interrupted():
             threads, length = self.threads.next(CHUNK_SECONDS)
             most = MAX_STEPS if threads in self.threads.seconds else FIRST_STEPS
@@ -321,7 +318,7 @@ class Fit:
             return
         self.pending = self.settled = False
         if plateau is not None:
-            plateau.see(getattr(history, plateau.recipe.monitor)[-1])
+            plateau.observe(getattr(history, plateau.schedule.monitor)[-1])
         for callback in self.callbacks:  # all of them: one that only pauses hides no epoch from the others
             # While a brief one is at work, Ctrl-C waits, so that the last checkpoint is of this very moment.
             with contextlib.nullcontext() if vars(type(callback)).get("brief") else self.outside():
@@ -372,7 +369,7 @@ class Fit:
         engine.bind_data(self.X, self.y, net.session.kernel_scaling(), self.weights, scan=isinstance(self.X, np.memmap))
         engine.set_seed(net.seed)
         engine.bind_order(self.n, self.rows, self.order)
-        self.two_pass = self.step_flops > LONG_STEP_FLOPS or self.optimizer.clips
+        self.two_pass = self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips
         every = engine.layout.snapshot_steps(self.batch_size, len(engine.moments)) if self.goes_back else 0
         # Not shortly before the end of an epoch, where they are kept anyway.
         within = every if self.steps >= 2 * every else max(every, self.steps)
@@ -438,7 +435,7 @@ class Fit:
     def scaled(self) -> bool:
         """The network standardises all that can be."""
         scaling = self.net.scaling
-        return scaling is not None and (self.net.loss.target != "real" or scaling.y_mean is not None)
+        return scaling is not None and (scaling.y_mean is not None or not self.net.loss.link.can_scale_y)
 
     def validate(self) -> None:
         """Score the validation data."""

@@ -14,6 +14,7 @@ import fastbp
 from fastbp import MLP, SGD, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping, EpochState, MaxSeconds, StopGradientNorm, Watcher, stopping
 from fastbp.training.history import History
+from fastbp.training.rate_table import Plateau
 
 RNG = np.random.default_rng(3)
 X = RNG.standard_normal((90, 5))
@@ -171,10 +172,10 @@ def test_nan_is_worse_than_any_number(monitor: str, tmp_path: Path) -> None:
 
 
 def test_a_plateau_waits_through_nan() -> None:
-    plateau = schedules.ReduceOnPlateau(0.5, patience=1).start()
+    plateau = Plateau(schedules.ReduceOnPlateau(0.5, patience=1))
     factors = []
     for value in (np.nan, 3.0, np.nan, 2.0, np.nan, np.nan):
-        plateau.see(value)
+        plateau.observe(value)
         factors.append(plateau.factor)
     assert factors == [1, 1, 1, 1, 1, 0.5]
     assert plateau.best == 2.0

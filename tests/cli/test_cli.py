@@ -25,7 +25,7 @@ from fastbp.cli.options import FiniteRange
 from fastbp.cli.output import LABEL_WIDTH
 from fastbp.cli.recipe import DIGITS_RECIPE
 from fastbp.cli.train import TEST_FRACTION
-from fastbp.training.lbfgs import LBFGS
+from fastbp.optimizers import LBFGS
 
 FASTBP = [sys.executable, "-m", "fastbp.cli.main"]
 

@@ -15,7 +15,6 @@ from peers import needs, sklearn_metrics, sklearn_weights, torch
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
 from fastbp.data import splits
-from fastbp.engine.engine import n_groups
 from fastbp.reference import NumpyMLP
 from fastbp.training import loop
 
@@ -239,7 +238,7 @@ def test_threads_do_not_matter(sizes: list[int], rows: int, batch_size: int, spl
             X, y, sample_weight=weights, epochs=2, batch_size=batch_size, threads=threads, validation_split=split,
             class_weight="balanced",
         )  # fmt: skip
-        groups = n_groups(net.session.layout, min(batch_size, round(rows * (1 - split))))
+        groups = net.session.layout.n_groups(min(batch_size, round(rows * (1 - split))))
         runs.append((history.loss, history.val_loss, [w.tobytes() for w in net.weights], groups))
     assert runs[0] == runs[1] == runs[2]
     assert bool(runs[0][-1]) == (batch_size == 4000)  # the shares of a big batch are among the routes

@@ -13,9 +13,8 @@ from processes import succeed
 
 import fastbp
 import fastbp.engine.engine
-import fastbp.engine.layout
 from fastbp import MLP, SGD, Adam, AdamW, Huber, RMSprop
-from fastbp.engine.engine import n_groups
+from fastbp.engine import memory
 
 # name -> (network, rows, fit): batches that end short, widths off the tile, each optimiser, each loss.
 CASES: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
@@ -85,7 +84,7 @@ def test_the_digest_sees_one_bit() -> None:
 def test_threads(case: str, threads: int | None, expected: dict[str, str]) -> None:
     net = train(case, threads=threads)
     rows, fit = CASES[case][1:]
-    assert (n_groups(net.session.layout, min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith(
+    assert (net.session.layout.n_groups(min(fit.get("batch_size", 32), 9 * rows // 10)) > 0) == case.startswith(
         "groups"
     )
     assert bits(net) == expected[case]
@@ -120,7 +119,7 @@ def test_fresh_processes(threads: str, expected: dict[str, str]) -> None:
 
 
 def scattered(rng: np.random.Generator) -> Any:
-    """Like `fastbp.engine.layout.allocate`, at a random multiple of 64 bytes, amid NaN."""
+    """Like `fastbp.engine.memory.allocate`, at a random multiple of 64 bytes, amid NaN."""
 
     def allocate(n: int, dtype: np.dtype[Any]) -> Any:
         size = n * dtype.itemsize
@@ -135,8 +134,7 @@ def scattered(rng: np.random.Generator) -> Any:
 @pytest.fixture
 def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     allocate = scattered(np.random.default_rng())
-    for module in (fastbp.engine.layout, fastbp.engine.engine):
-        monkeypatch.setattr(module, "allocate", allocate)
+    monkeypatch.setattr(memory, "allocate", allocate)
 
 
 @pytest.mark.usefixtures("anywhere")

@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import fastbp.engine.engine
-import fastbp.engine.layout
+import fastbp.engine.memory
 import fastbp.engine.state
 from fastbp import MLP
 from fastbp.training.loop import Fit
@@ -30,12 +30,15 @@ X, Y = RNG.standard_normal((80, 7)), RNG.integers(0, 3, 80)
 @pytest.mark.parametrize(
     ("scene", "files"),
     [
-        ("train_step of another optimiser", {"/engine.py", "/state.py", "/core.py", "/network.py"}),
-        ("set_weights and load_optimizer_state", {"/engine.py", "/state.py", "/core.py"}),
-        ("fit that diverges", {"/training.py", "/state.py"}),
-        ("fit on chunks", {"/streams.py"}),
-        ("fit with L-BFGS", {"/lbfgs.py"}),
-        ("fit on two threads", {"/team.py"}),
+        (
+            "train_step of another optimiser",
+            {"/engine/engine.py", "/engine/state.py", "/engine/session.py", "/network.py"},
+        ),
+        ("set_weights and load_optimizer_state", {"/engine/engine.py", "/engine/state.py", "/engine/session.py"}),
+        ("fit that diverges", {"/training/loop.py", "/engine/state.py"}),
+        ("fit on chunks", {"/training/feeds.py"}),
+        ("fit with L-BFGS", {"/training/lbfgs.py"}),
+        ("fit on two threads", {"/engine/team.py"}),
     ],
 )
 def test_an_interrupt_at_any_line(scene: str, files: set[str]) -> None:
@@ -48,7 +51,7 @@ def test_an_interrupt_at_the_end_of_an_epoch() -> None:
     inside = set[str]()
     for method in (Fit.walk, Fit.end_epoch, Fit.call_back, Fit.validate, Fit.pause):
         source, first = inspect.getsourcelines(method)
-        inside |= {f"/training.py:{first + k}" for k in range(len(source))}
+        inside |= {f"/training/loop.py:{first + k}" for k in range(len(source))}
     attack("fit that resumes", inside.__contains__)
 
 
@@ -62,7 +65,7 @@ def attack(scene: str, wanted: Callable[[str], bool]) -> None:
 
 def test_memory_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same call again makes room anew: it computed on buffers that were too small."""
-    allocate_all, left = fastbp.engine.layout.allocate_all, [0]
+    allocate_all, left = fastbp.engine.memory.allocate_all, [0]
 
     def allocate(counts: Any, dtype: Any) -> Any:
         left[0] -= 1
@@ -70,8 +73,7 @@ def test_memory_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
             raise MemoryError("no more")
         return allocate_all(counts, dtype)
 
-    for module in (fastbp.engine.layout, fastbp.engine.engine, fastbp.engine.state):
-        monkeypatch.setattr(module, "allocate_all", allocate)
+    monkeypatch.setattr(fastbp.engine.memory, "allocate_all", allocate)
     failed = 0
     for number in range(1, 99):
         net, twin = MLP([7, 9, 3], seed=0), MLP([7, 9, 3], seed=0)
@@ -95,7 +97,7 @@ def test_a_large_buffer_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr(fastbp.engine.layout, "mmap", SimpleNamespace(**{**vars(mmap), "mmap": refuse}))
+    monkeypatch.setattr(fastbp.engine.memory, "mmap", SimpleNamespace(**{**vars(mmap), "mmap": refuse}))
     with pytest.raises(MemoryError, match=r"[\d,]+ bytes cannot be had: Cannot allocate memory"):
         MLP([1000, 1000, 3], seed=0)
 

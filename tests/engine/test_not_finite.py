@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastbp import MLP, validation
-from fastbp.engine import engine, session
+from fastbp import MLP, arrays
+from fastbp.engine import engine, tuning
 
 RNG = np.random.default_rng(3)
 NAN, INF = float("nan"), float("inf")
@@ -77,7 +77,7 @@ def test_what_a_float32_cannot_hold_is_refused(method: str, scaled: bool) -> Non
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_first_of_bad_rows_is_named_by_any_number_of_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.team, "default_threads", lambda: threads)
-    monkeypatch.setattr(session, "WAKE_SECONDS", 0.0)  # any work is shared
+    monkeypatch.setattr(tuning, "WAKE_SECONDS", 0.0)  # any work is shared
     net, X, y = network(5000)
     X[4321:, 1] = NAN
     for method in METHODS:
@@ -115,8 +115,8 @@ def test_good_rows_are_read_once(rows: int, monkeypatch: pytest.MonkeyPatch) -> 
     def second_pass(array: np.ndarray, *_: Any, **__: Any) -> None:
         raise AssertionError("the samples are looked at apart from their gathering")
 
-    monkeypatch.setattr(validation, "check_finite", second_pass)
-    monkeypatch.setattr(validation, "first_not_finite", second_pass)
+    monkeypatch.setattr(arrays, "check_finite", second_pass)
+    monkeypatch.setattr(arrays, "first_not_finite", second_pass)
     for method in METHODS:
         call(net, method, X, y)
 

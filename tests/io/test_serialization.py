@@ -331,7 +331,7 @@ def test_a_scaling_of_another_network_is_refused(path: Path) -> None:
     net = make_net()
     with pytest.raises(ValueError, match="scaling is of 9 inputs, but the network takes 4"):
         net.scaling = wide
-    with pytest.raises(ValueError, match="y can be standardised for mse, mae and huber only"):
+    with pytest.raises(ValueError, match=r"y can be standardised for mse, .* only"):
         net.scaling = real
     with pytest.raises(TypeError, match="scaling must be None or a Scaling"):
         net.scaling = (HALF, HALF)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import from_dtype, types
-from optimizer_cases import ONE_A_RULE
+from oracles import ONE_A_RULE
 from processes import FOLDERS, ROWS, python, succeed
 
 import fastbp

@@ -1,4 +1,4 @@
-"""Every loss, its value and its delta, against PyTorch and the NumPy network in float64.
+"""Every loss, its value and its delta, against PyTorch, the plain formulas and the NumPy network in float64.
 
 A layer whose weights are the identity hands its inputs on as logits, and the delta down as dJ/dX, both unrounded.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import naive
 import numpy as np
+import oracles
 import pytest
 from peers import needs, torch
 
@@ -18,71 +20,43 @@ from fastbp.reference import NumpyMLP
 DTYPES = ["float32", "float64"]
 SHAPES = [(1, 1), (5, 1), (7, 3), (3, 16), (64, 10), (33, 17), (4, 101)]  # rows, outputs
 CASES = [
-    *((loss, None) for loss in ("cross_entropy", "probabilities", "binary_cross_entropy", "poisson")),
-    *((loss, output) for loss in ("mse", "mae", "huber") for output in (None, "tanh", "sigmoid", "relu")),
+    (cost, output)
+    for cost in oracles.COSTS
+    for output in ((None,) if cost.loss.linked else (None, "tanh", "sigmoid", "relu"))
 ]
-TORCH_LOSS = {
-    "cross_entropy": torch.nn.CrossEntropyLoss(),
-    "probabilities": torch.nn.CrossEntropyLoss(),
-    "binary_cross_entropy": torch.nn.BCEWithLogitsLoss(),
-    "poisson": torch.nn.PoissonNLLLoss(log_input=True),
-    "mse": torch.nn.MSELoss(),
-    "mae": torch.nn.L1Loss(),
-    "huber": torch.nn.HuberLoss(delta=0.7),
-}
+NAMED = {repr(cost): cost for cost in oracles.COSTS}
 
 
-def describe(loss: str) -> Any:
-    return {"huber": losses.Huber(delta=0.7), "probabilities": losses.CrossEntropy()}.get(loss, loss)
-
-
-def draw(loss: str, rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(cost: oracles.Cost, rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Logits and targets, exact in float32."""
-    rng = np.random.default_rng(rows * n)
-    z = rng.normal(0, 3, (rows, n))
-    match loss:
-        case "cross_entropy":
-            return z.astype("f4"), rng.integers(0, n, rows)
-        case "probabilities":
-            y = rng.multinomial(64, np.full(n, 1 / n), rows) / 64  # whose sum is exactly 1
-        case "binary_cross_entropy":
-            y = rng.integers(0, 5, (rows, n)) / 4
-        case "poisson":
-            y = rng.poisson(2.0, (rows, n))
-        case _:
-            y = rng.normal(0, 1, (rows, n))
-    return z.astype("f4"), y.astype("f4").astype(float)
+    z = np.random.default_rng(rows * n).normal(0, 3, (rows, n))
+    return z.astype("f4"), cost.draw(rows, n, seed=rows * n)
 
 
-def identity(cls: Any, n: int, loss: str, dtype: str = "float64", output: str | None = None) -> Any:
-    net = cls([n, n], loss=describe(loss), output_activation=output, dtype=dtype, seed=0)
+def identity(cls: Any, n: int, loss: Any, dtype: str = "float64", output: str | None = None) -> Any:
+    net = cls([n, n], loss=loss, output_activation=output, dtype=dtype, seed=0)
     net.set_weights([np.eye(n)], [np.zeros(n)])
     return net
 
 
-def can_be(loss: str, n: int) -> bool:
-    """A softmax over one output is refused."""
-    return n > 1 or loss not in ("cross_entropy", "probabilities")
-
-
-def by_torch(loss: str, output: str | None, z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+def by_torch(cost: oracles.Cost, output: str | None, z: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     logits = torch.tensor(z.astype(float), requires_grad=True)
-    p = logits if output is None else getattr(torch, output)(logits)
-    J = TORCH_LOSS[loss](p, torch.tensor(y))
+    J = cost.torch(logits if output is None else oracles.activation(output).torch(logits), y)
     J.backward()
     return J.item(), logits.grad.numpy()
 
 
 @needs("torch")
 @pytest.mark.parametrize(
-    ("loss", "output", "rows", "n"),
-    [(*case, *shape) for case in CASES for shape in SHAPES if can_be(case[0], shape[1])],
+    ("cost", "output", "rows", "n"),
+    [(*case, *shape) for case in CASES for shape in SHAPES if case[0].allows(shape[1])],
+    ids=str,
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_value_and_delta(dtype: str, loss: str, output: str | None, rows: int, n: int) -> None:
-    z, y = draw(loss, rows, n)
-    net = identity(fastbp.MLP, n, loss, dtype, output)
-    found, (J, delta) = net.backprop(z, y), by_torch(loss, output, z, y)
+def test_value_and_delta(dtype: str, cost: oracles.Cost, output: str | None, rows: int, n: int) -> None:
+    z, y = draw(cost, rows, n)
+    net = identity(fastbp.MLP, n, cost.loss, dtype, output)
+    found, (J, delta) = net.backprop(z, y), by_torch(cost, output, z, y)
     eps = float(np.finfo(dtype).eps)
     assert found.loss == pytest.approx(J, rel=8 * eps, abs=8 * eps)
     rough = 2 if (output, dtype) == ("tanh", "float32") else 1  # its derivative is that of a rational fit
@@ -90,33 +64,34 @@ def test_value_and_delta(dtype: str, loss: str, output: str | None, rows: int, n
     np.testing.assert_allclose(found.inputs, delta, **close)
     np.testing.assert_allclose(found.biases[0], delta.sum(axis=0), rtol=1e-4 if dtype == "float32" else 1e-12, atol=eps)
     assert net.evaluate(z, y)["loss"] == pytest.approx(J, rel=8 * eps, abs=8 * eps)
-    reference = identity(NumpyMLP, n, loss, output=output).backprop(z, y)
-    assert found.loss == pytest.approx(reference.loss, rel=8 * eps, abs=8 * eps)
-    np.testing.assert_allclose(found.inputs, reference.inputs, **close)
+    reference = identity(NumpyMLP, n, cost.loss, output=output).backprop(z, y)
+    exact, _, _, inputs = naive.backprop(net, z, y, **oracles.options(cost.loss))
+    for one, (loss, by_inputs) in ((found, (exact, inputs)), (found, (reference.loss, reference.inputs))):
+        assert one.loss == pytest.approx(float(loss), rel=8 * eps, abs=8 * eps)
+        np.testing.assert_allclose(one.inputs, by_inputs.astype(float), **close)
 
 
 @needs("torch")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_delta_is_that_of_the_loss_where_probabilities_do_not_quite_sum_to_1(dtype: str) -> None:
-    z, y = draw("probabilities", 9, 5)
+    cost = NAMED["cross_entropy of probabilities"]
+    z, y = draw(cost, 9, 5)
     y = (y * 1.0005).astype("f4")
-    J, delta = by_torch("probabilities", None, z, y.astype(float))
-    found = identity(fastbp.MLP, 5, "probabilities", dtype).backprop(z, y)
+    J, delta = by_torch(cost, None, z, y.astype(float))
+    found = identity(fastbp.MLP, 5, cost.loss, dtype).backprop(z, y)
     assert found.loss == pytest.approx(J, rel=1e-6)
     np.testing.assert_allclose(found.inputs, delta, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize(
-    ("loss", "output", "n"), [(*case, n) for case in CASES for n in (1, 3, 16, 17, 33) if can_be(case[0], n)]
+    ("cost", "output", "n"), [(*case, n) for case in CASES for n in (1, 3, 16, 17, 33) if case[0].allows(n)], ids=str
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_padding_of_deltas_is_zero(dtype: str, loss: str, output: str | None, n: int) -> None:
+def test_padding_of_deltas_is_zero(dtype: str, cost: oracles.Cost, output: str | None, n: int) -> None:
     """Products read it: with anything else in it, gradients in the padding of the weights would not stay zero."""
-    y = draw(loss, 6, n)[1]
+    y = draw(cost, 6, n)[1]
     X = np.random.default_rng(0).standard_normal((6, 4))
-    net = fastbp.MLP(
-        [4, 5, n], activation="sigmoid", loss=describe(loss), output_activation=output, dtype=dtype, seed=0
-    )
+    net = fastbp.MLP([4, 5, n], activation="sigmoid", loss=cost.loss, output_activation=output, dtype=dtype, seed=0)
     clean = net.backprop(X, y)
     buffers = net.session.engine.buffers
     for part in (
@@ -140,7 +115,7 @@ def test_padding_of_deltas_is_zero(dtype: str, loss: str, output: str | None, n:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_derivative_is_zero_where_prediction_meets_target(dtype: str) -> None:
-    for loss in ("mse", "mae", "huber"):
+    for loss in [cost.loss for cost in oracles.COSTS if cost.loss.target == "real" and not cost.loss.linked]:
         y, off = np.array([[0.5, -2.0, 0.0]]), np.array([[0.0, 0.25, 0.0]])
         found = identity(fastbp.MLP, 3, loss, dtype).backprop(y + off, y)
         assert (found.inputs[0] != 0).tolist() == [False, True, False]
@@ -174,12 +149,12 @@ def test_extreme_logits_stay_finite(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize(("loss", "output"), CASES)
+@pytest.mark.parametrize(("cost", "output"), CASES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nan_reaches_the_loss(dtype: str, loss: str, output: str | None, place: int) -> None:
-    z, y = draw(loss, 7, 3)
+def test_nan_reaches_the_loss(dtype: str, cost: oracles.Cost, output: str | None, place: int) -> None:
+    z, y = draw(cost, 7, 3)
     z[4, place] = np.nan
-    found = identity(fastbp.MLP, 3, loss, dtype, output).backprop(z, y)
+    found = identity(fastbp.MLP, 3, cost.loss, dtype, output).backprop(z, y)
     assert np.isnan(found.loss)
     assert np.isnan(found.inputs[4, place])
     assert np.isfinite(np.delete(found.inputs, 4, axis=0)).all()

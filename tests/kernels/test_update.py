@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import naive
 import numpy as np
 import pytest
-from optimizer_cases import ONE_A_RULE, RECIPES, options, peer
+from oracles import ALL_OPTIMIZERS, IN_TORCH, ONE_A_RULE, make_torch, options
 from peers import needs, torch
 
 import fastbp
@@ -24,10 +26,9 @@ from fastbp import (
     RAdam,
     RMSprop,
     Rprop,
-    optimizers,
     schedules,
 )
-from fastbp.engine import engine, session
+from fastbp.engine import tuning
 from fastbp.engine.memory import address, allocate
 from fastbp.kernels import build, update
 from fastbp.kernels.optimizers import N_RATES, RULES, initial_scalars
@@ -68,45 +69,55 @@ def separately(net: fastbp.MLP, X: np.ndarray, y: np.ndarray, recipe: Any) -> fl
     return gradient.loss
 
 
-def test_every_rule_has_a_case() -> None:
-    assert {recipe.rule for recipe in RECIPES} == set(RULES)
-
-
 def gradients_of_step(step: int, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
     """Of very different sizes from step to step."""
     rng = np.random.default_rng([7, step])
     return [rng.normal(0, 10.0 ** (step % 4 - 2), shape) for shape in shapes]
 
 
-@needs("torch")
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
-def test_rule_against_torch(recipe: Any) -> None:
-    """And the oracle's rule with it; Lion, which PyTorch lacks, against its paper."""
+@pytest.mark.parametrize("optimizer", ALL_OPTIMIZERS, ids=repr)
+def test_rule_against_its_formula(optimizer: Any) -> None:
+    """The NumPy network's rule with it."""
     net, twin = (cls([5, 19, 3], dtype="float64", seed=0) for cls in (fastbp.MLP, NumpyMLP))
-    parameters = [torch.tensor(array, requires_grad=True) for array in [*net.weights, *net.biases]]
-    optimizer = peer(recipe)(parameters, **options(recipe))
-    twin._prepare(recipe)
-    start = net.weights[0]
+    exact = [array.astype(naive.Wide) for array in [*net.weights, *net.biases]]
+    states: list[dict[str, Any]] = [{} for _ in exact]
+    start, named = net.weights[0], SimpleNamespace(**options(optimizer))
     for step in range(200):
-        gradients = gradients_of_step(step, [tuple(p.shape) for p in parameters])
-        recipe.update(net, Gradient(None, gradients[:2], gradients[2:], np.empty(0)))
-        for layer, d_weight, d_bias in zip(twin._layers, gradients[:2], gradients[2:], strict=True):
-            layer.d_weight[:], layer.d_bias[:] = d_weight, d_bias
-        twin._update(recipe)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = torch.tensor(gradient)
-        optimizer.step()
+        gradients = gradients_of_step(step, [array.shape for array in exact])
+        gradient = Gradient(None, gradients[:2], gradients[2:], np.empty(0))
+        optimizer.update(net, gradient)
+        twin.apply(optimizer, gradient)
+        exact = [
+            naive.OPTIMIZERS[optimizer.name](w, g, step + 1, state, named)
+            for w, g, state in zip(exact, gradients, states, strict=True)
+        ]
     for one in (net, twin):
-        for found, expected in zip([*one.weights, *one.biases], parameters, strict=True):
-            np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-9, atol=1e-9)
+        for found, expected in zip([*one.weights, *one.biases], exact, strict=True):
+            np.testing.assert_allclose(found, expected.astype(float), rtol=1e-9, atol=1e-9)
     assert np.abs(net.weights[0] - start).max() > 1e-3
 
 
 @needs("torch")
-@pytest.mark.parametrize("kind", optimizers.OPTIMIZERS.values(), ids=lambda kind: kind.__name__)
-def test_defaults_are_those_of_torch(kind: Any) -> None:
-    defaults = peer(kind())([torch.zeros(1)]).defaults
-    assert options(kind()) == {name: defaults[name] for name in options(kind())}
+@pytest.mark.parametrize("optimizer", IN_TORCH, ids=repr)
+def test_rule_against_torch(optimizer: Any) -> None:
+    net = fastbp.MLP([5, 19, 3], dtype="float64", seed=0)
+    parameters = [torch.tensor(array, requires_grad=True) for array in [*net.weights, *net.biases]]
+    theirs = make_torch(optimizer, parameters)
+    for step in range(200):
+        gradients = gradients_of_step(step, [tuple(p.shape) for p in parameters])
+        optimizer.update(net, Gradient(None, gradients[:2], gradients[2:], np.empty(0)))
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.tensor(gradient)
+        theirs.step()
+    for found, expected in zip([*net.weights, *net.biases], parameters, strict=True):
+        np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-9, atol=1e-9)
+
+
+@needs("torch")
+@pytest.mark.parametrize("optimizer", [one for one in IN_TORCH if one == type(one)()], ids=repr)
+def test_defaults_are_those_of_torch(optimizer: Any) -> None:
+    defaults = make_torch(optimizer, [torch.zeros(1)]).defaults
+    assert options(optimizer) == {name: defaults[name] for name in options(optimizer)}
 
 
 @pytest.mark.parametrize(("sizes", "rows"), SHAPES)
@@ -114,7 +125,7 @@ def test_defaults_are_those_of_torch(kind: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_backprop_and_update_make_a_train_step(dtype: str, recipe: Any, sizes: list[int], rows: int) -> None:
     net, X, y = make(sizes, rows, dtype)
-    assert (engine.n_groups(net.session.layout, rows) > 0) == (rows == 1511)
+    assert (net.session.layout.n_groups(rows) > 0) == (rows == 1511)
     other, start = net.copy(), net.weights[0]
     for _ in range(4):
         assert separately(other, X, y, recipe) == net.train_step(X, y, recipe)
@@ -132,8 +143,7 @@ def test_two_passes_make_the_bits_of_one(
     double = fused.copy()
     losses = [fused.train_step(X, y, recipe) for _ in range(3)]
     fused.fit(X, y, epochs=2, batch_size=7, optimizer=recipe)
-    for module in (session, loop):
-        monkeypatch.setattr(module, "LONG_STEP_FLOPS", 0.0)
+    monkeypatch.setattr(tuning, "LONG_STEP_FLOPS", 0.0)
     assert [double.train_step(X, y, recipe) for _ in range(3)] == losses
     double.fit(X, y, epochs=2, batch_size=7, optimizer=recipe)
     assert double.session.engine.job[0]["two_pass"] == 1
@@ -159,7 +169,7 @@ def padding(net: fastbp.MLP) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    "recipe", [*RECIPES, *(dataclasses.replace(one, clip_norm=1.0) for one in ONE_A_RULE)], ids=repr
+    "recipe", [*ALL_OPTIMIZERS, *(dataclasses.replace(one, clip_norm=1.0) for one in ONE_A_RULE)], ids=repr
 )
 def test_no_rule_writes_to_the_padding(recipe: Any, dtype: str) -> None:
     """Weights, transposed copies, moments and gradients stay zero there, by every route."""
@@ -342,7 +352,7 @@ def test_training_goes_on_bit_for_bit(recipe: Any, how: str, tmp_path: Path) -> 
         assert_same_bits(net, other)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=repr)
+@pytest.mark.parametrize("recipe", ALL_OPTIMIZERS, ids=repr)
 def test_same_bits_on_any_threads_and_in_any_chunks(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nets = []
     for threads, most in ((1, 1 << 16), (3, 1 << 16), (2, 1)):

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 import fastbp
 from fastbp.cli.main import main
 from fastbp.many.dask import DaskExecutor
-from fastbp.many.runs import make_problem
+from fastbp.many.runs import make_spec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning"),  # at an edge of the few rates swept here
@@ -160,14 +160,14 @@ def test_a_cancelled_task_is_waited_for_no_longer() -> None:
 def test_a_worker_that_vanishes_while_it_is_sent_the_data(losses: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastbp.many.dask.PAUSE", 0.0)
     X, y = fastbp.datasets.load_digits()
-    problem = make_problem(network(), X, y, 1, 32, "sgd", None, None)
+    spec = make_spec(network(), X, y, 1, 32, "sgd", None, None)
     client = Unsteady(losses)
     executor = DaskExecutor(client)
     if losses > 5:
         with pytest.raises(OSError, match="Address removed"):
-            executor.submit(len, problem)
+            executor.submit(len, spec)
     else:
-        executor.submit(len, problem)
+        executor.submit(len, spec)
         assert client.sent == ("there",)
 
 

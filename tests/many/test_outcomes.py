@@ -12,10 +12,10 @@ import pytest
 from test_sweep import check_against_fit, line
 
 from fastbp import MLP, SGD, CrossEntropy, lr_sweep, schedules
+from fastbp.engine import tuning
 from fastbp.many import native, report
-from fastbp.many.problem import limit
+from fastbp.many.ledger import limit
 from fastbp.many.text import FAILURES
-from fastbp.training import loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")
 
@@ -165,7 +165,7 @@ def test_the_outcome_does_not_depend_on_how_the_runs_are_carried(
     check(schedule=schedules.ReduceOnPlateau(patience=1000))
     with monkeypatch.context() as patch:  # after every step
         patch.setattr(native, "CHUNK_SECONDS", 1e-9)
-        patch.setattr(loop, "LONG_STEP_FLOPS", 1.0)
+        patch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
         check(threads=2)
     with monkeypatch.context() as patch:  # in waves, and from the start again after each epoch
         patch.setattr(native, "BUDGET_BYTES", 1)
@@ -195,12 +195,12 @@ def test_batches_in_which_nothing_counts_neither_help_nor_harm(hopeless: Any) ->
 
 def test_runs_that_are_given_up_cost_little() -> None:
     """Of the sweep that `bench` times: where losses stay finite a run ends after its second epoch at the latest."""
-    from fastbp.bench import rivals, sweeps
+    from fastbp.bench import rivals, sweeps, workloads
 
-    for workload in sweeps.SWEEPS:
+    for workload in workloads.SWEEPS.values():
         rival = sweeps.FastbpSweep()
         rival.setup(rivals.Task.of(workload))
-        found = rival.run(sweeps.HALF_DIVERGING[16:], sweeps.EPOCHS)
+        found = rival.sweep(sweeps.DIVERGING_RATES[16:], workloads.SWEEP_EPOCHS)
         finite = workload.activation == "tanh"
         assert set(found.status.ravel()) == {"stopped" if finite else "diverged"}
         assert found.epochs_done.mean() <= (1.2 if finite else 0.2)
@@ -258,7 +258,7 @@ def test_no_rate_is_better_than_the_untrained_network() -> None:
 
 
 def test_the_bar_shows_no_rate_that_is_worse_than_the_start() -> None:
-    from fastbp.many.problem import Ledger
+    from fastbp.many.ledger import Ledger
     from fastbp.many.progress import best_so_far
 
     ledger = Ledger([0.1, 0.1, 1.0, 1.0], [0, 1, 0, 1], 1)

@@ -21,7 +21,8 @@ from fastbp import MLP, SGD, Adam, lr_range_test
 from fastbp.cli.main import main
 from fastbp.engine.engine import Engine
 from fastbp.many import range_test
-from fastbp.many.range_result import RangeTest, longest_fall, slopes
+from fastbp.many.range_data import longest_fall, slopes
+from fastbp.many.range_result import RangeTest
 from fastbp.many.range_test import Smoother, check_seeds
 
 RNG = np.random.default_rng(4)
@@ -490,7 +491,7 @@ def test_ctrl_c_leaves_the_network_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_bar_counts_the_steps_of_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr("rich.progress.Progress.update", lambda self, task, completed: seen.append(completed))
+    monkeypatch.setattr("rich.progress.Progress.update", lambda self, task, completed, **_: seen.append(completed))
     lr_range_test(make(), X, Y, n_steps=100, lr_max=1e-3, seeds=2)
     assert not seen
     lr_range_test(make(), X, Y, n_steps=100, lr_max=1e-3, seeds=2, progress=True)

@@ -21,11 +21,11 @@ import pytest
 
 import fastbp
 from fastbp import MLP, SGD, Adam, AdamW, CrossEntropy, LrSweep, RMSprop, lr_sweep, optimizers, schedules
+from fastbp.engine import tuning
 from fastbp.errors import SweepInterrupted
 from fastbp.many import native, runs, statistics
 from fastbp.many.journal import Journal
-from fastbp.many.problem import Scaled, fresh
-from fastbp.training import loop
+from fastbp.many.run_spec import fresh
 
 # Small grids have their best rate at an edge; the warning has its own test.
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")
@@ -57,7 +57,7 @@ def fit_losses(net: MLP, X: Any, y: Any, rate: float, seed: int, **options: Any)
     recipe = optimizers.get(options.pop("optimizer", "adam"))
     schedule = options.get("schedule")
     if callable(schedule):
-        options["schedule"] = Scaled(schedule, rate)
+        options["schedule"] = lambda step, schedule=schedule, rate=rate: rate * schedule(step)
     twin = fresh(net, seed)
     try:
         history = twin.fit(X, y, optimizer=dataclasses.replace(recipe, lr=rate), **options)
@@ -204,7 +204,7 @@ def test_calls_may_end_after_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
     net = MLP([6, 20, 3], seed=1)
     expected = lr_sweep(net, X, y, RATES, seeds=2, epochs=2)
     monkeypatch.setattr(native, "CHUNK_SECONDS", 1e-9)
-    monkeypatch.setattr(loop, "LONG_STEP_FLOPS", 1.0)
+    monkeypatch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
     calls: list[int] = []
     original = native.Native._book
 

@@ -10,7 +10,6 @@ from peers import needs, torch
 
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
-from fastbp.engine.engine import n_groups
 from fastbp.reference import NumpyMLP
 
 RNG = np.random.default_rng(11)
@@ -104,7 +103,7 @@ def test_shares_of_a_big_batch_are_clipped_with_their_penalties() -> None:
     nets: list[Any] = [kind([6, 9, 4], seed=0, dtype="float64", l1=0.02, l2=0.05) for kind in (MLP, MLP, NumpyMLP)]
     for net, threads in zip(nets, ({"threads": 1}, {"threads": 3}, {}), strict=True):
         net.fit(rows, labels, epochs=9, batch_size=2000, optimizer=SGD(0.5, clip_norm=0.05), shuffle=False, **threads)
-    assert n_groups(nets[0].session.layout, 2000) > 0
+    assert nets[0].session.layout.n_groups(2000) > 0
     np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
     np.testing.assert_allclose(nets[0].weights[0], nets[2].weights[0], rtol=1e-10, atol=1e-13)
 
@@ -130,10 +129,7 @@ def test_gradients_of_any_size_are_clipped(dtype: str, size: float, sizes: list[
             SGD(1.0, clip_norm=1.0).update(net, gradient)
         else:
             net.set_weights(before.weights, before.biases)
-            recipe = net._prepare(SGD(1.0, clip_norm=1.0))
-            for layer, weight, bias in zip(net._layers, weights, biases, strict=True):
-                layer.d_weight[:], layer.d_bias[:] = weight, bias
-            net._update(recipe)
+            net.apply(SGD(1.0, clip_norm=1.0), gradient)
         for found, wanted in zip([*net.weights, *net.biases], expected, strict=True):
             np.testing.assert_allclose(found, wanted.astype(np.float64), rtol=3e-6, atol=1e-30)
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 import fastbp
 from fastbp import LBFGS, schedules
-from fastbp.callbacks import stopping
+from fastbp.callbacks import Checkpoint, stopping
 from fastbp.data import splits
 from fastbp.reference import NumpyMLP
 from fastbp.training import lbfgs
@@ -306,5 +306,5 @@ def test_it_cannot_be_resumed(tmp_path: Path) -> None:
     X, y = draw()
     net = make()
     with pytest.raises(ValueError, match="leave Checkpoint and resume out"):
-        net.fit(X, y, optimizer="lbfgs", callbacks=[stopping.Checkpoint(tmp_path / "run")])
+        net.fit(X, y, optimizer="lbfgs", callbacks=[Checkpoint(tmp_path / "run")])
     assert not (tmp_path / "run").exists()

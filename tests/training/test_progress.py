@@ -54,14 +54,16 @@ def test_richs_bar_in_a_notebook_with_widgets(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_time_left_of_a_resumed_training(monkeypatch: pytest.MonkeyPatch) -> None:
     notebook(monkeypatch, widgets=False)
-    clock = iter([0.0, 10.0, 20.0])
-    monkeypatch.setattr("fastbp.training.progress.time.perf_counter", lambda: next(clock))
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     with Progress(100, 50, show=True) as progress:
-        progress.lines = io.StringIO()
+        progress.bar.lines = io.StringIO()
+        now[0] = 10.0
         progress.update(60.0, 0.0, History("r2"), 0.1)
-        assert progress.text == "epoch 60/100  0 samples/s  lr 0.1"
+        assert progress.bar.text == "epoch 60/100  0 samples/s  lr 0.1"
+        now[0] = 20.0
         progress.update(70.0, 500.0, History("r2"), 0.1)
-    assert progress.text == "epoch 70/100  60 s left  25 samples/s  lr 0.1"
+    assert progress.bar.text == "epoch 70/100  60 s left  25 samples/s  lr 0.1"
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

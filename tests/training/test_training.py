@@ -383,6 +383,6 @@ def test_standardize_is_training_on_standardised_data() -> None:
 @pytest.mark.parametrize("loss", [name for name in LOSSES if losses.get(name).target != "real"])
 def test_targets_of_classes_and_counts_cannot_be_standardised(loss: str) -> None:
     net, (X, y) = make(loss), draw(loss)
-    with pytest.raises(ValueError, match="y can be standardised for mse, mae and huber only"):
+    with pytest.raises(ValueError, match=r"y can be standardised for mse, .* only"):
         net.standardize(X, y)
     assert net.scaling is None
