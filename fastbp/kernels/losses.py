@@ -227,7 +227,7 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     The loss's parameter s smooths the targets: y becomes (1 - s) y + s / C.
     """
     smooth = cast(tag, job.loss_parameter)
-    share, keep = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
+    share, rest = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
     n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
     start = row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
@@ -247,18 +247,18 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
                 job.bad_row = number
                 atomic_max(job.status, BAD_LABEL)
                 label = np.uintp(0)
-            d[label] -= cast(tag, scale) * keep
-            losses[r] += (largest - z[label]) * keep
+            d[label] -= cast(tag, scale) * rest
+            losses[r] += (largest - z[label]) * rest
         else:
             target = view(y + number * n_out * itemsize(tag), n_out, tag)
             total, mass = cast(tag, 0.0), cast(tag, 0.0)
             for j in range(n_out):
                 total += target[j] * (largest - z[j])
                 mass += target[j]
-            mass = mass * keep + smooth
+            mass = mass * rest + smooth
             for j in range(n_out):  # mass: 1 up to the rounding of the targets, of which they may have much
-                d[j] = d[j] * mass - cast(tag, scale) * keep * target[j]
-            losses[r] = losses[r] * mass + total * keep
+                d[j] = d[j] * mass - cast(tag, scale) * rest * target[j]
+            losses[r] = losses[r] * mass + total * rest
         if smooth != cast(tag, 0.0):
             spread = cast(tag, 0.0)
             for j in range(n_out):

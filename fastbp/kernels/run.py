@@ -29,7 +29,7 @@ from fastbp.kernels.records import (
     Layer,
 )
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
-from fastbp.kernels.snapshot import first_due, is_due, is_ruined, keep
+from fastbp.kernels.snapshot import first_due, is_due, is_ruined, save
 from fastbp.kernels.step import COMPLETE, FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import (
     AT_GRADIENT,
@@ -41,6 +41,7 @@ from fastbp.kernels.team import (
     COMPUTING,
     GONE,
     LEAVE,
+    STAY,
     barrier,
     come,
 )
@@ -186,7 +187,7 @@ def descend(tag, job, layers, thread, rows, rates, passed, taken):
     else:
         taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
     if job.max_norm > 0.0:
-        passed = barrier(job, thread, passed, False, AT_NORMS)
+        passed = barrier(job, thread, passed, STAY, AT_NORMS)
         if passed != LEAVE:
             constrain(job, layers, thread, tag)
     return passed, taken
@@ -194,15 +195,15 @@ def descend(tag, job, layers, thread, rows, rates, passed, taken):
 
 @jit
 def take_snapshot(tag, job, thread, passed, steps):
-    """Keep the parameters after so many steps of this call, if all of them are finite; if not, all threads leave."""
+    """Copy the parameters after so many steps of this call, if all of them are finite; if not, all threads leave."""
     ruined = is_ruined(tag, job, thread)
     if ruined:
         atomic_max(job.status, RUINED)
     passed = barrier(job, thread, passed, ruined, AT_SNAPSHOT)
     if passed != LEAVE:
-        keep(tag, job, thread)
+        save(tag, job, thread)
         if thread == 0:
-            job.kept_step = steps
+            job.snapshot_step = steps
     return passed
 
 
@@ -223,7 +224,7 @@ def train(tag, job, layers, thread):
             late = False
             if lead:
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
-            passed = barrier(job, thread, passed, False, AT_SHUFFLE)
+            passed = barrier(job, thread, passed, STAY, AT_SHUFFLE)
             if passed == LEAVE:
                 return
         rows = min(job.batch_size, job.n_samples - position)
@@ -240,7 +241,7 @@ def train(tag, job, layers, thread):
             diverged = loss - loss != 0.0
             if job.row_weights != 0:
                 view(job.mean_weights, job.n_steps, 0.0)[s] = weight / float(rows)
-        write_rates(tag, job, job.t + s + ONE, s, rates)
+        write_rates(job, job.t + s + ONE, s, rates, tag)
         passed, taken = descend(tag, job, layers, thread, rows, rates, passed, taken)
         if passed == LEAVE:
             return
@@ -311,12 +312,12 @@ def run(jobs, layers, thread, tag):
         backprop(tag, job, layers, thread)
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
-        write_rates(tag, job, job.t + ONE, ZERO, rates)
+        write_rates(job, job.t + ONE, ZERO, rates, tag)
         if clips(job) and penalises(job):  # an update has one thread: none to wait for
             phase_two(tag, job, layers, thread, ZERO, rates, COMPLETE, np.int64(0))
         write_clip_scale(tag, job, rates)
         phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
-        if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), False, AT_NORMS) != LEAVE:
+        if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), STAY, AT_NORMS) != LEAVE:
             constrain(job, layers, thread, tag)
         job.steps_done += ONE  # by the one thread that an update has
     else:

@@ -92,10 +92,6 @@ class SGD(Optimizer):
     def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, 0.0, 0.0
 
-    @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        return self.dampening, 0.0, 0.0, 0.0
-
 
 @dataclass(frozen=True)
 class _Betas(Optimizer):
@@ -159,10 +155,6 @@ class NAdam(_EitherDecay):
     momentum_decay: float = setting(4e-3, check_non_negative_finite)
 
     name = "nadam"
-
-    @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        return self.momentum_decay, 0.0, 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -256,10 +248,6 @@ class Adagrad(Optimizer):
     def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, 0.0, self.eps
 
-    @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        return self.lr_decay, 0.0, 0.0, 0.0
-
 
 @dataclass(frozen=True)
 class Adadelta(Optimizer):
@@ -297,7 +285,7 @@ class Rprop(Optimizer):
         return 0.0, self.lr
 
     @property
-    def coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, ...]:
         return *self.etas, *self.step_sizes
 
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
