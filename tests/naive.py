@@ -205,8 +205,16 @@ def rprop(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
     return w - s["size"] * np.sign(s["g"])
 
 
+def adabelief(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
+    """Algorithm 2 of Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in gradients" (2020)."""
+    w, g = decayed(w, g, o, decoupled=True)
+    m = mean(s, "m", o.betas[0], g)
+    s["s"] = mean(s, "s", o.betas[1], (g - m) ** 2) + o.eps
+    return w - o.lr * m / (1 - o.betas[0] ** t) / (np.sqrt(s["s"] / (1 - o.betas[1] ** t)) + o.eps)
+
+
 OPTIMIZERS: dict[str, Callable[..., Array]] = {
-    f.__name__: f for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop)
+    f.__name__: f for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop, adabelief)
 }
 
 # --- a network: backpropagation ------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from peers import torch
 
 from fastbp import (
     SGD,
+    AdaBelief,
     Adadelta,
     Adagrad,
     Adam,
@@ -335,6 +336,10 @@ OPTIMIZERS = {
         torch="Adagrad",
     ),
     "adadelta": OptimizerCase((Adadelta(lr=0.5, rho=0.8, eps=1e-3, weight_decay=0.1),), torch="Adadelta"),
+    "adabelief": OptimizerCase(
+        (AdaBelief(lr=0.02, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1), AdaBelief(lr=0.02, betas=(0.5, 0.9))),
+        torch=None,
+    ),
     "rprop": OptimizerCase((Rprop(lr=0.02, etas=(0.4, 1.3), step_sizes=(1e-3, 0.2)),), torch="Rprop"),
 }
 

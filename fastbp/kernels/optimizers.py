@@ -216,6 +216,19 @@ def lion(w, g, m, r):
     return fma(-r.lr, direction, w * r.shrink), fma(r.beta2, m, r.rest2 * g)
 
 
+@element
+def adabelief(w, g, m, s, r):
+    """s: decayed mean of (g - m)^2;  w - lr m' / (sqrt(s' + eps / (1 - beta2)) + eps) (Zhuang et al. 2020)
+
+    The paper adds eps to s in every step. That is the same: after bias correction, the sum of all is eps / (1 - beta2);
+    but here padding stays zero.
+    """
+    w, m = w * r.shrink, _mean(g, m, r)
+    s = _square_mean(g - m, s, r)
+    spread = fma(s, r.root * r.root, r.eps / r.rest2)
+    return w - r.step * (m / (np.sqrt(spread) + r.eps)), m, s
+
+
 # --- rates of one rule's own: rates(coefficients, step) -> one number or more, in double precision ------------
 
 
@@ -314,6 +327,7 @@ RULES = {
     "rmsprop_centered_momentum": Rule(rmsprop_centered_momentum, 3),
     "rprop": Rule(rprop, 2, ("shrinkage", "growth", "smallest", "largest")),
     "lion": Rule(lion, 1),
+    "adabelief": Rule(adabelief, 2),
 }
 SGD = np.uint64(list(RULES).index("sgd"))
 N_COEFFICIENTS = 4

@@ -18,7 +18,8 @@ from fastbp.validation import check_choice, check_flag, check_fraction, check_no
 
 # The registry: what is named here is also a name of fastbp itself.
 __all__ = [  # noqa: RUF022
-    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "LBFGS",
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "AdaBelief",
+    "LBFGS",
 ]  # fmt: skip
 
 
@@ -291,6 +292,21 @@ class Rprop(Optimizer):
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
         if schedule is not None:
             raise ValueError(f"Rprop adapts the sizes of its steps by itself; schedule must be None, got {schedule!r}")
+
+
+@dataclass(frozen=True)
+class AdaBelief(_Betas):
+    """Adam by the spread of the gradient around its own mean (Zhuang et al. 2020); decoupled weight decay.
+
+    ``s <- b2 s + (1 - b2) (g - m)^2 + eps`` stands in the place of the mean square: steps are long where gradients are
+    what their mean predicts. Defaults are those of the authors' package for PyTorch, without its rectification.
+    """
+
+    lr: float = 1e-3
+    eps: float = 1e-16
+
+    name = "adabelief"
+    decoupled = True
 
 
 _KINDS: list[type[Optimizer]] = [globals()[name] for name in __all__]
