@@ -60,7 +60,10 @@ def everything(net: fastbp.MLP) -> list[np.ndarray]:
 def assert_same_bits(net: fastbp.MLP, other: fastbp.MLP) -> None:
     for a, b in zip(everything(net), everything(other), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert (net.session.engine.steps, net.session.engine.state_layout) == (other._steps, other._layout)
+    assert (net.session.engine.steps, net.session.engine.state_layout) == (
+        other.session.engine.steps,
+        other.session.engine.state_layout,
+    )
 
 
 def separately(net: fastbp.MLP, X: np.ndarray, y: np.ndarray, recipe: Any) -> float:
