@@ -107,7 +107,7 @@ CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])
 
 def _loss_loop(function):
     @jit
-    def loop(tag, n, outputs, targets, parameter, scale, values, deltas):
+    def loop(n, outputs, targets, parameter, scale, values, deltas, tag):
         p, y = view(outputs, n, tag), view(targets, n, tag)
         j, d = view(values, n, tag), view(deltas, n, tag)
         for i in range(n):
@@ -122,7 +122,7 @@ _loss_loops = switch([_loss_loop(function) for function in ELEMENT_LOSSES.values
 
 
 @jit
-def _gather_targets(tag, y, order, first, rows, n_out, targets, row_stride):
+def _gather_targets(y, order, first, rows, n_out, targets, row_stride, tag):
     """Copy the targets of some rows to (rows, row_stride)."""
     for r in range(rows):
         source = view(y + row_number(order, first + r) * n_out * itemsize(tag), n_out, tag)
@@ -132,7 +132,7 @@ def _gather_targets(tag, y, order, first, rows, n_out, targets, row_stride):
 
 
 @jit
-def _close_rows(tag, rows, n_out, row_stride, values, deltas, row_losses):
+def _close_rows(rows, n_out, row_stride, values, deltas, row_losses, tag):
     """Sum the loss of each row, and clear the padding of its delta: it is read by the products."""
     stride = row_stride // itemsize(tag)
     totals = view(row_losses, rows, tag)
@@ -151,23 +151,23 @@ def element_loss(job, layer, row, rows, first, scale, losses, tag):
     """Element-wise loss of a block of rows; deltas hold f'(z) and receive dJ/dz = scale * dloss/dp * f'(z)."""
     start, stride = row * layer.output_row, layer.output_row
     targets, values, deltas = job.targets + start, job.loss_values + start, layer.deltas + start
-    _gather_targets(tag, job.y, job.order, first, rows, layer.n_out, targets, stride)
+    _gather_targets(job.y, job.order, first, rows, layer.n_out, targets, stride, tag)
     _loss_loops(
-        job.loss, tag, rows * stride // itemsize(tag), layer.outputs + start, targets,
-        cast(tag, job.loss_parameter), cast(tag, scale), values, deltas,
+        job.loss, rows * stride // itemsize(tag), layer.outputs + start, targets,
+        cast(tag, job.loss_parameter), cast(tag, scale), values, deltas, tag,
     )  # fmt: skip
-    _close_rows(tag, rows, layer.n_out, stride, values, deltas, losses)
+    _close_rows(rows, layer.n_out, stride, values, deltas, losses, tag)
 
 
 @leaf(Job, Layer, *[types.uintp] * 4)
 def given_deltas(job, layer, row, rows, first, losses, tag):
     """The deltas of the output layer are handed in: another program goes on from the outputs."""
     start, stride = row * layer.output_row, layer.output_row
-    _gather_targets(tag, job.y, job.order, first, rows, layer.n_out, layer.deltas + start, stride)
+    _gather_targets(job.y, job.order, first, rows, layer.n_out, layer.deltas + start, stride, tag)
     zeros = view(job.loss_values + start, rows * stride // itemsize(tag), tag)
     for i in range(rows * stride // itemsize(tag)):
         zeros[i] = cast(tag, 0.0)
-    _close_rows(tag, rows, layer.n_out, stride, job.loss_values + start, layer.deltas + start, losses)
+    _close_rows(rows, layer.n_out, stride, job.loss_values + start, layer.deltas + start, losses, tag)
 
 
 @jit
@@ -208,16 +208,16 @@ def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
 
 
 @jit
-def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
+def softmax(rows, n_out, row_stride, outputs, result, maxima, sums, tag):
     """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1; the padding becomes 0."""
     stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
     totals = view(sums, rows, tag)
     for r in range(rows):
-        largest = row_shift(tag, outputs + r * row_stride, result + r * row_stride, n_vectors, n_out)
+        largest = row_shift(outputs + r * row_stride, result + r * row_stride, n_vectors, n_out, tag)
         view(maxima + r * row_stride, ONE, tag)[0] = largest
     exp_in_place(rows * stride, result, tag)
     for r in range(rows):
-        totals[r] = row_sum(tag, result + r * row_stride, n_vectors)
+        totals[r] = row_sum(result + r * row_stride, n_vectors, tag)
 
 
 @leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp, calls=[exp_in_place, log_in_place])
@@ -232,7 +232,7 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     start = row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
     stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
-    softmax(tag, rows, n_out, row_stride, outputs, deltas, maxima, row_losses)
+    softmax(rows, n_out, row_stride, outputs, deltas, maxima, row_losses, tag)
     losses = view(row_losses, rows, tag)
     for r in range(rows):
         row_scale(cast(tag, scale) / losses[r], deltas + r * row_stride, n_vectors)

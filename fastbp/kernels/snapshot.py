@@ -42,7 +42,7 @@ def part(job, thread):
 
 
 @jit
-def is_ruined(tag, job, thread):
+def is_ruined(job, thread, tag):
     """Does a thread's part of the parameters hold NaN or infinity?"""
     first, n = part(job, thread)
     w, zero = view(job.parameters + first * itemsize(tag), n, tag), cast(tag, 0.0)
@@ -53,7 +53,7 @@ def is_ruined(tag, job, thread):
 
 
 @jit
-def save(tag, job, thread):
+def save(job, thread, tag):
     """Copy a thread's part of the parameters and moments; the first thread copies what belongs to all."""
     first, n = part(job, thread)
     skip = first * itemsize(tag)

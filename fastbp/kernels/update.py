@@ -99,7 +99,7 @@ def penalises(job):
 
 
 @jit
-def factor_of_large(tag, limit, address, n, stride):
+def factor_of_large(limit, address, n, stride, tag):
     """By what n numbers, `stride` elements apart, come to a norm of `limit`, at most 1, if their squares may overflow.
 
     NaN or infinity among them is to be seen, and returned.
@@ -119,7 +119,7 @@ def factor_of_large(tag, limit, address, n, stride):
 
 
 @jit
-def write_clip_scale(tag, job, address):
+def write_clip_scale(job, address, tag):
     """Write by what the whole gradient, which is stored, is to be multiplied: PyTorch's clip_grad_norm_.
 
     Every thread sums all of it, in one order: cheaper than another barrier, and the same bits on any number of threads.
@@ -130,12 +130,12 @@ def write_clip_scale(tag, job, address):
         vectors = job.n_parameters // lanes(tag)
         while done < vectors:
             n = min(NORM_VECTORS, vectors - done)
-            total += row_square_sum(tag, job.gradient + done * lanes(tag) * itemsize(tag), n)
+            total += row_square_sum(job.gradient + done * lanes(tag) * itemsize(tag), n, tag)
             done += n
         if total - total == 0.0:
             scale = min(1.0, job.clip_norm / (np.sqrt(total) + 1e-6))
         else:
-            scale = factor_of_large(tag, job.clip_norm, job.gradient, job.n_parameters, ONE)
+            scale = factor_of_large(job.clip_norm, job.gradient, job.n_parameters, ONE, tag)
     factors = view(address, CLIP_REST + ONE, tag)
     factors[CLIP_REST] = cast(tag, SMALL_FACTOR if scale < SMALL_FACTOR else 1.0)
     factors[CLIP_SCALE] = cast(tag, scale / SMALL_FACTOR if scale < SMALL_FACTOR else scale)

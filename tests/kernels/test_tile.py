@@ -216,7 +216,7 @@ def test_adding_up_blocks_of_rows_gives_the_bits_of_one_pass(dtype: str) -> None
 def test_transpose_square(dtype: str) -> None:
     @njit(**FLAGS)
     def transpose(source, source_row, target, target_row, tag):
-        tile.transpose_square(tag, source, source_row, target, target_row)
+        tile.transpose_square(source, source_row, target, target_row, tag)
 
     size = lanes(dtype)
     source = buffer(size, size + 3, dtype, np.arange(size * size, dtype=float).reshape(size, size))
