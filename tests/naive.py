@@ -7,6 +7,7 @@ what a layer adds up, p = f(z) what it puts out, y the target, J the loss, w a p
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import mpmath
@@ -213,8 +214,18 @@ def adabelief(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
     return w - o.lr * m / (1 - o.betas[0] ** t) / (np.sqrt(s["s"] / (1 - o.betas[1] ** t)) + o.eps)
 
 
+def lookahead(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
+    """Algorithm 1 of Zhang et al., "Lookahead optimizer: k steps forward, 1 step back" (2019), around Adam."""
+    s.setdefault("slow", w)
+    w = adam(w, g, t, s, SimpleNamespace(**vars(o), amsgrad=False))
+    if t % o.k == 0:
+        w = s["slow"] = s["slow"] + o.alpha * (w - s["slow"])
+    return w
+
+
 OPTIMIZERS: dict[str, Callable[..., Array]] = {
-    f.__name__: f for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop, adabelief)
+    f.__name__: f
+    for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop, adabelief, lookahead)
 }
 
 # --- a network: backpropagation ------------------------------------------------------------------------------

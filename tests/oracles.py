@@ -23,6 +23,7 @@ from fastbp import (
     Adamax,
     AdamW,
     Lion,
+    Lookahead,
     NAdam,
     RAdam,
     RMSprop,
@@ -338,6 +339,13 @@ OPTIMIZERS = {
     "adadelta": OptimizerCase((Adadelta(lr=0.5, rho=0.8, eps=1e-3, weight_decay=0.1),), torch="Adadelta"),
     "adabelief": OptimizerCase(
         (AdaBelief(lr=0.02, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1), AdaBelief(lr=0.02, betas=(0.5, 0.9))),
+        torch=None,
+    ),
+    "lookahead": OptimizerCase(
+        (
+            Lookahead(lr=0.02, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1, k=3, alpha=0.8),
+            Lookahead(lr=0.02, k=1, alpha=0.25),
+        ),
         torch=None,
     ),
     "rprop": OptimizerCase((Rprop(lr=0.02, etas=(0.4, 1.3), step_sizes=(1e-3, 0.2)),), torch="Rprop"),

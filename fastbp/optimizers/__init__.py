@@ -14,12 +14,20 @@ from fastbp.optimizers.base import BATCH_SIZE as BATCH_SIZE
 from fastbp.optimizers.base import Optimizer as Optimizer
 from fastbp.optimizers.lbfgs import LBFGS as LBFGS
 from fastbp.regularization import PLAIN, Regularization
-from fastbp.validation import check_choice, check_flag, check_fraction, check_non_negative_finite, setting
+from fastbp.validation import (
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_inner_fraction,
+    check_non_negative_finite,
+    check_positive_int,
+    setting,
+)
 
 # The registry: what is named here is also a name of fastbp itself.
 __all__ = [  # noqa: RUF022
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "AdaBelief",
-    "LBFGS",
+    "Lookahead", "LBFGS",
 ]  # fmt: skip
 
 
@@ -307,6 +315,21 @@ class AdaBelief(_Betas):
 
     name = "adabelief"
     decoupled = True
+
+
+@dataclass(frozen=True)
+class Lookahead(_Betas):
+    """Adam that goes `k` steps forward, and then back to a share of the way (Zhang, Lucas, Hinton and Ba 2019).
+
+    The share is `alpha`: after every k-th step, ``slow <- slow + alpha (w - slow)`` and ``w <- slow``. Adam's moments
+    stay as they are.
+    """
+
+    lr: float = 1e-3
+    k: int = setting(5, check_positive_int)
+    alpha: float = setting(0.5, check_inner_fraction)
+
+    name = "lookahead"
 
 
 _KINDS: list[type[Optimizer]] = [globals()[name] for name in __all__]

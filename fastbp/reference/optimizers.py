@@ -180,6 +180,16 @@ def adabelief(optimizer: Any, step: int, p: Array, g: Array, state: list[Array],
     np.subtract(p, np.multiply(np.divide(m, s, out=s), optimizer.lr / (1 - beta1**step), out=s), out=p)
 
 
+def lookahead(optimizer: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    *moments, way = state
+    np.subtract(way, p, out=way)
+    adam(optimizer, step, p, g, moments, s)
+    np.add(way, p, out=way)
+    if step % optimizer.k == 0:
+        np.subtract(p, np.multiply(way, 1 - optimizer.alpha, out=s), out=p)
+        way.fill(0)
+
+
 OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], None]] = {
     "sgd": sgd,
     "adam": adam,
@@ -193,4 +203,5 @@ OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], Non
     "adadelta": adadelta,
     "rprop": rprop,
     "adabelief": adabelief,
+    "lookahead": lookahead,
 }
