@@ -272,9 +272,9 @@ class Native:
                 address(self.lrs)
                 + np.searchsorted(np.unique(ledger.rates), ledger.rates[which]) * (self.lrs.strides[0])
             )
-        for name, rows in (("subset", self.rows), ("held", self.held_out)):
+        for name, rows in (("subset", self.rows), ("held_out", self.held_out)):
             runs[name] = np.array([0 if one is None else address(one) for one in rows])[seed_of]
-        for name, array in (("losses", self.losses), ("held_losses", self.held_losses)):
+        for name, array in (("losses", self.losses), ("held_out_losses", self.held_losses)):
             runs[name] = address(array) + np.arange(n) * array.strides[0]
         if self.mean_weights is not None:
             runs["mean_weights"] = address(self.mean_weights) + np.arange(n) * self.mean_weights.strides[0]
