@@ -140,3 +140,10 @@ def activate(name: str, z: Array) -> Array:
     a = np.empty_like(z)
     functions.forward(z, a, np.empty_like(z))
     return a
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """What f tends to on the left and on the right, infinite where it has no bound."""
+    ends = activate(name, np.array([-500.0, 500.0]))  # whose exponentials a float64 still holds
+    low, high = np.where(np.abs(ends) < 4, ends, np.copysign(np.inf, ends))
+    return float(low), float(high)
