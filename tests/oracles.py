@@ -108,6 +108,7 @@ ACTIVATIONS = {
     "softplus": ActivationCase((2, 0, 2.5, 0), lambda z: torch.logaddexp(z, torch.zeros_like(z))),
     "gelu": ActivationCase((1.5, 1, 1.5, 1), torch.nn.functional.gelu, points=1_500),  # mpmath takes its time
     "silu": ActivationCase((3, 0, 20, 1), torch.nn.functional.silu),  # f': the half ULP of 1 in 1 - s, times z
+    "mish": ActivationCase((4.25, 0, 1.75, 1), torch.nn.functional.mish),
 }
 
 

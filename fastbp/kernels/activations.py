@@ -226,6 +226,21 @@ def silu(z):
     return z * s, s * fma(z, cast(z, 1.0) - s, cast(z, 1.0))
 
 
+@element
+def mish(z):
+    """f(z) = z tanh(log(1 + e^z)) (Misra 2019)"""
+    e = exp(-abs(z))
+    one, two = cast(z, 1.0), cast(z, 2.0)
+    negative = z < cast(z, 0.0)
+    # tanh(log(1 + e^z)) = ((1 + e^z)^2 - 1) / ((1 + e^z)^2 + 1), over e^2z where that could overflow: nothing cancels.
+    above = e * (e + two) if negative else fma(two, e, one)
+    rest = two if negative else two * e * e
+    t = above / (above + rest)
+    s = (e if negative else one) / (one + e)
+    slope = rest * (above + above + rest) / ((above + rest) * (above + rest))  # 1 - t^2
+    return z * t, fma(z * slope, s, t)
+
+
 class Kernel(NamedTuple):
     """An activation: its function, and the initialiser that keeps signals at their scale through it."""
 
@@ -249,6 +264,7 @@ ACTIVATIONS = {
     "softplus": Kernel(softplus, "he_normal"),
     "gelu": Kernel(gelu, "he_normal"),
     "silu": Kernel(silu, "he_normal"),
+    "mish": Kernel(mish, "he_normal"),
 }
 
 

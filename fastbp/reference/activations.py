@@ -110,6 +110,20 @@ def d_silu(z: Array, a: Array) -> None:
     np.add(np.multiply(a, 1 - s, out=a), s, out=a)
 
 
+def mish(z: Array, a: Array, scratch: Array) -> None:
+    softplus(z, a, scratch)
+    np.multiply(z, np.tanh(a, out=a), out=a)
+
+
+def d_mish(z: Array, a: Array) -> None:
+    s = np.empty_like(z)
+    softplus(z, a, s)
+    sigmoid(z, s)
+    np.multiply(s, z, out=s)
+    np.tanh(a, out=a)
+    np.add(a, s * (1 - a * a), out=a)
+
+
 class Functions(NamedTuple):
     """An activation: f, f', and whether f' wants z besides f(z)."""
 
@@ -129,6 +143,7 @@ ACTIVATIONS: dict[str, Functions | None] = {
     "softplus": Functions(softplus, d_softplus),
     "gelu": Functions(gelu, d_gelu, needs_z=True),
     "silu": Functions(silu, d_silu, needs_z=True),
+    "mish": Functions(mish, d_mish, needs_z=True),
 }
 
 
