@@ -24,6 +24,10 @@ def sigmoid(z: Array) -> Array:
     return 1 / (1 + np.exp(-z))
 
 
+def hard_sigmoid(z: Array) -> Array:
+    return np.clip(z + 3, 0, 6) / 6
+
+
 def softplus(z: Array) -> Array:
     return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
@@ -62,6 +66,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
         lambda z: z * np.tanh(softplus(z)),
         lambda z: np.tanh(softplus(z)) + z * sigmoid(z) / np.cosh(softplus(z)) ** 2,
     ),
+    "hard_sigmoid": (hard_sigmoid, lambda z: np.where(np.abs(z) < 3, Wide(1) / 6, 0)),
 }
 
 # --- losses: J of each row, and its derivative by the row's outputs -------------------------------------------

@@ -241,6 +241,16 @@ def mish(z):
     return z * t, fma(z * slope, s, t)
 
 
+@element
+def hard_sigmoid(z):
+    """f(z) = min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)"""
+    zero, six, sixth = cast(z, 0.0), cast(z, 6.0), cast(z, 0.16666666666666666)
+    a = z + cast(z, 3.0)
+    a = zero if a < zero else a
+    a = six if a > six else a
+    return a * sixth, sixth if abs(z) < cast(z, 3.0) else zero
+
+
 class Kernel(NamedTuple):
     """An activation: its function, and the initialiser that keeps signals at their scale through it."""
 
@@ -265,6 +275,7 @@ ACTIVATIONS = {
     "gelu": Kernel(gelu, "he_normal"),
     "silu": Kernel(silu, "he_normal"),
     "mish": Kernel(mish, "he_normal"),
+    "hard_sigmoid": Kernel(hard_sigmoid, "glorot_uniform"),
 }
 
 

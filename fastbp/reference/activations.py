@@ -124,6 +124,14 @@ def d_mish(z: Array, a: Array) -> None:
     np.add(a, s * (1 - a * a), out=a)
 
 
+def hard_sigmoid(z: Array, a: Array, _: Array) -> None:
+    np.divide(np.clip(np.add(z, 3, out=a), 0, 6, out=a), 6, out=a)
+
+
+def d_hard_sigmoid(_: Array, a: Array) -> None:
+    np.divide((a > 0) & (a < 1), 6, out=a)
+
+
 class Functions(NamedTuple):
     """An activation: f, f', and whether f' wants z besides f(z)."""
 
@@ -144,6 +152,7 @@ ACTIVATIONS: dict[str, Functions | None] = {
     "gelu": Functions(gelu, d_gelu, needs_z=True),
     "silu": Functions(silu, d_silu, needs_z=True),
     "mish": Functions(mish, d_mish, needs_z=True),
+    "hard_sigmoid": Functions(hard_sigmoid, d_hard_sigmoid),
 }
 
 
