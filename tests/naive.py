@@ -67,6 +67,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
         lambda z: np.tanh(softplus(z)) + z * sigmoid(z) / np.cosh(softplus(z)) ** 2,
     ),
     "hard_sigmoid": (hard_sigmoid, lambda z: np.where(np.abs(z) < 3, Wide(1) / 6, 0)),
+    "hard_swish": (lambda z: z * hard_sigmoid(z), lambda z: hard_sigmoid(z) + np.where(np.abs(z) < 3, z / 6, 0)),
 }
 
 # --- losses: J of each row, and its derivative by the row's outputs -------------------------------------------

@@ -111,6 +111,7 @@ ACTIVATIONS = {
     "mish": ActivationCase((4.25, 0, 1.75, 1), torch.nn.functional.mish),
     # PyTorch's own has a derivative of float32 precision.
     "hard_sigmoid": ActivationCase((1.5, 0, 0.5, 0), lambda z: torch.nn.functional.relu6(z + 3) / 6, kinks=(-3, 3)),
+    "hard_swish": ActivationCase((2.5, 0, 1.5, 1), lambda z: z * (torch.nn.functional.relu6(z + 3) / 6), kinks=(-3, 3)),
 }
 
 

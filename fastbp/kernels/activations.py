@@ -251,6 +251,13 @@ def hard_sigmoid(z):
     return a * sixth, sixth if abs(z) < cast(z, 3.0) else zero
 
 
+@element
+def hard_swish(z):
+    """f(z) = z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)"""
+    s, slope = hard_sigmoid(z)
+    return z * s, fma(z, slope, s)
+
+
 class Kernel(NamedTuple):
     """An activation: its function, and the initialiser that keeps signals at their scale through it."""
 
@@ -276,6 +283,7 @@ ACTIVATIONS = {
     "silu": Kernel(silu, "he_normal"),
     "mish": Kernel(mish, "he_normal"),
     "hard_sigmoid": Kernel(hard_sigmoid, "glorot_uniform"),
+    "hard_swish": Kernel(hard_swish, "he_normal"),
 }
 
 

@@ -132,6 +132,16 @@ def d_hard_sigmoid(_: Array, a: Array) -> None:
     np.divide((a > 0) & (a < 1), 6, out=a)
 
 
+def hard_swish(z: Array, a: Array, scratch: Array) -> None:
+    hard_sigmoid(z, a, scratch)
+    np.multiply(a, z, out=a)
+
+
+def d_hard_swish(z: Array, a: Array) -> None:
+    hard_sigmoid(z, a, a)
+    np.add(a, z * (np.abs(z) < 3) / 6, out=a)
+
+
 class Functions(NamedTuple):
     """An activation: f, f', and whether f' wants z besides f(z)."""
 
@@ -153,6 +163,7 @@ ACTIVATIONS: dict[str, Functions | None] = {
     "silu": Functions(silu, d_silu, needs_z=True),
     "mish": Functions(mish, d_mish, needs_z=True),
     "hard_sigmoid": Functions(hard_sigmoid, d_hard_sigmoid),
+    "hard_swish": Functions(hard_swish, d_hard_swish, needs_z=True),
 }
 
 
