@@ -68,12 +68,14 @@ class MLP(Settled):
     sizes : sequence of int
         Units of each layer, inputs and outputs included: ``[64, 128, 10]``.
     activation : str, Activation, or a list of them
-        Of the hidden layers: one for all, or one each. identity, relu, leaky_relu, elu, selu, tanh, sigmoid, softplus,
-        gelu or silu.
+        Of the hidden layers: one for all, or one each. The names are those of `fastbp.activations.ACTIVATIONS`, such as
+        "relu", "tanh" or "gelu".
     output_activation : str or Activation, optional
-        Of the last layer, for mse, mae and huber. The other losses bring their own link (softmax, sigmoid, exp).
+        Of the last layer, for losses of real targets such as mse. The others bring their own link (softmax, sigmoid,
+        exp).
     loss : str or Loss
-        cross_entropy, binary_cross_entropy, mse, mae, huber or poisson; or a description such as ``Huber(delta=2)``.
+        A name of `fastbp.losses.LOSSES`, such as "cross_entropy" or "mse"; or a description such as
+        ``Huber(delta=2)``.
     init : str, optional
         Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
     dropout : float or list of float
@@ -269,9 +271,9 @@ class MLP(Settled):
         batch_size : int
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
-            sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop or lbfgs with their
-            defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``. lbfgs (extra `lbfgs`) takes all rows
-            at once, an epoch being one of its iterations: `batch_size` must be left out, and `shuffle` means nothing.
+            A name of `fastbp.optimizers.NAMES`, such as "sgd" or "adam", with its defaults; or a description such as
+            ``SGD(lr=0.1, momentum=0.9)``. "lbfgs" (extra `lbfgs`) takes all rows at once, an epoch being one of its
+            iterations: `batch_size` must be left out, and `shuffle` means nothing.
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
             since its optimiser began, or a function from the number of the step (from 0) to the rate.

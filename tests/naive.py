@@ -7,6 +7,7 @@ what a layer adds up, p = f(z) what it puts out, y the target, J the loss, w a p
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import mpmath
@@ -103,8 +104,18 @@ def poisson(z: Array, y: Array) -> tuple[Array, Array]:
     return (np.exp(z) - y * z).mean(axis=1), (np.exp(z) - y) / y.shape[1]
 
 
+def log_cosh(p: Array, y: Array) -> tuple[Array, Array]:
+    return (np.logaddexp(p - y, y - p) - np.log(Wide(2))).mean(axis=1), np.tanh(p - y) / y.shape[1]
+
+
+def quantile(p: Array, y: Array, *, quantile: float = 0.5) -> tuple[Array, Array]:
+    d = p - y
+    slope = np.where(d > 0, 1 - quantile, -quantile) * (d != 0)
+    return (slope * d).mean(axis=1), slope / y.shape[1]
+
+
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson)
+    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile)
 }
 
 # --- update rules: the new w, in step t = 1, 2, ...; `s` keeps what the next step needs, `o` has the options ----
@@ -205,8 +216,26 @@ def rprop(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
     return w - s["size"] * np.sign(s["g"])
 
 
+def adabelief(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
+    """Algorithm 2 of Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in gradients" (2020)."""
+    w, g = decayed(w, g, o, decoupled=True)
+    m = mean(s, "m", o.betas[0], g)
+    s["s"] = mean(s, "s", o.betas[1], (g - m) ** 2) + o.eps
+    return w - o.lr * m / (1 - o.betas[0] ** t) / (np.sqrt(s["s"] / (1 - o.betas[1] ** t)) + o.eps)
+
+
+def lookahead(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
+    """Algorithm 1 of Zhang et al., "Lookahead optimizer: k steps forward, 1 step back" (2019), around Adam."""
+    s.setdefault("slow", w)
+    w = adam(w, g, t, s, SimpleNamespace(**vars(o), amsgrad=False))
+    if t % o.k == 0:
+        w = s["slow"] = s["slow"] + o.alpha * (w - s["slow"])
+    return w
+
+
 OPTIMIZERS: dict[str, Callable[..., Array]] = {
-    f.__name__: f for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop)
+    f.__name__: f
+    for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop, adabelief, lookahead)
 }
 
 # --- a network: backpropagation ------------------------------------------------------------------------------

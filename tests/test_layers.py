@@ -21,9 +21,10 @@ validation
 arrays
 kernels
 io
+links
 activations losses optimizers schedules initializers regularization
 spec
-datasets metrics
+datasets
 data
 model
 reference
@@ -42,7 +43,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "training/progress": {"rich"}, "io/figures": {"matplotlib"}, "optimizers": {"scipy"}, "training/lbfgs": {"scipy"},
+    "training/progress": {"rich"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
     "io/columns": {"pandas"},
     "many/range_test": {"rich"}, "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/progress": {"rich"}, "many/report": {"plotly"},

@@ -60,8 +60,8 @@ def optimizer(settings: Any, recipe: Recipe) -> Any:
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint=option) from error
     chosen = optimizers.get(recipe.optimizer)
-    arguments = ("lr", "weight_decay", "momentum", "nesterov", "clip_norm", "clip_value")
-    given = {name: value for name in arguments if (value := getattr(settings, name)) is not None and value is not False}
+    asked = ("lr", "weight_decay", "momentum", "nesterov", "clip_norm", "clip_value")
+    given = {name: value for name in asked if (value := getattr(settings, name)) is not None and value is not False}
     for name in given:
         _check_known(name, chosen)
     if given.get("nesterov") and not given.get("momentum"):
@@ -79,19 +79,20 @@ def _check_known(name: str, chosen: Any) -> None:
     """Refuse an option that the optimiser does not have."""
     from fastbp import optimizers
 
-    if name in _arguments(type(chosen)):
+    if name in arguments(type(chosen)):
         return
     if name in ("lr", "clip_norm", "clip_value"):
         why = f"{chosen.name} finds the lengths of its steps itself"
     elif name == "weight_decay":
         why = f"{chosen.name} has none; --l2 is a penalty for all optimizers"
     else:
-        having = [kind for kind, one in optimizers.OPTIMIZERS.items() if name in _arguments(one)]
+        having = [kind for kind, one in optimizers.OPTIMIZERS.items() if name in arguments(one)]
         why = f"is for {' and '.join(having)}, not for {chosen.name}"
     raise click.BadParameter(why, param_hint="--" + name.replace("_", "-"))
 
 
-def _arguments(kind: type) -> set[str]:
+def arguments(kind: type) -> set[str]:
+    """What a description can be made with."""
     return {field.name for field in dataclasses.fields(kind) if field.init}
 
 
@@ -178,7 +179,7 @@ def _smoothed(loss: Any, smoothing: float) -> Any:
     if not smoothing:
         return loss
     description = losses.get(loss)
-    having = [name for name, kind in losses.LOSSES.items() if "label_smoothing" in _arguments(kind)]
+    having = [name for name, kind in losses.LOSSES.items() if "label_smoothing" in arguments(kind)]
     if description.name not in having:
         raise click.UsageError(f"--label-smoothing is for {', '.join(having)}; the loss is {description.name}")
     return dataclasses.replace(description, **{"label_smoothing": smoothing})

@@ -21,7 +21,7 @@ def _copy_loop(sample):
     size = np.dtype(sample).itemsize
 
     @jit
-    def loop(tag, n, source, stride, target):
+    def loop(n, source, stride, target, tag):
         kind = sample(0)
         out = view(target, n, tag)
         if stride == size:
@@ -42,20 +42,20 @@ def _copy_loop(sample):
 
 
 @element
-def _wide(tag, x, c, n, mean, scale, narrow):
+def _wide(x, c, n, mean, scale, narrow, tag):
     """(x - mean) * scale in double precision: float32 leaves of a number like 1.7e9 no more than multiples of 128."""
     return cast(tag, (np.float64(x) - view(mean, n, 0.0)[c]) * view(scale, n, 0.0)[c])
 
 
 @element
-def _narrow(tag, x, c, n, mean, scale, narrow):
+def _narrow(x, c, n, mean, scale, narrow, tag):
     """The same in float32, for what float32 can hold: next to a mean in two parts the first subtraction is exact."""
     parts = view(narrow, np.uintp(3) * n, tag)
     return ((cast(tag, x) - parts[c]) - parts[n + c]) * parts[TWO * n + c]
 
 
 @element
-def _narrow_or_wide(tag, x, c, n, mean, scale, narrow):
+def _narrow_or_wide(x, c, n, mean, scale, narrow, tag):
     """For float64: subtract in double precision what float32 cannot hold."""
     parts = view(narrow, np.uintp(3) * n, tag)
     single = cast(tag, x)
@@ -71,17 +71,17 @@ def _scale_loop(sample, one):
     size = np.dtype(sample).itemsize
 
     @jit
-    def loop(tag, n, source, stride, target, mean, scale, narrow):
+    def loop(n, source, stride, target, mean, scale, narrow, tag):
         kind = sample(0)
         out = view(target, n, tag)
         if stride == size:
             x = view(source, n, kind)
             for c in range(n):
-                out[c] = one(tag, x[c], c, n, mean, scale, narrow)
+                out[c] = one(x[c], c, n, mean, scale, narrow, tag)
         else:
             for c in range(n):
                 x = view(source + np.uintp(c) * np.uintp(stride), 1, kind)
-                out[c] = one(tag, x[0], c, n, mean, scale, narrow)
+                out[c] = one(x[0], c, n, mean, scale, narrow, tag)
 
     return loop
 
@@ -135,9 +135,9 @@ def gather(job, n_in, first, rows, target, target_row, tag):
             prefetch_part(job.X + np.uintp(np.int64(ahead) * job.X_row), LINE, lines, ZERO, ONE)
         source = job.X + np.uintp(np.int64(row) * job.X_row)
         if job.x_mean != 0:
-            _scale_row(way, tag, n_in, source, job.X_column, out, job.x_mean, job.x_scale, job.x_narrow)
+            _scale_row(way, n_in, source, job.X_column, out, job.x_mean, job.x_scale, job.x_narrow, tag)
         else:
-            _copy_row(job.X_kind, tag, n_in, source, job.X_column, out)
+            _copy_row(job.X_kind, n_in, source, job.X_column, out, tag)
         if job.scan != 0:
             x = view(out, n_in, tag)
             wrong = False

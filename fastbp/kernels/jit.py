@@ -28,8 +28,9 @@ FLAGS: dict[str, Any] = {
     "_nrt": False,
 }
 
-# Called from compiled code only: no wrappers for Python or C.
-jit = njit(**FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Called from compiled code only: no wrappers for Python or C. `forceinline` is said, for Numba would take it over from
+# the caller in whose compile a function is compiled.
+jit = njit(forceinline=False, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # For scalar functions called in a loop: LLVM vectorises a loop only when everything in it is inlined, and leaves the
 # longer ones (gelu, softplus) out of line by its own cost model: 35 ns an element instead of 2.
 element = njit(forceinline=True, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.activations import exp, exp_in_place, log1p, log_in_place
+from fastbp.kernels.activations import exp, exp_in_place, expm1, log1p, log_in_place
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, Job, Layer
@@ -65,6 +65,32 @@ def binary_cross_entropy(z, y, parameter):
     return (zero if negative else z) - z * y + log1p(e), s - y
 
 
+@element
+def log_cosh(p, y, parameter):
+    """log cosh(d) with derivative tanh(d), d = p - y, by s = e^-|d| - 1: near zero and far away nothing cancels"""
+    difference = p - y
+    size, one = abs(difference), cast(p, 1.0)
+    s = expm1(-size)
+    e = one + s
+    near = size < one
+    value = log1p(cast(p, 0.5) * s * s / e if near else e * e)
+    slope = -s * (cast(p, 2.0) + s) / (one + e * e)
+    return (
+        value if near else value + (size - cast(p, 0.6931471805599453)),
+        slope if difference > cast(p, 0.0) else -slope,
+    )
+
+
+@element
+def quantile(p, y, parameter):
+    """max((1 - q) d, -q d), d = p - y and q the parameter, with derivative 0 at d = 0"""
+    difference = p - y
+    zero = cast(p, 0.0)
+    slope = cast(p, 1.0) - parameter if difference > zero else -parameter
+    slope = difference if difference == zero or difference != difference else slope
+    return slope * difference, slope
+
+
 # The code of an element-wise loss is its position; softmax cross-entropy, which needs the whole row, comes after.
 ELEMENT_LOSSES = {
     "mse": mse,
@@ -72,6 +98,8 @@ ELEMENT_LOSSES = {
     "huber": huber,
     "poisson": poisson,
     "binary_cross_entropy": binary_cross_entropy,
+    "log_cosh": log_cosh,
+    "quantile": quantile,
 }
 LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, "cross_entropy"])}
 CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])
@@ -79,7 +107,7 @@ CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])
 
 def _loss_loop(function):
     @jit
-    def loop(tag, n, outputs, targets, parameter, scale, values, deltas):
+    def loop(n, outputs, targets, parameter, scale, values, deltas, tag):
         p, y = view(outputs, n, tag), view(targets, n, tag)
         j, d = view(values, n, tag), view(deltas, n, tag)
         for i in range(n):
@@ -94,7 +122,7 @@ _loss_loops = switch([_loss_loop(function) for function in ELEMENT_LOSSES.values
 
 
 @jit
-def _gather_targets(tag, y, order, first, rows, n_out, targets, row_stride):
+def _gather_targets(y, order, first, rows, n_out, targets, row_stride, tag):
     """Copy the targets of some rows to (rows, row_stride)."""
     for r in range(rows):
         source = view(y + row_number(order, first + r) * n_out * itemsize(tag), n_out, tag)
@@ -104,7 +132,7 @@ def _gather_targets(tag, y, order, first, rows, n_out, targets, row_stride):
 
 
 @jit
-def _close_rows(tag, rows, n_out, row_stride, values, deltas, row_losses):
+def _close_rows(rows, n_out, row_stride, values, deltas, row_losses, tag):
     """Sum the loss of each row, and clear the padding of its delta: it is read by the products."""
     stride = row_stride // itemsize(tag)
     totals = view(row_losses, rows, tag)
@@ -123,23 +151,23 @@ def element_loss(job, layer, row, rows, first, scale, losses, tag):
     """Element-wise loss of a block of rows; deltas hold f'(z) and receive dJ/dz = scale * dloss/dp * f'(z)."""
     start, stride = row * layer.output_row, layer.output_row
     targets, values, deltas = job.targets + start, job.loss_values + start, layer.deltas + start
-    _gather_targets(tag, job.y, job.order, first, rows, layer.n_out, targets, stride)
+    _gather_targets(job.y, job.order, first, rows, layer.n_out, targets, stride, tag)
     _loss_loops(
-        job.loss, tag, rows * stride // itemsize(tag), layer.outputs + start, targets,
-        cast(tag, job.loss_parameter), cast(tag, scale), values, deltas,
+        job.loss, rows * stride // itemsize(tag), layer.outputs + start, targets,
+        cast(tag, job.loss_parameter), cast(tag, scale), values, deltas, tag,
     )  # fmt: skip
-    _close_rows(tag, rows, layer.n_out, stride, values, deltas, losses)
+    _close_rows(rows, layer.n_out, stride, values, deltas, losses, tag)
 
 
 @leaf(Job, Layer, *[types.uintp] * 4)
 def given_deltas(job, layer, row, rows, first, losses, tag):
     """The deltas of the output layer are handed in: another program goes on from the outputs."""
     start, stride = row * layer.output_row, layer.output_row
-    _gather_targets(tag, job.y, job.order, first, rows, layer.n_out, layer.deltas + start, stride)
+    _gather_targets(job.y, job.order, first, rows, layer.n_out, layer.deltas + start, stride, tag)
     zeros = view(job.loss_values + start, rows * stride // itemsize(tag), tag)
     for i in range(rows * stride // itemsize(tag)):
         zeros[i] = cast(tag, 0.0)
-    _close_rows(tag, rows, layer.n_out, stride, job.loss_values + start, layer.deltas + start, losses)
+    _close_rows(rows, layer.n_out, stride, job.loss_values + start, layer.deltas + start, losses, tag)
 
 
 @jit
@@ -180,16 +208,16 @@ def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
 
 
 @jit
-def softmax(tag, rows, n_out, row_stride, outputs, result, maxima, sums):
+def softmax(rows, n_out, row_stride, outputs, result, maxima, sums, tag):
     """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1; the padding becomes 0."""
     stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
     totals = view(sums, rows, tag)
     for r in range(rows):
-        largest = row_shift(tag, outputs + r * row_stride, result + r * row_stride, n_vectors, n_out)
+        largest = row_shift(outputs + r * row_stride, result + r * row_stride, n_vectors, n_out, tag)
         view(maxima + r * row_stride, ONE, tag)[0] = largest
     exp_in_place(rows * stride, result, tag)
     for r in range(rows):
-        totals[r] = row_sum(tag, result + r * row_stride, n_vectors)
+        totals[r] = row_sum(result + r * row_stride, n_vectors, tag)
 
 
 @leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp, calls=[exp_in_place, log_in_place])
@@ -199,12 +227,12 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     The loss's parameter s smooths the targets: y becomes (1 - s) y + s / C.
     """
     smooth = cast(tag, job.loss_parameter)
-    share, keep = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
+    share, rest = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
     n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
     start = row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
     stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
-    softmax(tag, rows, n_out, row_stride, outputs, deltas, maxima, row_losses)
+    softmax(rows, n_out, row_stride, outputs, deltas, maxima, row_losses, tag)
     losses = view(row_losses, rows, tag)
     for r in range(rows):
         row_scale(cast(tag, scale) / losses[r], deltas + r * row_stride, n_vectors)
@@ -219,18 +247,18 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
                 job.bad_row = number
                 atomic_max(job.status, BAD_LABEL)
                 label = np.uintp(0)
-            d[label] -= cast(tag, scale) * keep
-            losses[r] += (largest - z[label]) * keep
+            d[label] -= cast(tag, scale) * rest
+            losses[r] += (largest - z[label]) * rest
         else:
             target = view(y + number * n_out * itemsize(tag), n_out, tag)
             total, mass = cast(tag, 0.0), cast(tag, 0.0)
             for j in range(n_out):
                 total += target[j] * (largest - z[j])
                 mass += target[j]
-            mass = mass * keep + smooth
+            mass = mass * rest + smooth
             for j in range(n_out):  # mass: 1 up to the rounding of the targets, of which they may have much
-                d[j] = d[j] * mass - cast(tag, scale) * keep * target[j]
-            losses[r] = losses[r] * mass + total * keep
+                d[j] = d[j] * mass - cast(tag, scale) * rest * target[j]
+            losses[r] = losses[r] * mass + total * rest
         if smooth != cast(tag, 0.0):
             spread = cast(tag, 0.0)
             for j in range(n_out):

@@ -58,7 +58,7 @@ def drop(layer, number, key, rows, row, place, tag):
 
     Dropout in its inverted form (Srivastava et al. 2014): inference needs no scaling.
     """
-    zero, scale, below = cast(tag, 0.0), cast(tag, layer.keep_scale), np.uint32(layer.drop_below)
+    zero, scale, below = cast(tag, 0.0), cast(tag, layer.dropout_scale), np.uint32(layer.drop_below)
     n, first = layer.n_out, row * layer.output_row
     for r in range(rows):
         bits = row_key(key, number, place + r)
@@ -66,9 +66,9 @@ def drop(layer, number, key, rows, row, place, tag):
         outputs = view(layer.outputs + first + r * layer.output_row, n, tag)
         slopes = view(layer.deltas + first + r * layer.output_row, n, tag)
         for j in range(n):
-            kept = scale if draw(j, low, high) >= below else zero
-            outputs[j] *= kept
-            slopes[j] *= kept
+            factor = scale if draw(j, low, high) >= below else zero
+            outputs[j] *= factor
+            slopes[j] *= factor
 
 
 _centre, _tail = polynomial(NORMAL_CENTRE, NORMAL_CENTRE), polynomial(NORMAL_TAIL, NORMAL_TAIL)

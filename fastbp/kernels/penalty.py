@@ -26,15 +26,15 @@ def hold_norms(layers, largest, first, step, scratch, tag):
             if number % step == first:
                 width = panel_vectors(layer.n_out, panel, size) * size
                 weights = layer.weights + panel * wide * (layer.n_in + ONE) * itemsize(tag)
-                _hold_panel(tag, weights, layer.n_in, width, largest, scratch)
+                _hold_panel(weights, layer.n_in, width, largest, scratch, tag)
                 if layer.transposed != 0:
-                    for block in range(blocks_per_panel(tag, layer)):
-                        refresh_transposed(tag, layer, panel, block)
+                    for block in range(blocks_per_panel(layer, tag)):
+                        refresh_transposed(layer, panel, block, tag)
             number += ONE
 
 
 @jit
-def _hold_panel(tag, weights, n_in, width, limit, scratch):
+def _hold_panel(weights, n_in, width, limit, scratch, tag):
     factors, row, one = view(scratch, width, tag), width * itemsize(tag), cast(tag, 1.0)
     for j in range(width):
         factors[j] = cast(tag, 0.0)
@@ -48,7 +48,7 @@ def _hold_panel(tag, weights, n_in, width, limit, scratch):
         norm = np.sqrt(factors[j])
         factors[j] = bound / norm if norm > bound else one
         if squares_underflow or norm - norm != cast(tag, 0.0) or factors[j] < cast(tag, SMALL_FACTOR):
-            _hold_column(tag, weights + np.uintp(j) * itemsize(tag), n_in, width, limit)
+            _hold_column(weights + np.uintp(j) * itemsize(tag), n_in, width, limit, tag)
             factors[j] = one
     for i in range(n_in):
         w = view(weights + np.uintp(i) * row, width, tag)
@@ -57,9 +57,9 @@ def _hold_panel(tag, weights, n_in, width, limit, scratch):
 
 
 @jit
-def _hold_column(tag, weights, n_in, width, limit):
+def _hold_column(weights, n_in, width, limit, tag):
     """The same for one unit, in double precision: its squares, or the factor, are beyond that of the network."""
-    factor = factor_of_large(tag, limit, weights, n_in, width)
+    factor = factor_of_large(limit, weights, n_in, width, tag)
     for i in range(n_in):
         w = view(weights + np.uintp(i) * width * itemsize(tag), ONE, tag)
         w[0] = cast(tag, np.float64(w[0]) * factor)

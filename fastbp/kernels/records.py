@@ -13,6 +13,7 @@ _ADDRESS = _COUNT = _CODE = _STRIDE = np.uint64
 
 LAYER = np.dtype(
     [
+        ("kind", _CODE),  # of layer: DENSE_LAYER
         ("n_in", _COUNT),
         ("n_out", _COUNT),
         ("activation", _CODE),
@@ -26,11 +27,13 @@ LAYER = np.dtype(
         ("deltas", _ADDRESS),  # (batch, output_row): z, then f'(z), then dJ/dz
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
         ("drop_below", np.uint64),  # 0, or 2^32 times the chance that one of its units is dropped
-        ("keep_scale", np.float64),  # by what the units kept are scaled
+        ("dropout_scale", np.float64),  # by what the other units are scaled
     ],
     align=True,
 )
 
+# Values of LAYER["kind"].
+DENSE_LAYER = 0
 # Values of JOB["mode"].
 TRAIN, BACKPROP, UPDATE, FORWARD, EVALUATE = range(5)
 # Values of the status, which threads share; a thread only ever raises it (`atomic_max`): an error outranks a stop.
@@ -52,8 +55,8 @@ JOB = np.dtype(
         ("n_threads", np.int64),
         ("noisy", np.int64),  # the call wants dropout and input noise
         ("input_deltas", _ADDRESS),  # BACKPROP: (n, input_row), dJ/dX; or 0
-        ("keep_every", _COUNT),  # keep the parameters after every such step of an epoch, or 0: never
-        ("keep_epochs", _COUNT),  # and at the end of every such epoch
+        ("snapshot_steps", _COUNT),  # take a snapshot after every so many steps of an epoch, or 0: never
+        ("snapshot_epochs", _COUNT),  # and at the end of every so many epochs
         ("n_blocks", _COUNT),  # weight blocks of all layers
         # data
         ("X", _ADDRESS),
@@ -101,10 +104,7 @@ JOB = np.dtype(
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),
-        ("first", np.float64),  # what these four mean is a matter of the rule
-        ("second", np.float64),
-        ("low", np.float64),
-        ("high", np.float64),
+        ("coefficients", np.float64, (4,)),  # what they are called is said in the rule's line of `optimizers.RULES`
         ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
@@ -118,9 +118,10 @@ JOB = np.dtype(
         ("state2", _ADDRESS),
         ("state3", _ADDRESS),
         # what to go back to after a divergence, see `snapshot.py`
-        ("kept", _ADDRESS),  # (1 + moments, n_parameters)
-        ("kept_products", _ADDRESS),  # (2,)
-        ("products", _ADDRESS),  # (2,) float64: product of NAdam's momenta after an even and an odd number of updates
+        ("snapshot", _ADDRESS),  # (1 + moments, n_parameters)
+        ("snapshot_scalars", _ADDRESS),  # (2, n_scalars)
+        ("scalars", _ADDRESS),  # (2, n_scalars) float64: the rule's own after an even and an odd number of updates
+        ("n_scalars", _COUNT),
         ("gradient", _ADDRESS),  # as parameters
         ("partials", _ADDRESS),  # (n_groups, n_parameters)
         ("n_parameters", _COUNT),  # elements, padding included
@@ -139,7 +140,7 @@ JOB = np.dtype(
         ("profile_from", _COUNT),  # step of a call with which its counting begins
         # results
         ("steps_done", _COUNT),  # updates of all calls: only ever grows
-        ("kept_step", _COUNT),  # steps of this call after which parameters were kept last, or 0
+        ("snapshot_step", _COUNT),  # steps of this call after which the last snapshot was taken, or 0
         ("bad_row", _COUNT),
     ],
     align=True,

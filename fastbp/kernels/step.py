@@ -46,7 +46,7 @@ def share(n, part, parts):
 
 
 @jit
-def forward(tag, job, layers, row, rows, place, with_output_activation, key, clock):
+def forward(job, layers, row, rows, place, with_output_activation, key, clock, tag):
     """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer; `key` is that of noise."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
@@ -67,7 +67,7 @@ def forward(tag, job, layers, row, rows, place, with_output_activation, key, clo
 
 
 @jit
-def output_loss(tag, job, layer, row, rows, first, batch_rows, weight, losses):
+def output_loss(job, layer, row, rows, first, batch_rows, weight, losses, tag):
     """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch.
 
     `weight` is the sum of the batch's weights.
@@ -84,22 +84,22 @@ def output_loss(tag, job, layer, row, rows, first, batch_rows, weight, losses):
 
 
 @jit
-def backward(tag, job, layers, row, rows, place, clock):
+def backward(job, layers, row, rows, place, clock, tag):
     """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
     since = ticks.start(clock)
     for k in range(job.n_layers - ONE, ZERO, -1):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
-        product_down(tag, layer, rows, row, below.deltas + row * below.output_row, job.zeros, np.uintp(MULTIPLY))
+        product_down(layer, rows, row, below.deltas + row * below.output_row, job.zeros, np.uintp(MULTIPLY), tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.BACKWARD), since)
     if job.input_deltas != 0:
         bottom = layers[0]
         result = job.input_deltas + place * bottom.input_row
-        product_down(tag, bottom, rows, row, result, job.zeros, np.uintp(STORE))
+        product_down(bottom, rows, row, result, job.zeros, np.uintp(STORE), tag)
 
 
 @jit
-def product_down(tag, layer, rows, row, result, zeros, mode):
+def product_down(layer, rows, row, result, zeros, mode, tag):
     """result (rows, n_in) = delta . W^T, or result times that."""
     size = lanes(tag)
     k_rows = (layer.n_out + size - ONE) // size * size
@@ -126,21 +126,21 @@ def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clo
     if key != ZERO and job.input_noise > 0.0:
         add_noise(job, bottom, key, rows, row, place, tag)
     ticks.charge(clock, ticks.GATHER, since)
-    forward(tag, job, layers, row, rows, place, job.mode != FORWARD and job.loss != CROSS_ENTROPY, key, clock)
+    forward(job, layers, row, rows, place, job.mode != FORWARD and job.loss != CROSS_ENTROPY, key, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
         losses = job.row_losses + place * itemsize(tag)
-        output_loss(tag, job, top, row, rows, start + place, batch_rows, weight, losses)
+        output_loss(job, top, row, rows, start + place, batch_rows, weight, losses, tag)
         ticks.charge(clock, ticks.LOSS, since)
     if job.mode == TRAIN or job.mode == BACKPROP:
-        backward(tag, job, layers, row, rows, place, clock)
+        backward(job, layers, row, rows, place, clock, tag)
 
 
 # --- phase 2 ------------------------------------------------------------------------------------------------
 
 
 @jit
-def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zeros, weights, rates):
+def gradient_blocks(layer, panel, block, count, row, rows, result, add, zeros, weights, rates, tag):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
     Over `rows` rows of the buffers from `row` on; added to what is there, or not. With `rates`, plain gradient descent
@@ -176,14 +176,14 @@ def panel_vectors(n, panel, size):
 
 
 @jit
-def blocks_per_panel(tag, layer):
+def blocks_per_panel(layer, tag):
     """Weight blocks, each 2 vectors high, in a panel of a layer."""
     wide = TWO * lanes(tag)
     return (layer.n_in + wide - ONE) // wide
 
 
 @jit
-def blocks_at(tag, layer, local):
+def blocks_at(layer, local, tag):
     """(panel, block, blocks that go on from there in one run) of a layer's weight block number `local`.
 
     Blocks count along a run, then from panel to panel, then from run to run: the activations that a run reads stay in
@@ -193,14 +193,14 @@ def blocks_at(tag, layer, local):
     panels = (layer.n_out + wide - ONE) // wide
     group = local // (run * panels)
     rest = local - group * run * panels
-    in_run = min(run, blocks_per_panel(tag, layer) - group * run)
+    in_run = min(run, blocks_per_panel(layer, tag) - group * run)
     panel = rest // in_run
     place = rest - panel * in_run
     return panel, group * run + place, in_run - place
 
 
 @jit
-def blocks_place(tag, layer, panel, block, count):
+def blocks_place(layer, panel, block, count, tag):
     """(first element, elements) of some blocks of a panel in the flat parameters, where they lie together."""
     size = lanes(tag)
     wide = TWO * size
@@ -213,7 +213,7 @@ def blocks_place(tag, layer, panel, block, count):
 
 
 @jit
-def weights_in(tag, layer, panel, block, count):
+def weights_in(layer, panel, block, count, tag):
     """Elements of some blocks of a panel that are weights, not biases: those come last."""
     size = lanes(tag)
     wide = TWO * size
@@ -221,7 +221,7 @@ def weights_in(tag, layer, panel, block, count):
 
 
 @jit
-def refresh_transposed(tag, layer, panel, block):
+def refresh_transposed(layer, panel, block, tag):
     """Bring a block of weights to the transposed copy, from which deltas go down."""
     size, item = lanes(tag), itemsize(tag)
     wide, one = TWO * size, ONE
@@ -237,8 +237,8 @@ def refresh_transposed(tag, layer, panel, block):
         i = ZERO
         while i + size <= n:
             transpose_square(
-                tag, source + i * source_row + v * size * item, source_row,
-                target + v * size * target_row + i * item, target_row,
+                source + i * source_row + v * size * item, source_row,
+                target + v * size * target_row + i * item, target_row, tag,
             )  # fmt: skip
             i += size
         for ii in range(i, n):
@@ -248,7 +248,7 @@ def refresh_transposed(tag, layer, panel, block):
 
 
 @jit
-def sum_partials(tag, job, offset, n, result):
+def sum_partials(job, offset, n, result, tag):
     """Add up the gradients of the groups, in their order."""
     out = view(result, n, tag)
     for g in range(job.n_groups):
@@ -280,20 +280,20 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
         while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
             k += ONE
         layer = layers[k]
-        panel, block, count = blocks_at(tag, layer, number - layer.first_block)
+        panel, block, count = blocks_at(layer, number - layer.first_block, tag)
         count = min(count, end - number)
-        offset, n = blocks_place(tag, layer, panel, block, count)
+        offset, n = blocks_place(layer, panel, block, count, tag)
         gradient = scratch if use == FUSED else job.gradient + offset * item
         if use in (FUSED, STORE_GRADIENT):
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
-                    tag, layer, panel, block, count, ZERO, rows, gradient, False, job.zeros, weights, descend
+                    layer, panel, block, count, ZERO, rows, gradient, False, job.zeros, weights, descend, tag
                 )  # fmt: skip
             else:
-                sum_partials(tag, job, offset, n, gradient)
+                sum_partials(job, offset, n, gradient, tag)
         if completes or (penalties and not clipping and use != STORE_GRADIENT):
-            n_weights, result = weights_in(tag, layer, panel, block, count), gradient if completes else scratch
+            n_weights, result = weights_in(layer, panel, block, count, tag), gradient if completes else scratch
             penalise(job, n_weights, n, job.parameters + offset * item, gradient, result, tag)
             gradient = result
         if use in (FUSED, USE_GRADIENT):
@@ -304,7 +304,7 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
                 update(job, rates, offset, n, gradient, tag)
             if layer.transposed != 0:
                 for b in range(count):
-                    refresh_transposed(tag, layer, panel, block + b)
+                    refresh_transposed(layer, panel, block + b, tag)
         elif use == STORE_GRADIENT and atomic_load(job.stop) != 0:
             break
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
@@ -337,11 +337,11 @@ def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, 
         for k in range(job.n_layers):
             layer = layers[k]
             for panel in range((layer.n_out + wide - ONE) // wide):
-                count = blocks_per_panel(tag, layer)
-                offset = blocks_place(tag, layer, panel, ZERO, count)[0]
+                count = blocks_per_panel(layer, tag)
+                offset = blocks_place(layer, panel, ZERO, count, tag)[0]
                 result = job.partials + (group * job.n_parameters + offset) * item
                 gradient_blocks(
-                    tag, layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros, ZERO, ZERO
+                    layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros, ZERO, ZERO, tag
                 )  # fmt: skip
             since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

@@ -102,7 +102,7 @@ def copy_words(source, target, n_bytes):
 
 
 @jit
-def take_up(tag, plan, worker, job, layers, one, place):
+def take_up(plan, worker, job, layers, one, place, tag):
     """Point a thread's job (`place`: its address) and layers at a run, which begins if it has not yet."""
     block = one.block if one.block != ZERO else worker.block
     if one.epoch == ZERO and one.step == ZERO:
@@ -169,7 +169,7 @@ def hopeless(plan, one, first, n):
 
 
 @jit
-def finite_parameters(tag, job):
+def finite_parameters(job, tag):
     """Has no step ruined the weights after its own loss was fine?"""
     values, bad = view(job.parameters, job.n_parameters, tag), 0
     for i in range(job.n_parameters):
@@ -199,7 +199,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
                 break
             worker.current = number
             runs[number].thread = thread
-            take_up(tag, plan, worker, job, own_layers, runs[number], place)
+            take_up(plan, worker, job, own_layers, runs[number], place, tag)
         one = runs[worker.current]
         epoch_ticks = view(one.epoch_ticks, one.end, np.int64(0))
         since = now()
@@ -238,7 +238,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
             if status != STOPPED:  # otherwise the epoch stays open: it has not been validated
                 one.epoch, one.step = one.epoch + ONE, ZERO
                 if one.status == OPEN and one.epoch == one.end:
-                    one.status = FINISHED if finite_parameters(tag, job) else NOT_FINITE
+                    one.status = FINISHED if finite_parameters(job, tag) else NOT_FINITE
         one.ticks += now() - since
         if one.status != OPEN:
             worker.current = -1

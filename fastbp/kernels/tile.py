@@ -158,18 +158,18 @@ def _variants(layout: str) -> list[tuple[int, int, bool]]:
 
 def _make_tile(layout: str):
     @intrinsic
-    def tile(typingctx, tag, variant, a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, mode):
-        signature = types.void(tag, *[types.uintp] * 12)
+    def tile(typingctx, variant, a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, mode, tag):
+        signature = types.void(*[types.uintp] * 12, tag)
 
         def codegen(context, builder, signature, args):
-            variant, rest = args[1], args[2:]
+            variant, rest = args[0], args[1:-1]
             done = builder.append_basic_block("tile_done")
             switch = builder.switch(variant, done)
             for code, (rows, vectors, column_sum) in enumerate(_variants(layout)):
                 block = builder.append_basic_block(f"tile_{code}")
                 switch.add_case(I64(code), block)
                 builder.position_at_end(block)
-                emitted = _Tile(builder.module, signature.args[0], rows, vectors, layout, column_sum).emit()
+                emitted = _Tile(builder.module, signature.args[-1], rows, vectors, layout, column_sum).emit()
                 builder.call(emitted, rest)
                 builder.branch(done)
             builder.position_at_end(done)
@@ -184,7 +184,7 @@ _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
 @jit
-def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode, ahead, lines):
+def product_rows(rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode, ahead, lines, tag):
     """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; strides in bytes.
 
     The rows are shared evenly among the tiles, so that no tile is left with one row and no latency hidden.
@@ -199,7 +199,7 @@ def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, m
         m = small + ONE if t < n_large else small
         if lines != ZERO:
             prefetch_part(ahead, np.uintp(64), lines, np.uintp(t), n_tiles)
-        _tile_rows(tag, first + m, a, a_row, item, b, vectors * width, k, c, c_row, init, init_row, mode)
+        _tile_rows(first + m, a, a_row, item, b, vectors * width, k, c, c_row, init, init_row, mode, tag)
         a += m * a_row
         c += m * c_row
         init += m * init_row
@@ -212,7 +212,7 @@ def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, 
     mode: STORE, or the address of rates by which that gradient changes C.
     """
     if k <= np.uintp(FEW):
-        few(tag, k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO, mode)
+        few(k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO, mode, tag)
         return
     tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
@@ -224,7 +224,7 @@ def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, 
     for t in range(n_tiles):
         m = small + one if t < n_large else small
         variant = summing + m if with_sum and t == n_tiles - one else plain + m
-        _tile_columns(tag, variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, mode)
+        _tile_columns(variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, mode, tag)
         a += m * item
         c += m * c_row
         init += m * init_row
@@ -257,8 +257,8 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
                 first, first_row = out, c_row
             lines = k_now * panel_row // np.uintp(64) if far else ZERO
             product_rows(
-                tag, rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode,
-                b + panel_rows * panel_row, lines,
+                rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode,
+                b + panel_rows * panel_row, lines, tag,
             )  # fmt: skip
             panel += panel_rows * panel_row
             out += panel_row
@@ -271,14 +271,14 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
 
 
 @intrinsic
-def transpose_square(typingctx, tag, source, source_row, target, target_row):
+def transpose_square(typingctx, source, source_row, target, target_row, tag):
     """Transpose a block of lanes x lanes elements, in registers; strides in bytes."""
-    signature = types.void(tag, *[types.uintp] * 4)
+    signature = types.void(*[types.uintp] * 4, tag)
 
     def codegen(context, builder, signature, args):
-        dtype = signature.args[0]
+        dtype = signature.args[-1]
         size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
-        _, source, source_row, target, target_row = args
+        source, source_row, target, target_row, _ = args
         rows = []
         for i in range(size):
             pointer = builder.inttoptr(builder.add(source, builder.mul(source_row, I64(i))), vector.as_pointer())

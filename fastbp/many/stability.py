@@ -245,7 +245,7 @@ def stability_line(stability: Stability | float | None) -> float | None:
 
 def line_of(optimizer: optimizers.Optimizer) -> tuple[float, str]:
     """What the line is times the eigenvalue, and its formula, which ends in L_P if that is the preconditioned one."""
-    b, damped = optimizer.coefficients[0], 1.0 - float(getattr(optimizer, "dampening", 0.0))
+    b, damped = optimizer.betas_and_eps[0], 1.0 - float(getattr(optimizer, "dampening", 0.0))
     known = {
         "sgd": (2.0, "2 / L"),
         "momentum": (2.0 * (1.0 + b), "2 (1 + b) / L"),
@@ -294,7 +294,7 @@ def _preconditioner(
     net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: optimizers.Optimizer, batch_size: int
 ) -> Array:
     """sqrt(v) + eps: v of the network's own optimiser, or of one epoch during which the weights stand still."""
-    _, beta2, eps = optimizer.coefficients
+    _, beta2, eps = optimizer.betas_and_eps
     fits = net.session.engine.state_layout == (optimizer.name, optimizer.n_moments) and net.session.engine.steps > 0
     if not fits:
         net = net.astype("float64")

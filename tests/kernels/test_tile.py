@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 
 from fastbp import activations
-from fastbp.engine.layout import Plan
+from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address, allocate
 from fastbp.kernels import tile
 from fastbp.kernels.build import prepare
@@ -46,9 +46,9 @@ def buffer(rows: int, columns: int, dtype: str, contents: np.ndarray | None = No
 
 def pack(weight: np.ndarray, bias: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Column panels of a layer, and those of its transpose."""
-    plan = Plan(weight.shape, [activations.get("identity")], np.dtype(dtype))
-    parameters, transposed = (allocate(n, plan.dtype) for n in (plan.n_parameters, plan.n_transposed))
-    plan.pack([weight], [bias], parameters, transposed)
+    layout = Layout(weight.shape, [activations.get("identity")], np.dtype(dtype))
+    parameters, transposed = (allocate(n, layout.dtype) for n in (layout.n_parameters, layout.n_transposed))
+    layout.pack([weight], [bias], parameters, transposed)
     return parameters, transposed
 
 
@@ -216,7 +216,7 @@ def test_adding_up_blocks_of_rows_gives_the_bits_of_one_pass(dtype: str) -> None
 def test_transpose_square(dtype: str) -> None:
     @njit(**FLAGS)
     def transpose(source, source_row, target, target_row, tag):
-        tile.transpose_square(tag, source, source_row, target, target_row)
+        tile.transpose_square(source, source_row, target, target_row, tag)
 
     size = lanes(dtype)
     source = buffer(size, size + 3, dtype, np.arange(size * size, dtype=float).reshape(size, size))

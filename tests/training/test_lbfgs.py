@@ -95,10 +95,10 @@ def test_same_bits_on_any_threads(dtype: str) -> None:
     nets = [make(dtype=dtype) for _ in range(3)]
     for net, threads in zip(nets, (1, 2, None), strict=True):
         net.fit(X.astype(dtype), y, optimizer="lbfgs", epochs=15, threads=threads)
-        np.testing.assert_array_equal(net.session.engine.parameters, nets[0]._engine.parameters)
+        np.testing.assert_array_equal(net.session.engine.parameters, nets[0].session.engine.parameters)
     padding = np.ones(nets[0].session.layout.n_parameters, bool)
     padding[nets[0].session.layout.places()] = False
-    assert not nets[0]._engine.parameters[padding].any()
+    assert not nets[0].session.engine.parameters[padding].any()
     assert_usable(nets[0], X, y)
 
 
