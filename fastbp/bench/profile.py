@@ -28,7 +28,7 @@ from fastbp.validation import check_positive_int
 LEVELS = {"L1": 16 << 10, "L2": 192 << 10, "L3": 4 << 20, "memory": 64 << 20}
 #: A part that reaches less than this of both its roofs is held up by neither: by calls, latency, or the other threads.
 NEAR_ROOF = 0.4
-#: What is counted lasts so long, or has so many steps; and what comes before it, in the same call.
+#: Seconds and steps, at least, that are counted; and seconds of warm-up before them, in the same call.
 SECONDS, LEAST_STEPS, WARM_UP = 0.6, 20, 0.03
 
 
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """A workload's step, taken apart."""
+    """The time of a workload's step, by phase and layer."""
 
     workload: Workload
     threads: int

@@ -68,7 +68,7 @@ class Native:
         self._bind()
         self.step_seconds = self.loops[0].step_flops / tuning.THREAD_FLOPS + 1e-6
         check_seconds = self.n_held_out * self.layout.flops_per_row / 3 / tuning.THREAD_FLOPS
-        # The main thread must see signals while others compute, where it would not be back in time by itself.
+        # If one call takes longer than a chunk, the main thread must wait apart from it, to see signals in time.
         self.detached = max(self.step_seconds, check_seconds) > tuning.CHUNK_SECONDS
 
     @property
@@ -96,10 +96,10 @@ class Native:
     # --- memory ---------------------------------------------------------------------------------------------
 
     def _make_blocks(self, budget: int) -> Blocks:
-        """Memory of the runs, with what each of them begins with."""
+        """Allocate the memory of the runs, and fill in what each of them begins with."""
         optimizer = self.spec.optimizer
         # Rprop's state begins with the rate, that of others with the same numbers for all.
-        begins = [self.spec.optimizer_at(rate).initial_state for rate in self.ledger.rates.tolist()]
+        begins = [self.spec.optimizer_at(rate).initial_state for rate in self.ledger.learning_rates.tolist()]
         groups = {begin: number for number, begin in enumerate(dict.fromkeys(begins))}
         self.start_of = np.array([groups[begin] for begin in begins]) * len(self.seeds) + self.seed_of
         for net in self.nets:
@@ -129,12 +129,12 @@ class Native:
             loop = Loop(net, feed, FitSettings(spec.optimizer, batch_size=spec.batch_size, threads=1))
             self.loops.append(loop)
             engine = net.session.engine
-            for _ in range(2):  # the second time with all room made, in which addresses stay
+            for _ in range(2):  # once more when all buffers are large enough, so that addresses stay
                 self._bind_validation(net, 0, 1)
                 self.runs.bind_validation(thread, engine)
                 loop.prepare_steps(0, 1)
                 self.runs.bind_training(thread, engine)
-        self.rates = np.unique(self.ledger.rates)
+        self.rates = np.unique(self.ledger.learning_rates)
         self.tables, momenta = spec.tables(self.rates)
         self.runs.bind_momenta(momenta)
 
@@ -167,7 +167,7 @@ class Native:
     # --- training -------------------------------------------------------------------------------------------
 
     def train(self, which: Array, end: int) -> bool:
-        """Carry some runs, by their numbers, to the end of epoch `end`; False if Ctrl-C came."""
+        """Train the runs of these numbers to the end of epoch `end`; returns False after Ctrl-C."""
         if schedules.plateau_of(self.spec.schedule) is not None:
             return self._train_on_plateau(which, end)
         return self._waves(which, end, None)
@@ -182,7 +182,7 @@ class Native:
         for epoch in range(end):
             now = which[begun[which] <= epoch]
             for i in now:
-                table = RateTable(spec.schedule, float(ledger.rates[i]), spec.steps)
+                table = RateTable(spec.schedule, float(ledger.learning_rates[i]), spec.steps)
                 table.replay(monitored[i, :epoch])
                 tables[i, epoch] = table.tables(epoch, 0, spec.steps, epoch * spec.steps)[0]
             if not self._waves(now, epoch + 1, tables.reshape(len(ledger), -1)):
@@ -195,12 +195,12 @@ class Native:
         spec, item = self.spec, self.layout.dtype.itemsize
         each = spec.epochs * (spec.steps * 8 + self.n_held_out * item)
         size = max(self.threads, BUDGET_BYTES // each)
-        # Small rates first: runs that may end early are the better ones to end with.
-        which = which[np.argsort(self.ledger.rates[which], kind="stable")]
+        # Small rates first: runs of large rates may end early, which balances the threads at the end.
+        which = which[np.argsort(self.ledger.learning_rates[which], kind="stable")]
         return all(self._wave(which[at : at + size], end, tables) for at in range(0, len(which), size))
 
     def _wave(self, which: Array, end: int, tables: Array | None) -> bool:
-        ledger, seed_of, rates = self.ledger, self.seed_of[which], self.ledger.rates[which]
+        ledger, seed_of, rates = self.ledger, self.seed_of[which], self.ledger.learning_rates[which]
         wave = Wave(
             which, ledger.seeds[which], rates,
             self.tables if tables is None else tables, np.searchsorted(self.rates, rates) if tables is None else which,
@@ -212,7 +212,7 @@ class Native:
         return self._call(len(which))
 
     def _call(self, n: int) -> bool:
-        """Let the threads loose on the runs of a wave."""
+        """Train the runs of a wave on all threads; returns False after Ctrl-C."""
         with team.interruptible(self.request_stop) as interrupted:
             team.run(
                 self._work, min(self.threads, n), detached=self.detached, stop=lambda word: self.request_stop()
@@ -222,7 +222,7 @@ class Native:
         return not interrupted()
 
     def request_stop(self) -> None:
-        """Ask all threads to come back."""
+        """Ask all threads to return."""
         self.stopped = True
         self.runs.request_stop()
 
@@ -235,14 +235,14 @@ class Native:
                 self.busy[thread] += seconds
                 self.ticks += ticks
                 try:
-                    self._book(thread)
+                    self._record(thread)
                 except BaseException:  # a full disk under the journal
                     self.request_stop()
                     raise
             if self.runs.done(thread):
                 return
 
-    def _book(self, thread: int) -> None:
+    def _record(self, thread: int) -> None:
         """Write the runs that a thread has ended into the ledger."""
         runs, spec, ledger = self.runs, self.spec, self.ledger
         if runs.bad_row is not None:
@@ -251,7 +251,7 @@ class Native:
         if not found.size:
             return
         which, ended = runs.wave.numbers[found], runs.records
-        second = float(self.busy.sum()) / max(1, self.ticks)
+        tick_seconds = float(self.busy.sum()) / max(1, self.ticks)
         rows = np.full(spec.steps, spec.batch_size, np.float64)
         rows[-1] = spec.n_train - spec.batch_size * (spec.steps - 1)
         for at, i in zip(found.tolist(), which.tolist(), strict=True):
@@ -260,17 +260,17 @@ class Native:
             if runs.mean_weights is not None:
                 losses = losses * (runs.mean_weights[at, one] / self.mean_weight[seed])
             ledger.train_loss[i, one] = (losses * rows).sum(axis=1) / spec.n_train
-            ledger.epoch_seconds[i, one] = runs.epoch_ticks[at, one] * second
+            ledger.epoch_seconds[i, one] = runs.epoch_ticks[at, one] * tick_seconds
             for epoch in range(one.start, one.stop):
                 ledger.val_loss[i, epoch] = self._mean(runs.held_out_losses[at, epoch], seed)
             ledger.status[i], ledger.done[i] = ended["status"][at], one.stop
             if ledger.status[i] == FINISHED and np.isnan(ledger.val_loss[i, one.stop - 1]):
                 ledger.status[i] = OVERFLOWED
-            ledger.seconds[i] = self.before[at] + float(ended["ticks"][at]) * second
+            ledger.seconds[i] = self.before[at] + float(ended["ticks"][at]) * tick_seconds
         self.report(which)
 
     def _raise_bad_row(self, row: int) -> None:
-        """NaN or infinity in a memory map, or a label that has changed since it was checked."""
+        """Raise the error for a row with NaN or infinity in a memory map, or with a label that has changed."""
         spec, session = self.spec, self.nets[0].session
         scaling = session.kernel_scaling()
         here = arrays.first_not_finite(spec.X[row : row + 1], self.layout.dtype, scaling) is not None

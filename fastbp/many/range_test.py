@@ -1,4 +1,4 @@
-"""The learning-rate range test: train a copy while the rate rises, and see where the loss falls and where it climbs."""
+"""The learning-rate range test: train a copy while the rate rises, and watch the loss."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 RAMPS = ("exponential", "linear")
 LEAST_STEPS = 20
 LAG = 25.0  # n_steps over the steps that the default smoothing lags by
-MOST_CHUNK = 64  # steps from one look at the stopping rule to the next
+MOST_CHUNK = 64  # steps between two evaluations of the stopping rule, at most
 # eps of the stopping rule, as a share of the loss before the first step: near zero, a loss may quadruple by noise.
 FLOOR = 0.1
 START_ROWS = 4096  # rows, evenly spread, that this loss is measured on
@@ -201,7 +201,7 @@ def _rates(lr_min: float, lr_max: float, n_steps: int, ramp: str) -> npt.NDArray
 
 
 def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
-    """Steps between two looks at the held-out rows; one without gradients costs a third."""
+    """Steps between two evaluations of the held-out rows: a forward pass costs a third of a training step."""
     most = n_steps // POINTS
     if wanted is None:
         return min(most, max(1, math.ceil(rows / (3 * batch_size))))
@@ -274,7 +274,7 @@ class _Curve:
 
 @dataclass
 class _Driver:
-    """Carries one seed after the other up the ramp, in native calls of many steps."""
+    """Trains one seed after the other along the ramp, in native calls of many steps."""
 
     net: MLP
     samples: Array
@@ -303,7 +303,7 @@ class _Driver:
         return _loss(self.net.copy(), data, None)
 
     def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
-        """One order of the batches, from a copy of the network on."""
+        """Train a copy of the network with one order of the batches."""
         n, points = len(self.rates), len(self.rates) // self.every
         curve = _Curve(np.full(n, np.nan), np.full(points, np.nan), np.full(points, np.nan))
         loop = self._prepare(seed)
@@ -327,7 +327,7 @@ class _Driver:
                         raise KeyboardInterrupt
                     if status in records.BAD:
                         raise engine.bad_input()
-                    self._take(loop, curve, smoother, done, made, diverged=status == records.DIVERGED)
+                    self._record(loop, curve, smoother, done, made, diverged=status == records.DIVERGED)
                     done += made
                     if interrupted():
                         raise KeyboardInterrupt
@@ -348,7 +348,7 @@ class _Driver:
         loop.learning_rates = _Ramp(self.rates, loop.learning_rates.steps)
         return loop
 
-    def _take(self, loop: Loop, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool) -> None:
+    def _record(self, loop: Loop, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool) -> None:
         """Write the losses of a chunk into the curve, up to where the rule stops it.
 
         A batch in which nothing counts has no loss, and leaves the running mean as it is.

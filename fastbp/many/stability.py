@@ -194,7 +194,7 @@ class Stability(Tabular):
     caveat: str = CAVEAT
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What there is of each epoch, by name."""
+        """Columns with one entry an epoch, by name."""
         return {
             "epoch": self.epochs, "loss": self.losses, "eigenvalue": self.eigenvalues, "line": self.lines,
             "products": np.array(self.products), "converged": np.array(self.converged),
@@ -234,7 +234,7 @@ class Stability(Tabular):
 
 
 def stability_line(stability: Stability | float | None) -> float | None:
-    """The rate to draw; None also where nothing curves upward, so that every rate is on the safe side."""
+    """The rate to draw; None if there is none, or if nothing curves upward: then every rate is stable."""
     if stability is None:
         return None
     if isinstance(stability, Stability):
