@@ -10,10 +10,18 @@ import numpy as np
 
 from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
 from fastbp.types import Array
-from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
+from fastbp.validation import (
+    Checked,
+    check_choice,
+    check_fraction,
+    check_inner_fraction,
+    check_positive_finite,
+    optional,
+    setting,
+)
 
 # The registry: what is named here is also a name of fastbp itself.
-__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson"]  # noqa: RUF022
+__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh", "Quantile"]  # noqa: RUF022
 
 
 def _check_label(name: str, value: Any) -> int:
@@ -140,6 +148,31 @@ class Poisson(Loss):
 
     name = "poisson"
     link = EXPONENTIAL
+
+
+@dataclass(frozen=True)
+class LogCosh(Loss):
+    """Squared near zero, absolute far away, smooth everywhere: ``J = 1/(NM) sum log cosh(p - y)``, as in Keras."""
+
+    name = "log_cosh"
+    link = IDENTITY
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """Quantile regression (Koenker and Bassett 1978): of d = y - p, the mean of q d above the line and (q - 1) d below.
+
+    The prediction that it is smallest for has a share q = `quantile` of the targets below it: 0.5 is the median.
+    """
+
+    quantile: float = setting(0.5, check_inner_fraction)
+
+    name = "quantile"
+    link = IDENTITY
+
+    @property
+    def parameter(self) -> float:
+        return self.quantile
 
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}

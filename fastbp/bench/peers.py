@@ -90,18 +90,6 @@ class TorchRival(Rival):
 
     name = "torch"
     package = "torch"
-    activations: ClassVar = {
-        "identity": "Identity",
-        "relu": "ReLU",
-        "leaky_relu": "LeakyReLU",
-        "elu": "ELU",
-        "selu": "SELU",
-        "tanh": "Tanh",
-        "sigmoid": "Sigmoid",
-        "softplus": "Softplus",
-        "gelu": "GELU",
-        "silu": "SiLU",
-    }
 
     def __init__(self) -> None:
         self.variant = ""
@@ -130,13 +118,15 @@ class TorchRival(Rival):
     def reset(self) -> None:
         torch, workload = self.torch, self.task.workload
         torch.manual_seed(workload.seed)
+        named = workload.activation.replace("_", "")
+        activation = next(kind for name, kind in vars(torch.nn).items() if name.lower() == named)
         layers: list[Any] = []
         for weight, bias in zip(self.task.weights, self.task.biases, strict=True):
             linear = torch.nn.Linear(*weight.shape, dtype=getattr(torch, workload.dtype))
             with torch.no_grad():
                 linear.weight.copy_(torch.tensor(weight.T))  # a copy; torch.from_numpy warns of read-only arrays
                 linear.bias.copy_(torch.tensor(bias))
-            layers += [linear, getattr(torch.nn, self.activations[workload.activation])()]
+            layers += [linear, activation()]
         self.model = torch.nn.Sequential(*layers[:-1])
         self.loss = torch.nn.MSELoss() if workload.loss == "mse" else torch.nn.CrossEntropyLoss()
         kind = torch.optim.SGD if workload.optimizer == "sgd" else torch.optim.Adam

@@ -41,7 +41,7 @@ _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
 assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
 _MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
-_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "keep_every", "keep_epochs"
+_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
 assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 _TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
@@ -106,7 +106,7 @@ class Engine(Store):
         job, at = self.job[0], address(self.sync)
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
-        job["zeros"], job["kept_products"] = address(self.zeros), address(self.kept_products)
+        job["zeros"] = address(self.zeros)
         job["loss"], job["loss_parameter"] = loss.code, loss.parameter
         job["loss_columns"] = loss.link.loss_columns(layout.sizes[-1])
         penalties = layout.regularization
@@ -165,7 +165,7 @@ class Engine(Store):
             self.need_gradient()
         job = self.job[0]
         job["n_steps"], job["position"], job["epoch"], job["shuffle"] = n_steps, position, epoch, shuffle
-        job["kept_step"], job["two_pass"] = 0, two_pass
+        job["snapshot_step"], job["two_pass"] = 0, two_pass
 
     def bind_step(self, optimizer: _optimizers.Optimizer, n_rows: int, n_threads: int, *, two_pass: bool) -> None:
         """One step on all bound rows."""
@@ -192,7 +192,8 @@ class Engine(Store):
         job["beta1"], job["beta2"], eps = optimizer.betas_and_eps
         # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
         job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
-        job["first"], job["second"], job["low"], job["high"] = optimizer.coefficients
+        job["coefficients"] = 0.0
+        job["coefficients"][: len(optimizer.coefficients)] = optimizer.coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
         self._optimizer = optimizer
 
@@ -218,7 +219,9 @@ class Engine(Store):
 
     def state(self) -> dict[str, Array]:
         """What the optimiser changes besides the parameters, by the field of the job that holds its address."""
-        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {"products": self.products}
+        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {
+            "scalars": self.scalars.ravel()
+        }
 
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
         """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
@@ -249,16 +252,17 @@ class Engine(Store):
 
     def _point(self, parameters: Array) -> None:
         """Have job and layers work on these parameters, and on the moments that there are."""
-        moments, products, then = self.moments, self.products, self._pointed
-        if then is not None and then[0] is parameters and then[1] is moments and then[2] is products:
+        moments, scalars, then = self.moments, self.scalars, self._pointed
+        if then is not None and then[0] is parameters and then[1] is moments and then[2] is scalars:
             return
         self._pointed = None
         assert self.buffers is not None
         self.buffers.point(parameters)
         job, places = self.job[0], [address(moment) for moment in moments] + [0, 0, 0]
-        job["parameters"], job["products"] = address(parameters), address(products)
+        job["parameters"] = address(parameters)
+        job["scalars"], job["n_scalars"] = address(scalars), scalars.shape[1]
         job["state1"], job["state2"], job["state3"] = places[:3]
-        self._pointed = parameters, moments, products
+        self._pointed = parameters, moments, scalars
 
     def mirror(self, parameters: Array | None = None) -> None:
         """Have the transposed copy of these parameters, or of the network's own, at hand; updates keep it fresh."""
@@ -300,7 +304,7 @@ class Engine(Store):
         layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
         if snapshots[0]:
             assert self.has_snapshot, "there is no room for one"
-            job[0]["kept"] = address(self.kept)
+            job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.kept), address(self.kept_scalars)
         _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
@@ -407,7 +411,7 @@ class Engine(Store):
     @property
     def snapshot_step(self) -> int:
         """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
-        return int(self.job[0]["kept_step"])
+        return int(self.job[0]["snapshot_step"])
 
     @property
     def loss_columns(self) -> int:

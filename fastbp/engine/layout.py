@@ -18,7 +18,7 @@ import numpy as np
 from fastbp import activations as _activations
 from fastbp.engine import memory, tuning
 from fastbp.engine.memory import address
-from fastbp.kernels.records import LAYER
+from fastbp.kernels.records import DENSE_LAYER, LAYER
 from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
 from fastbp.types import Array
@@ -206,6 +206,7 @@ class Buffers:
         item = dtype.itemsize
         for k, layer in enumerate(layout.layers):
             record = self.records[k]
+            record["kind"] = DENSE_LAYER
             record["n_in"], record["n_out"], record["activation"] = layer.n_in, layer.n_out, layer.activation.code
             record["offset"], record["first_block"] = layer.offset, layer.first_block
             if k:  # no delta goes below layer 0, unless `Engine.backprop` is asked for dJ/dX
@@ -214,7 +215,7 @@ class Buffers:
             record["outputs"], record["output_row"] = address(self.activations[k + 1]), strides[k + 1] * item
             record["deltas"] = address(self.deltas[k])
         for record, chance in zip(self.records, layout.regularization.chances, strict=False):  # none for the outputs
-            record["drop_below"], record["keep_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
+            record["drop_below"], record["dropout_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
         self.weight_offsets = np.array([layer.offset * item for layer in layout.layers], np.uint64)
 
     def point(self, parameters: Array) -> None:

@@ -178,10 +178,10 @@ class ManyRuns:
             runs[name] = np.where(runs["epoch"] > 0, counted[wave.numbers], 0)
         if wave.tables is not None:
             runs["lrs"] = _rows(wave.tables, wave.table_of)
-        for name, rows in (("subset", wave.subsets), ("held", wave.held_out)):
+        for name, rows in (("subset", wave.subsets), ("held_out", wave.held_out)):
             runs[name] = [0 if one is None else address(one) for one in rows]
         each = np.arange(n)
-        runs["losses"], runs["held_losses"] = _rows(self.losses, each), _rows(self.held_out_losses, each)
+        runs["losses"], runs["held_out_losses"] = _rows(self.losses, each), _rows(self.held_out_losses, each)
         runs["epoch_ticks"] = _rows(self.epoch_ticks, each)
         if self.mean_weights is not None:
             runs["mean_weights"] = _rows(self.mean_weights, each)

@@ -16,6 +16,7 @@ import numpy as np
 from fastbp.arrays import check_weights
 from fastbp.engine import memory
 from fastbp.engine.layout import Layout
+from fastbp.kernels.optimizers import initial_scalars
 from fastbp.types import Array
 from fastbp.validation import check_non_negative_int
 
@@ -35,7 +36,7 @@ class State(NamedTuple):
 
     parameters: Array
     moments: list[Array]
-    products: Array  # of NAdam's momenta, see `fastbp.kernels.update`
+    scalars: Array  # (2, n) the optimiser's own, after even and odd numbers of updates, see `kernels.optimizers.Rule`
     state_layout: tuple[str, int] | None = None  # what the moments mean, see `Optimizer.state_layout`
     counters: Counters = Counters()
 
@@ -50,7 +51,7 @@ class OptimizerState(NamedTuple):
     state_layout: tuple[str, int] | None
     steps: int
     epochs: int
-    product: float  # of NAdam's momenta
+    product: float  # the optimiser's own scalar, NAdam's product of momenta; 1 for those that have none
     moments: list[tuple[list[Array], list[Array]]]  # (weights, biases) of each
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,8 +101,8 @@ class Store:
 
     def __init__(self, layout: Layout, parameters: Array, counted: memoryview) -> None:
         self.layout, self._counted = layout, counted
-        self._state, self._changes = State(parameters, [], np.ones(2)), 0
-        self.kept, self.kept_products = memory.allocate(0, layout.dtype), np.ones(2)
+        self._state, self._changes = State(parameters, [], _scalars(None)), 0
+        self.kept, self.kept_scalars = memory.allocate(0, layout.dtype), _scalars(None)
         self.kept_counters = 0, 0  # steps and epochs
         self.kept_of: list[Array] | None = None  # the moments that were kept with the parameters
 
@@ -116,9 +117,9 @@ class Store:
         return self._state.moments
 
     @property
-    def products(self) -> Array:
-        """Of NAdam's momenta."""
-        return self._state.products
+    def scalars(self) -> Array:
+        """Of the optimiser, for the network as a whole."""
+        return self._state.scalars
 
     @property
     def state_layout(self) -> tuple[str, int] | None:
@@ -166,7 +167,8 @@ class Store:
         for moment, value in zip(moments, initial, strict=True):
             if value:
                 moment[self.layout.places()] = value
-        self.change(moments=moments, products=np.ones(2), state_layout=state_layout, counters=self.counters_from(0, 0))
+        parts = {"scalars": _scalars(state_layout), "state_layout": state_layout}
+        self.change(moments=moments, counters=self.counters_from(0, 0), **parts)
 
     def packed(self, weights: Sequence[Array], biases: Sequence[Array]) -> Array:
         """Weights and biases, or a moment of theirs, as a new array."""
@@ -180,17 +182,18 @@ class Store:
         if parameters is not None:
             parts["parameters"] = self.packed(*parameters)
         if optimizer is not None:
-            products = np.ones(2)
-            products[optimizer.steps & 1] = optimizer.product
+            scalars = _scalars(optimizer.state_layout)
+            scalars[optimizer.steps & 1] = optimizer.product
             parts["moments"] = [self.packed(*pair) for pair in optimizer.moments]
-            parts |= {"products": products, "state_layout": optimizer.state_layout}
+            parts |= {"scalars": scalars, "state_layout": optimizer.state_layout}
             parts["counters"] = self.counters_from(optimizer.steps, optimizer.epochs)
         self.change(**parts)
 
     def optimizer_state(self) -> OptimizerState:
         """Moments and counters by layer."""
         moments = [self.layout.unpack(moment) for moment in self.moments]
-        product = float(self.products[self.steps & 1])
+        scalars = self.scalars[self.steps & 1]
+        product = float(scalars[0]) if scalars.size else 1.0
         return OptimizerState(self.state_layout, self.steps, self.epochs, product, moments)
 
     def mark(self) -> tuple[int, int]:
@@ -210,7 +213,7 @@ class Store:
             self.kept = memory.allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
         for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
             old[:] = new
-        self.kept_products[:] = self.products
+        self.kept_scalars = self.scalars.copy()
         self.kept_counters = self.steps, self.epochs
         self.kept_of = self.moments
 
@@ -234,4 +237,10 @@ class Store:
         for new, old in zip(arrays, self.kept.reshape(-1, n), strict=True):
             new[:] = old
         counters = self.counters_from(*self.kept_counters)
-        self.change(parameters=arrays[0], moments=arrays[1:], products=self.kept_products.copy(), counters=counters)
+        self.change(parameters=arrays[0], moments=arrays[1:], scalars=self.kept_scalars.copy(), counters=counters)
+
+
+def _scalars(state_layout: tuple[str, int] | None) -> Array:
+    """Those of an optimiser that has made no update."""
+    initial = () if state_layout is None else initial_scalars(state_layout[0])
+    return np.tile(np.array(initial, np.float64), (2, 1))

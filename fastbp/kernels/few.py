@@ -24,7 +24,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 11), name)
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
-    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode = function.args
+    c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode = function.args
     entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
     builder = ir.IRBuilder(entry)
     fma = declare_fma(module, vector)
@@ -79,20 +79,20 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
 
 
 @intrinsic
-def few(typingctx, tag, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode):
+def few(typingctx, k, vectors, c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode, tag):
     """The product of `_emit_few` for k of 1 to FEW."""
-    signature = types.void(tag, *[types.uintp] * 13)
+    signature = types.void(*[types.uintp] * 13, tag)
 
     def codegen(context, builder, signature, args):
         done = builder.append_basic_block("few_done")
-        variant = builder.add(builder.mul(args[1], I64(2)), args[2])
+        variant = builder.add(builder.mul(args[0], I64(2)), args[1])
         switch = builder.switch(variant, done)
         for k in range(1, FEW + 1):
             for vectors in (1, 2):
                 block = builder.append_basic_block(f"few_{k}_{vectors}")
                 switch.add_case(I64(2 * k + vectors), block)
                 builder.position_at_end(block)
-                builder.call(_emit_few(builder.module, signature.args[0], k, vectors), args[3:])
+                builder.call(_emit_few(builder.module, signature.args[-1], k, vectors), args[2:-1])
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()

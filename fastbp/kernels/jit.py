@@ -28,8 +28,9 @@ FLAGS: dict[str, Any] = {
     "_nrt": False,
 }
 
-# Called from compiled code only: no wrappers for Python or C.
-jit = njit(**FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Called from compiled code only: no wrappers for Python or C. `forceinline` is said, for Numba would take it over from
+# the caller in whose compile a function is compiled.
+jit = njit(forceinline=False, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # For scalar functions called in a loop: LLVM vectorises a loop only when everything in it is inlined, and leaves the
 # longer ones (gelu, softplus) out of line by its own cost model: 35 ns an element instead of 2.
 element = njit(forceinline=True, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -46,7 +47,7 @@ class Leaf:
 
     def __init__(self, function, arguments, calls):
         self.name, self.arguments, self.calls = function.__name__, arguments, calls
-        self.dispatcher = njit(**FLAGS)(function)
+        self.dispatcher = njit(no_cfunc_wrapper=True, **FLAGS)(function)  # called from Python and by its symbol
         self.cache = self.dispatcher._cache = KernelCache(self.name)
 
     def is_cached(self, dtype: str) -> bool:

@@ -63,18 +63,18 @@ def _row_pointer(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value, kin
 
 
 @intrinsic
-def row_shift(typingctx, tag, source, target, n_vectors, n):
+def row_shift(typingctx, target, source, n_vectors, n, tag):
     """target = source - max(source) over the n numbers of a row, -inf beyond; returns the maximum. NaN stays NaN.
 
     The padding is masked in registers: written with scalar stores, it would stall the vector loads behind them.
     """
 
     def codegen(context, builder, signature, args):
-        kind = vector_type(signature.args[0])
+        kind = vector_type(signature.return_type)
         # Lane numbers as wide as the lanes and signed: one instruction compares a vector of them.
         number = ir.IntType(TARGET.vector_bytes * 8 // kind.count)
         numbers = ir.VectorType(number, kind.count)
-        _, source, target, n_vectors, n = args
+        target, source, n_vectors, n, _ = args
         lowest = ir.Constant(kind, [float("-inf")] * kind.count)
         end = splat(builder, builder.trunc(n, number) if number != I64 else n, numbers)
         places = ir.Constant(numbers, list(range(kind.count)))
@@ -105,27 +105,27 @@ def row_shift(typingctx, tag, source, target, n_vectors, n):
         _each_vector(builder, n_vectors, [], shift)
         return largest
 
-    return tag(tag, *[types.uintp] * 4), codegen
+    return tag(*[types.uintp] * 4, tag), codegen
 
 
 @intrinsic
-def row_sum(typingctx, tag, source, n_vectors):
+def row_sum(typingctx, source, n_vectors, tag):
     """Sum of a row of whole vectors: lane by lane, then the lanes by halves."""
 
     def codegen(context, builder, signature, args):
-        kind = vector_type(signature.args[0])
+        kind = vector_type(signature.return_type)
 
         def step(offset, state):
-            return [builder.fadd(state[0], builder.load(_row_pointer(builder, args[1], offset, kind)))]
+            return [builder.fadd(state[0], builder.load(_row_pointer(builder, args[0], offset, kind)))]
 
-        total = _each_vector(builder, args[2], [ir.Constant(kind, [0.0] * kind.count)], step)[0]
+        total = _each_vector(builder, args[1], [ir.Constant(kind, [0.0] * kind.count)], step)[0]
         return _fold(builder, total, builder.fadd)
 
-    return tag(tag, types.uintp, types.uintp), codegen
+    return tag(types.uintp, types.uintp, tag), codegen
 
 
 @intrinsic
-def row_square_sum(typingctx, tag, source, n_vectors):
+def row_square_sum(typingctx, source, n_vectors, tag):
     """Sum of the squares of a row of whole vectors, in double precision: lane by lane, then the lanes by halves.
 
     Of single precision no square overflows there. It takes no longer: of two halves of a vector in turn, one is added
@@ -133,35 +133,35 @@ def row_square_sum(typingctx, tag, source, n_vectors):
     """
 
     def codegen(context, builder, signature, args):
-        kind = vector_type(signature.args[0])
+        kind = vector_type(signature.args[-1])
         double = ir.VectorType(ir.DoubleType(), kind.count)
         fma = declare_fma(builder.module, double)
 
         def step(offset, state):
-            x = builder.load(_row_pointer(builder, args[1], offset, kind))
+            x = builder.load(_row_pointer(builder, args[0], offset, kind))
             x = x if kind == double else builder.fpext(x, double)
             return [builder.call(fma, [x, x, state[0]])]
 
-        total = _each_vector(builder, args[2], [ir.Constant(double, [0.0] * kind.count)], step)[0]
+        total = _each_vector(builder, args[1], [ir.Constant(double, [0.0] * kind.count)], step)[0]
         return _fold(builder, total, builder.fadd)
 
-    return types.float64(tag, types.uintp, types.uintp), codegen
+    return types.float64(types.uintp, types.uintp, tag), codegen
 
 
 @intrinsic
-def row_scale(typingctx, factor, target, n_vectors):
+def row_scale(typingctx, target, factor, n_vectors):
     """Multiply a row of whole vectors by a number."""
 
     def codegen(context, builder, signature, args):
-        kind = vector_type(signature.args[0])
-        factors = splat(builder, args[0], kind)
+        kind = vector_type(signature.args[1])
+        factors = splat(builder, args[1], kind)
 
         def step(offset, state):
-            pointer = _row_pointer(builder, args[1], offset, kind)
+            pointer = _row_pointer(builder, args[0], offset, kind)
             builder.store(builder.fmul(builder.load(pointer), factors), pointer)
             return []
 
         _each_vector(builder, args[2], [], step)
         return context.get_dummy_value()
 
-    return types.void(factor, types.uintp, types.uintp), codegen
+    return types.void(types.uintp, factor, types.uintp), codegen

@@ -14,11 +14,20 @@ from fastbp.optimizers.base import BATCH_SIZE as BATCH_SIZE
 from fastbp.optimizers.base import Optimizer as Optimizer
 from fastbp.optimizers.lbfgs import LBFGS as LBFGS
 from fastbp.regularization import PLAIN, Regularization
-from fastbp.validation import check_choice, check_flag, check_fraction, check_non_negative_finite, setting
+from fastbp.validation import (
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_inner_fraction,
+    check_non_negative_finite,
+    check_positive_int,
+    setting,
+)
 
 # The registry: what is named here is also a name of fastbp itself.
 __all__ = [  # noqa: RUF022
-    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "LBFGS",
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "AdaBelief",
+    "Lookahead", "LBFGS",
 ]  # fmt: skip
 
 
@@ -92,10 +101,6 @@ class SGD(Optimizer):
     def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, 0.0, 0.0
 
-    @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        return self.dampening, 0.0, 0.0, 0.0
-
 
 @dataclass(frozen=True)
 class _Betas(Optimizer):
@@ -159,10 +164,6 @@ class NAdam(_EitherDecay):
     momentum_decay: float = setting(4e-3, check_non_negative_finite)
 
     name = "nadam"
-
-    @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        return self.momentum_decay, 0.0, 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -256,10 +257,6 @@ class Adagrad(Optimizer):
     def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, 0.0, self.eps
 
-    @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        return self.lr_decay, 0.0, 0.0, 0.0
-
 
 @dataclass(frozen=True)
 class Adadelta(Optimizer):
@@ -297,12 +294,42 @@ class Rprop(Optimizer):
         return 0.0, self.lr
 
     @property
-    def coefficients(self) -> tuple[float, float, float, float]:
+    def coefficients(self) -> tuple[float, ...]:
         return *self.etas, *self.step_sizes
 
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
         if schedule is not None:
             raise ValueError(f"Rprop adapts the sizes of its steps by itself; schedule must be None, got {schedule!r}")
+
+
+@dataclass(frozen=True)
+class AdaBelief(_Betas):
+    """Adam by the spread of the gradient around its own mean (Zhuang et al. 2020); decoupled weight decay.
+
+    ``s <- b2 s + (1 - b2) (g - m)^2 + eps`` stands in the place of the mean square: steps are long where gradients are
+    what their mean predicts. Defaults are those of the authors' package for PyTorch, without its rectification.
+    """
+
+    lr: float = 1e-3
+    eps: float = 1e-16
+
+    name = "adabelief"
+    decoupled = True
+
+
+@dataclass(frozen=True)
+class Lookahead(_Betas):
+    """Adam that goes `k` steps forward, and then back to a share of the way (Zhang, Lucas, Hinton and Ba 2019).
+
+    The share is `alpha`: after every k-th step, ``slow <- slow + alpha (w - slow)`` and ``w <- slow``. Adam's moments
+    stay as they are.
+    """
+
+    lr: float = 1e-3
+    k: int = setting(5, check_positive_int)
+    alpha: float = setting(0.5, check_inner_fraction)
+
+    name = "lookahead"
 
 
 _KINDS: list[type[Optimizer]] = [globals()[name] for name in __all__]

@@ -101,9 +101,9 @@ class Optimizer(Checked):
         return 0.0, 0.0, 0.0
 
     @property
-    def coefficients(self) -> tuple[float, float, float, float]:
-        """Four numbers whose meaning the compiled rule defines."""
-        return 0.0, 0.0, 0.0, 0.0
+    def coefficients(self) -> tuple[float, ...]:
+        """The numbers that only this rule reads, by the names in `fastbp.kernels.optimizers.Rule`."""
+        return tuple(getattr(self, name) for name in _compiled(self.rule)[2])
 
     def check_step(self) -> None:
         """Raise ValueError if this optimiser makes no single steps."""
@@ -121,8 +121,8 @@ class Optimizer(Checked):
 
 
 @functools.cache
-def _compiled(rule: str) -> tuple[int, int]:
-    """Code of a rule in the compiled switch, and its number of moments."""
+def _compiled(rule: str) -> tuple[int, int, tuple[str, ...]]:
+    """Code of a rule in the compiled switch, its number of moments, and the names of its own coefficients."""
     from fastbp.kernels.optimizers import RULES
 
-    return list(RULES).index(rule), RULES[rule].n_moments
+    return list(RULES).index(rule), RULES[rule].n_moments, RULES[rule].coefficients

@@ -36,7 +36,7 @@ X, Y = RNG.standard_normal((80, 7)), RNG.integers(0, 3, 80)
         ),
         ("set_weights and load_optimizer_state", {"/engine/engine.py", "/engine/state.py", "/engine/session.py"}),
         ("fit that diverges", {"/training/loop.py", "/engine/state.py"}),
-        ("fit on chunks", {"/training/feeds.py"}),
+        ("fit on chunks", {"/training/chunks.py"}),
         ("fit with L-BFGS", {"/training/lbfgs.py"}),
         ("fit on two threads", {"/engine/team.py"}),
     ],

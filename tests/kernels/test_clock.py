@@ -148,5 +148,5 @@ def test_a_profile_of_a_training_that_diverges() -> None:
 def test_the_numbers_of_the_fma_probe_stay_near_one(dtype: str) -> None:
     """Denormal ones made it a hundred times too slow on some CPUs, and the machine's limit with it."""
     result = np.zeros(1, dtype)
-    entry(probe.fma_probe, dtype)(100_000, result.ctypes.data, result.dtype.type(1))
+    entry(probe.fma_probe, dtype)(result.ctypes.data, 100_000, result.dtype.type(1))
     assert result[0] == pytest.approx(probe.CHAINS, rel=1e-3)

@@ -29,6 +29,10 @@ from fastbp import (
     schedules,
 )
 from fastbp.engine import tuning
+from fastbp.engine.memory import address, allocate
+from fastbp.kernels import build, update
+from fastbp.kernels.optimizers import N_RATES, RULES, initial_scalars
+from fastbp.kernels.records import JOB
 from fastbp.reference import NumpyMLP
 
 SHAPES = [
@@ -184,6 +188,37 @@ def test_no_rule_writes_to_the_padding(recipe: Any, dtype: str) -> None:
         fresh.set_weights(net.weights, net.biases)
         fresh.session.engine.mirror()
         np.testing.assert_array_equal(net.session.engine.transposed[unused:], fresh.session.engine.transposed[unused:])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_leaves_padding_at_zero(name: str, dtype: str) -> None:
+    """Whatever its rates are: see `Rule`. An element beside it, with a weight and a gradient, changes."""
+    rng, kind, n = np.random.default_rng(0), np.dtype(dtype), 37
+    run = build.prepare(update.update.leaf, dtype)
+    for scale in (1e-30, 1e-3, 1.0, 1e3):
+        arrays = [allocate(n, kind) for _ in range(5)]  # weights, gradient and three moments
+        rates = allocate(N_RATES, kind)
+        rates[:] = scale * rng.uniform(0.01, 1.0, N_RATES)
+        for array in arrays:
+            array[5] = rng.uniform(0.1, 1.0)
+        job = np.zeros(1, JOB)
+        job["optimizer"] = list(RULES).index(name)
+        for field, array in zip(("parameters", "state1", "state2", "state3"), [arrays[0], *arrays[2:]], strict=True):
+            job[field] = address(array)
+        before = arrays[0].copy()
+        run(job[0], address(arrays[1]), address(rates), 0, n, kind.type(1))
+        for array in arrays:
+            assert not np.delete(array, 5).any()
+    assert arrays[0][5] != before[5]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_names_what_it_has(name: str) -> None:
+    rule = RULES[name]
+    assert bool(rule.rates) == bool(rule.own)
+    assert len(set(rule.rate_names)) == len(rule.rate_names) <= N_RATES
+    assert rule.n_scalars == len(initial_scalars(name))
 
 
 @pytest.mark.parametrize("recipe", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(), Adam(clip_norm=1.0)], ids=repr)
