@@ -42,7 +42,7 @@ class Stage(NamedTuple):
     X: Array
     y: Array | None
     outputs: Array | None
-    recipe: object  # optimiser and scaling, as the job holds them
+    optimizer: object
     scaling: object
     weights: Array | None
     plain: bool  # targets of the same type and shape need no more than to be copied
@@ -96,7 +96,7 @@ class Engine(Bindings):
         layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
         if snapshots[0]:
             assert self.has_snapshot, "there is no room for one"
-            job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.kept), address(self.kept_scalars)
+            job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.snapshot), address(self.snapshot_scalars)
         _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
@@ -147,16 +147,18 @@ class Engine(Bindings):
         self.call(records.UPDATE, 1)
 
     def stage(
-        self, mode: int, X: Array, y: Array | None, outputs: Array | None, recipe: object, scaling: object,
+        self, mode: int, X: Array, y: Array | None, outputs: Array | None, optimizer: object, scaling: object,
         weights: Array | None = None, *, plain: bool = False,
     ) -> None:  # fmt: skip
         """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
         if self._alone and self.buffers is not None:
             kernel, layers = self._kernel, self.buffers.records
-            self._stage = Stage(mode, X, y, outputs, recipe, scaling, weights, plain, X.shape, X.dtype, kernel, layers)
+            self._stage = Stage(
+                mode, X, y, outputs, optimizer, scaling, weights, plain, X.shape, X.dtype, kernel, layers
+            )
 
     def call_again(
-        self, mode: int, X: Array, y: Array | None, recipe: object, scaling: object, weights: Array | None = None,
+        self, mode: int, X: Array, y: Array | None, optimizer: object, scaling: object, weights: Array | None = None,
         *, checked: bool = True, scan: bool = False,
     ) -> Stage | None:  # fmt: skip
         """Repeat the last call with another batch, if that differed in nothing else; None if it did.
@@ -170,7 +172,7 @@ class Engine(Bindings):
             or stage.mode != mode
             or stage.shape != X.shape
             or stage.dtype is not X.dtype
-            or stage.recipe is not recipe
+            or stage.optimizer is not optimizer
             or stage.scaling is not scaling
             or (stage.weights is None) != (weights is None)
             or not (checked or stage.plain)
