@@ -122,6 +122,23 @@ def take_up(shared, worker, job, layers, one, place, tag):
 
 
 @jit
+def next_steps(shared, job, one, budget):
+    """Point the job at the next steps of a run, at most to the epoch's end; returns the number of steps done before."""
+    done = one.epoch * shared.steps + one.step
+    job.mode, job.n_threads = TRAIN, 1
+    job.n_steps = min(shared.steps - one.step, budget)
+    if one.above != ZERO:  # no further than to the end of the window, which may be the last
+        job.n_steps = min(job.n_steps, shared.window - one.above % shared.window)
+    job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
+    job.losses = one.losses + done * np.uint64(8)
+    job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
+    job.momenta = shared.momenta + done * np.uint64(8) if shared.momenta != ZERO else ZERO
+    if one.mean_weights != ZERO:
+        job.mean_weights = one.mean_weights + done * np.uint64(8)
+    return done
+
+
+@jit
 def clear(job):
     """Reset what a call of the entry begins with, for one thread."""
     atomic_store(job.barrier, 0)
@@ -203,17 +220,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         one = runs[worker.current]
         epoch_ticks = view(one.epoch_ticks, one.end, np.int64(0))
         since = now()
-        done = one.epoch * shared.steps + one.step
-        job.mode, job.n_threads = TRAIN, 1
-        job.n_steps = min(shared.steps - one.step, worker.budget - spent)
-        if one.above != ZERO:  # no further than to the end of the window, which may be the last
-            job.n_steps = min(job.n_steps, shared.window - one.above % shared.window)
-        job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
-        job.losses = one.losses + done * np.uint64(8)
-        job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
-        job.momenta = shared.momenta + done * np.uint64(8) if shared.momenta != ZERO else ZERO
-        if one.mean_weights != ZERO:
-            job.mean_weights = one.mean_weights + done * np.uint64(8)
+        done = next_steps(shared, job, one, worker.budget - spent)
         clear(job)
         run(training, own_layers, 0, tag)
         one.step += job.steps_done
