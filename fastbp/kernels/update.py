@@ -28,14 +28,16 @@ def _own_rates_of(rule):
     function, n_own = rule.rates or _as_they_are, len(rule.rate_names) - len(Rates._fields)
 
     @jit
-    def write(coefficients, step, address, tag):
+    def write(coefficients, step, address, tag):  # without a loop, whose index would make a switch of the tuple
         r = view(address, N_RATES, tag)
         values = function(Coefficients(*coefficients[:n]), step)
         r[OWN] = cast(tag, values[0])
         if n_own > 1:
             r[OWN + ONE] = cast(tag, values[1])
         if n_own > 2:
-            r[OWN + TWO], r[OWN + TWO + ONE] = cast(tag, values[2]), cast(tag, values[3])
+            r[OWN + TWO] = cast(tag, values[2])
+        if n_own > 3:
+            r[OWN + TWO + ONE] = cast(tag, values[3])
 
     return write
 
