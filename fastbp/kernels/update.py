@@ -145,7 +145,7 @@ def write_clip_scale(job, address, tag):
 
 @leaf(Job, *[types.uintp] * 4)
 def clip(job, result, gradient, rates, n, tag):
-    """Scale n numbers of the gradient to the norm allowed, and hold them within the value allowed.
+    """Scale n numbers of the gradient to the norm allowed, then clip them to the value allowed.
 
     Not in place: other threads may still be summing the gradient's squares.
     """
