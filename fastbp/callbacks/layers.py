@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastbp.arrays import numeric
 from fastbp.callbacks.base import EpochState, Watcher
+from fastbp.engine.session import Network
 from fastbp.io.tabular import write_csv
 from fastbp.numerics import norm, quiet
 from fastbp.reference.activations import activate, bounds
 from fastbp.validation import check_positive_int, setting
-
-if TYPE_CHECKING:
-    from fastbp.network import MLP
 
 Array = npt.NDArray[Any]
 
@@ -67,7 +65,7 @@ class LayerStatistics(Watcher):
         self.records: list[dict[str, Any]] = []
         self._before: list[Array] = []
 
-    def on_fit_begin(self, net: MLP) -> None:
+    def on_fit_begin(self, net: Network) -> None:
         net.session.check_batch(self.X, self.y, names=("X of LayerStatistics", "y of LayerStatistics", ""))
         self.records, self._before = [], _flat(net.weights, net.biases)
 
@@ -87,7 +85,7 @@ class LayerStatistics(Watcher):
         self.records, self._before = [dict(record) for record in records], before
 
     @quiet
-    def _look(self, net: MLP, epoch: int) -> list[dict[str, Any]]:
+    def _look(self, net: Network, epoch: int) -> list[dict[str, Any]]:
         gradient = net.backprop(self.X, self.y, training=False)
         gradients = _flat(gradient.weights, gradient.biases)
         parameters = _flat(net.weights, net.biases)
@@ -116,7 +114,7 @@ class LayerStatistics(Watcher):
         write_csv(path, {name: [record[name] for record in self.records] for name in self.records[0]})
 
 
-def _activations(net: MLP, X: npt.ArrayLike, names: list[str]) -> list[Array]:
+def _activations(net: Network, X: npt.ArrayLike, names: list[str]) -> list[Array]:
     """What every layer puts out for these rows, computed in NumPy, in float64."""
     a = numeric(X, "X").astype(np.float64)
     if net.scaling is not None:

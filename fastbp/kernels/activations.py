@@ -177,7 +177,7 @@ def _tanh_by_ratio(z):
     a = -limit if a < -limit else a
     square = a * a
     t = a * _tanh_above(square) / _tanh_below(square)
-    t = one if t > one else t  # by up to 2 ULP
+    t = one if t > one else t  # the fit exceeds 1 by up to 2 ULP
     return -one if t < -one else t
 
 
@@ -291,7 +291,7 @@ def _activation_loop(function):
     # z is read where f'(z) goes, and f(z) goes elsewhere: stored over z itself, LLVM makes of relu's choice between z
     # and 0 a masked store, which is microcoded on AMD (0.6 ns an element instead of 0.1).
     @jit
-    def loop(n, deltas, values, tag):
+    def loop(values, deltas, n, tag):
         d, a = view(deltas, n, tag), view(values, n, tag)
         for i in range(n):  # unsigned: a signed index costs a wrap-around select
             a[i], d[i] = function(d[i])
@@ -303,13 +303,13 @@ _activate = switch([_activation_loop(kernel.function) for kernel in ACTIVATIONS.
 
 
 @leaf(*[types.uintp] * 4)
-def activate(code, n, deltas, values, tag):
+def activate(code, values, deltas, n, tag):
     """From n pre-activations z in `deltas`: values = f(z), and f'(z) in the place of z."""
-    _activate(code, n, deltas, values, tag)
+    _activate(code, values, deltas, n, tag)
 
 
 @leaf(types.uintp, types.uintp)
-def exp_in_place(n, values, tag):
+def exp_in_place(values, n, tag):
     """Replace n numbers by their exponentials."""
     x = view(values, n, tag)
     for i in range(n):
@@ -317,7 +317,7 @@ def exp_in_place(n, values, tag):
 
 
 @leaf(types.uintp, types.uintp)
-def log_in_place(n, values, tag):
+def log_in_place(values, n, tag):
     """Replace n numbers by their logarithms."""
     x = view(values, n, tag)
     for i in range(n):

@@ -24,7 +24,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 11), name)
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
-    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode = function.args
+    c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode = function.args
     entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
     builder = ir.IRBuilder(entry)
     fma = declare_fma(module, vector)
@@ -79,7 +79,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
 
 
 @intrinsic
-def few(typingctx, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode, tag):
+def few(typingctx, k, vectors, c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode, tag):
     """The product of `_emit_few` for k of 1 to FEW."""
     signature = types.void(*[types.uintp] * 13, tag)
 

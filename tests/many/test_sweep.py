@@ -200,16 +200,16 @@ def test_calls_may_end_after_any_step(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = blobs()
     net = MLP([6, 20, 3], seed=1)
     expected = lr_sweep(net, X, y, RATES, seeds=2, epochs=2)
-    monkeypatch.setattr(native, "CHUNK_SECONDS", 1e-9)
+    monkeypatch.setattr(tuning, "CHUNK_SECONDS", 1e-9)
     monkeypatch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
     calls: list[int] = []
-    original = native.Native._book
+    original = native.Native._record
 
     def count(self: Any, thread: int) -> None:
         calls.append(thread)
         original(self, thread)
 
-    monkeypatch.setattr(native.Native, "_book", count)
+    monkeypatch.setattr(native.Native, "_record", count)
     for threads in (1, 3):
         sweep = lr_sweep(net, X, y, RATES, seeds=2, epochs=2, threads=threads)
         assert sweep.val_loss.tobytes() == expected.val_loss.tobytes()
