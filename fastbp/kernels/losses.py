@@ -1,6 +1,7 @@
 """Cost functions: the loss of every row, and dJ/dz of the output layer where its derivative was.
 
-An element-wise loss is one function `(p, y, parameter) -> (loss, dloss/dp)` and one line of ELEMENT_LOSSES.
+An element-wise loss is one function `(p, y, parameter) -> (loss, dloss/dp)` and one line of ELEMENT_LOSSES; one that
+needs a whole row of outputs is a function like `cross_entropy` and one line of ROW_LOSSES.
 Sources: Goodfellow et al., Deep Learning, 6.2; Huber 1964.
 """
 
@@ -91,7 +92,7 @@ def quantile(p, y, parameter):
     return slope * difference, slope
 
 
-# The code of an element-wise loss is its position; softmax cross-entropy, which needs the whole row, comes after.
+# The code of an element-wise loss is its position; those of ROW_LOSSES, at the end of this file, come after.
 ELEMENT_LOSSES = {
     "mse": mse,
     "mae": mae,
@@ -101,8 +102,6 @@ ELEMENT_LOSSES = {
     "log_cosh": log_cosh,
     "quantile": quantile,
 }
-LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, "cross_entropy"])}
-CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])
 
 
 def _loss_loop(function):
@@ -220,7 +219,31 @@ def softmax(rows, n_out, row_stride, outputs, result, maxima, sums, tag):
         totals[r] = row_sum(result + r * row_stride, n_vectors, tag)
 
 
-@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp, calls=[exp_in_place, log_in_place])
+@jit
+def _label(job, number, n_out):
+    """The class of a row, by the row's number."""
+    label = np.uintp(view(job.y, number + ONE, np.int64(0))[number])
+    if label >= n_out:  # of a small call, whose labels nobody else has looked at; or changed while we train
+        job.bad_row = number
+        atomic_max(job.status, BAD_LABEL)
+        label = np.uintp(0)
+    return label
+
+
+@jit
+def _softmax(job, layer, row, rows, scale, row_losses, tag):
+    """Deltas: scale * softmax(z); row_losses: log sum e^(z - max z); the first of a row's loss_values: max z."""
+    row_stride, start = layer.output_row, row * layer.output_row
+    outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
+    n_vectors = row_stride // (itemsize(tag) * lanes(tag))
+    softmax(rows, layer.n_out, row_stride, outputs, deltas, maxima, row_losses, tag)
+    sums = view(row_losses, rows, tag)
+    for r in range(rows):
+        row_scale(cast(tag, scale) / sums[r], deltas + r * row_stride, n_vectors)
+    log_in_place(rows, row_losses, tag)
+
+
+@jit
 def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y).
 
@@ -231,22 +254,14 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
     n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
     start = row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
-    stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
-    softmax(rows, n_out, row_stride, outputs, deltas, maxima, row_losses, tag)
-    losses = view(row_losses, rows, tag)
-    for r in range(rows):
-        row_scale(cast(tag, scale) / losses[r], deltas + r * row_stride, n_vectors)
-    log_in_place(rows, row_losses, tag)
+    stride, losses = row_stride // itemsize(tag), view(row_losses, rows, tag)
+    _softmax(job, layer, row, rows, scale, row_losses, tag)
     for r in range(rows):
         z, d = view(outputs + r * row_stride, stride, tag), view(deltas + r * row_stride, stride, tag)
         largest = view(maxima + r * row_stride, ONE, tag)[0]
         number = row_number(order, first + r)
         if job.y_kind == np.uint64(LABELS):
-            label = np.uintp(view(y, number + ONE, np.int64(0))[number])
-            if label >= n_out:  # of a small call, whose labels nobody else has looked at; or changed while we train
-                job.bad_row = number
-                atomic_max(job.status, BAD_LABEL)
-                label = np.uintp(0)
+            label = _label(job, number, n_out)
             d[label] -= cast(tag, scale) * rest
             losses[r] += (largest - z[label]) * rest
         else:
@@ -265,3 +280,15 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
                 spread += largest - z[j]
                 d[j] -= cast(tag, scale) * share
             losses[r] += spread * share
+
+
+ROW_LOSSES = {"cross_entropy": cross_entropy}
+FIRST_ROW_LOSS = np.uint64(len(ELEMENT_LOSSES))
+LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, *ROW_LOSSES])}
+_row_losses = switch([*ROW_LOSSES.values()])
+
+
+@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp, calls=[exp_in_place, log_in_place])
+def row_loss(job, layer, row, rows, first, scale, losses, tag):
+    """A loss that needs whole rows, of a block of rows; deltas receive dJ/dz times scale."""
+    _row_losses(job.loss - FIRST_ROW_LOSS, job, layer, row, rows, first, scale, losses, tag)

@@ -22,7 +22,7 @@ from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.losses import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
+from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.optimizers import SGD
 from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
@@ -75,8 +75,8 @@ def output_loss(job, layer, row, rows, first, batch_rows, weight, losses, tag):
     scale = 1.0 / float(batch_rows * job.loss_columns)
     if job.y_kind == np.uint64(DELTAS):
         given_deltas(job, layer, row, rows, first, losses, tag)
-    elif job.loss == CROSS_ENTROPY:
-        cross_entropy(job, layer, row, rows, first, scale, losses, tag)
+    elif job.loss >= FIRST_ROW_LOSS:
+        row_loss(job, layer, row, rows, first, scale, losses, tag)
     else:
         element_loss(job, layer, row, rows, first, scale, losses, tag)
     if job.row_weights != 0:
@@ -112,7 +112,7 @@ def product_down(layer, rows, row, result, zeros, mode, tag):
 @leaf(
     Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp,
     calls=[
-        gather, add_noise, product, activate, drop, given_deltas, cross_entropy, element_loss, weigh_rows
+        gather, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
     ],
 )  # fmt: skip
 def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag):
@@ -126,7 +126,7 @@ def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clo
     if key != ZERO and job.input_noise > 0.0:
         add_noise(job, bottom, key, rows, row, place, tag)
     ticks.charge(clock, ticks.GATHER, since)
-    forward(job, layers, row, rows, place, job.mode != FORWARD and job.loss != CROSS_ENTROPY, key, clock, tag)
+    forward(job, layers, row, rows, place, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, key, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
         losses = job.row_losses + place * itemsize(tag)
