@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.activations import exp, exp_in_place, expm1, log1p, log_in_place
+from fastbp.kernels.activations import exp, exp_in_place, expm1, log, log1p, log_in_place
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, Job, Layer
@@ -282,7 +282,51 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
             losses[r] += spread * share
 
 
-ROW_LOSSES = {"cross_entropy": cross_entropy}
+@element
+def focal_term(log_p, gamma):
+    """-(1 - p)^gamma log p, and its derivative by log p"""
+    one, rest = cast(log_p, 1.0), -expm1(log_p)
+    weight = exp(gamma * log(rest))
+    weight = one if gamma == cast(log_p, 0.0) else weight
+    ratio = -one if rest == cast(log_p, 0.0) else log_p / rest
+    return -weight * log_p, weight * (gamma * (one - rest) * ratio - one)
+
+
+@jit
+def focal(job, layer, row, rows, first, scale, row_losses, tag):
+    """J = -sum_j y_j (1 - p_j)^gamma log p_j by row, p = softmax(z); deltas receive scale * dJ/dz.
+
+    With a_j = y_j times the derivative by log p_j, dJ/dz = a - p sum_j a_j. The loss's parameter is gamma.
+    """
+    gamma, factor = cast(tag, job.loss_parameter), cast(tag, scale)
+    n_out, row_stride, start = layer.n_out, layer.output_row, row * layer.output_row
+    stride, losses = row_stride // itemsize(tag), view(row_losses, rows, tag)
+    _softmax(job, layer, row, rows, 1.0, row_losses, tag)
+    for r in range(rows):
+        place = start + r * row_stride
+        z, d = view(layer.outputs + place, stride, tag), view(layer.deltas + place, stride, tag)
+        a = view(job.loss_values + place, stride, tag)
+        largest, log_sum, number = a[0], losses[r], row_number(job.order, first + r)
+        if job.y_kind == np.uint64(LABELS):
+            label = _label(job, number, n_out)
+            losses[r], slope = focal_term((z[label] - largest) - log_sum, gamma)
+            for j in range(n_out):
+                d[j] *= -slope * factor
+            d[label] += slope * factor
+        else:
+            target = view(job.y + number * n_out * itemsize(tag), n_out, tag)
+            total, slopes = cast(tag, 0.0), cast(tag, 0.0)
+            for j in range(n_out):
+                value, slope = focal_term((z[j] - largest) - log_sum, gamma)
+                a[j] = target[j] * slope
+                total += target[j] * value
+                slopes += a[j]
+            for j in range(n_out):
+                d[j] = factor * (a[j] - d[j] * slopes)
+            losses[r] = total
+
+
+ROW_LOSSES = {"cross_entropy": cross_entropy, "focal": focal}
 FIRST_ROW_LOSS = np.uint64(len(ELEMENT_LOSSES))
 LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, *ROW_LOSSES])}
 _row_losses = switch([*ROW_LOSSES.values()])
