@@ -1,123 +1,55 @@
 """fastbp: backpropagation and gradient descent for feed-forward networks, compiled for the CPU.
 
-The names below are loaded when they are first used (PEP 562): importing the package costs a few milliseconds, and
-`fastbp --help` answers without Numba.
+Names are loaded when they are first used (PEP 562): importing the package costs a few milliseconds, and `fastbp --help`
+answers without Numba. Type checkers read `__init__.pyi`, which `python benchmarks/stub.py` makes of the lists below.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastbp._version import __version__
+from fastbp._version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
-    from fastbp.activations import Activation
-    from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
-    from fastbp.engine.warmup import warmup
-    from fastbp.errors import DivergenceError
-    from fastbp.gradients import check_gradients
-    from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
-    from fastbp.many.range_test import lr_range_test
-    from fastbp.many.result import LrSweep
-    from fastbp.many.runs import lr_sweep
-    from fastbp.many.stability import lr_stability
-    from fastbp.network import MLP, load
-    from fastbp.optimizers import LBFGS, SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
-    from fastbp.spec import Gradient, Scaling
-    from fastbp.training.history import History
-
-__all__ = [
-    "LBFGS",
-    "MAE",
-    "MLP",
-    "MSE",
-    "SGD",
-    "Activation",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "BinaryCrossEntropy",
-    "Checkpoint",
-    "CrossEntropy",
-    "DivergenceError",
-    "EarlyStopping",
-    "Gradient",
-    "History",
-    "Huber",
-    "LayerStatistics",
-    "Lion",
-    "LrSweep",
-    "MaxSeconds",
-    "NAdam",
-    "Poisson",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "Scaling",
-    "StopGradientNorm",
-    "__version__",
-    "activations",
-    "callbacks",
-    "check_gradients",
-    "datasets",
-    "load",
-    "losses",
-    "lr_range_test",
-    "lr_stability",
-    "lr_sweep",
-    "optimizers",
-    "reference",
-    "schedules",
-    "warmup",
-]
-
-# Where each name lives; a module's own name stands for the module.
-_HOMES = {
+# The public names by the module that they live in; a module's own name stands for the module.
+HOMES = {
     "activations": ("activations", "Activation"),
     "callbacks": ("callbacks", "Checkpoint", "EarlyStopping", "LayerStatistics", "MaxSeconds", "StopGradientNorm"),
     "datasets": ("datasets",),
+    "engine.warmup": ("warmup",),
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
-    "training.history": ("History",),
-    "engine.warmup": ("warmup",),
-    "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
-    "spec": ("Gradient", "Scaling"),
-    "network": ("MLP", "load"),
-    "optimizers": (
-        "optimizers",
-        "LBFGS",
-        "SGD",
-        "Adadelta",
-        "Adagrad",
-        "Adam",
-        "AdamW",
-        "Adamax",
-        "Lion",
-        "NAdam",
-        "RAdam",
-        "RMSprop",
-        "Rprop",
-    ),
-    "reference": ("reference",),
-    "schedules": ("schedules",),
+    "losses": ("losses",),
+    "many.range_test": ("lr_range_test",),
     "many.result": ("LrSweep",),
     "many.runs": ("lr_sweep",),
-    "many.range_test": ("lr_range_test",),
     "many.stability": ("lr_stability",),
+    "network": ("MLP", "load"),
+    "optimizers": ("optimizers",),
+    "reference": ("reference",),
+    "schedules": ("schedules",),
+    "spec": ("Gradient", "Scaling"),
+    "history": ("History",),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+# Of these modules, all names in their `__all__` are public as well: an entry of such a registry is named there alone.
+REGISTRIES = ("optimizers", "losses")
+_MODULES = {name: module for module, names in HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name == "__all__":
+        return sorted({*_MODULES, "__version__", *(one for module in REGISTRIES for one in _import(module).__all__)})
+    home = _MODULES.get(name)
+    if home is None and not name.startswith("_"):
+        home = next((module for module in REGISTRIES if name in _import(module).__all__), None)
+    if home is None:
         raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
-    module = importlib.import_module(f"fastbp.{_MODULES[name]}")
-    value = module if name == _MODULES[name] else getattr(module, name)
+    value = _import(home) if name == home else getattr(_import(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _import(module: str) -> Any:
+    return importlib.import_module(f"fastbp.{module}")

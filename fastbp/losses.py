@@ -8,10 +8,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastbp.kernels.losses import LOSS_CODES
 from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
 from fastbp.types import Array
-from fastbp.validation import Checked, check_choice, check_fraction, check_positive_finite, optional, setting
+from fastbp.validation import (
+    Checked,
+    check_choice,
+    check_fraction,
+    check_inner_fraction,
+    check_positive_finite,
+    optional,
+    setting,
+)
+
+# The registry: what is named here is also a name of fastbp itself.
+__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh", "Quantile"]  # noqa: RUF022
 
 
 def _check_label(name: str, value: Any) -> int:
@@ -53,6 +63,8 @@ class Loss(Checked):
     @property
     def code(self) -> int:
         """Number of its case in the compiled switch."""
+        from fastbp.kernels.losses import LOSS_CODES  # late: Numba takes its time
+
         return LOSS_CODES[self.name]
 
     @property
@@ -138,9 +150,32 @@ class Poisson(Loss):
     link = EXPONENTIAL
 
 
-LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, MSE, MAE, Huber, Poisson)
-}
+@dataclass(frozen=True)
+class LogCosh(Loss):
+    """Squared near zero, absolute far away, smooth everywhere: ``J = 1/(NM) sum log cosh(p - y)``, as in Keras."""
+
+    name = "log_cosh"
+    link = IDENTITY
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """Quantile regression (Koenker and Bassett 1978): of d = y - p, the mean of q d above the line and (q - 1) d below.
+
+    The prediction that it is smallest for has a share q = `quantile` of the targets below it: 0.5 is the median.
+    """
+
+    quantile: float = setting(0.5, check_inner_fraction)
+
+    name = "quantile"
+    link = IDENTITY
+
+    @property
+    def parameter(self) -> float:
+        return self.quantile
+
+
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}
 
 
 def get(loss: str | Loss) -> Loss:

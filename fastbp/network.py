@@ -19,6 +19,7 @@ from fastbp.callbacks.base import Callback
 from fastbp.data import checks, sample_weights
 from fastbp.data.scaling import moments
 from fastbp.engine.session import Session
+from fastbp.history import History
 from fastbp.io import model_files
 from fastbp.io.files import damaged
 from fastbp.kernels import records
@@ -27,7 +28,7 @@ from fastbp.model import Model
 from fastbp.regularization import Regularization
 from fastbp.spec import Gradient, NetworkSpec, Samples, Scaling
 from fastbp.training import fit
-from fastbp.training.history import History
+from fastbp.training.settings import FitSettings
 from fastbp.types import Array
 
 
@@ -68,12 +69,14 @@ class MLP(Settled):
     sizes : sequence of int
         Units of each layer, inputs and outputs included: ``[64, 128, 10]``.
     activation : str, Activation, or a list of them
-        Of the hidden layers: one for all, or one each. identity, relu, leaky_relu, elu, selu, tanh, sigmoid, softplus,
-        gelu or silu.
+        Of the hidden layers: one for all, or one each. The names are those of `fastbp.activations.ACTIVATIONS`, such as
+        "relu", "tanh" or "gelu".
     output_activation : str or Activation, optional
-        Of the last layer, for mse, mae and huber. The other losses bring their own link (softmax, sigmoid, exp).
+        Of the last layer, for losses of real targets such as mse. The others bring their own link (softmax, sigmoid,
+        exp).
     loss : str or Loss
-        cross_entropy, binary_cross_entropy, mse, mae, huber or poisson; or a description such as ``Huber(delta=2)``.
+        A name of `fastbp.losses.LOSSES`, such as "cross_entropy" or "mse"; or a description such as
+        ``Huber(delta=2)``.
     init : str, optional
         Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
     dropout : float or list of float
@@ -269,9 +272,9 @@ class MLP(Settled):
         batch_size : int
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
-            sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop or lbfgs with their
-            defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``. lbfgs (extra `lbfgs`) takes all rows
-            at once, an epoch being one of its iterations: `batch_size` must be left out, and `shuffle` means nothing.
+            A name of `fastbp.optimizers.NAMES`, such as "sgd" or "adam", with its defaults; or a description such as
+            ``SGD(lr=0.1, momentum=0.9)``. "lbfgs" (extra `lbfgs`) takes all rows at once, an epoch being one of its
+            iterations: `batch_size` must be left out, and `shuffle` means nothing.
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
             since its optimiser began, or a function from the number of the step (from 0) to the rate.
@@ -353,9 +356,22 @@ class MLP(Settled):
         it. One in which nothing counts (by ignored labels or weights) has loss 0 and no gradient, as such a batch has.
         Resuming skips the chunks that are done, which must come in the same order again.
         """
+        if y is None and (sample_weight is not None or class_weight is not None):
+            raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")
+        if y is not None and steps_per_epoch is not None:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
+        settings = FitSettings.check(
+            optimizer, epochs=epochs, batch_size=batch_size, schedule=schedule, shuffle=shuffle, callbacks=callbacks,
+            threads=threads, progress=progress, resume=resume,
+        )  # fmt: skip
+        if y is None:
+            return fit.fit_chunks(
+                self, X, settings, validation_data=validation_data, validation_split=validation_split,
+                steps_per_epoch=steps_per_epoch,
+            )  # fmt: skip
         return fit.fit(
-            self, X, y, epochs, batch_size, optimizer, schedule, validation_data, validation_split, sample_weight,
-            class_weight, shuffle, callbacks, resume, steps_per_epoch, threads, progress,
+            self, X, y, settings, validation_data=validation_data, validation_split=validation_split,
+            sample_weight=sample_weight, class_weight=class_weight,
         )  # fmt: skip
 
     def train_step(

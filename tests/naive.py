@@ -7,6 +7,7 @@ what a layer adds up, p = f(z) what it puts out, y the target, J the loss, w a p
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import mpmath
@@ -22,6 +23,10 @@ SELU_SCALE, SELU_ALPHA = Wide("1.05070098735548049341933498529"), Wide("1.673263
 
 def sigmoid(z: Array) -> Array:
     return 1 / (1 + np.exp(-z))
+
+
+def hard_sigmoid(z: Array) -> Array:
+    return np.clip(z + 3, 0, 6) / 6
 
 
 def softplus(z: Array) -> Array:
@@ -58,6 +63,12 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "softplus": (softplus, sigmoid),
     "gelu": (lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * normal_density(z)),
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
+    "mish": (
+        lambda z: z * np.tanh(softplus(z)),
+        lambda z: np.tanh(softplus(z)) + z * sigmoid(z) / np.cosh(softplus(z)) ** 2,
+    ),
+    "hard_sigmoid": (hard_sigmoid, lambda z: np.where(np.abs(z) < 3, Wide(1) / 6, 0)),
+    "hard_swish": (lambda z: z * hard_sigmoid(z), lambda z: hard_sigmoid(z) + np.where(np.abs(z) < 3, z / 6, 0)),
 }
 
 # --- losses: J of each row, and its derivative by the row's outputs -------------------------------------------
@@ -93,8 +104,18 @@ def poisson(z: Array, y: Array) -> tuple[Array, Array]:
     return (np.exp(z) - y * z).mean(axis=1), (np.exp(z) - y) / y.shape[1]
 
 
+def log_cosh(p: Array, y: Array) -> tuple[Array, Array]:
+    return (np.logaddexp(p - y, y - p) - np.log(Wide(2))).mean(axis=1), np.tanh(p - y) / y.shape[1]
+
+
+def quantile(p: Array, y: Array, *, quantile: float = 0.5) -> tuple[Array, Array]:
+    d = p - y
+    slope = np.where(d > 0, 1 - quantile, -quantile) * (d != 0)
+    return (slope * d).mean(axis=1), slope / y.shape[1]
+
+
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson)
+    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile)
 }
 
 # --- update rules: the new w, in step t = 1, 2, ...; `s` keeps what the next step needs, `o` has the options ----
@@ -195,8 +216,26 @@ def rprop(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
     return w - s["size"] * np.sign(s["g"])
 
 
+def adabelief(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
+    """Algorithm 2 of Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in gradients" (2020)."""
+    w, g = decayed(w, g, o, decoupled=True)
+    m = mean(s, "m", o.betas[0], g)
+    s["s"] = mean(s, "s", o.betas[1], (g - m) ** 2) + o.eps
+    return w - o.lr * m / (1 - o.betas[0] ** t) / (np.sqrt(s["s"] / (1 - o.betas[1] ** t)) + o.eps)
+
+
+def lookahead(w: Array, g: Array, t: int, s: Any, o: Any) -> Array:
+    """Algorithm 1 of Zhang et al., "Lookahead optimizer: k steps forward, 1 step back" (2019), around Adam."""
+    s.setdefault("slow", w)
+    w = adam(w, g, t, s, SimpleNamespace(**vars(o), amsgrad=False))
+    if t % o.k == 0:
+        w = s["slow"] = s["slow"] + o.alpha * (w - s["slow"])
+    return w
+
+
 OPTIMIZERS: dict[str, Callable[..., Array]] = {
-    f.__name__: f for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop)
+    f.__name__: f
+    for f in (sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop, adabelief, lookahead)
 }
 
 # --- a network: backpropagation ------------------------------------------------------------------------------
@@ -222,7 +261,7 @@ def cost(
     """J = sum_r w_r J_r / sum_r w_r, and dJ/d(outputs). Classes become rows of 0 and 1; ignored ones have no weight."""
     y = np.asarray(y)
     w = np.ones(len(y), Wide) * row_weights
-    if name == "cross_entropy" and y.ndim == 1:
+    if y.ndim == 1 and outputs.shape[1] > 1:
         w, y = w * (y != ignore_index), np.eye(outputs.shape[1])[np.where(y == ignore_index, 0, y)]
     J, d_outputs = LOSSES[name](outputs, y.reshape(outputs.shape).astype(Wide), **options)
     return w @ J / w.sum(), (w / w.sum())[:, None] * d_outputs

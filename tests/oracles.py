@@ -16,12 +16,14 @@ from peers import torch
 
 from fastbp import (
     SGD,
+    AdaBelief,
     Adadelta,
     Adagrad,
     Adam,
     Adamax,
     AdamW,
     Lion,
+    Lookahead,
     NAdam,
     RAdam,
     RMSprop,
@@ -39,6 +41,12 @@ def _entry(table: Mapping[str, Case], name: str, called: str, form: str) -> Case
     if name not in table:
         raise AssertionError(f"tests/oracles.py lacks {name!r}: add the line {name!r}: {form} to {called}")
     return table[name]
+
+
+def options(description: Any) -> dict[str, Any]:
+    """Of a loss or an optimiser, as `tests/naive.py` and PyTorch take them; clipping is no part of a rule."""
+    fields = (field.name for field in dataclasses.fields(description) if field.init)
+    return {name: getattr(description, name) for name in fields if name not in ("clip_norm", "clip_value")}
 
 
 # --- activations ----------------------------------------------------------------------------------------------
@@ -102,6 +110,10 @@ ACTIVATIONS = {
     "softplus": ActivationCase((2, 0, 2.5, 0), lambda z: torch.logaddexp(z, torch.zeros_like(z))),
     "gelu": ActivationCase((1.5, 1, 1.5, 1), torch.nn.functional.gelu, points=1_500),  # mpmath takes its time
     "silu": ActivationCase((3, 0, 20, 1), torch.nn.functional.silu),  # f': the half ULP of 1 in 1 - s, times z
+    "mish": ActivationCase((4.25, 0, 1.75, 1), torch.nn.functional.mish),
+    # PyTorch's own has a derivative of float32 precision.
+    "hard_sigmoid": ActivationCase((1.5, 0, 0.5, 0), lambda z: torch.nn.functional.relu6(z + 3) / 6, kinks=(-3, 3)),
+    "hard_swish": ActivationCase((2.5, 0, 1.5, 1), lambda z: z * (torch.nn.functional.relu6(z + 3) / 6), kinks=(-3, 3)),
 }
 
 
@@ -188,6 +200,13 @@ LOSSES = {
         kinks=lambda loss: (-loss.delta, loss.delta),
     ),
     "poisson": LossCase(lambda loss: torch.nn.PoissonNLLLoss(log_input=True), {"counts": _counts}),
+    "log_cosh": LossCase(lambda loss: lambda p, y: torch.log(torch.cosh(p - y)).mean(), {"real": _real}),
+    "quantile": LossCase(
+        lambda loss: lambda p, y: torch.maximum((1 - loss.quantile) * (p - y), loss.quantile * (y - p)).mean(),
+        {"real": _real},
+        options=(losses.Quantile(quantile=0.9),),
+        kinks=lambda loss: (0.0,),
+    ),
 }
 
 
@@ -221,11 +240,9 @@ class Cost:
         return self.case.torch(self.loss)(outputs, torch.tensor(y))
 
     def __repr__(self) -> str:
-        given = [
-            f"{one}={value!r}" for one, value in options(self.loss).items() if value != getattr(type(self.loss)(), one)
-        ]
+        given = ", ".join(f"{name}={value!r}" for name, value in options(self.loss).items() if value not in (None, 0.0))
         several = self.loss.name in LOSSES and len(self.case.targets) > 1
-        return f"{self.loss.name}{f' with {given}' * bool(given)}{f' of {self.targets}' * several}"
+        return f"{self.loss.name}{f'({given})' * bool(given)}{f' of {self.targets}' * several}"
 
 
 def _costs() -> list[Cost]:
@@ -238,7 +255,8 @@ def _costs() -> list[Cost]:
 
 
 COSTS = _costs()
-DEFAULT_COSTS = list({cost.loss.name: cost for cost in COSTS[::-1]}.values())[::-1]  # the first of each loss
+BY_NAME = {repr(cost): cost for cost in COSTS}
+DEFAULT_COSTS = {cost.loss.name: cost for cost in COSTS[::-1]}  # the first of each loss
 
 # --- optimisers -----------------------------------------------------------------------------------------------
 
@@ -257,12 +275,6 @@ class OptimizerCase:
 
     options: tuple[Any, ...]
     torch: str | None
-
-
-def options(description: Any) -> dict[str, Any]:
-    """Of a loss or an optimiser, as `tests/naive.py` and PyTorch take them; clipping is no part of a rule."""
-    fields = (field.name for field in dataclasses.fields(description) if field.init)
-    return {name: getattr(description, name) for name in fields if name not in ("clip_norm", "clip_value")}
 
 
 OPTIMIZERS = {
@@ -329,6 +341,17 @@ OPTIMIZERS = {
         torch="Adagrad",
     ),
     "adadelta": OptimizerCase((Adadelta(lr=0.5, rho=0.8, eps=1e-3, weight_decay=0.1),), torch="Adadelta"),
+    "adabelief": OptimizerCase(
+        (AdaBelief(lr=0.02, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1), AdaBelief(lr=0.02, betas=(0.5, 0.9))),
+        torch=None,
+    ),
+    "lookahead": OptimizerCase(
+        (
+            Lookahead(lr=0.02, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.1, k=3, alpha=0.8),
+            Lookahead(lr=0.02, k=1, alpha=0.25),
+        ),
+        torch=None,
+    ),
     "rprop": OptimizerCase((Rprop(lr=0.02, etas=(0.4, 1.3), step_sizes=(1e-3, 0.2)),), torch="Rprop"),
 }
 

@@ -30,7 +30,7 @@ RNG = np.random.default_rng(3)
 X, Y = RNG.standard_normal((700, 6)).astype(np.float32), RNG.integers(0, 3, 700)
 
 DESCRIPTIONS: list[Any] = [
-    *(kind() for kind in optimizers.OPTIMIZERS.values()),
+    *(kind() for kind in (*optimizers.OPTIMIZERS.values(), *losses.LOSSES.values())),
     SGD(1, 2, momentum=1, nesterov=True, clip_norm=2, clip_value=1),
     SGD(1.0, momentum=0.5, dampening=1),
     LBFGS(),

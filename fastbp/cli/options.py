@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from fastbp.cli.recipe import DIGITS_RECIPE, PLATEAU_EPOCHS, PLATEAU_FACTOR, SCHEDULES, STEP_FACTOR, TABLE_RECIPE
+from fastbp.cli.build import arguments
+from fastbp.cli.defaults import DIGITS, PLATEAU_EPOCHS, PLATEAU_FACTOR, SCHEDULES, STEP_FACTOR, TABLE
 
 Command = Callable[..., Any]
 SEED = 0
@@ -29,8 +30,8 @@ FRACTION = FiniteRange(0.0, 1.0, max_open=True)
 
 
 def default(field: str) -> str:
-    """The default of an option of the recipes, as its help shows it."""
-    chosen = [getattr(recipe, field) for recipe in (TABLE_RECIPE, DIGITS_RECIPE)]
+    """The default of a hyper-parameter, as the help of its option shows it."""
+    chosen = [getattr(hyper, field) for hyper in (TABLE, DIGITS)]
     table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
     return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
 
@@ -50,17 +51,24 @@ def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | N
     return sizes
 
 
-class _OptimizerOption(click.Option):
-    """An option whose help names the optimisers; their registry is loaded when that help is asked for."""
+class _RegistryOption(click.Option):
+    """An option whose help has names of a registry in the place of ``{...}``, loaded when that help is asked for."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from fastbp import optimizers
+        from fastbp import losses, optimizers
 
-        self.help = f"{', '.join(optimizers.NAMES)}.  {default('optimizer')}"
+        kinds = optimizers.OPTIMIZERS | losses.LOSSES
+        names = {
+            argument: " and ".join(name for name, kind in kinds.items() if argument in arguments(kind))
+            for argument in ("momentum", "nesterov", "label_smoothing")
+        }
+        names["losses"], names["optimizers"] = ", ".join(losses.LOSSES), ", ".join(optimizers.NAMES)
+        names["decoupled"] = " and ".join(name for name, kind in optimizers.OPTIMIZERS.items() if kind.decoupled)
+        self.help = (self.help or "").format(**names)
         return super().get_help_record(ctx)
 
 
-_PROBLEM = (
+_DATA = (
     click.argument("data", required=False, type=click.Path(dir_okay=False)),
     click.option("--target", metavar="NAME", help="The column of a CSV to learn."),
     click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {default('hidden')}"),
@@ -70,10 +78,12 @@ _PROBLEM = (
     click.option(
         "--loss",
         metavar="NAME",
-        help="cross_entropy, binary_cross_entropy, mse, mae, huber, poisson.  [default: by y: integers and names mean "
-        "cross_entropy, floats mse]",
+        cls=_RegistryOption,
+        help="{losses}.  [default: by y: integers and names mean cross_entropy, floats mse]",
     ),
-    click.option("--optimizer", metavar="NAME", cls=_OptimizerOption),
+    click.option(
+        "--optimizer", metavar="NAME", cls=_RegistryOption, help="{optimizers}." + f"  {default('optimizer')}"
+    ),
     click.option("--batch-size", type=click.IntRange(min=1), help=f"Rows a step.  {default('batch_size')}"),
     click.option(
         "--standardize/--no-standardize",
@@ -101,11 +111,14 @@ _PROBLEM = (
     click.option(
         "--weight-decay",
         type=NOT_NEGATIVE,
-        help="Of weights and biases, as the optimizer has it: adamw and lion apart from the gradient, others as a "
+        cls=_RegistryOption,
+        help="Of weights and biases, as the optimizer has it: {decoupled} apart from the gradient, others as a "
         "penalty.  [default: the optimizer's; adamw 0.01, others 0]",
     ),
-    click.option("--momentum", type=FRACTION, help="For sgd and rmsprop.  [default: 0]"),
-    click.option("--nesterov", is_flag=True, help="Nesterov's kind of --momentum; for sgd."),
+    click.option("--momentum", type=FRACTION, cls=_RegistryOption, help="For {momentum}.  [default: 0]"),
+    click.option(
+        "--nesterov", is_flag=True, cls=_RegistryOption, help="Nesterov's kind of --momentum; for {nesterov}."
+    ),
     click.option("--clip-norm", type=POSITIVE, help="Largest norm of the gradient, --l1 and --l2 included."),
     click.option("--clip-value", type=POSITIVE, help="Largest size of each element of the gradient, after that."),
     click.option(
@@ -113,7 +126,8 @@ _PROBLEM = (
         type=FRACTION,
         default=0.0,
         show_default=True,
-        help="Share of each class label that is spread over all classes; for cross_entropy.",
+        cls=_RegistryOption,
+        help="Share of each class label that is spread over all classes; for {label_smoothing}.",
     ),
 )
 _RUN = (
@@ -130,9 +144,9 @@ def _all(options: tuple[Callable[[Command], Command], ...], command: Command) ->
     return command
 
 
-def problem_options(command: Command) -> Command:
+def data_options(command: Command) -> Command:
     """DATA, and the options that say what to learn from it by what network: --target to --label-smoothing."""
-    return _all(_PROBLEM, command)
+    return _all(_DATA, command)
 
 
 def schedule_option(command: Command) -> Command:

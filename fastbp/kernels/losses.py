@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.activations import exp, exp_in_place, log1p, log_in_place
+from fastbp.kernels.activations import exp, exp_in_place, expm1, log1p, log_in_place
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, BatchType, BlockType, Job, Layer
@@ -65,6 +65,32 @@ def binary_cross_entropy(z, y, parameter):
     return (zero if negative else z) - z * y + log1p(e), s - y
 
 
+@element
+def log_cosh(p, y, parameter):
+    """log cosh(d) with derivative tanh(d), d = p - y, by s = e^-|d| - 1: near zero and far away nothing cancels"""
+    difference = p - y
+    size, one = abs(difference), cast(p, 1.0)
+    s = expm1(-size)
+    e = one + s
+    near = size < one
+    value = log1p(cast(p, 0.5) * s * s / e if near else e * e)
+    slope = -s * (cast(p, 2.0) + s) / (one + e * e)
+    return (
+        value if near else value + (size - cast(p, 0.6931471805599453)),
+        slope if difference > cast(p, 0.0) else -slope,
+    )
+
+
+@element
+def quantile(p, y, parameter):
+    """max((1 - q) d, -q d), d = p - y and q the parameter, with derivative 0 at d = 0"""
+    difference = p - y
+    zero = cast(p, 0.0)
+    slope = cast(p, 1.0) - parameter if difference > zero else -parameter
+    slope = difference if difference == zero or difference != difference else slope
+    return slope * difference, slope
+
+
 # The code of an element-wise loss is its position; softmax cross-entropy, which needs the whole row, comes after.
 ELEMENT_LOSSES = {
     "mse": mse,
@@ -72,6 +98,8 @@ ELEMENT_LOSSES = {
     "huber": huber,
     "poisson": poisson,
     "binary_cross_entropy": binary_cross_entropy,
+    "log_cosh": log_cosh,
+    "quantile": quantile,
 }
 LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, "cross_entropy"])}
 CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])

@@ -216,6 +216,30 @@ def lion(w, g, m, r):
     return fma(-r.lr, direction, w * r.shrink), fma(r.beta2, m, r.rest2 * g)
 
 
+@element
+def adabelief(w, g, m, s, r):
+    """s: decayed mean of (g - m)^2;  w - lr m' / (sqrt(s' + eps / (1 - beta2)) + eps) (Zhuang et al. 2020)
+
+    The paper adds eps to s in every step. That is the same: after bias correction, the sum of all is eps / (1 - beta2);
+    but here padding stays zero.
+    """
+    w, m = w * r.shrink, _mean(g, m, r)
+    s = _square_mean(g - m, s, r)
+    spread = fma(s, r.root * r.root, r.eps / r.rest2)
+    return w - r.step * (m / (np.sqrt(spread) + r.eps)), m, s
+
+
+@element
+def lookahead(w, g, m, v, way, r):
+    """Adam; way: sum of its steps since the last k-th one, after which a share of it is taken back (Zhang et al. 2019)
+
+    The way instead of the slow weights, which would not begin with zero: they are w - way.
+    """
+    new, m, v = _adam_step(w, fma(r.decay, w, g), m, v, r)
+    way = way + (new - w)
+    return fma(-r.back, way, new), m, v, way * r.goes_on
+
+
 # --- rates of one rule's own: rates(coefficients, step) -> one number or more, in double precision ------------
 
 
@@ -252,6 +276,14 @@ def radam_rates(c, step):
     if rho > 5.0:
         factor = (rho - 4.0) * (rho - 2.0) * most / ((most - 4.0) * (most - 2.0) * rho)
         return np.sqrt(factor * (1.0 - power)), 0.0
+    return 0.0, 1.0
+
+
+@jit
+def lookahead_rates(c, step):
+    """1 - alpha and 0 in every k-th step; otherwise 0 and 1"""
+    if float(step.t) % c.k == 0.0:
+        return 1.0 - c.alpha, 0.0
     return 0.0, 1.0
 
 
@@ -314,6 +346,8 @@ RULES = {
     "rmsprop_centered_momentum": Rule(rmsprop_centered_momentum, 3),
     "rprop": Rule(rprop, 2, ("shrinkage", "growth", "smallest", "largest")),
     "lion": Rule(lion, 1),
+    "adabelief": Rule(adabelief, 2),
+    "lookahead": Rule(lookahead, 3, ("k", "alpha"), lookahead_rates, ("back", "goes_on")),
 }
 SGD = np.uint64(list(RULES).index("sgd"))
 N_COEFFICIENTS = 4

@@ -20,7 +20,7 @@ from fastbp.kernels.notice import tell
 from fastbp.many.hessian import Hessian, flat, lanczos, power
 from fastbp.network import MLP
 from fastbp.numerics import own, quiet_results
-from fastbp.training import loop
+from fastbp.training.settings import check_threads
 
 Array = npt.NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def lr_stability(
     method = validation.check_choice("method", method, METHODS)
     tol = validation.check_positive_finite("tol", tol)
     max_products = validation.check_positive_int("max_products", max_products)
-    start, threads = validation.check_seed(seed), loop.check_threads(threads)
+    start, threads = validation.check_seed(seed), check_threads(threads)
     if start is None:
         raise TypeError("seed must be an integer, got None")
     X, y = numeric(X, "X"), numeric(y, "y", labels=True)  # once, for a data frame is converted column by column
@@ -194,7 +194,7 @@ class Stability(Tabular):
     caveat: str = CAVEAT
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What there is of each epoch, by name."""
+        """Columns with one entry an epoch, by name."""
         return {
             "epoch": self.epochs, "loss": self.losses, "eigenvalue": self.eigenvalues, "line": self.lines,
             "products": np.array(self.products), "converged": np.array(self.converged),
@@ -234,7 +234,7 @@ class Stability(Tabular):
 
 
 def stability_line(stability: Stability | float | None) -> float | None:
-    """The rate to draw; None also where nothing curves upward, so that every rate is on the safe side."""
+    """The rate to draw; None if there is none, or if nothing curves upward: then every rate is stable."""
     if stability is None:
         return None
     if isinstance(stability, Stability):
@@ -245,7 +245,7 @@ def stability_line(stability: Stability | float | None) -> float | None:
 
 def line_of(optimizer: optimizers.Optimizer) -> tuple[float, str]:
     """What the line is times the eigenvalue, and its formula, which ends in L_P if that is the preconditioned one."""
-    b, damped = optimizer.coefficients[0], 1.0 - float(getattr(optimizer, "dampening", 0.0))
+    b, damped = optimizer.betas_and_eps[0], 1.0 - float(getattr(optimizer, "dampening", 0.0))
     known = {
         "sgd": (2.0, "2 / L"),
         "momentum": (2.0 * (1.0 + b), "2 (1 + b) / L"),
@@ -294,7 +294,7 @@ def _preconditioner(
     net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: optimizers.Optimizer, batch_size: int
 ) -> Array:
     """sqrt(v) + eps: v of the network's own optimiser, or of one epoch during which the weights stand still."""
-    _, beta2, eps = optimizer.coefficients
+    _, beta2, eps = optimizer.betas_and_eps
     fits = net.session.engine.state_layout == (optimizer.name, optimizer.n_moments) and net.session.engine.steps > 0
     if not fits:
         net = net.astype("float64")

@@ -14,7 +14,21 @@ from fastbp.optimizers.base import BATCH_SIZE as BATCH_SIZE
 from fastbp.optimizers.base import Optimizer as Optimizer
 from fastbp.optimizers.lbfgs import LBFGS as LBFGS
 from fastbp.regularization import PLAIN, Regularization
-from fastbp.validation import check_choice, check_flag, check_fraction, check_non_negative_finite, setting
+from fastbp.validation import (
+    check_choice,
+    check_flag,
+    check_fraction,
+    check_inner_fraction,
+    check_non_negative_finite,
+    check_positive_int,
+    setting,
+)
+
+# The registry: what is named here is also a name of fastbp itself.
+__all__ = [  # noqa: RUF022
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Lion", "RMSprop", "Adagrad", "Adadelta", "Rprop", "AdaBelief",
+    "Lookahead", "LBFGS",
+]  # fmt: skip
 
 
 def _two_numbers(name: str, value: Any) -> tuple[float, float]:
@@ -84,7 +98,7 @@ class SGD(Optimizer):
         return "nesterov" if self.nesterov else "momentum"
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, 0.0, 0.0
 
 
@@ -96,7 +110,7 @@ class _Betas(Optimizer):
     eps: float = setting(1e-8, check_non_negative_finite)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.betas[0], self.betas[1], self.eps
 
 
@@ -124,10 +138,7 @@ class AdamW(Adam):
     weight_decay: float = 1e-2
 
     name = "adamw"
-
-    @property
-    def decays(self) -> tuple[float, float]:
-        return 0.0, self.weight_decay
+    decoupled = True
 
 
 @dataclass(frozen=True)
@@ -188,13 +199,10 @@ class Lion(Optimizer):
     betas: tuple[float, float] = setting((0.9, 0.99), _check_betas)
 
     name = "lion"
+    decoupled = True
 
     @property
-    def decays(self) -> tuple[float, float]:
-        return 0.0, self.weight_decay
-
-    @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.betas[0], self.betas[1], 0.0
 
 
@@ -223,7 +231,7 @@ class RMSprop(Optimizer):
         return self.rule, self.n_moments  # two moments can be either of two pairs
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return self.momentum, self.alpha, self.eps
 
 
@@ -246,7 +254,7 @@ class Adagrad(Optimizer):
         return (self.initial_accumulator_value,)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, 0.0, self.eps
 
 
@@ -261,7 +269,7 @@ class Adadelta(Optimizer):
     name = "adadelta"
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         return 0.0, self.rho, self.eps
 
 
@@ -286,7 +294,7 @@ class Rprop(Optimizer):
         return 0.0, self.lr
 
     @property
-    def own_coefficients(self) -> tuple[float, ...]:
+    def coefficients(self) -> tuple[float, ...]:
         return *self.etas, *self.step_sizes
 
     def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
@@ -294,11 +302,39 @@ class Rprop(Optimizer):
             raise ValueError(f"Rprop adapts the sizes of its steps by itself; schedule must be None, got {schedule!r}")
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    kind.name: kind
-    for kind in (SGD, Adam, AdamW, NAdam, RAdam, Adamax, Lion, RMSprop, Adagrad, Adadelta, Rprop)
-}  # fmt: skip
-FULL_BATCH: dict[str, type[Optimizer]] = {LBFGS.name: LBFGS}  # which make no single steps
+@dataclass(frozen=True)
+class AdaBelief(_Betas):
+    """Adam by the spread of the gradient around its own mean (Zhuang et al. 2020); decoupled weight decay.
+
+    ``s <- b2 s + (1 - b2) (g - m)^2 + eps`` stands in the place of the mean square: steps are long where gradients are
+    what their mean predicts. Defaults are those of the authors' package for PyTorch, without its rectification.
+    """
+
+    lr: float = 1e-3
+    eps: float = 1e-16
+
+    name = "adabelief"
+    decoupled = True
+
+
+@dataclass(frozen=True)
+class Lookahead(_Betas):
+    """Adam that goes `k` steps forward, and then back to a share of the way (Zhang, Lucas, Hinton and Ba 2019).
+
+    The share is `alpha`: after every k-th step, ``slow <- slow + alpha (w - slow)`` and ``w <- slow``. Adam's moments
+    stay as they are.
+    """
+
+    lr: float = 1e-3
+    k: int = setting(5, check_positive_int)
+    alpha: float = setting(0.5, check_inner_fraction)
+
+    name = "lookahead"
+
+
+_KINDS: list[type[Optimizer]] = [globals()[name] for name in __all__]
+OPTIMIZERS = {kind.name: kind for kind in _KINDS if not kind.full_batch}
+FULL_BATCH = {kind.name: kind for kind in _KINDS if kind.full_batch}  # which make no single steps
 NAMES = (*OPTIMIZERS, *FULL_BATCH)
 
 

@@ -58,6 +58,7 @@ class Optimizer(Checked):
 
     name: ClassVar[str]
     full_batch: ClassVar[bool] = False  # makes no single steps, only whole fits
+    decoupled: ClassVar[bool] = False  # weights shrink by lr * weight_decay, instead of a penalty
 
     @property
     def clips(self) -> bool:
@@ -92,16 +93,16 @@ class Optimizer(Checked):
     @property
     def decays(self) -> tuple[float, float]:
         """Weight decay: added to the gradient as a penalty, and decoupled from it as in AdamW."""
-        return self.weight_decay, 0.0
+        return (0.0, self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
 
     @property
-    def coefficients(self) -> tuple[float, float, float]:
+    def betas_and_eps(self) -> tuple[float, float, float]:
         """beta1, beta2 and eps, or what the rule uses in their place."""
         return 0.0, 0.0, 0.0
 
     @property
-    def own_coefficients(self) -> tuple[float, ...]:
-        """The numbers that the compiled rule names as its own, see `fastbp.kernels.optimizers.Rule`."""
+    def coefficients(self) -> tuple[float, ...]:
+        """The numbers that only this rule reads, by the names in `fastbp.kernels.optimizers.Rule`."""
         return tuple(getattr(self, name) for name in _compiled(self.rule)[2])
 
     def check_step(self) -> None:

@@ -10,6 +10,7 @@ one line of LOSSES.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,23 @@ def poisson(ws: Workspace, _: Any) -> float:
     return loss
 
 
+def log_cosh(ws: Workspace, _: Any) -> float:
+    difference = np.subtract(ws.output, ws.targets, out=ws.scratch)
+    delta = np.tanh(difference, out=ws.deltas[-1])
+    loss = float(np.logaddexp(difference, np.negative(difference)).sum()) / delta.size - math.log(2)
+    np.multiply(delta, 1 / delta.size, out=delta)
+    return loss
+
+
+def quantile(ws: Workspace, description: Any) -> float:
+    difference = np.subtract(ws.output, ws.targets, out=ws.scratch)
+    delta = np.sign(difference, out=ws.deltas[-1])
+    np.multiply(np.where(delta > 0, 1 - description.quantile, description.quantile), delta, out=delta)
+    loss = float(np.vdot(difference, delta)) / delta.size
+    np.multiply(delta, 1 / delta.size, out=delta)
+    return loss
+
+
 LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
@@ -82,6 +100,8 @@ LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "mae": mae,
     "huber": huber,
     "poisson": poisson,
+    "log_cosh": log_cosh,
+    "quantile": quantile,
 }
 
 

@@ -168,6 +168,28 @@ def rprop(optimizer: Any, _step: int, p: Array, g: Array, state: list[Array], _:
     before[:] = g
 
 
+def adabelief(optimizer: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    m, spread = state
+    beta1, beta2 = optimizer.betas
+    np.multiply(p, 1 - optimizer.lr * optimizer.weight_decay, out=p)
+    _mean(m, beta1, g, s)
+    np.subtract(g, m, out=g)
+    _mean(spread, beta2, np.multiply(g, g, out=g), s)
+    np.add(spread, optimizer.eps, out=spread)
+    np.add(np.sqrt(spread / (1 - beta2**step), out=s), optimizer.eps, out=s)
+    np.subtract(p, np.multiply(np.divide(m, s, out=s), optimizer.lr / (1 - beta1**step), out=s), out=p)
+
+
+def lookahead(optimizer: Any, step: int, p: Array, g: Array, state: list[Array], s: Array) -> None:
+    *moments, way = state
+    np.subtract(way, p, out=way)
+    adam(optimizer, step, p, g, moments, s)
+    np.add(way, p, out=way)
+    if step % optimizer.k == 0:
+        np.subtract(p, np.multiply(way, 1 - optimizer.alpha, out=s), out=p)
+        way.fill(0)
+
+
 OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], None]] = {
     "sgd": sgd,
     "adam": adam,
@@ -180,4 +202,6 @@ OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], Non
     "adagrad": adagrad,
     "adadelta": adadelta,
     "rprop": rprop,
+    "adabelief": adabelief,
+    "lookahead": lookahead,
 }

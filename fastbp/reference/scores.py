@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from fastbp.losses import Loss
 from fastbp.reference.activations import sigmoid
 from fastbp.types import Array
 
@@ -23,9 +23,9 @@ class NumpyHistory:
     score_name: str = ""
 
 
-def probabilities(loss: Any, z: Array) -> Array:
+def probabilities(loss: Loss, z: Array) -> Array:
     """Softmax or sigmoid of the logits, in their place."""
-    if loss.target == "classes":
+    if loss.link.one_class:
         np.exp(z - z.max(axis=1, keepdims=True), out=z)
         np.divide(z, z.sum(axis=1, keepdims=True), out=z)
         return z
@@ -33,9 +33,9 @@ def probabilities(loss: Any, z: Array) -> Array:
     return z[:, 0] if z.shape[1] == 1 else z
 
 
-def predictions(loss: Any, output: Array) -> Array:
+def predictions(loss: Loss, output: Array) -> Array:
     """Classes, 0/1 labels, rates of counts or values, newly made."""
-    if loss.target == "classes":
+    if loss.link.one_class:
         return np.asarray(output.argmax(axis=1), np.int64)
     if loss.target == "binary":
         p = np.asarray(output > 0, np.int64)
@@ -44,14 +44,14 @@ def predictions(loss: Any, output: Array) -> Array:
     return p[:, 0] if p.shape[1] == 1 else p
 
 
-def score(loss: Any, predicted: Array, targets: Array, weights: Array | None) -> float:
+def score(loss: Loss, predicted: Array, targets: Array, weights: Array | None) -> float:
     """Accuracy of classes and labels, r2 of values; `targets` is a matrix."""
     if loss.score_name == "r2":
         return _r2(predicted.reshape(targets.shape), targets, weights)
-    if loss.target == "classes":
+    if loss.link.one_class:
         right = (predicted == targets.argmax(axis=1))[:, None]
     else:
-        right = predicted.reshape(targets.shape) == targets
+        right = predicted.reshape(targets.shape) == (targets > 0.5)
     return float(np.average(right.mean(axis=1), weights=weights))
 
 

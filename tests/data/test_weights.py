@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,33 +16,25 @@ from peers import needs, sklearn_metrics, sklearn_weights, torch
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
 
 SIZES, ROWS = [5, 9, 3], 53
-CASES = ["cross_entropy", "smoothed", "probabilities", "binary_cross_entropy", "mse", "mae", "huber", "poisson"]
 IGNORING = losses.CrossEntropy(ignore_index=-100)
+CLASSES, MSE = oracles.BY_NAME["cross_entropy of classes"], oracles.BY_NAME["mse"]
 
 
-def draw(case: str = "cross_entropy", rows: int = ROWS, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(cost: oracles.Cost = CLASSES, rows: int = ROWS, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Samples, targets and weights, some of which are 0."""
-    rng, shape = np.random.default_rng(seed), (rows, SIZES[-1])
+    rng = np.random.default_rng(seed)
     X, weights = rng.standard_normal((rows, SIZES[0])), rng.exponential(2.0, rows)
     weights[rng.permutation(rows)[: rows // 7]] = 0.0
-    y = {
-        "cross_entropy": lambda: rng.integers(0, SIZES[-1], rows),
-        "smoothed": lambda: rng.integers(0, SIZES[-1], rows),
-        "probabilities": lambda: rng.dirichlet(np.ones(SIZES[-1]), rows),
-        "binary_cross_entropy": lambda: rng.integers(0, 2, shape).astype(float),
-        "poisson": lambda: rng.poisson(2.0, shape).astype(float),
-    }.get(case, lambda: rng.standard_normal(shape))()
-    return X, y, weights
+    return X, cost.draw(rows, SIZES[-1], seed), weights
 
 
-def make(case: Any = "cross_entropy", cls: Any = MLP, dtype: str = "float64", sizes: Any = SIZES) -> Any:
-    named = {"smoothed": losses.CrossEntropy(0.1), "probabilities": "cross_entropy"}
-    loss = named.get(case, case) if isinstance(case, str) else case
-    return cls(sizes, loss=loss, activation="tanh", dtype=dtype, seed=3)
+def make(cost: Any = CLASSES, cls: Any = MLP, dtype: str = "float64", sizes: Any = SIZES) -> Any:
+    """A network for a case of the oracles, or with a loss."""
+    return cls(sizes, loss=getattr(cost, "loss", cost), activation="tanh", dtype=dtype, seed=3)
 
 
 def assert_same_weights(net: Any, other: Any, rtol: float = 0.0) -> None:
@@ -59,10 +52,10 @@ def assert_same_gradient(found: Any, expected: Any, rtol: float) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 53, 300])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_gradient_and_scores_against_numpy(dtype: str, case: str, rows: int) -> None:
-    net, twin, (X, y, weights) = make(case, dtype=dtype), make(case, NumpyMLP), draw(case, rows)
+def test_gradient_and_scores_against_numpy(dtype: str, cost: oracles.Cost, rows: int) -> None:
+    net, twin, (X, y, weights) = make(cost, dtype=dtype), make(cost, NumpyMLP), draw(cost, rows)
     found, expected = (one.backprop(X, y, sample_weight=weights) for one in (net, twin))
     rtol = 1e-12 if dtype == "float64" else 2e-5
     assert_same_gradient(found, expected, rtol)
@@ -72,10 +65,10 @@ def test_gradient_and_scores_against_numpy(dtype: str, case: str, rows: int) -> 
 
 @pytest.mark.filterwarnings("ignore:with batch_size=1 the weights of rows cannot act")
 @pytest.mark.parametrize("batch_size", [1, 8, 53])
-@pytest.mark.parametrize("case", CASES)
-def test_fit_against_numpy(case: str, batch_size: int) -> None:
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_fit_against_numpy(cost: oracles.Cost, batch_size: int) -> None:
     """Partial last batches, batches of weight 0, a history weighted by the weights, weighted validation."""
-    net, twin, (X, y, weights), held = make(case), make(case, NumpyMLP), draw(case), draw(case, 29, seed=1)
+    net, twin, (X, y, weights), held = make(cost), make(cost, NumpyMLP), draw(cost), draw(cost, 29, seed=1)
     options = {"epochs": 3, "batch_size": batch_size, "optimizer": Adam(lr=0.01), "shuffle": False}
     for _ in range(2):
         found, expected = (one.fit(X, y, sample_weight=weights, validation_data=held, **options) for one in (net, twin))
@@ -122,7 +115,8 @@ def test_cross_entropy_against_pytorch(weighted: bool, smoothing: float, ignored
 
 @needs("torch")
 def test_binary_cross_entropy_against_pytorch() -> None:
-    net, (X, y, weights) = make("binary_cross_entropy"), draw("binary_cross_entropy")
+    cost = oracles.BY_NAME["binary_cross_entropy of yes or no"]
+    net, (X, y, weights) = make(cost), draw(cost)
     z = torch.tensor(net.forward(X), requires_grad=True)
     w = torch.tensor(weights)[:, None]
     J = torch.nn.functional.binary_cross_entropy_with_logits(z, torch.tensor(y), w, reduction="sum") / (3 * w.sum())
@@ -135,26 +129,27 @@ def test_binary_cross_entropy_against_pytorch() -> None:
 
 
 @needs("sklearn")
-@pytest.mark.parametrize("case", CASES)
-def test_scores_are_those_of_scikit_learn(case: str) -> None:
-    net, (X, y, weights) = make(case), draw(case)
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_scores_are_those_of_scikit_learn(cost: oracles.Cost) -> None:
+    net, (X, y, weights) = make(cost), draw(cost)
     found = net.evaluate(X, y, weights)
-    if case in ("cross_entropy", "smoothed", "probabilities"):
+    if cost.loss.link.one_class:
         labels = y if y.ndim == 1 else y.argmax(axis=1)
         expected = sklearn_metrics.accuracy_score(labels, net.predict(X), sample_weight=weights)
-    elif case == "binary_cross_entropy":
-        p = net.predict(X)
-        expected = np.mean([sklearn_metrics.accuracy_score(y[:, k], p[:, k], sample_weight=weights) for k in range(3)])
+    elif cost.loss.link.classifies:
+        p, wanted = net.predict(X), y > 0.5
+        columns = zip(wanted.T, p.T, strict=True)
+        expected = np.mean([sklearn_metrics.accuracy_score(a, b, sample_weight=weights) for a, b in columns])
     else:
         expected = sklearn_metrics.r2_score(y, net.predict(X), sample_weight=weights)
     assert found[net.loss.score_name] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_central_differences(case: str) -> None:
-    X, y, weights = draw(case, 12)
-    assert fastbp.check_gradients(make(case), X, y, sample_weight=weights) < 1e-6
-    assert fastbp.check_gradients(make(case), X, y, sample_weight=weights) != fastbp.check_gradients(make(case), X, y)
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_central_differences(cost: oracles.Cost) -> None:
+    X, y, weights = draw(cost, 12)
+    assert fastbp.check_gradients(make(cost), X, y, sample_weight=weights) < 1e-6
+    assert fastbp.check_gradients(make(cost), X, y, sample_weight=weights) != fastbp.check_gradients(make(cost), X, y)
 
 
 # --- what a weight means ------------------------------------------------------------------------------------
@@ -163,18 +158,18 @@ def test_central_differences(case: str) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     counts=st.lists(st.integers(0, 4), min_size=1, max_size=24).filter(any),
-    case=st.sampled_from(CASES),
+    cost=st.sampled_from(oracles.COSTS),
     unit=st.sampled_from([1.0, 1e-30, 1e30]),
 )
-def test_a_weight_is_a_number_of_equal_rows(counts: list[int], case: str, unit: float) -> None:
+def test_a_weight_is_a_number_of_equal_rows(counts: list[int], cost: oracles.Cost, unit: float) -> None:
     """In a full batch: of 2, the row twice; of 0, the row left out. Only ratios matter."""
-    X, y, _ = draw(case, len(counts))
-    net, weights = make(case), np.array(counts) * unit
+    X, y, _ = draw(cost, len(counts))
+    net, weights = make(cost), np.array(counts) * unit
     often = np.repeat(np.arange(len(counts)), counts)
     assert_same_gradient(net.backprop(X, y, sample_weight=weights), net.backprop(X[often], y[often]), rtol=1e-11)
     found, expected = net.evaluate(X, y, weights), net.evaluate(X[often], y[often])
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    other = make(case)
+    other = make(cost)
     options = {"epochs": 2, "batch_size": 1000, "optimizer": SGD(lr=0.05, momentum=0.9)}
     one = net.fit(X, y, sample_weight=weights, **options)
     two = other.fit(X[often], y[often], **options)
@@ -197,11 +192,11 @@ def test_equal_weights_are_none(dtype: str, batch_size: int, value: float) -> No
     assert_same_weights(*nets)
 
 
-@pytest.mark.parametrize("case", ["cross_entropy", "mse"])
-def test_a_batch_without_weight(case: str) -> None:
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_a_batch_without_weight(cost: oracles.Cost) -> None:
     """Loss 0 and no gradient, but a step like any other."""
-    X, y, _ = draw(case)
-    net, fresh, weights = make(case), make(case), np.ones(ROWS)
+    X, y, _ = draw(cost)
+    net, fresh, weights = make(cost), make(cost), np.ones(ROWS)
     assert net.train_step(X, y, SGD(lr=1.0), sample_weight=np.zeros(ROWS)) == 0.0
     assert_same_weights(net, fresh)
     gradient = net.backprop(X, y, sample_weight=np.zeros(ROWS))
@@ -244,11 +239,11 @@ def test_threads_do_not_matter(sizes: list[int], rows: int, batch_size: int, spl
     assert bool(runs[0][-1]) == (batch_size == 4000)  # the shares of a big batch are among the routes
 
 
-@pytest.mark.parametrize("case", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
 @pytest.mark.parametrize("rows", [7, 53, 2000])
-def test_a_step_is_backprop_and_update(rows: int, case: str) -> None:
-    X, y, weights = draw(case, rows)
-    fitted, stepped, apart = (make(case, dtype="float32") for _ in range(3))
+def test_a_step_is_backprop_and_update(rows: int, cost: oracles.Cost) -> None:
+    X, y, weights = draw(cost, rows)
+    fitted, stepped, apart = (make(cost, dtype="float32") for _ in range(3))
     recipe = Adam(lr=0.01)
     for turn in range(3):
         w = np.roll(weights, turn)
@@ -263,9 +258,9 @@ def test_a_step_is_backprop_and_update(rows: int, case: str) -> None:
 
 def test_shuffled_rows_keep_their_weights(tmp_path: Path) -> None:
     """Against steps on the rows that each batch held; memory maps of rows and weights change nothing."""
-    X, y, weights = draw("mse")
+    X, y, weights = draw(MSE)
     X, weights = X.astype("f4"), weights.astype("f4")
-    net = make("mse", dtype="float32")
+    net = make(MSE, dtype="float32")
     net.standardize(X, y)
     mapped, stepped = net.copy(), net.copy()
     options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "optimizer": SGD(lr=0.1)}
@@ -283,7 +278,7 @@ def test_shuffled_rows_keep_their_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_norm_of_the_gradient_of_all_rows(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GRADIENT_ROWS", 10)
+    monkeypatch.setattr(tuning, "GRADIENT_ROWS", 10)
     X, y, weights = draw()
     norms: list[float] = []
 
@@ -466,23 +461,23 @@ def test_weights_that_come_to_nothing_or_too_much() -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "class_weight", "message"),
+    ("cost", "class_weight", "message"),
     [
-        ("cross_entropy", {3: 1.0}, "class_weight has the key 3, but classes run from 0 to 2"),
-        ("cross_entropy", {-1: 1.0}, "class_weight has the key -1"),
-        ("cross_entropy", {"0": 1.0}, "class_weight has the key '0'; keys are classes"),
-        ("cross_entropy", {0: -1.0}, r"class_weight\[0\] must be a finite number of at least 0"),
-        ("cross_entropy", {0: float("nan")}, r"class_weight\[0\]"),
-        ("cross_entropy", "balance", "did you mean 'balanced'"),
-        ("cross_entropy", [1.0, 2.0, 3.0], "class_weight must be None, 'balanced' or a mapping"),
-        ("probabilities", "balanced", "class_weight needs integer labels"),
+        ("cross_entropy of classes", {3: 1.0}, "class_weight has the key 3, but classes run from 0 to 2"),
+        ("cross_entropy of classes", {-1: 1.0}, "class_weight has the key -1"),
+        ("cross_entropy of classes", {"0": 1.0}, "class_weight has the key '0'; keys are classes"),
+        ("cross_entropy of classes", {0: -1.0}, r"class_weight\[0\] must be a finite number of at least 0"),
+        ("cross_entropy of classes", {0: float("nan")}, r"class_weight\[0\]"),
+        ("cross_entropy of classes", "balance", "did you mean 'balanced'"),
+        ("cross_entropy of classes", [1.0, 2.0, 3.0], "class_weight must be None, 'balanced' or a mapping"),
+        ("cross_entropy of probabilities", "balanced", "class_weight needs integer labels"),
         ("mse", "balanced", "loss='mse': use sample_weight"),
-        ("binary_cross_entropy", {1: 2.0}, "loss='binary_cross_entropy' and 3 outputs"),
+        ("binary_cross_entropy of yes or no", {1: 2.0}, "loss='binary_cross_entropy' and 3 outputs"),
     ],
 )
-def test_bad_class_weights(case: str, class_weight: Any, message: str) -> None:
-    X, y, _ = draw(case)
-    net = make(case)
+def test_bad_class_weights(cost: str, class_weight: Any, message: str) -> None:
+    X, y, _ = draw(oracles.BY_NAME[cost])
+    net = make(oracles.BY_NAME[cost])
     with pytest.raises((ValueError, TypeError), match=message):
         net.fit(X, y, class_weight=class_weight)
     assert net.history is None

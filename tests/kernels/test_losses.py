@@ -24,7 +24,6 @@ CASES = [
     for cost in oracles.COSTS
     for output in ((None,) if cost.loss.linked else (None, "tanh", "sigmoid", "relu"))
 ]
-NAMED = {repr(cost): cost for cost in oracles.COSTS}
 
 
 def draw(cost: oracles.Cost, rows: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +73,7 @@ def test_value_and_delta(dtype: str, cost: oracles.Cost, output: str | None, row
 @needs("torch")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_delta_is_that_of_the_loss_where_probabilities_do_not_quite_sum_to_1(dtype: str) -> None:
-    cost = NAMED["cross_entropy of probabilities"]
+    cost = oracles.BY_NAME["cross_entropy of probabilities"]
     z, y = draw(cost, 9, 5)
     y = (y * 1.0005).astype("f4")
     J, delta = by_torch(cost, None, z, y.astype(float))

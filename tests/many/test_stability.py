@@ -224,7 +224,7 @@ def test_adam_converges_below_and_diverges_above(kind: Any, beta1: float) -> Non
 @pytest.mark.parametrize("optimizer", [Adam(weight_decay=0.2), RMSprop(weight_decay=0.2), AdamW()], ids=repr)
 def test_before_the_first_step_v_is_that_of_an_epoch_that_stands_still(optimizer: Any) -> None:
     net = linear()
-    eps = optimizer.coefficients[2]
+    eps = optimizer.betas_and_eps[2]
     decay = 0.0 if optimizer.name == "adamw" else optimizer.weight_decay
     gradient = net.backprop(X, Y)
     flat = np.concatenate([gradient.weights[0].ravel(), gradient.biases[0]])

@@ -7,32 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
 from naive import shuffled
 
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, losses
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
+from fastbp.training import feeds
 
 SIZES, ROWS = [5, 9, 3], 53
-LOSSES = ["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber", "poisson"]
+MSE = oracles.BY_NAME["mse"]
 
 
-def draw(loss: str = "mse", rows: int = ROWS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng, shape = np.random.default_rng(seed), (rows, SIZES[-1])
-    X = rng.standard_normal((rows, SIZES[0]))
-    y = {
-        "cross_entropy": lambda: rng.integers(0, SIZES[-1], rows),
-        "binary_cross_entropy": lambda: rng.integers(0, 2, shape).astype(float),
-        "poisson": lambda: rng.poisson(2.0, shape).astype(float),
-    }.get(loss, lambda: rng.standard_normal(shape))()
-    return X, y
+def draw(cost: oracles.Cost = MSE, rows: int = ROWS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(seed).standard_normal((rows, SIZES[0])), cost.draw(rows, SIZES[-1], seed)
 
 
-def make(loss: str = "mse", dtype: str = "float64", cls: Any = fastbp.MLP, seed: int = 3) -> Any:
-    return cls(SIZES, loss=loss, activation="tanh", dtype=dtype, seed=seed)
+def make(cost: oracles.Cost = MSE, dtype: str = "float64", cls: Any = fastbp.MLP, seed: int = 3) -> Any:
+    return cls(SIZES, loss=cost.loss, activation="tanh", dtype=dtype, seed=seed)
 
 
 def assert_same_weights(net: Any, other: Any, rtol: float = 0.0) -> None:
@@ -44,9 +39,9 @@ def assert_same_weights(net: Any, other: Any, rtol: float = 0.0) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 52, 53, 1000])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_fit_against_numpy(loss: str, batch_size: int) -> None:
-    net, twin, (X, y) = make(loss), make(loss, cls=NumpyMLP), draw(loss)
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_fit_against_numpy(cost: oracles.Cost, batch_size: int) -> None:
+    net, twin, (X, y) = make(cost), make(cost, cls=NumpyMLP), draw(cost)
     for _ in range(2):
         found = net.fit(X, y, epochs=3, batch_size=batch_size, optimizer=Adam(lr=0.01))
         expected = twin.fit(
@@ -61,13 +56,13 @@ def test_fit_against_numpy(loss: str, batch_size: int) -> None:
 def test_order_of_rows_is_a_permutation_by_seed_and_epoch(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one row a step, and a target that is the row's number, each loss tells which row it was."""
     seen: list[float] = []
-    add = loop._Epochs.add
+    add = feeds.EpochLog.add
 
-    def record(self: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
+    def record(self: Any, history: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
         seen.extend(losses)
-        add(self, losses, rates, seconds)
+        add(self, history, losses, rates, seconds)
 
-    monkeypatch.setattr(loop._Epochs, "add", record)
+    monkeypatch.setattr(feeds.EpochLog, "add", record)
     net = fastbp.MLP([1, 1], loss="mae", dtype="float64", seed=seed)
     net.fit(np.zeros((97, 1)), np.arange(97.0), epochs=3, batch_size=1, optimizer=SGD(lr=0.0))
     np.testing.assert_array_equal(seen, np.concatenate([shuffled(range(97), seed, epoch) for epoch in range(3)]))
@@ -117,8 +112,8 @@ def test_validation_split_copies_no_samples() -> None:
 def test_nothing_depends_on_the_length_of_chunks(max_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, chunked, (X, y) = make(), make(), draw()
     expected = whole.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
     found = chunked.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
     for name in ("loss", "val_loss", "val_score", "lr", "score_name"):
         assert found[name] == expected[name]
@@ -130,11 +125,11 @@ def test_nothing_depends_on_the_length_of_chunks(max_steps: int, monkeypatch: py
 # --- validation ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_validation_data_are_scored_after_every_epoch_and_change_nothing(loss: str) -> None:
-    watched, plain, (X, y), held = make(loss), make(loss), draw(loss), draw(loss, 29, seed=1)
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_validation_data_are_scored_after_every_epoch_and_change_nothing(cost: oracles.Cost) -> None:
+    watched, plain, (X, y), held = make(cost), make(cost), draw(cost), draw(cost, 29, seed=1)
     history = watched.fit(X, y, epochs=3, batch_size=8, validation_data=held)
-    assert history.score_name == ("accuracy" if loss == "cross_entropy" else "r2")
+    assert history.score_name == ("accuracy" if cost.loss.link.classifies else "r2")
     for epoch in range(3):
         plain.fit(X, y, epochs=1, batch_size=8)
         found = plain.evaluate(*held)
@@ -145,16 +140,17 @@ def test_validation_data_are_scored_after_every_epoch_and_change_nothing(loss: s
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
-def test_validation_split_trains_on_the_other_rows(loss: str, shuffle: bool) -> None:
-    net, twin, (X, y) = make(loss), make(loss, cls=NumpyMLP), draw(loss)
+@pytest.mark.parametrize("cost", oracles.COSTS, ids=repr)
+def test_validation_split_trains_on_the_other_rows(cost: oracles.Cost, shuffle: bool) -> None:
+    net, twin, (X, y) = make(cost), make(cost, cls=NumpyMLP), draw(cost)
+    labels = y.ndim == 1
     history = net.fit(X, y, epochs=3, batch_size=8, validation_split=0.25, shuffle=shuffle)
-    rows, held = splits.split_rows(y, 0.25, net.seed, stratify=loss == "cross_entropy")
+    rows, held = splits.split_rows(y, 0.25, net.seed, stratify=labels)
     if not shuffle:
         rows = np.sort(rows)
     assert sorted([*rows, *held]) == list(range(ROWS))
     assert abs(len(held) - ROWS / 4) <= 1.5
-    if loss == "cross_entropy":
+    if labels:
         assert np.abs(np.bincount(y[held]) - np.bincount(y) / 4).max() <= 1
     twin.fit(
         X, y, epochs=3, batch_size=8, validation_data=(X[held], y[held]),
@@ -209,7 +205,7 @@ def test_an_ignored_label_is_no_rare_class() -> None:
 @pytest.mark.parametrize(("rows", "batch_size"), [(64, 16), (64, 32), (64, 64), (53, 8)])
 def test_divergence(rows: int, batch_size: int, max_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at the step that the NumPy network stops at, wherever chunks end; finished epochs stay in the history."""
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
     X, y = draw(rows=rows)
     net, twin = (
         cls(SIZES, loss="mse", activation="relu", dtype="float32", seed=0) for cls in (fastbp.MLP, NumpyMLP)
@@ -380,9 +376,9 @@ def test_standardize_is_training_on_standardised_data() -> None:
     np.testing.assert_allclose(net.forward(held), plain.forward((held - mean) / scale), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("loss", [name for name in LOSSES if losses.get(name).target != "real"])
-def test_targets_of_classes_and_counts_cannot_be_standardised(loss: str) -> None:
-    net, (X, y) = make(loss), draw(loss)
+@pytest.mark.parametrize("cost", [one for one in oracles.COSTS if not one.loss.link.can_scale_y], ids=repr)
+def test_targets_of_classes_and_counts_cannot_be_standardised(cost: oracles.Cost) -> None:
+    net, (X, y) = make(cost), draw(cost)
     with pytest.raises(ValueError, match=r"y can be standardised for mse, .* only"):
         net.standardize(X, y)
     assert net.scaling is None
