@@ -18,6 +18,7 @@ from fastbp.callbacks import StopGradientNorm as StopGradientNorm
 from fastbp.engine.warmup import warmup as warmup
 from fastbp.errors import DivergenceError as DivergenceError
 from fastbp.gradients import check_gradients as check_gradients
+from fastbp.history import History as History
 from fastbp.losses import *
 from fastbp.many.range_test import lr_range_test as lr_range_test
 from fastbp.many.result import LrSweep as LrSweep
@@ -28,7 +29,6 @@ from fastbp.network import load as load
 from fastbp.optimizers import *
 from fastbp.spec import Gradient as Gradient
 from fastbp.spec import Scaling as Scaling
-from fastbp.training.history import History as History
 
 HOMES: dict[str, tuple[str, ...]]
 REGISTRIES: tuple[str, ...]

@@ -94,7 +94,7 @@ def from_file(tensors: dict[str, Array], metadata: dict[str, Any]) -> Model:
     return Model(
         spec, [tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers], scaling,
         labels.check(metadata["class_labels"], spec.loss, spec.n_out),
-        model_files.unpack(metadata["optimizer"], tensors),
+        model_files.unpack(metadata["optimizer"], tensors) or {},  # what says nothing is refused
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from fastbp.callbacks.base import Callback
 from fastbp.data import checks, sample_weights
 from fastbp.data.scaling import moments
 from fastbp.engine.session import Session
+from fastbp.history import History
 from fastbp.io import model_files
 from fastbp.io.files import damaged
 from fastbp.kernels import records
@@ -27,7 +28,7 @@ from fastbp.model import Model
 from fastbp.regularization import Regularization
 from fastbp.spec import Gradient, NetworkSpec, Samples, Scaling
 from fastbp.training import fit
-from fastbp.training.history import History
+from fastbp.training.settings import FitSettings
 from fastbp.types import Array
 
 
@@ -355,9 +356,22 @@ class MLP(Settled):
         it. One in which nothing counts (by ignored labels or weights) has loss 0 and no gradient, as such a batch has.
         Resuming skips the chunks that are done, which must come in the same order again.
         """
+        if y is None and (sample_weight is not None or class_weight is not None):
+            raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")
+        if y is not None and steps_per_epoch is not None:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
+        settings = FitSettings.check(
+            optimizer, epochs=epochs, batch_size=batch_size, schedule=schedule, shuffle=shuffle, callbacks=callbacks,
+            threads=threads, progress=progress, resume=resume,
+        )  # fmt: skip
+        if y is None:
+            return fit.fit_chunks(
+                self, X, settings, validation_data=validation_data, validation_split=validation_split,
+                steps_per_epoch=steps_per_epoch,
+            )  # fmt: skip
         return fit.fit(
-            self, X, y, epochs, batch_size, optimizer, schedule, validation_data, validation_split, sample_weight,
-            class_weight, shuffle, callbacks, resume, steps_per_epoch, threads, progress,
+            self, X, y, settings, validation_data=validation_data, validation_split=validation_split,
+            sample_weight=sample_weight, class_weight=class_weight,
         )  # fmt: skip
 
     def train_step(

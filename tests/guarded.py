@@ -22,6 +22,7 @@ from oracles import ONE_A_RULE
 import fastbp.data.splits
 import fastbp.engine.engine
 import fastbp.engine.layout
+import fastbp.engine.many
 import fastbp.engine.session
 import fastbp.engine.state
 import fastbp.engine.tuning
@@ -111,7 +112,7 @@ def guard(at_end: bool) -> None:
         fastbp.engine.session,
         fastbp.engine.memory,
         fastbp.training.loop,
-        native,
+        fastbp.engine.many,
     ):
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
 
@@ -157,9 +158,9 @@ class Poison:
             return again(engine, *args, **options)
 
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
-            for net in [*runner.nets, *(fit.net for fit in runner.fits)]:
+            for net in [*runner.nets, *(fit.net for fit in runner.loops)]:
                 cls.fill(net.session.engine)
-            cls.ruin(runner.held_losses)
+            cls.ruin(runner.runs.held_out_losses)
             return sweep(runner, n)
 
         Engine.call, Engine.call_again = poisoned_call, poisoned_again  # type: ignore[method-assign]
@@ -189,8 +190,8 @@ def random_network(rng: np.random.Generator) -> MLP:
     edges = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 129, 257, 300]
     sizes = [int(n) for n in rng.choice(edges, rng.integers(2, 6))]
     loss = LOSSES[str(rng.choice(list(LOSSES)))]
-    sizes[-1] += loss.target == "classes" and sizes[-1] == 1  # a softmax over one output is refused
-    output = None if loss.linked or rng.random() < 0.5 else str(rng.choice(list(activations.ACTIVATIONS)))
+    sizes[-1] += loss.link.target == "classes" and sizes[-1] == 1  # a softmax over one output is refused
+    output = None if loss.link.built_in or rng.random() < 0.5 else str(rng.choice(list(activations.ACTIVATIONS)))
     hidden = [str(name) for name in rng.choice(list(activations.ACTIVATIONS), len(sizes) - 2)]
     dtype = str(rng.choice(["float32", "float64"]))
     held: dict[str, Any] = {
@@ -206,11 +207,11 @@ def random_data(rng: np.random.Generator, net: MLP, n: int, at_end: bool) -> tup
     """Guarded samples of any dtype and strides, and guarded targets."""
     X = rng.standard_normal((n, net.sizes[0]))
     X = X.astype(rng.choice(["float32", "float64"])) if rng.random() < 0.7 else (X * 20 + 99).astype(np.uint8)
-    if net.loss.target == "classes" and rng.random() < 0.5:
+    if net.loss.link.target == "classes" and rng.random() < 0.5:
         y = rng.integers(0, net.sizes[-1], n)
     else:
         y = rng.random((n, net.sizes[-1])) + 0.01
-        if net.loss.target == "classes":
+        if net.loss.link.target == "classes":
             y /= y.sum(axis=1, keepdims=True)
         y = np.minimum(y, 1).astype(net.dtype)
     return moved(X, at_end, strided=rng.random() < 0.3), moved(y, at_end)
@@ -230,7 +231,7 @@ class Session:
         n = int(rng.integers(1024, 5000)) if big else int(rng.choice([1, 2, 3, 5, 8, 17, 33, 64, 130]))
         X, y = random_data(rng, net, n, self.at_end)
         if rng.random() < 0.5 or X.dtype == np.uint8:
-            net.standardize(X, y if net.loss.target == "real" and rng.random() < 0.5 else None)
+            net.standardize(X, y if net.loss.link.target == "real" and rng.random() < 0.5 else None)
         weights = moved(rng.random(n) + 0.01, self.at_end) if rng.random() < 0.5 else None
         recipe = self.recipe()
         batch = n if big else int(rng.integers(1, n + 1))
@@ -259,7 +260,7 @@ class Session:
     def fit(self, X: Array, y: Array, weights: Array | None, recipe: Any, batch: int) -> None:
         """By an array, by rows of it, or by chunks."""
         rng, n = self.rng, len(X)
-        split = 0.3 if self.net.loss.target != "classes" and n > 3 and rng.random() < 0.3 else 0.0
+        split = 0.3 if self.net.loss.link.target != "classes" and n > 3 and rng.random() < 0.3 else 0.0
         schedule = None if recipe.name == "rprop" or rng.random() < 0.5 else schedules.OneCycle(2)
         options: dict[str, Any] = {
             "epochs": 2, "batch_size": batch, "optimizer": recipe, "threads": int(rng.integers(1, 4)),
@@ -274,7 +275,7 @@ class Session:
     def sweep(self, X: Array, y: Array, recipe: Any, batch: int) -> None:
         """Some rates, of which one diverges."""
         schedule = None if recipe.name == "rprop" or self.rng.random() < 0.5 else schedules.OneCycle(2)
-        held = None if self.net.loss.target != "classes" and len(X) > 4 else (X, y)
+        held = None if self.net.loss.link.target != "classes" and len(X) > 4 else (X, y)
         found = fastbp.lr_sweep(
             self.net, X, y, [1e-4, 1e-3, 1e20], seeds=int(self.rng.integers(1, 3)), epochs=2, batch_size=batch,
             optimizer=recipe, schedule=schedule, validation_data=held, threads=int(self.rng.integers(1, 4)),

@@ -25,6 +25,10 @@ def sigmoid(z: Array) -> Array:
     return 1 / (1 + np.exp(-z))
 
 
+def hard_sigmoid(z: Array) -> Array:
+    return np.clip(z + 3, 0, 6) / 6
+
+
 def softplus(z: Array) -> Array:
     return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
@@ -59,6 +63,12 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "softplus": (softplus, sigmoid),
     "gelu": (lambda z: z * normal_cdf(z), lambda z: normal_cdf(z) + z * normal_density(z)),
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * sigmoid(-z))),
+    "mish": (
+        lambda z: z * np.tanh(softplus(z)),
+        lambda z: np.tanh(softplus(z)) + z * sigmoid(z) / np.cosh(softplus(z)) ** 2,
+    ),
+    "hard_sigmoid": (hard_sigmoid, lambda z: np.where(np.abs(z) < 3, Wide(1) / 6, 0)),
+    "hard_swish": (lambda z: z * hard_sigmoid(z), lambda z: hard_sigmoid(z) + np.where(np.abs(z) < 3, z / 6, 0)),
 }
 
 # --- losses: J of each row, and its derivative by the row's outputs -------------------------------------------

@@ -110,6 +110,10 @@ ACTIVATIONS = {
     "softplus": ActivationCase((2, 0, 2.5, 0), lambda z: torch.logaddexp(z, torch.zeros_like(z))),
     "gelu": ActivationCase((1.5, 1, 1.5, 1), torch.nn.functional.gelu, points=1_500),  # mpmath takes its time
     "silu": ActivationCase((3, 0, 20, 1), torch.nn.functional.silu),  # f': the half ULP of 1 in 1 - s, times z
+    "mish": ActivationCase((4.25, 0, 1.75, 1), torch.nn.functional.mish),
+    # PyTorch's own has a derivative of float32 precision.
+    "hard_sigmoid": ActivationCase((1.5, 0, 0.5, 0), lambda z: torch.nn.functional.relu6(z + 3) / 6, kinks=(-3, 3)),
+    "hard_swish": ActivationCase((2.5, 0, 1.5, 1), lambda z: z * (torch.nn.functional.relu6(z + 3) / 6), kinks=(-3, 3)),
 }
 
 

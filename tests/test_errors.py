@@ -16,7 +16,7 @@ import pytest
 
 import fastbp
 from fastbp.errors import DivergenceError, SweepInterrupted
-from fastbp.training.history import History
+from fastbp.history import History
 
 ROOT = Path(fastbp.__file__).parent
 # What an exception is made of, where it is more than a text.

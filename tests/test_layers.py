@@ -29,6 +29,7 @@ data
 model
 reference
 engine
+history
 callbacks
 training
 network
@@ -43,10 +44,9 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "training/progress": {"rich"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
-    "io/columns": {"pandas"},
-    "many/range_test": {"rich"}, "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
-    "many/pictures": {"matplotlib"}, "many/progress": {"rich"}, "many/report": {"plotly"},
+    "io/progress": {"rich"}, "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
+    "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
+    "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"},
 }  # fmt: skip
 
@@ -151,10 +151,8 @@ def private_reaches(tree: ast.AST, *, engine: bool = False) -> Iterator[str]:
             if node.attr not in mine and ast.unparse(node.value) not in ("self", "cls"):
                 yield f"{node.lineno}: {ast.unparse(node)}"
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastbp":
-            names = [
-                alias.name for alias in node.names if alias.name.startswith("_") and not alias.name.startswith("__")
-            ]
-            yield from (f"{node.lineno}: import {name}" for name in names)
+            names = [alias.name for alias in node.names if alias.name[0] == "_" != alias.name[1]]
+            yield from (f"{node.lineno}: import {name}" for name in names if name != "_version")
         elif isinstance(node, ast.Subscript) and not engine and ast.unparse(node.value).split(".")[-1] in JOBS:
             yield f"{node.lineno}: {ast.unparse(node)}"
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fastbp import arrays, losses, validation
-from fastbp.data import checks
+from fastbp.data import checks, sample_weights
+from fastbp.spec import NetworkSpec
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 
@@ -365,16 +366,16 @@ def test_a_converted_X_that_overflows_is_reported_not_warned_about() -> None:
 
 
 def test_batch_checks_both() -> None:
-    X, y = np.ones((4, 3)), np.array([0, 1, 2, 0])
-    samples, labels = checks.check_batch(X, y, CLASSES, (3, 5, 3), F32, scan=True)
-    assert samples is X
-    np.testing.assert_array_equal(labels, y)
+    X, y, spec = np.ones((4, 3)), np.array([0, 1, 2, 0]), NetworkSpec.check([3, 5, 3], loss=CLASSES)
+    samples = sample_weights.check_batch(spec, None, X, y, None, scan=True)
+    assert samples.X is X
+    np.testing.assert_array_equal(samples.y, y)
     with pytest.raises(ValueError, match="y_val has 4 rows, but X has 3"):
-        checks.check_batch(X[:3], y, CLASSES, (3, 5, 3), F32, names=("X_val", "y_val"))
+        sample_weights.check_batch(spec, None, X[:3], y, None, names=("X_val", "y_val", "weights_val"))
     X[2, 1] = np.nan
-    checks.check_batch(X, y, CLASSES, (3, 5, 3), F32)
+    sample_weights.check_batch(spec, None, X, y, None)
     with pytest.raises(ValueError, match=r"X\[2, 1\] is nan"):
-        checks.check_batch(X, y, CLASSES, (3, 5, 3), F32, scan=True)
+        sample_weights.check_batch(spec, None, X, y, None, scan=True)
 
 
 # --- weights

@@ -81,7 +81,7 @@ class FastbpPredictor(Predictor):
 
 
 class NumpyPredictor(BlasThreads, Predictor):
-    """Products, biases and maxima into buffers made once, as good NumPy does it."""
+    """Products, biases and maxima into buffers made once, as fast NumPy code would do it."""
 
     name = NumpyRival.name
     package = NumpyRival.package
@@ -160,5 +160,5 @@ class OnnxRuntimePredictor(Predictor):
         return found
 
 
-#: Peers by the names of `--peers`; those of the training table that are missing here have nothing to show.
+#: Peers by the names of `--peers`; the others have no inference of their own.
 PREDICTORS: dict[str, Callable[[], Rival]] = {"torch": TorchPredictor, "onnxruntime": OnnxRuntimePredictor}

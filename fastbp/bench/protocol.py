@@ -13,7 +13,7 @@ from fastbp.bench.rivals import Rival
 
 @dataclass(frozen=True)
 class Protocol:
-    """The lengths of everything, in seconds.
+    """Durations, in seconds, and counts.
 
     The idling is for the threads of OpenBLAS, OpenMP and Eigen, which spin on for a while after a call: whoever runs
     right after them finds the cores taken and loses up to 10x.

@@ -1,4 +1,4 @@
-"""The faces of a result: rich tables for people, one JSON document for everything else."""
+"""A result as tables for people, and as a JSON document for other programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
 
 
 def save(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the JSON document; the file is complete or as it was before."""
+    """Write the JSON document; the file is replaced as a whole or not at all."""
     write_json(path, document)
 
 
@@ -43,7 +43,7 @@ def load(path: str | os.PathLike[str]) -> BenchResult:
 
 
 def render(result: BenchResult, *, width: int = FULL_WIDTH) -> RenderableType:
-    """Everything a person wants to see of a run; below `FULL_WIDTH` columns without the less telling figures."""
+    """All tables of a run; on narrow screens some columns are left out."""
     parts: list[RenderableType] = [_heading(result), _workload_table(result, compact=width < _full_width(result))]
     parts += [Text(line) for entry in result.workloads for line in _about_sweep(entry)]
     parts += [_baseline(entry) for entry in result.workloads if entry.baseline_ratio is not None]
@@ -133,7 +133,7 @@ def _baseline(entry: WorkloadResult) -> Text:
 
 
 def _about_sweep(entry: WorkloadResult) -> Iterator[str]:
-    """What the rows of a sweep come to."""
+    """Figures of a sweep that compare its rows."""
     name, efficiency, half = entry.workload.name, entry.thread_efficiency, entry.half_diverging_ratio
     if entry.workload.task != "sweep" or entry.seconds_per_sweep is None:
         return

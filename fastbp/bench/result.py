@@ -1,4 +1,4 @@
-"""What a benchmark run found, as plain frozen data: the measurements are kept, every figure is derived from them."""
+"""The result of a benchmark run: frozen measurements, and figures derived from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from fastbp.bench.workloads import Workload
 
-# Rivals of a sweep that are fastbp itself, otherwise than in the row "fastbp".
+# Names of the rivals of a sweep that are fastbp itself, on one thread and with rates of which half diverge.
 ONE_THREAD, HALF_DIVERGING = "fastbp, 1 thread", "fastbp, half diverging"
 SCHEMA = 1  # raise it when a key changes its meaning or goes away; new keys need no new number
 

@@ -1,4 +1,4 @@
-"""The faces of a profile: a table for the terminal, and a roofline picture (extra `plot`)."""
+"""A profile as a table, and as a roofline picture (extra `plot`)."""
 
 from __future__ import annotations
 

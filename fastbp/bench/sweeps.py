@@ -191,7 +191,7 @@ class JaxSweep(JaxRival):
 
     def setup(self, task: Task) -> None:
         super().setup(task)
-        jax, loss_function = self.jax, self._loss_function()
+        jax, loss_function = self.jax, self.make_loss()
 
         def train(lr: Any, parameters: Any, X: Any, y: Any, order: Any) -> Any:
             def step(parameters: Any, rows: Any) -> Any:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
+from fastbp.engine.session import Network
+from fastbp.errors import DivergenceError
+from fastbp.history import History
+from fastbp.types import Array
 from fastbp.validation import Checked
-
-if TYPE_CHECKING:
-    from fastbp.errors import DivergenceError
-    from fastbp.network import MLP
-    from fastbp.training.history import History
-    from fastbp.training.loop import Fit
 
 MONITORS = ("loss", "val_loss", "val_score")
 
@@ -49,7 +47,7 @@ class EpochState:
         included: as much work as half an epoch.
     """
 
-    net: MLP
+    net: Network
     epoch: int
     history: History
     gradient_norm: Callable[[], float]
@@ -87,6 +85,22 @@ class Callback(Protocol):
         """Look, act, and decide."""
 
 
+class Training(Protocol):
+    """A `fit` at work, as fastbp's own callbacks see it between two steps."""
+
+    history: History
+
+    @property
+    def between_epochs(self) -> bool:
+        """Whether no epoch is open."""
+
+    def checkpoint(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """What a file of this moment holds; None where there is nothing worth keeping."""
+
+    def stop(self, reason: str, *, pauses: bool) -> None:
+        """Make no further step; `pauses`: for now."""
+
+
 class Watcher(Checked):
     """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
 
@@ -95,18 +109,18 @@ class Watcher(Checked):
     needs_rows = False  # all training rows at hand
     pauses = False  # it stops trainings at a time of day, after which they may be resumed
 
-    def on_fit_begin(self, net: MLP) -> None:
+    def on_fit_begin(self, net: Network) -> None:
         """Forget earlier fits."""
 
     def on_epoch_end(self, state: EpochState) -> bool | str | None:
         """Decide."""
         raise NotImplementedError
 
-    def on_pause(self, fit: Fit, final: bool) -> None:
+    def on_pause(self, fit: Training, final: bool) -> None:
         """The training stands between two steps, as it does every now and then; or has ended, before `on_fit_end`."""
 
-    def on_divergence(self, net: MLP, error: DivergenceError) -> None:
+    def on_divergence(self, net: Network, error: DivergenceError) -> None:
         """The training has ended by this error, and the network has the weights of the last step that were finite."""
 
-    def on_fit_end(self, net: MLP) -> None:
+    def on_fit_end(self, net: Network) -> None:
         """The training has ended, of itself or by a callback."""

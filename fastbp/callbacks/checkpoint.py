@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from fastbp.callbacks.base import MONITORS, EpochState, Watcher, improves, monitored
+from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
+from fastbp.engine.session import Network
 from fastbp.io import model_files
 from fastbp.io import saved_training as saving
 from fastbp.io.saved_training import LAST
@@ -26,10 +26,6 @@ from fastbp.validation import (
     optional,
     setting,
 )
-
-if TYPE_CHECKING:
-    from fastbp.network import MLP
-    from fastbp.training.loop import Fit
 
 BEST = "best.safetensors"
 
@@ -63,6 +59,8 @@ class Checkpoint(Watcher):
 
     Attributes
     ----------
+    place : Path
+        The folder, settled when the last `fit` began.
     error : OSError or None
         Why the last attempt to write failed (a full disk). The training goes on, with a `RuntimeWarning`.
 
@@ -88,7 +86,7 @@ class Checkpoint(Watcher):
         self.error: OSError | None = None
         self._lowest: float | None = None
         self._epochs, self._due = 0, 0.0
-        self._place = Path(self.folder)
+        self.place = Path(self.folder)
         self._kept: list[int] = []  # the checkpoints by epoch that are still there
 
     @property
@@ -100,14 +98,14 @@ class Checkpoint(Watcher):
         """The file to resume from."""
         return Path(self.folder) / LAST
 
-    def on_fit_begin(self, net: MLP) -> None:
+    def on_fit_begin(self, net: Network) -> None:
         self.error, self._lowest, self._epochs, self._due = None, None, 0, self._next()
-        self._place, self._kept = Path(self.folder).absolute(), []
+        self.place, self._kept = Path(self.folder).absolute(), []
 
     def on_epoch_end(self, state: EpochState) -> None:
         pass  # others may still act on this epoch: `on_pause` comes when all have
 
-    def on_pause(self, fit: Fit, final: bool) -> None:
+    def on_pause(self, fit: Training, final: bool) -> None:
         epochs, due = len(fit.history.loss), final or time.monotonic() >= self._due
         if epochs > self._epochs and fit.between_epochs:
             lowest, kept = self._lowest, self._kept
@@ -120,7 +118,7 @@ class Checkpoint(Watcher):
         if due:
             self._write(fit, [LAST])
 
-    def _note(self, fit: Fit, epochs: int) -> bool:
+    def _note(self, fit: Training, epochs: int) -> bool:
         """Write what the end of an epoch asks for; True if that was the file to resume from, too."""
         if self.best is not None and self._improved(monitored(fit.history, self.best)):
             self._write(fit, [BEST])
@@ -146,7 +144,7 @@ class Checkpoint(Watcher):
         self._kept = [saving.count("kept", epochs) for epochs in state.get("kept", [])]  # earlier files had none
 
     def _next(self) -> float:
-        return np.inf if self.every_seconds is None else time.monotonic() + self.every_seconds
+        return math.inf if self.every_seconds is None else time.monotonic() + self.every_seconds
 
     def _improved(self, cost: float) -> bool:
         if self._lowest is not None and not improves(cost, self._lowest):
@@ -154,13 +152,13 @@ class Checkpoint(Watcher):
         self._lowest = cost
         return True
 
-    def _write(self, fit: Fit, names: Sequence[str]) -> bool:
-        if not np.isfinite(fit.engine.parameters).all():
-            return False  # the loss of the next step tells
+    def _write(self, fit: Training, names: Sequence[str]) -> bool:
+        found = fit.checkpoint()
+        if found is None:
+            return False
         try:
-            tensors, description = fit.state_dict()
             for name in names:
-                model_files.save(self._place / name, tensors, description)
+                model_files.save(self.place / name, *found)
             self.error = None
         except OSError as error:
             self.error = error
@@ -173,7 +171,7 @@ class Checkpoint(Watcher):
         """Remove all but the latest of the checkpoints by epoch that this training has written."""
         while len(self._kept) > self.keep:
             with contextlib.suppress(OSError):
-                (self._place / _by_epoch(self._kept.pop(0))).unlink()
+                (self.place / _by_epoch(self._kept.pop(0))).unlink()
 
 
 def _by_epoch(epochs: int) -> str:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastbp.arrays import numeric
 from fastbp.callbacks.base import EpochState, Watcher
+from fastbp.engine.session import Network
 from fastbp.io.tabular import write_csv
 from fastbp.numerics import norm, quiet
-from fastbp.reference.activations import activate
+from fastbp.reference.activations import activate, bounds
 from fastbp.validation import check_positive_int, setting
-
-if TYPE_CHECKING:
-    from fastbp.network import MLP
 
 Array = npt.NDArray[Any]
 
 # Activations that can fall silent: below this, a unit passes no gradient back.
 SILENT = {"relu": 0.0}
-# Bounds of those that saturate; a unit within 1 % of the range of either end passes next to no gradient.
-BOUNDED = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
-NEAR_BOUND = 0.01
+NEAR_BOUND = 0.01  # of the range: a unit so near to either end passes next to no gradient
 SATURATED_SHARE = 0.95  # of the rows, for a unit to count as saturated
 # Root mean square of a layer's gradient, over that of the layer with the largest: it vanishes where it falls by
 # orders of magnitude towards the inputs (Glorot and Bengio 2010).
@@ -51,9 +47,10 @@ class LayerStatistics(Watcher):
     records : list of dict
         One a layer and look: epoch, layer (from 0, the outputs last) and activation; ``mean`` and ``std`` of its
         activations; ``dead``, the share of relu units that no row of the sample activates; ``saturated``, the share of
-        tanh and sigmoid units that are within 1 % of either end on 95 % of the rows (None for activations that
-        cannot be either); ``gradient_norm``, Euclidean, of weights and biases; ``weight_norm``; ``update_ratio``, how
-        far the parameters have moved since the last look (or the start), over their norm; and ``verdict``.
+        units with bounds on both sides, such as tanh and sigmoid, that are within 1 % of either end on 95 % of the rows
+        (None for activations that cannot be either); ``gradient_norm``, Euclidean, of weights and biases;
+        ``weight_norm``; ``update_ratio``, how far the parameters have moved since the last look (or the start), over
+        their norm; and ``verdict``.
 
         The verdict is "exploding" where the gradient is longer than 10 times the parameters or not finite, "vanishing"
         where its root mean square is less than 0.1 % of that of the layer with the largest, or zero, else "".
@@ -68,7 +65,7 @@ class LayerStatistics(Watcher):
         self.records: list[dict[str, Any]] = []
         self._before: list[Array] = []
 
-    def on_fit_begin(self, net: MLP) -> None:
+    def on_fit_begin(self, net: Network) -> None:
         net.session.check_batch(self.X, self.y, names=("X of LayerStatistics", "y of LayerStatistics", ""))
         self.records, self._before = [], _flat(net.weights, net.biases)
 
@@ -88,7 +85,7 @@ class LayerStatistics(Watcher):
         self.records, self._before = [dict(record) for record in records], before
 
     @quiet
-    def _look(self, net: MLP, epoch: int) -> list[dict[str, Any]]:
+    def _look(self, net: Network, epoch: int) -> list[dict[str, Any]]:
         gradient = net.backprop(self.X, self.y, training=False)
         gradients = _flat(gradient.weights, gradient.biases)
         parameters = _flat(net.weights, net.biases)
@@ -117,7 +114,7 @@ class LayerStatistics(Watcher):
         write_csv(path, {name: [record[name] for record in self.records] for name in self.records[0]})
 
 
-def _activations(net: MLP, X: npt.ArrayLike, names: list[str]) -> list[Array]:
+def _activations(net: Network, X: npt.ArrayLike, names: list[str]) -> list[Array]:
     """What every layer puts out for these rows, computed in NumPy, in float64."""
     a = numeric(X, "X").astype(np.float64)
     if net.scaling is not None:
@@ -133,8 +130,8 @@ def _describe(a: Array, name: str) -> dict[str, Any]:
     dead = saturated = None
     if name in SILENT:
         dead = float((a <= SILENT[name]).all(axis=0).mean())
-    if name in BOUNDED:
-        low, high = BOUNDED[name]
+    low, high = bounds(name)
+    if math.isfinite(high - low):
         margin = NEAR_BOUND * (high - low)
         near = (a <= low + margin) | (a >= high - margin)
         saturated = float((near.mean(axis=0) >= SATURATED_SHARE).mean())

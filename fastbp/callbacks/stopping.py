@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastbp.arrays import check_weights
-from fastbp.callbacks.base import MONITORS, EpochState, Watcher, improves, monitored
+from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
+from fastbp.engine.session import Network
+from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saved
 from fastbp.validation import (
     check_flag,
@@ -19,11 +21,6 @@ from fastbp.validation import (
     one_of,
     setting,
 )
-
-if TYPE_CHECKING:
-    from fastbp.errors import DivergenceError
-    from fastbp.network import MLP
-    from fastbp.training.loop import Fit
 
 
 @dataclass
@@ -62,7 +59,7 @@ class EarlyStopping(Watcher):
     def needs_validation(self) -> bool:  # type: ignore[override]
         return self.monitor != "loss"
 
-    def on_fit_begin(self, net: MLP) -> None:
+    def on_fit_begin(self, net: Network) -> None:
         self.best, self.best_epoch, self._weights = math.inf, 0, None
         self._shape = net.sizes, net.dtype
 
@@ -88,12 +85,12 @@ class EarlyStopping(Watcher):
             weights, biases = state["weights"]
             self._weights = check_weights(weights, biases, *self._shape)
 
-    def on_divergence(self, net: MLP, error: DivergenceError) -> None:
+    def on_divergence(self, net: Network, error: DivergenceError) -> None:
         if self._weights is not None:
             error.best_epoch = self.best_epoch
         self.on_fit_end(net)
 
-    def on_fit_end(self, net: MLP) -> None:
+    def on_fit_end(self, net: Network) -> None:
         if self._weights is not None:
             net.set_weights(*self._weights)
             self._weights = None
@@ -109,13 +106,13 @@ class MaxSeconds(Watcher):
     seconds: float = field(metadata=checked_by(check_positive_finite))
     brief = pauses = True
 
-    def on_fit_begin(self, net: MLP) -> None:
+    def on_fit_begin(self, net: Network) -> None:
         self._end = time.monotonic() + self.seconds
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         return f"{self.seconds:g} s have passed" if time.monotonic() >= self._end else None
 
-    def on_pause(self, fit: Fit, final: bool) -> None:
+    def on_pause(self, fit: Training, final: bool) -> None:
         if not final and not fit.history.stop_reason and time.monotonic() >= self._end:
             fit.stop(f"{type(self).__name__}: {self.seconds:g} s have passed", pauses=True)
 

@@ -1,8 +1,7 @@
-"""The click command `fastbp bench`; the only module of the benchmark that prints, after all files are written."""
+"""`fastbp bench`: fastbp beside NumPy and other libraries, as tables, after all files are written."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from rich.console import Console
 from fastbp.bench import report
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
 from fastbp.bench.workloads import NAMES, select
-from fastbp.cli.output import json_option, make_ready, print_json
-
-PIPE_WIDTH = 140  # columns when the output is no terminal: a table in a log file should not be cut at 80
+from fastbp.cli.checks import check_out
+from fastbp.cli.output import console, json_option, make_ready, print_json
 
 
 def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -27,21 +25,10 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     return names
 
 
-def _writable(_context: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """Refuse a path that cannot be written before, not after, minutes of timing."""
-    if value is None:
-        return None
-    path = Path(value)
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"the folder {str(path.parent)!r} does not exist", param=parameter)
-    return path
-
-
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, writable=True),
-    callback=_writable,
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
     help="Write everything measured to FILE as JSON.",
 )
@@ -74,8 +61,7 @@ def _writable(_context: click.Context, parameter: click.Parameter, value: str | 
 @click.option(
     "--plot",
     "plot_path",
-    type=click.Path(dir_okay=False, writable=True),
-    callback=_writable,
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE.png",
     help="With --profile: draw the parts under the machine's roofline (extra plot).",
 )
@@ -93,6 +79,8 @@ def bench(
 
     Exits with 1 when a rival misses the losses of the float64 NumPy reference.
     """
+    check_out(out, "--out")
+    check_out(plot_path, "--plot")
     if profile:
         _profile(workloads, threads, out, as_json, plot_path)
         return
@@ -152,8 +140,8 @@ def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Cal
         if as_json:
             print_json(document)
         else:
-            console = _console()
-            console.print(tables(console.width))
+            shown = console()
+            shown.print(tables(shown.width))
 
 
 def _progress(message: str) -> None:
@@ -162,8 +150,3 @@ def _progress(message: str) -> None:
     if status.is_terminal:
         status.file.write(f"\r\x1b[2K{message}")
         status.file.flush()
-
-
-def _console() -> Console:
-    options: dict[str, Any] = {"highlight": False}
-    return Console(**options) if sys.stdout.isatty() else Console(width=PIPE_WIDTH, **options)

@@ -1,4 +1,4 @@
-"""What is refused before the data are read: files that cannot be written, and options that would have no effect."""
+"""Checks before the data are read: files that cannot be written, and options that would have no effect."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli.recipe import Recipe
+from fastbp.cli.defaults import Hyperparameters
 from fastbp.io.files import is_special
 
 if TYPE_CHECKING:
     from fastbp.optimizers import Optimizer
 
+# What matplotlib writes without more packages.
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 
-def check_out(out: str | None, option: str) -> None:
+
+def check_out(out: str | os.PathLike[str] | None, option: str) -> None:
     """Refuse a file that cannot be written before, not after, the work."""
     if out is None:
         return
@@ -28,7 +31,13 @@ def check_out(out: str | None, option: str) -> None:
     folder = Path(out).resolve().parent
     if not folder.is_dir():
         raise click.BadParameter(f"the folder {str(folder)!r} does not exist", param_hint=option)
-    _check_writable(folder, out, option)
+    _check_writable(folder, str(out), option)
+
+
+def check_picture(path: str | None, option: str) -> None:
+    """Refuse a picture in a format that matplotlib cannot write."""
+    if path is not None and Path(path).suffix.lower() not in PICTURES:
+        raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint=option)
 
 
 def check_outs(settings: Any, names: Sequence[str]) -> None:
@@ -69,27 +78,27 @@ def _check_writable(folder: Path, path: str, option: str) -> None:
         raise click.BadParameter(f"{path!r} cannot be written: {error.strerror}", param_hint=option) from error
 
 
-def check_watching(settings: Any, recipe: Recipe) -> None:
-    """Refuse options of `train` that say when it begins, ends or is kept, and contradict each other."""
+def check_callbacks(settings: Any, hyper: Hyperparameters) -> None:
+    """Refuse options about checkpoints, early stopping and warm-up that contradict each other."""
     if settings.checkpoint is None:
         for option, given in (("--resume", settings.resume), ("--checkpoint-minutes", settings.checkpoint_minutes)):
             if given:
                 raise click.UsageError(f"{option} is about the checkpoints in a folder: say where, by --checkpoint DIR")
     if settings.early_stopping is not None and settings.validation_split == 0.0:
         raise click.UsageError("--early-stopping watches rows held out: leave --validation-split 0 out")
-    if settings.warmup_epochs >= recipe.epochs:
+    if settings.warmup_epochs >= hyper.epochs:
         raise click.BadParameter(
-            f"a warm-up of {settings.warmup_epochs:g} in --epochs {recipe.epochs} leaves none for what comes after it; "
+            f"a warm-up of {settings.warmup_epochs:g} in --epochs {hyper.epochs} leaves none for what comes after it; "
             "fewer of the one, or more of the other",
             param_hint="--warmup-epochs",
         )
     check_folder(settings.checkpoint, "--checkpoint")
 
 
-def check_effects(settings: Any, recipe: Recipe, optimizer: Optimizer, *, rates: bool = False) -> None:
+def check_effects(settings: Any, hyper: Hyperparameters, optimizer: Optimizer, *, rates: bool = False) -> None:
     """Refuse what this optimiser would ignore, or cannot do; `rates`: the command is about its learning rate."""
     name = optimizer.name
-    if settings.dropout and not recipe.hidden:
+    if settings.dropout and not hyper.hidden:
         raise click.UsageError("--dropout needs a hidden layer; --input-noise does not")
     if optimizer.full_batch and rates:
         raise click.BadParameter(
@@ -112,17 +121,17 @@ def check_effects(settings: Any, recipe: Recipe, optimizer: Optimizer, *, rates:
             raise click.BadParameter(
                 f"{name} adapts the lengths of its steps itself: leave {option} out", param_hint=option
             )
-    _check_held(settings, recipe, optimizer)
+    _check_penalties(settings, hyper, optimizer)
 
 
-def _check_held(settings: Any, recipe: Recipe, optimizer: Optimizer) -> None:
+def _check_penalties(settings: Any, hyper: Hyperparameters, optimizer: Optimizer) -> None:
     """One option at a time, to name the one that is refused."""
     from fastbp import regularization
 
     off: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "l1": 0.0, "l2": 0.0, "max_norm": None}
     for argument in off:
-        held = regularization.check(**off | {argument: getattr(settings, argument)}, n_hidden=len(recipe.hidden))
-        if _refuses(optimizer, None, held):
+        penalties = regularization.check(**off | {argument: getattr(settings, argument)}, n_hidden=len(hyper.hidden))
+        if _refuses(optimizer, None, penalties):
             option = "--" + argument.replace("_", "-")
             raise click.BadParameter(
                 f"{optimizer.name} needs a smooth cost that is the same at every look: leave {option} out (--l2 and "

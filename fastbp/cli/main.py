@@ -1,7 +1,7 @@
 """The command line: a group that loads a command only when it runs, and turns every failure into one line.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. The commands are in ``fastbp.commands`` (and
-``fastbp.bench``); with this module they are all that prints. Set FASTBP_DEBUG=1 to see tracebacks.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. The commands are in the modules beside this one, which are
+all that prints. Set FASTBP_DEBUG=1 to see tracebacks.
 """
 
 from __future__ import annotations

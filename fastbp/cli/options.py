@@ -8,15 +8,8 @@ from typing import Any
 
 import click
 
-from fastbp.cli.recipe import (
-    DIGITS_RECIPE,
-    PLATEAU_EPOCHS,
-    PLATEAU_FACTOR,
-    SCHEDULES,
-    STEP_FACTOR,
-    TABLE_RECIPE,
-    arguments,
-)
+from fastbp.cli.build import arguments
+from fastbp.cli.defaults import DIGITS, PLATEAU_EPOCHS, PLATEAU_FACTOR, SCHEDULES, STEP_FACTOR, TABLE
 
 Command = Callable[..., Any]
 SEED = 0
@@ -37,8 +30,8 @@ FRACTION = FiniteRange(0.0, 1.0, max_open=True)
 
 
 def default(field: str) -> str:
-    """The default of an option of the recipes, as its help shows it."""
-    chosen = [getattr(recipe, field) for recipe in (TABLE_RECIPE, DIGITS_RECIPE)]
+    """The default of a hyper-parameter, as the help of its option shows it."""
+    chosen = [getattr(hyper, field) for hyper in (TABLE, DIGITS)]
     table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
     return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
 
@@ -75,7 +68,7 @@ class _RegistryOption(click.Option):
         return super().get_help_record(ctx)
 
 
-_PROBLEM = (
+_DATA = (
     click.argument("data", required=False, type=click.Path(dir_okay=False)),
     click.option("--target", metavar="NAME", help="The column of a CSV to learn."),
     click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {default('hidden')}"),
@@ -151,9 +144,9 @@ def _all(options: tuple[Callable[[Command], Command], ...], command: Command) ->
     return command
 
 
-def problem_options(command: Command) -> Command:
+def data_options(command: Command) -> Command:
     """DATA, and the options that say what to learn from it by what network: --target to --label-smoothing."""
-    return _all(_PROBLEM, command)
+    return _all(_DATA, command)
 
 
 def schedule_option(command: Command) -> Command:

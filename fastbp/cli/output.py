@@ -14,7 +14,8 @@ from fastbp.io import documents
 from fastbp.io.progress import ProgressBar
 
 LABEL_WIDTH = 9
-# A bar that comes and goes within half a second only flickers.
+PIPE_WIDTH = 140
+# Seconds before the bar of the compiler appears: a shorter wait needs none.
 BAR_DELAY = 0.5
 
 
@@ -48,6 +49,19 @@ def warn(text: str) -> None:
 def say(label: str, text: str) -> None:
     """Print a line of a report: what it is about in a narrow first column, then the text."""
     click.echo(f"{click.style(label.ljust(LABEL_WIDTH), bold=True)}{printable(text)}")
+
+
+def say_all(label: str, texts: Sequence[str]) -> None:
+    """Print several lines of a report under one label."""
+    for number, text in enumerate(texts):
+        say("" if number else label, text)
+
+
+def console() -> Any:
+    """A rich console on stdout. If that is no terminal, it is wide: tables in a log file are not cut at 80 columns."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def seconds_text(seconds: float) -> str:

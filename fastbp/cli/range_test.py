@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import recipe as recipes
-from fastbp.cli.checks import check_effects, check_outs
-from fastbp.cli.description import of_network
-from fastbp.cli.options import FRACTION, problem_options, run_options
-from fastbp.cli.output import json_option, make_ready, print_json, say, seconds_text
+from fastbp.cli import build
+from fastbp.cli.checks import check_effects, check_outs, check_picture
+from fastbp.cli.defaults import complete
+from fastbp.cli.options import FRACTION, data_options, run_options
+from fastbp.cli.output import console, json_option, make_ready, print_json, say, say_all, seconds_text
+from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
 
 if TYPE_CHECKING:
     from fastbp.many.range_result import RangeTest
 
-PIPE_WIDTH = 132  # columns when the output is no terminal
-# What matplotlib writes without more packages.
-PICTURES = (".png", ".svg", ".pdf", ".jpg")
+WIDE = 132  # columns from which on the table names its sources
 
 
 def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
@@ -36,7 +34,7 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
 
 
 @click.command("range-test")
-@problem_options
+@data_options
 @click.option("--lr", "span", metavar="LO:HI", default="1e-6:10", show_default=True, callback=_span, help="The ramp.")
 @click.option("--steps", type=click.IntRange(min=20), default=500, show_default=True, help="Steps of the ramp.")
 @click.option(
@@ -64,32 +62,31 @@ def range_test(**options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, **options})
     check_outs(settings, ("plot", "csv"))
-    if settings.plot is not None and Path(settings.plot).suffix.lower() not in PICTURES:
-        raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint="--plot")
-    recipe = recipes.complete(settings)
-    optimizer = recipes.optimizer(settings, recipe)
-    check_effects(settings, recipe, optimizer, rates=True)
+    check_picture(settings.plot, "--plot")
+    hyper = complete(settings)
+    optimizer = build.optimizer(settings, hyper)
+    check_effects(settings, hyper, optimizer, rates=True)
 
-    from fastbp.cli.problem import load_problem
+    from fastbp.cli.load import load_data
     from fastbp.many.range_test import lr_range_test
 
-    problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = recipes.build(settings, recipe, problem)
-    held: Any = (problem.X_test, problem.y_test) if settings.held_out else None
+    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    net = build.network(settings, hyper, prepared)
+    validation: Any = (prepared.X_test, prepared.y_test) if settings.held_out else None
     startup = make_ready([net.dtype.name])
     result = lr_range_test(
         net,
-        problem.X_train,
-        problem.y_train,
+        prepared.X_train,
+        prepared.y_train,
         lr_min=settings.span[0],
         lr_max=settings.span[1],
         n_steps=settings.steps,
         ramp=settings.ramp,
-        batch_size=recipe.batch_size,
+        batch_size=hyper.batch_size,
         optimizer=optimizer,
         smoothing=settings.smoothing,
         seeds=settings.seeds,
-        validation_data=held,
+        validation_data=validation,
         threads=settings.threads,
         progress=not settings.as_json and sys.stderr.isatty(),
     )
@@ -98,11 +95,10 @@ def range_test(**options: Any) -> None:
     if settings.plot is not None:
         result.plot(settings.plot)
     if settings.as_json:
-        print_json(of_network(settings, recipe, problem, net) | result.document())
+        print_json(of_network(settings, hyper, prepared, net) | result.document())
         return
-    for number, note in enumerate(problem.notes):
-        say("" if number else "data", note)
-    say("network", f"{'-'.join(map(str, net.sizes))}, {recipe.activation}, {net.n_parameters:,} parameters")
+    say_all("data", prepared.notes)
+    say("network", f"{'-'.join(map(str, net.sizes))}, {hyper.activation}, {net.n_parameters:,} parameters")
     _show(result, startup)
     for label, path in (("picture", settings.plot), ("table", settings.csv)):
         if path is not None:
@@ -111,7 +107,6 @@ def range_test(**options: Any) -> None:
 
 def _show(result: RangeTest, startup: float) -> None:
     """The ramp, what stopped it, the suggestions as a table, and what to bear in mind."""
-    from rich.console import Console
     from rich.table import Table
 
     said = result.settings
@@ -129,13 +124,13 @@ def _show(result: RangeTest, startup: float) -> None:
     for name in ("lr", "over batch orders"):
         table.add_column(name, justify="right")
     table.add_column("formula (L: smoothed loss)")
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    wide = console.width >= PIPE_WIDTH
+    shown = console()
+    wide = shown.width >= WIDE
     if wide:
         table.add_column("source")
     for name, one in result.suggestions.items():
         cells = (name, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}", one.formula, one.source)
         table.add_row(*cells[: 4 + wide])
-    console.print(table)
+    shown.print(table)
     for note in result.notes:
         say("note", note)

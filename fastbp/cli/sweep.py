@@ -16,16 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import recipe as recipes
-from fastbp.cli.checks import check_effects, check_outs
-from fastbp.cli.description import of_network
-from fastbp.cli.options import problem_options, run_options, schedule_option
-from fastbp.cli.output import Failure, Interrupted, json_option, make_ready, print_json, say, seconds_text, warn
-from fastbp.cli.range_test import PICTURES
+from fastbp.cli import build
+from fastbp.cli.checks import check_effects, check_outs, check_picture
+from fastbp.cli.defaults import complete
+from fastbp.cli.options import data_options, run_options, schedule_option
+from fastbp.cli.output import (
+    Failure,
+    Interrupted,
+    json_option,
+    make_ready,
+    print_json,
+    say,
+    say_all,
+    seconds_text,
+    warn,
+)
+from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
 
 if TYPE_CHECKING:
-    from fastbp.cli.problem import Problem
+    from fastbp.data.prepare import PreparedData
     from fastbp.many.result import LrSweep
     from fastbp.network import MLP
 
@@ -34,8 +44,8 @@ EXTRAS = {"report": ("plotly", "report"), "plot": ("matplotlib", "plot"), "dask"
 FILES = ("report", "plot", "csv", "journal")
 
 
-class Remembering(click.Command):
-    """A command that knows the words it was called with."""
+class RecordingCommand(click.Command):
+    """A command that records its command line, for the report."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["command"] = shlex.join(["fastbp", str(ctx.info_name), *args])
@@ -73,8 +83,8 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-@click.command(cls=Remembering)
-@problem_options
+@click.command(cls=RecordingCommand)
+@data_options
 @click.option(
     "--lr", "rates", metavar="LO:HI:N", default="1e-4:10:25", show_default=True, callback=_rates,
     help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.",
@@ -112,36 +122,36 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out for the test, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, "lr": None, **options})
     _check_files(settings)
-    recipe = recipes.complete(settings)
-    optimizer = recipes.optimizer(settings, recipe)
-    check_effects(settings, recipe, optimizer, rates=True)
+    hyper = complete(settings)
+    optimizer = build.optimizer(settings, hyper)
+    check_effects(settings, hyper, optimizer, rates=True)
     if settings.target_loss is not None and not math.isfinite(settings.target_loss):
         raise click.BadParameter("must be a finite number", param_hint="--target-loss")
 
-    from fastbp.cli.problem import load_problem
+    from fastbp.cli.load import load_data
 
-    problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = recipes.build(settings, recipe, problem)
+    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    net = build.network(settings, hyper, prepared)
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
-        _describe(problem, net, startup)
+        _describe(prepared, net, startup)
     arguments = {
-        "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": recipe.batch_size, "optimizer": optimizer,
-        "schedule": recipes.schedule(settings, settings.epochs, held_out=True),
+        "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
+        "schedule": build.schedule(settings, settings.epochs, held_out=True),
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
         "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
     }  # fmt: skip
-    result, interrupted = _run(net, problem, settings, arguments)
+    result, interrupted = _run(net, prepared, settings, arguments)
     stability, written = None, {}
     try:  # files first: what is printed may meet a closed pipe, or a full disk
-        stability = _stability(net, problem, optimizer, settings)
+        stability = _stability(net, prepared, optimizer, settings)
         written = _write(result, settings, context.meta["command"], stability)
     except KeyboardInterrupt:
         kept = f"; finished runs are in {settings.journal}" if settings.journal is not None else ""
         raise Interrupted(f"interrupted before all files were written{kept}") from None
     finally:
         if settings.as_json:
-            about = of_network(settings, recipe, problem, net)
+            about = of_network(settings, hyper, prepared, net)
             print_json(about | {"command": context.meta["command"]} | result.to_dict())
         else:
             _show(result, stability, written)
@@ -152,8 +162,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
 def _check_files(settings: Any) -> None:
     """Refuse what cannot be written, or needs a package that is not there, before the work."""
     check_outs(settings, FILES)
-    if settings.plot is not None and Path(settings.plot).suffix.lower() not in PICTURES:
-        raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint="--plot")
+    check_picture(settings.plot, "--plot")
     if settings.report is not None and Path(settings.report).suffix.lower() not in (".html", ".htm"):
         raise click.BadParameter("must end in .html", param_hint="--report")
     for option, (package, extra) in EXTRAS.items():
@@ -161,14 +170,12 @@ def _check_files(settings: Any) -> None:
             raise Failure(f'--{option} needs {package}: pip install "fastbp[{extra}]"')
 
 
-def _describe(problem: Problem, net: MLP, startup: float) -> None:
-    for number, note in enumerate(problem.notes):
-        say("" if number else "data", note)
-    say("", "of the rows to train on, each seed holds out a fifth to compare the rates by")
+def _describe(prepared: PreparedData, net: MLP, startup: float) -> None:
+    say_all("data", [*prepared.notes, "of the rows to train on, each seed holds out a fifth to compare the rates by"])
     say("start-up", seconds_text(startup))
 
 
-def _run(net: MLP, problem: Problem, settings: Any, arguments: dict[str, Any]) -> tuple[LrSweep, str]:
+def _run(net: MLP, prepared: PreparedData, settings: Any, arguments: dict[str, Any]) -> tuple[LrSweep, str]:
     """The sweep, and what was kept if it was interrupted."""
     from fastbp.errors import SweepInterrupted
     from fastbp.many.runs import lr_sweep
@@ -177,7 +184,7 @@ def _run(net: MLP, problem: Problem, settings: Any, arguments: dict[str, Any]) -
         warnings.simplefilter("always")
         interrupted = ""
         try:
-            result = lr_sweep(net, problem.X_train, problem.y_train, settings.rates, executor=executor, **arguments)
+            result = lr_sweep(net, prepared.X_train, prepared.y_train, settings.rates, executor=executor, **arguments)
         except SweepInterrupted as error:
             result, interrupted = error.result, str(error)
     for warning in caught:
@@ -198,13 +205,13 @@ def _cluster(address: str | None) -> Iterator[Any]:
         yield executor
 
 
-def _stability(net: MLP, problem: Problem, optimizer: Any, settings: Any) -> Any:
+def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) -> Any:
     """What --stability asks for, or None."""
     if not settings.stability:
         return None
     from fastbp.many.stability import lr_stability
 
-    return lr_stability(net, problem.X_train, problem.y_train, optimizer=optimizer)
+    return lr_stability(net, prepared.X_train, prepared.y_train, optimizer=optimizer)
 
 
 def _show(result: LrSweep, stability: Any, written: dict[str, str]) -> None:

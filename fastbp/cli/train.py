@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import recipe as recipes
-from fastbp.cli.checks import beyond_numpy, check_compare, check_effects, check_outs, check_watching
-from fastbp.cli.description import chosen, describe
-from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, default, problem_options, run_options, schedule_option
+from fastbp.cli import build
+from fastbp.cli.checks import beyond_numpy, check_callbacks, check_compare, check_effects, check_outs
+from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, Hyperparameters, complete
+from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
 from fastbp.cli.output import Interrupted, json_option, make_ready, print_json, say, score_text, seconds_text, warn
-from fastbp.cli.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, Recipe
+from fastbp.cli.summary import chosen, describe
 from fastbp.errors import DivergenceError
 
 if TYPE_CHECKING:
-    from fastbp.cli.problem import Problem
+    from fastbp.data.prepare import PreparedData
     from fastbp.network import MLP
 
 
@@ -29,7 +29,7 @@ TEST_FRACTION = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The options of the command; None means that the recipe or the data decide."""
+    """The options of the command; None means that the defaults or the data decide."""
 
     data: str | None
     target: str | None
@@ -72,7 +72,7 @@ class Settings:
 
 
 @click.command()
-@problem_options
+@data_options
 @click.option("--lr", type=float, help=f"Learning rate.  {default('lr')}")
 @click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {default('epochs')}")
 @click.option(
@@ -98,7 +98,7 @@ class Settings:
 @click.option(
     "--validation-split",
     type=FRACTION,
-    help="Share of the training rows that is held out to watch the training.  "
+    help="Share of the training rows that is held out to validate the training.  "
     f"[default: 0; with --early-stopping {VALIDATION_SPLIT:g}]",
 )
 @click.option(
@@ -148,18 +148,18 @@ def train(**options: Any) -> None:
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
-    recipe = recipes.complete(settings)
-    optimizer = recipes.optimizer(settings, recipe)
-    check_effects(settings, recipe, optimizer)
+    hyper = complete(settings)
+    optimizer = build.optimizer(settings, hyper)
+    check_effects(settings, hyper, optimizer)
     check_compare(settings, optimizer)
-    check_watching(settings, recipe)
+    check_callbacks(settings, hyper)
 
-    from fastbp.cli.problem import load_problem
+    from fastbp.cli.load import load_data
 
-    problem = load_problem(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = recipes.build(settings, recipe, problem)
-    recipes.check_class_weight(settings.class_weight, net, problem.y_train)
-    result = _Run(settings, recipe, optimizer, problem, net).result()
+    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    net = build.network(settings, hyper, prepared)
+    build.check_class_weight(settings.class_weight, net, prepared.y_train)
+    result = _Run(settings, hyper, optimizer, prepared, net).result()
     if settings.as_json:
         print_json(result)
 
@@ -169,22 +169,22 @@ class _Run:
     """One training: fit, save, test, compare. An interruption at any point tells what was kept."""
 
     settings: Settings
-    recipe: Recipe
+    hyper: Hyperparameters
     optimizer: Any
-    problem: Problem
+    prepared: PreparedData
     net: MLP
     saved: bool = False
-    told: bool = False  # the history is written
+    written: bool = False  # the history is written
 
     @functools.cached_property
     def n_held(self) -> int:
-        """Rows that `fit` will hold out to watch the training."""
-        split = recipes.validation_split(self.settings)
+        """Rows that `fit` will hold out to validate the training."""
+        split = build.validation_split(self.settings)
         if not split:
             return 0
         from fastbp.data.splits import hold_out
 
-        y = self.problem.y_train
+        y = self.prepared.y_train
         return len(hold_out(self.net.session.spec, None, y, y, split, self.net.seed)[1])
 
     def result(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class _Run:
             return result | self._compare(result)
         except KeyboardInterrupt:
             epochs = len(getattr(self.net.history, "loss", ()))  # no history before the first fit
-            done = f"interrupted after {epochs} of {self.recipe.epochs} epochs"
+            done = f"interrupted after {epochs} of {self.hyper.epochs} epochs"
             raise Interrupted("; ".join([done, *self._kept()])) from None
         except DivergenceError as error:
             self._keep_best(error)
@@ -226,9 +226,9 @@ class _Run:
         history, path = self.net.history, self.settings.history
         if path is None or history is None or not history.loss:
             return False
-        if not self.told:
+        if not self.written:
             (history.to_csv if path.endswith(".csv") else history.to_json)(path)
-            self.told = True
+            self.written = True
         return True
 
     def _say(self, label: str, text: str) -> None:
@@ -236,31 +236,31 @@ class _Run:
             say(label, text)
 
     def _describe(self) -> dict[str, Any]:
-        about = (self.settings, self.recipe, self.optimizer, self.problem, self.net, self.n_held)
+        about = (self.settings, self.hyper, self.optimizer, self.prepared, self.net, self.n_held)
         for label, text in describe(*about):
             self._say(label, text)
         return chosen(*about)
 
     def _fit(self) -> dict[str, Any]:
         startup = make_ready([self.net.dtype.name])
-        batch_size = len(self.problem.X_train) if self.optimizer.full_batch else self.recipe.batch_size
-        held, n_train = recipes.validation_split(self.settings), len(self.problem.X_train) - self.n_held
+        batch_size = len(self.prepared.X_train) if self.optimizer.full_batch else self.hyper.batch_size
+        split, n_train = build.validation_split(self.settings), len(self.prepared.X_train) - self.n_held
         resumed = self._resumed()
         with warnings.catch_warnings():
-            # A checkpoint that could not be written, classes too rare to be held out: told, whatever the filters are.
+            # Warnings of checkpoints that could not be written, and of rare classes, are shown whatever filters say.
             warnings.showwarning = _say_warning  # type: ignore[assignment]
             for kind in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", kind)
             history = self.net.fit(
-                self.problem.X_train,
-                self.problem.y_train,
-                epochs=self.recipe.epochs,
+                self.prepared.X_train,
+                self.prepared.y_train,
+                epochs=self.hyper.epochs,
                 batch_size=batch_size,
                 optimizer=self.optimizer,
-                schedule=recipes.schedule(self.settings, self.recipe.epochs, held_out=held > 0.0),
-                callbacks=recipes.callbacks(self.settings),
+                schedule=build.schedule(self.settings, self.hyper.epochs, held_out=split > 0.0),
+                callbacks=build.callbacks(self.settings),
                 resume=self.settings.checkpoint if self.settings.resume else None,
-                validation_split=held,
+                validation_split=split,
                 class_weight=self.settings.class_weight,
                 threads=self.settings.threads,
                 progress=not self.settings.as_json and sys.stderr.isatty(),
@@ -309,7 +309,7 @@ class _Run:
 
     def _test(self) -> dict[str, Any]:
         scores = None
-        X, y = self.problem.X_test, self.problem.y_test
+        X, y = self.prepared.X_test, self.prepared.y_test
         if X is None or y is None:
             self._say("test", "none: no rows were held out")
         else:
@@ -325,15 +325,15 @@ class _Run:
         default = "numpy" if plain else "none"
         if (self.settings.compare or default) == "none":
             return {}
-        from fastbp.cli import rival as rivals
+        from fastbp.cli import numpy_twin
 
-        rival = rivals.twin(self.net, self.settings.seed)
-        X, y = self.problem.scaled(self.net.scaling, "train")
-        seconds = rivals.seconds(rival, X, y, self.recipe, self.optimizer)
+        rival = numpy_twin.twin(self.net, self.settings.seed)
+        X, y = self.prepared.scaled(self.net.scaling, "train")
+        seconds = numpy_twin.seconds(rival, X, y, self.hyper, self.optimizer)
         ratio = seconds / max(result["seconds"], 1e-9)
         scores = None
-        if self.problem.X_test is not None:
-            scores = rival.evaluate(*self.problem.scaled(self.net.scaling, "test"))
+        if self.prepared.X_test is not None:
+            scores = rival.evaluate(*self.prepared.scaled(self.net.scaling, "test"))
         found = f"; its test: {score_text(scores)}" if scores is not None else ""
         self._say("NumPy", f"the same in {seconds_text(seconds)}, {ratio:.1f} times as long{found}")
         return {"numpy": {"seconds": seconds, "ratio": ratio, "test": scores}}

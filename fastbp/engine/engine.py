@@ -97,6 +97,7 @@ class Engine(Store):
         self._prepared: tuple[int, int, int, bool] | None = None
         self._optimizer: _optimizers.Optimizer | None = None
         self._keep: tuple[Any, ...] = ()
+        self._rates: tuple[Array | None, Array | None] = None, None
         self._stage: Stage | None = None
         self._scans = False  # the job looks for NaN and infinity
         self._alone = False  # the last call ran on the calling thread
@@ -276,13 +277,13 @@ class Engine(Store):
 
     def call(
         self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
-        input_deltas: Array | None = None, parameters: Array | None = None, keep: tuple[int, int] = (0, 1),
+        input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
         noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
-        dJ/dX. parameters: others than the network's own, which stay as they are. keep: have the kernels do what `keep`
-        does after every so many steps of an epoch (0: never), and at the end of every so many epochs.
+        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
+        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
         self._stage = None
@@ -301,10 +302,10 @@ class Engine(Store):
             self.mirror(parameters)
         noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
         layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
-        if keep[0]:
-            assert self.kept_of is self.moments, "there is no room to keep them"
+        if snapshots[0]:
+            assert self.has_snapshot, "there is no room for one"
             job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.kept), address(self.kept_scalars)
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *keep)
+        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
@@ -418,13 +419,14 @@ class Engine(Store):
         return int(self.job[0]["loss_columns"])
 
     @quiet
-    def bad_input(self, name: str = "X", *, in_order: bool = False) -> ValueError:
+    def bad_input(self, name: str = "X", *, in_order: bool = False, row: int | None = None) -> ValueError:
         """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked.
 
         in_order: all rows before the one that they tell have been gathered too, perhaps by other threads: seek the
-        first that is bad.
+        first that is bad. row: that somebody else has met, of the bound data; None: that of the last call.
         """
-        X, y, scaling, row, dtype = *self._keep[:3], int(self.job[0]["bad_row"]), self.layout.dtype
+        X, y, scaling, dtype = *self._keep[:3], self.layout.dtype
+        row = int(self.job[0]["bad_row"]) if row is None else row
         first = 0 if in_order else row
         found = arrays.first_not_finite(X[first : row + 1], dtype, scaling)
         if found is None and y is not None and y.ndim == 1:
@@ -438,6 +440,10 @@ class Engine(Store):
             found = arrays.Offence((row - first, column), float(X[row, column]))
         offence = arrays.Offence((first + found.at[0], found.at[1]), found.value)
         return ValueError(arrays.not_finite(offence, name, dtype, scaled=scaling is not None))
+
+    def lend(self) -> tuple[Array, tuple[Any, ...]]:
+        """The job as it is bound now, to be copied; and what has to stay alive for as long as the copy is in use."""
+        return self.job, (*self._keep, self._rates)
 
     def request_stop(self) -> None:
         """Ask a running call to end before it changes parameters again."""

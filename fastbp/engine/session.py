@@ -40,25 +40,43 @@ if hasattr(os, "register_at_fork"):
 
 
 class Network(Protocol):
-    """What training and callbacks ask of a network: `fastbp.MLP` is one."""
+    """What training and callbacks ask of a network: `fastbp.MLP` is one, and has the documentation."""
 
     history: Any
     seed: int
+    scaling: Scaling | None
+    class_labels: list[Any] | None
 
     @property
-    def session(self) -> Session:
-        """Its parameters and engine."""
-
-    def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None:
-        """Replace all weights and biases."""
-
+    def session(self) -> Session: ...
     @property
-    def weights(self) -> list[Array]:
-        """Copies of the weights."""
-
+    def sizes(self) -> tuple[int, ...]: ...
     @property
-    def biases(self) -> list[Array]:
-        """Copies of the biases."""
+    def activations(self) -> tuple[str, ...]: ...
+    @property
+    def output_activation(self) -> str | None: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def weights(self) -> list[Array]: ...
+    @property
+    def biases(self) -> list[Array]: ...
+    def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None: ...
+    def backprop(
+        self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, training: bool = True,
+    ) -> Gradient: ...  # fmt: skip
+    def predict(self, X: npt.ArrayLike) -> Array: ...
+    def predict_proba(self, X: npt.ArrayLike) -> Array: ...
+    def forward(self, X: npt.ArrayLike) -> Array: ...
+    def evaluate(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> dict[str, float]: ...
+    def train_step(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | Optimizer, *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float: ...  # fmt: skip
+    def save(self, path: str | os.PathLike[str]) -> None: ...
 
 
 class Session:
@@ -123,6 +141,12 @@ class Session:
                 None if self.scaling is None else self.scaling.for_kernels(self.spec.dtype),
             )
         return self._for_kernels[1]
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the network standardises all that can be."""
+        scaling = self.scaling
+        return scaling is not None and (not self.spec.loss.link.can_scale_y or scaling.y_mean is not None)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

@@ -152,6 +152,10 @@ class Store:
         """One more epoch has come to its end."""
         self.change(counters=self.counters_from(self.steps, self.epochs + 1))
 
+    def count_epochs(self, first: int, per_epoch: int) -> None:
+        """From here on, so many updates make an epoch (0: none do), of which `first` are done."""
+        self.change(counters=self.counters_from(self.steps, self.epochs, first, per_epoch))
+
     def count_steps(self) -> None:
         """From here on, updates make no epochs."""
         if self._state.counters.per_epoch:
@@ -196,8 +200,13 @@ class Store:
         """What is equal at two moments only if nothing has been changed between them."""
         return self._changes, self.steps
 
-    def keep(self) -> None:
-        """Remember the state. Kernels may do it, too; whoever has them do it sets `kept_counters` afterwards."""
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether there is a snapshot, of the moments that there are."""
+        return self.kept_of is self.moments
+
+    def take_snapshot(self) -> None:
+        """Remember the state. Kernels may do it, too; `note_snapshot` afterwards tells when."""
         self.kept_of = None
         now = [self.parameters, *self.moments]
         if self.kept.size != len(now) * self.layout.n_parameters:
@@ -207,6 +216,19 @@ class Store:
         self.kept_scalars = self.scalars.copy()
         self.kept_counters = self.steps, self.epochs
         self.kept_of = self.moments
+
+    def note_snapshot(self, steps: int, epochs: int, first: int, per_epoch: int) -> None:
+        """Kernels have taken a snapshot in a call that began after so many steps and epochs.
+
+        first: steps that the open epoch had then. per_epoch: steps of an epoch; 0: no step of the call ends one.
+        """
+        done = self.snapshot_step
+        self.kept_counters = steps + done, epochs + ((first + done) // per_epoch if per_epoch else 0)
+
+    @property
+    def snapshot_step(self) -> int:
+        """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
+        raise NotImplementedError
 
     def go_back(self) -> None:
         """Return to what was remembered last."""

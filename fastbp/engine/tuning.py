@@ -27,3 +27,10 @@ NEAR_BYTES, FAR_BYTES = 1e11, 2e10
 FAST_FLOPS, STEP_SECONDS = 4e11, 1e-6
 # A call of one step or one prediction also wakes the parked threads: 45 us, more where they are put on one CPU.
 WAKE_SECONDS = 1e-4
+# Seconds of a chunk of steps: the progress bar and Ctrl-C wait no longer; and the most steps of one.
+CHUNK_SECONDS, MAX_STEPS = 0.05, 1 << 16
+# Steps of the first chunk on a number of threads, whose speed is a guess: 40 thin layers, 5 threads on 2 CPUs took a
+# hundred times longer, and Ctrl-C 6 s.
+FIRST_STEPS = 64
+# Rows that the whole gradient is summed over at a time.
+GRADIENT_ROWS = 4096

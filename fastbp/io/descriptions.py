@@ -1,4 +1,4 @@
-"""Whether two descriptions say the same: by the values in their texts, such as ``SGD(lr=1)``, which files hold."""
+"""Comparison of descriptions that files hold as text, such as ``SGD(lr=1)``, by the values in them."""
 
 from __future__ import annotations
 

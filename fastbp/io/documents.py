@@ -1,4 +1,4 @@
-"""Strict JSON, by the one function that all of fastbp writes it with: what is not a finite number becomes null."""
+"""Strict JSON: the one function that writes it; numbers that are not finite become null."""
 
 from __future__ import annotations
 

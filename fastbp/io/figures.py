@@ -1,4 +1,4 @@
-"""Empty pictures of matplotlib's, which is an extra."""
+"""Figures of matplotlib, an optional dependency: how they are made, and how they are saved."""
 
 from __future__ import annotations
 

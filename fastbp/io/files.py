@@ -1,4 +1,4 @@
-"""Files as all of fastbp writes and reads them: replaced whole or not at all, read once, trusted in nothing."""
+"""Reading and writing files: a file is replaced as a whole or not at all, read once, and never trusted."""
 
 from __future__ import annotations
 

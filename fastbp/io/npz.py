@@ -1,4 +1,4 @@
-"""Arrays out of an NPZ file, of which no more is believed than is there: `numpy.load` makes what a header claims."""
+"""Arrays of an NPZ file, with sizes checked against the file: `numpy.load` allocates whatever a header claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checkpoint file says of a training, checked: nothing in it is believed before it is used."""
+"""The training state in a checkpoint file, with every value checked before it is used."""
 
 from __future__ import annotations
 

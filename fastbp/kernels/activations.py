@@ -177,7 +177,7 @@ def _tanh_by_ratio(z):
     a = -limit if a < -limit else a
     square = a * a
     t = a * _tanh_above(square) / _tanh_below(square)
-    t = one if t > one else t  # by up to 2 ULP
+    t = one if t > one else t  # the fit exceeds 1 by up to 2 ULP
     return -one if t < -one else t
 
 
@@ -226,6 +226,38 @@ def silu(z):
     return z * s, s * fma(z, cast(z, 1.0) - s, cast(z, 1.0))
 
 
+@element
+def mish(z):
+    """f(z) = z tanh(log(1 + e^z)) (Misra 2019)"""
+    e = exp(-abs(z))
+    one, two = cast(z, 1.0), cast(z, 2.0)
+    negative = z < cast(z, 0.0)
+    # tanh(log(1 + e^z)) = ((1 + e^z)^2 - 1) / ((1 + e^z)^2 + 1), over e^2z where that could overflow: nothing cancels.
+    above = e * (e + two) if negative else fma(two, e, one)
+    rest = two if negative else two * e * e
+    t = above / (above + rest)
+    s = (e if negative else one) / (one + e)
+    slope = rest * (above + above + rest) / ((above + rest) * (above + rest))  # 1 - t^2
+    return z * t, fma(z * slope, s, t)
+
+
+@element
+def hard_sigmoid(z):
+    """f(z) = min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)"""
+    zero, six, sixth = cast(z, 0.0), cast(z, 6.0), cast(z, 0.16666666666666666)
+    a = z + cast(z, 3.0)
+    a = zero if a < zero else a
+    a = six if a > six else a
+    return a * sixth, sixth if abs(z) < cast(z, 3.0) else zero
+
+
+@element
+def hard_swish(z):
+    """f(z) = z min(max(z + 3, 0), 6) / 6 (Howard et al. 2019)"""
+    s, slope = hard_sigmoid(z)
+    return z * s, fma(z, slope, s)
+
+
 class Kernel(NamedTuple):
     """An activation: its function, and the initialiser that keeps signals at their scale through it."""
 
@@ -249,6 +281,9 @@ ACTIVATIONS = {
     "softplus": Kernel(softplus, "he_normal"),
     "gelu": Kernel(gelu, "he_normal"),
     "silu": Kernel(silu, "he_normal"),
+    "mish": Kernel(mish, "he_normal"),
+    "hard_sigmoid": Kernel(hard_sigmoid, "glorot_uniform"),
+    "hard_swish": Kernel(hard_swish, "he_normal"),
 }
 
 
@@ -256,7 +291,7 @@ def _activation_loop(function):
     # z is read where f'(z) goes, and f(z) goes elsewhere: stored over z itself, LLVM makes of relu's choice between z
     # and 0 a masked store, which is microcoded on AMD (0.6 ns an element instead of 0.1).
     @jit
-    def loop(n, deltas, values, tag):
+    def loop(values, deltas, n, tag):
         d, a = view(deltas, n, tag), view(values, n, tag)
         for i in range(n):  # unsigned: a signed index costs a wrap-around select
             a[i], d[i] = function(d[i])
@@ -268,13 +303,13 @@ _activate = switch([_activation_loop(kernel.function) for kernel in ACTIVATIONS.
 
 
 @leaf(*[types.uintp] * 4)
-def activate(code, n, deltas, values, tag):
+def activate(code, values, deltas, n, tag):
     """From n pre-activations z in `deltas`: values = f(z), and f'(z) in the place of z."""
-    _activate(code, n, deltas, values, tag)
+    _activate(code, values, deltas, n, tag)
 
 
 @leaf(types.uintp, types.uintp)
-def exp_in_place(n, values, tag):
+def exp_in_place(values, n, tag):
     """Replace n numbers by their exponentials."""
     x = view(values, n, tag)
     for i in range(n):
@@ -282,7 +317,7 @@ def exp_in_place(n, values, tag):
 
 
 @leaf(types.uintp, types.uintp)
-def log_in_place(n, values, tag):
+def log_in_place(values, n, tag):
     """Replace n numbers by their logarithms."""
     x = view(values, n, tag)
     for i in range(n):

@@ -93,7 +93,7 @@ def fingerprint() -> str:
     return digest.hexdigest()[:24]
 
 
-# --- where it is kept -----------------------------------------------------------------------------------------
+# --- where it lies --------------------------------------------------------------------------------------------
 
 
 def user_cache_folder() -> Path:
@@ -117,11 +117,11 @@ def user_cache_folder() -> Path:
 
 
 _temporary: list[Path | None] = []  # one at most
-_making = threading.Lock()  # the thread that compiles and the one that waits for it may both be the first to ask
+_making = threading.Lock()  # taken by the first that asks: the thread that compiles, or the one that waits for it
 
 
 def _renew_lock() -> None:
-    """In a forked child: who held it is not there any more."""
+    """In a forked child: the thread that may have held the lock does not exist there."""
     global _making
     _making = threading.Lock()
 

@@ -24,7 +24,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 11), name)
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
-    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode = function.args
+    c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode = function.args
     entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
     builder = ir.IRBuilder(entry)
     fma = declare_fma(module, vector)
@@ -62,9 +62,8 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
         phi.add_incoming(first, entry)
         phi.add_incoming(later, builder.block)
-    more = builder.icmp_unsigned(">", after[0], I64(0))
     tail = builder.append_basic_block("tail")
-    builder.cbranch(more, body, tail)
+    builder.cbranch(builder.icmp_unsigned(">", after[0], I64(0)), body, tail)
     builder.position_at_end(tail)
     builder.cbranch(builder.icmp_unsigned("!=", with_sum, I64(0)), last, end)
     builder.position_at_end(last)
@@ -79,7 +78,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
 
 
 @intrinsic
-def few(typingctx, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode, tag):
+def few(typingctx, k, vectors, c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode, tag):
     """The product of `_emit_few` for k of 1 to FEW."""
     signature = types.void(*[types.uintp] * 13, tag)
 

@@ -47,7 +47,7 @@ class Leaf:
 
     def __init__(self, function, arguments, calls):
         self.name, self.arguments, self.calls = function.__name__, arguments, calls
-        self.dispatcher = njit(**FLAGS)(function)
+        self.dispatcher = njit(no_cfunc_wrapper=True, **FLAGS)(function)  # called from Python and by its symbol
         self.cache = self.dispatcher._cache = KernelCache(self.name)
 
     def is_cached(self, dtype: str) -> bool:

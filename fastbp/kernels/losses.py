@@ -13,7 +13,7 @@ from numba import types
 from fastbp.kernels.activations import exp, exp_in_place, expm1, log, log1p, log_in_place
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.records import BAD_LABEL, LABELS, Job, Layer
+from fastbp.kernels.records import BAD_LABEL, LABELS, BatchType, BlockType, Job, Layer
 from fastbp.kernels.rows import row_scale, row_shift, row_sum
 from fastbp.kernels.simd import ONE, cast, itemsize, lanes, row_number, view
 
@@ -106,7 +106,7 @@ ELEMENT_LOSSES = {
 
 def _loss_loop(function):
     @jit
-    def loop(n, outputs, targets, parameter, scale, values, deltas, tag):
+    def loop(values, deltas, outputs, targets, parameter, scale, n, tag):
         p, y = view(outputs, n, tag), view(targets, n, tag)
         j, d = view(values, n, tag), view(deltas, n, tag)
         for i in range(n):
@@ -121,7 +121,7 @@ _loss_loops = switch([_loss_loop(function) for function in ELEMENT_LOSSES.values
 
 
 @jit
-def _gather_targets(y, order, first, rows, n_out, targets, row_stride, tag):
+def _gather_targets(targets, row_stride, y, order, first, rows, n_out, tag):
     """Copy the targets of some rows to (rows, row_stride)."""
     for r in range(rows):
         source = view(y + row_number(order, first + r) * n_out * itemsize(tag), n_out, tag)
@@ -131,8 +131,8 @@ def _gather_targets(y, order, first, rows, n_out, targets, row_stride, tag):
 
 
 @jit
-def _close_rows(rows, n_out, row_stride, values, deltas, row_losses, tag):
-    """Sum the loss of each row, and clear the padding of its delta: it is read by the products."""
+def _close_rows(row_losses, deltas, values, rows, n_out, row_stride, tag):
+    """Sum the loss of each row, and set the padding of its delta to zero, since products read it."""
     stride = row_stride // itemsize(tag)
     totals = view(row_losses, rows, tag)
     for r in range(rows):
@@ -145,28 +145,28 @@ def _close_rows(rows, n_out, row_stride, values, deltas, row_losses, tag):
         totals[r] = total
 
 
-@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp)
-def element_loss(job, layer, row, rows, first, scale, losses, tag):
+@leaf(Job, Layer, types.uintp, BlockType, types.uintp, types.float64)
+def element_loss(job, layer, losses, block, first, scale, tag):
     """Element-wise loss of a block of rows; deltas hold f'(z) and receive dJ/dz = scale * dloss/dp * f'(z)."""
-    start, stride = row * layer.output_row, layer.output_row
+    start, rows, stride = block.row * layer.output_row, block.rows, layer.output_row
     targets, values, deltas = job.targets + start, job.loss_values + start, layer.deltas + start
-    _gather_targets(job.y, job.order, first, rows, layer.n_out, targets, stride, tag)
+    _gather_targets(targets, stride, job.y, job.order, first, rows, layer.n_out, tag)
     _loss_loops(
-        job.loss, rows * stride // itemsize(tag), layer.outputs + start, targets,
-        cast(tag, job.loss_parameter), cast(tag, scale), values, deltas, tag,
+        job.loss, values, deltas, layer.outputs + start,
+        targets, cast(tag, job.loss_parameter), cast(tag, scale), rows * stride // itemsize(tag), tag,
     )  # fmt: skip
-    _close_rows(rows, layer.n_out, stride, values, deltas, losses, tag)
+    _close_rows(losses, deltas, values, rows, layer.n_out, stride, tag)
 
 
-@leaf(Job, Layer, *[types.uintp] * 4)
-def given_deltas(job, layer, row, rows, first, losses, tag):
-    """The deltas of the output layer are handed in: another program goes on from the outputs."""
-    start, stride = row * layer.output_row, layer.output_row
-    _gather_targets(job.y, job.order, first, rows, layer.n_out, layer.deltas + start, stride, tag)
+@leaf(Job, Layer, types.uintp, BlockType, types.uintp)
+def given_deltas(job, layer, losses, block, first, tag):
+    """Copy dJ/dz of the output layer, which the caller gives instead of targets; the losses become zero."""
+    start, rows, stride = block.row * layer.output_row, block.rows, layer.output_row
+    _gather_targets(layer.deltas + start, stride, job.y, job.order, first, rows, layer.n_out, tag)
     zeros = view(job.loss_values + start, rows * stride // itemsize(tag), tag)
     for i in range(rows * stride // itemsize(tag)):
         zeros[i] = cast(tag, 0.0)
-    _close_rows(rows, layer.n_out, stride, job.loss_values + start, layer.deltas + start, losses, tag)
+    _close_rows(losses, layer.deltas + start, job.loss_values + start, rows, layer.n_out, stride, tag)
 
 
 @jit
@@ -183,38 +183,38 @@ def batch_weight(job, start, rows):
     return total
 
 
-@leaf(Job, Layer, *[types.uintp] * 4, types.float64, types.uintp)
-def weigh_rows(job, layer, row, rows, first, batch_rows, total, losses, tag):
-    """Multiply loss and delta of each row by its weight over the mean of the batch's weights, whose sum is `total`.
+@leaf(Job, Layer, types.uintp, BlockType, BatchType)
+def weigh_rows(job, layer, losses, block, batch, tag):
+    """Multiply loss and delta of each row by its weight over the mean of the batch's weights.
 
     The mean over the rows thereby becomes sum w J / sum w. A loss kernel need not know of weights: this second pass is
     over the output layer alone, and hot in the cache. Of a row of weight 0, infinity and NaN go too.
     """
-    stride, found = layer.output_row // itemsize(tag), view(losses, rows, tag)
-    for r in range(rows):
-        number = row_number(job.order, first + r)
+    stride, found = layer.output_row // itemsize(tag), view(losses, block.rows, tag)
+    for r in range(block.rows):
+        number = row_number(job.order, batch.start + block.place + r)
         weight = view(job.row_weights, number + ONE, 0.0)[number]
-        delta = view(layer.deltas + (row + r) * layer.output_row, stride, tag)
+        delta = view(layer.deltas + (block.row + r) * layer.output_row, stride, tag)
         if weight == 0.0:
             for j in range(stride):
                 delta[j] = cast(tag, 0.0)
             found[r] = cast(tag, 0.0)
         else:
-            factor = cast(tag, weight * float(batch_rows) / total)
+            factor = cast(tag, weight * float(batch.rows) / batch.weight)
             for j in range(stride):
                 delta[j] *= factor
             found[r] *= factor
 
 
 @jit
-def softmax(rows, n_out, row_stride, outputs, result, maxima, sums, tag):
+def softmax(result, maxima, sums, outputs, rows, n_out, row_stride, tag):
     """result = e^(z - max z), unscaled; sums[r] = their sum over the row, at least 1; the padding becomes 0."""
     stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
     totals = view(sums, rows, tag)
     for r in range(rows):
-        largest = row_shift(outputs + r * row_stride, result + r * row_stride, n_vectors, n_out, tag)
+        largest = row_shift(result + r * row_stride, outputs + r * row_stride, n_vectors, n_out, tag)
         view(maxima + r * row_stride, ONE, tag)[0] = largest
-    exp_in_place(rows * stride, result, tag)
+    exp_in_place(result, rows * stride, tag)
     for r in range(rows):
         totals[r] = row_sum(result + r * row_stride, n_vectors, tag)
 
@@ -223,7 +223,7 @@ def softmax(rows, n_out, row_stride, outputs, result, maxima, sums, tag):
 def _label(job, number, n_out):
     """The class of a row, by the row's number."""
     label = np.uintp(view(job.y, number + ONE, np.int64(0))[number])
-    if label >= n_out:  # of a small call, whose labels nobody else has looked at; or changed while we train
+    if label >= n_out:  # unchecked, in a small call; or changed since
         job.bad_row = number
         atomic_max(job.status, BAD_LABEL)
         label = np.uintp(0)
@@ -231,31 +231,31 @@ def _label(job, number, n_out):
 
 
 @jit
-def _softmax(job, layer, row, rows, scale, row_losses, tag):
+def _softmax(job, layer, row_losses, block, scale, tag):
     """Deltas: scale * softmax(z); row_losses: log sum e^(z - max z); the first of a row's loss_values: max z."""
-    row_stride, start = layer.output_row, row * layer.output_row
+    rows, row_stride, start = block.rows, layer.output_row, block.row * layer.output_row
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
     n_vectors = row_stride // (itemsize(tag) * lanes(tag))
-    softmax(rows, layer.n_out, row_stride, outputs, deltas, maxima, row_losses, tag)
+    softmax(deltas, maxima, row_losses, outputs, rows, layer.n_out, row_stride, tag)
     sums = view(row_losses, rows, tag)
     for r in range(rows):
-        row_scale(cast(tag, scale) / sums[r], deltas + r * row_stride, n_vectors)
-    log_in_place(rows, row_losses, tag)
+        row_scale(deltas + r * row_stride, cast(tag, scale) / sums[r], n_vectors)
+    log_in_place(row_losses, rows, tag)
 
 
 @jit
-def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
+def cross_entropy(job, layer, row_losses, block, first, scale, tag):
     """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y).
 
     The loss's parameter s smooths the targets: y becomes (1 - s) y + s / C.
     """
     smooth = cast(tag, job.loss_parameter)
     share, rest = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
-    n_out, row_stride, order, y = layer.n_out, layer.output_row, job.order, job.y
-    start = row * row_stride
+    rows, n_out, row_stride, order, y = block.rows, layer.n_out, layer.output_row, job.order, job.y
+    start = block.row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
     stride, losses = row_stride // itemsize(tag), view(row_losses, rows, tag)
-    _softmax(job, layer, row, rows, scale, row_losses, tag)
+    _softmax(job, layer, row_losses, block, scale, tag)
     for r in range(rows):
         z, d = view(outputs + r * row_stride, stride, tag), view(deltas + r * row_stride, stride, tag)
         largest = view(maxima + r * row_stride, ONE, tag)[0]
@@ -271,7 +271,7 @@ def cross_entropy(job, layer, row, rows, first, scale, row_losses, tag):
                 total += target[j] * (largest - z[j])
                 mass += target[j]
             mass = mass * rest + smooth
-            for j in range(n_out):  # mass: 1 up to the rounding of the targets, of which they may have much
+            for j in range(n_out):  # mass: 1, but for the rounding of the targets
                 d[j] = d[j] * mass - cast(tag, scale) * rest * target[j]
             losses[r] = losses[r] * mass + total * rest
         if smooth != cast(tag, 0.0):
@@ -293,15 +293,15 @@ def focal_term(log_p, gamma):
 
 
 @jit
-def focal(job, layer, row, rows, first, scale, row_losses, tag):
+def focal(job, layer, row_losses, block, first, scale, tag):
     """J = -sum_j y_j (1 - p_j)^gamma log p_j by row, p = softmax(z); deltas receive scale * dJ/dz.
 
     With a_j = y_j times the derivative by log p_j, dJ/dz = a - p sum_j a_j. The loss's parameter is gamma.
     """
     gamma, factor = cast(tag, job.loss_parameter), cast(tag, scale)
-    n_out, row_stride, start = layer.n_out, layer.output_row, row * layer.output_row
+    rows, n_out, row_stride, start = block.rows, layer.n_out, layer.output_row, block.row * layer.output_row
     stride, losses = row_stride // itemsize(tag), view(row_losses, rows, tag)
-    _softmax(job, layer, row, rows, 1.0, row_losses, tag)
+    _softmax(job, layer, row_losses, block, 1.0, tag)
     for r in range(rows):
         place = start + r * row_stride
         z, d = view(layer.outputs + place, stride, tag), view(layer.deltas + place, stride, tag)
@@ -332,7 +332,7 @@ LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, *ROW_LOSS
 _row_losses = switch([*ROW_LOSSES.values()])
 
 
-@leaf(Job, Layer, *[types.uintp] * 3, types.float64, types.uintp, calls=[exp_in_place, log_in_place])
-def row_loss(job, layer, row, rows, first, scale, losses, tag):
+@leaf(Job, Layer, types.uintp, BlockType, types.uintp, types.float64, calls=[exp_in_place, log_in_place])
+def row_loss(job, layer, losses, block, first, scale, tag):
     """A loss that needs whole rows, of a block of rows; deltas receive dJ/dz times scale."""
-    _row_losses(job.loss - FIRST_ROW_LOSS, job, layer, row, rows, first, scale, losses, tag)
+    _row_losses(job.loss - FIRST_ROW_LOSS, job, layer, losses, block, first, scale, tag)

@@ -57,7 +57,7 @@ def _fma_chains(typingctx, n, tag):
 
 
 @leaf(types.uintp, types.uintp)
-def fma_probe(n, result, tag):
+def fma_probe(result, n, tag):
     """n rounds of the probe; the result is stored, so that the work cannot be dropped."""
     view(result, np.uintp(1), tag)[0] = _fma_chains(n, tag)
 
@@ -69,7 +69,7 @@ def tick_probe(result, tag):
 
 
 @leaf(*[types.uintp] * 4)
-def add_probe(source, target, n, rounds, tag):
+def add_probe(target, source, n, rounds, tag):
     """Add n numbers to n others, again and again: two reads and a write, and next to no arithmetic."""
     x, y = view(source, n, tag), view(target, n, tag)
     for _ in range(rounds):
@@ -85,7 +85,7 @@ def bandwidth(size: int, threads: int = 1, seconds: float = 0.1) -> float:
 
     def work(number: int) -> None:
         source, target = pairs[number]
-        kernel(source.ctypes.data, target.ctypes.data, n, rounds, np.float32(0))
+        kernel(target.ctypes.data, source.ctypes.data, n, rounds, np.float32(0))
 
     best, end = 0.0, time.perf_counter() + seconds
     while best == 0.0 or time.perf_counter() < end:
@@ -112,7 +112,7 @@ def fma_peak(dtype: str = "float32", threads: int = 1, seconds: float = 0.2) -> 
     while best == 0.0 or time.perf_counter() < end:
 
         def work(number: int, rounds: int = rounds) -> None:
-            kernel(rounds, results[number].ctypes.data, tag)
+            kernel(results[number].ctypes.data, rounds, tag)
 
         elapsed = _together(work, threads)
         best = max(best, threads * rounds * flops / elapsed / 1e9)

@@ -6,8 +6,10 @@ Numba reads the fields by name in compiled code; `fastbp.engine.layout` fills th
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import numpy as np
-from numba import from_dtype
+from numba import from_dtype, types
 
 _ADDRESS = _COUNT = _CODE = _STRIDE = np.uint64
 
@@ -40,7 +42,7 @@ TRAIN, BACKPROP, UPDATE, FORWARD, EVALUATE = range(5)
 # It tells the caller how a call has ended. Threads decide by their votes at a barrier instead, see `team.py`.
 RUNNING, STOPPED, DIVERGED, RUINED, BAD_INPUT, BAD_LABEL, STUCK = range(7)
 BAD = (BAD_INPUT, BAD_LABEL)
-# Values of the word that asks a call to end: a wish, or the news that a thread of the team will never come.
+# Values of the word that asks a call to end. ABANDON: a thread of the team will never come.
 GO_ON, STOP, ABANDON = range(3)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
@@ -66,7 +68,7 @@ JOB = np.dtype(
         ("x_mean", _ADDRESS),  # (n_in,) float64, or 0: the gathered rows become (x - mean) * scale
         ("x_scale", _ADDRESS),
         ("x_narrow", _ADDRESS),  # (3, n_in) float32: mean, what float32 leaves out of it, scale; or 0, see `gather.py`
-        ("scan", np.int64),  # look for NaN and infinity while gathering
+        ("scan", np.int64),  # look for NaN and infinity in the rows
         ("y", _ADDRESS),  # int64 labels (n,), or numbers (n, n_out) in the dtype of the network, without gaps:
         # targets, or (DELTAS) dJ/dz of the output layer itself
         ("y_kind", _CODE),
@@ -75,7 +77,7 @@ JOB = np.dtype(
         ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
         ("n_samples", _COUNT),
         ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps
-        # the walk over the data
+        # the steps
         ("batch_size", _COUNT),
         ("n_steps", _COUNT),
         ("position", _COUNT),  # rows of this epoch done
@@ -147,3 +149,16 @@ JOB = np.dtype(
 )
 
 Layer, Job = from_dtype(LAYER), from_dtype(JOB)
+
+# The rows of a step. start: place of the first in the epoch; rows: their number; weight: sum of their weights, 0 where
+# rows have none; key: of dropout and input noise in this step, or 0.
+Batch = namedtuple("Batch", "start rows weight key")
+# Rows that go through all layers together. row: the first in the buffers; rows: their number; place: of the first in
+# the batch.
+Block = namedtuple("Block", "row rows place")
+# A buffer of rows. address: of its first element; row: bytes from one row to the next.
+Matrix = namedtuple("Matrix", "address row")
+Layers = types.Array(Layer, 1, "C")
+BatchType = types.NamedTuple((types.uintp, types.uintp, types.float64, types.uintp), Batch)
+BlockType = types.NamedUniTuple(types.uintp, 3, Block)
+MatrixType = types.NamedUniTuple(types.uintp, 2, Matrix)

@@ -63,7 +63,7 @@ def _row_pointer(builder: ir.IRBuilder, address: ir.Value, offset: ir.Value, kin
 
 
 @intrinsic
-def row_shift(typingctx, source, target, n_vectors, n, tag):
+def row_shift(typingctx, target, source, n_vectors, n, tag):
     """target = source - max(source) over the n numbers of a row, -inf beyond; returns the maximum. NaN stays NaN.
 
     The padding is masked in registers: written with scalar stores, it would stall the vector loads behind them.
@@ -74,7 +74,7 @@ def row_shift(typingctx, source, target, n_vectors, n, tag):
         # Lane numbers as wide as the lanes and signed: one instruction compares a vector of them.
         number = ir.IntType(TARGET.vector_bytes * 8 // kind.count)
         numbers = ir.VectorType(number, kind.count)
-        source, target, n_vectors, n, _ = args
+        target, source, n_vectors, n, _ = args
         lowest = ir.Constant(kind, [float("-inf")] * kind.count)
         end = splat(builder, builder.trunc(n, number) if number != I64 else n, numbers)
         places = ir.Constant(numbers, list(range(kind.count)))
@@ -149,19 +149,19 @@ def row_square_sum(typingctx, source, n_vectors, tag):
 
 
 @intrinsic
-def row_scale(typingctx, factor, target, n_vectors):
+def row_scale(typingctx, target, factor, n_vectors):
     """Multiply a row of whole vectors by a number."""
 
     def codegen(context, builder, signature, args):
-        kind = vector_type(signature.args[0])
-        factors = splat(builder, args[0], kind)
+        kind = vector_type(signature.args[1])
+        factors = splat(builder, args[1], kind)
 
         def step(offset, state):
-            pointer = _row_pointer(builder, args[1], offset, kind)
+            pointer = _row_pointer(builder, args[0], offset, kind)
             builder.store(builder.fmul(builder.load(pointer), factors), pointer)
             return []
 
         _each_vector(builder, args[2], [], step)
         return context.get_dummy_value()
 
-    return types.void(factor, types.uintp, types.uintp), codegen
+    return types.void(types.uintp, factor, types.uintp), codegen

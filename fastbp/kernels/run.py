@@ -14,7 +14,7 @@ from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
-from fastbp.kernels.penalty import hold_norms
+from fastbp.kernels.penalty import limit_norms
 from fastbp.kernels.records import (
     BACKPROP,
     DIVERGED,
@@ -25,8 +25,10 @@ from fastbp.kernels.records import (
     STOPPED,
     TRAIN,
     UPDATE,
+    Batch,
+    Block,
     Job,
-    Layer,
+    Layers,
 )
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.snapshot import first_due, is_due, is_ruined, save
@@ -83,17 +85,17 @@ def take(job, taken):
 
 
 @jit
-def pass_range(job, layers, row, end, start, batch_rows, key, weight, clock, tag):
+def pass_range(job, layers, row, end, batch, clock, tag):
     """Phase 1 of rows `row` .. `end`, in blocks."""
     block_rows = even_blocks(end - row, job.block_rows)
     while row < end and atomic_load(job.stop) == GO_ON:
         rows = min(block_rows, end - row)
-        pass_rows(job, layers, row, rows, start, row, batch_rows, key, weight, clock, tag)
+        pass_rows(job, layers, Block(row, rows, row), batch, clock, tag)
         row += rows
 
 
 @jit
-def phase_one(job, layers, thread, start, batch_rows, key, weight, taken, tag):
+def phase_one(job, layers, thread, batch, taken, tag):
     """This thread's share of the rows of a batch, or of its groups; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     clock = ticks.thread_clock(job, thread)
@@ -101,17 +103,16 @@ def phase_one(job, layers, thread, start, batch_rows, key, weight, taken, tag):
         group = take(job, taken)
         while group < job.n_groups:
             if atomic_load(job.stop) == GO_ON:
-                pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag)
+                pass_group(job, layers, slot, group, batch, clock, tag)
             group = take(job, taken)
         return taken + np.int64(job.n_groups) + job.n_threads
     if job.dynamic == 0 or parts == ONE:
-        row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
-        pass_range(job, layers, row, end, start, batch_rows, key, weight, clock, tag)
+        pass_range(job, layers, share(batch.rows, slot, parts), share(batch.rows, slot + ONE, parts), batch, clock, tag)
         return taken
     number = take(job, taken)
     while number < CLAIM_ROUNDS * parts:
-        row, end = cut(batch_rows, number, parts), cut(batch_rows, number + ONE, parts)
-        pass_range(job, layers, row, end, start, batch_rows, key, weight, clock, tag)
+        row, end = cut(batch.rows, number, parts), cut(batch.rows, number + ONE, parts)
+        pass_range(job, layers, row, end, batch, clock, tag)
         number = take(job, taken)
     return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
@@ -141,9 +142,9 @@ def phase_two(job, layers, thread, batch_rows, rates, use, taken, tag):
 
 @jit
 def constrain(job, layers, thread, tag):
-    """After an update: this thread's share of the panels, held to the largest norm of a unit's weights."""
+    """After an update: limit the norms of the weights in this thread's share of the panels."""
     scratch = thread_rates(job, thread) + np.uintp(RATES_BYTES)
-    hold_norms(layers, job.max_norm, np.uintp(thread), np.uintp(job.n_threads), scratch, tag)
+    limit_norms(layers, scratch, job.max_norm, np.uintp(thread), np.uintp(job.n_threads), tag)
 
 
 @jit
@@ -158,7 +159,7 @@ def sum_losses(job, batch_rows, tag):
 
 @jit
 def wants_to_leave(job):
-    """A thread's vote at a barrier: a stop is wished for, or something is wrong with the data."""
+    """The vote of a thread at a barrier: True if a stop is asked for, or the data are bad."""
     if atomic_load(job.stop) != GO_ON:
         atomic_max(job.status, STOPPED)
         return True
@@ -228,9 +229,8 @@ def train(job, layers, thread, tag):
             if passed == LEAVE:
                 return
         rows = min(job.batch_size, job.n_samples - position)
-        weight = batch_weight(job, position, rows)
-        key = step_key(job, job.t + s)
-        taken = phase_one(job, layers, thread, position, rows, key, weight, taken, tag)
+        batch = Batch(position, rows, batch_weight(job, position, rows), step_key(job, job.t + s))
+        taken = phase_one(job, layers, thread, batch, taken, tag)
         passed = timed_barrier(job, thread, passed, wants_to_leave(job), AT_ROWS, clock)
         if passed == LEAVE:
             return
@@ -240,7 +240,7 @@ def train(job, layers, thread, tag):
             losses[s] = loss
             diverged = loss - loss != 0.0
             if job.row_weights != 0:
-                view(job.mean_weights, job.n_steps, 0.0)[s] = weight / float(rows)
+                view(job.mean_weights, job.n_steps, 0.0)[s] = batch.weight / float(rows)
         write_rates(job, job.t + s + ONE, s, rates, tag)
         passed, taken = descend(job, layers, thread, rows, rates, passed, taken, tag)
         if passed == LEAVE:
@@ -266,8 +266,9 @@ def train(job, layers, thread, tag):
 @jit
 def backprop(job, layers, thread, tag):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
-    weight, key = batch_weight(job, ZERO, job.n_samples), step_key(job, job.t)
-    taken = phase_one(job, layers, thread, ZERO, job.n_samples, key, weight, np.int64(0), tag)
+    n = job.n_samples
+    batch = Batch(ZERO, n, batch_weight(job, ZERO, n), step_key(job, job.t))
+    taken = phase_one(job, layers, thread, batch, np.int64(0), tag)
     if barrier(job, thread, np.int64(0), wants_to_leave(job), AT_ROWS) != LEAVE:
         phase_two(job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken, tag)
         if thread == 0:
@@ -285,7 +286,7 @@ def infer(job, layers, thread, tag):
     while place < job.n_samples and atomic_load(job.stop) == GO_ON:
         rows = min(job.block_rows, job.n_samples - place)
         clock = ticks.thread_clock(job, thread)
-        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ZERO, 0.0, clock, tag)
+        pass_rows(job, layers, Block(row, rows, place), Batch(ZERO, job.n_samples, 0.0, ZERO), clock, tag)
         if job.outputs != 0:
             for r in range(rows):
                 source = view(top.outputs + (row + r) * top.output_row, top.n_out, tag)
@@ -298,9 +299,9 @@ def infer(job, layers, thread, tag):
 
 @leaf(
     types.Array(Job, 1, "C"),
-    types.Array(Layer, 1, "C"),
+    Layers,
     types.int64,
-    calls=[pass_rows, pass_group, pass_blocks, hold_norms],
+    calls=[pass_rows, pass_group, pass_blocks, limit_norms],
 )
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""

@@ -25,7 +25,19 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.optimizers import SGD
-from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
+from fastbp.kernels.records import (
+    BACKPROP,
+    DELTAS,
+    FORWARD,
+    NO_TARGETS,
+    TRAIN,
+    BatchType,
+    Block,
+    BlockType,
+    Job,
+    Layers,
+    Matrix,
+)  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import product, product_columns, transpose_square
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
@@ -38,7 +50,7 @@ FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in ran
 
 @jit
 def share(n, part, parts):
-    """First of the n things that fall to a part; the next part's first is where it ends."""
+    """Number of the first of n things in a part, of `parts` even ones. A part ends where the next one begins."""
     return np.uintp(n) * np.uintp(part) // np.uintp(parts)
 
 
@@ -46,101 +58,97 @@ def share(n, part, parts):
 
 
 @jit
-def forward(job, layers, row, rows, place, with_output_activation, key, clock, tag):
-    """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer; `key` is that of noise."""
+def forward(job, layers, block, key, with_output_activation, clock, tag):
+    """Carry a block of rows from the inputs to the outputs of the last layer; key: of dropout, or 0."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
     for k in range(job.n_layers):
         layer = layers[k]
-        a, outputs = layer.inputs + row * layer.input_row, layer.outputs + row * layer.output_row
-        deltas = layer.deltas + row * layer.output_row
+        a = Matrix(layer.inputs + block.row * layer.input_row, layer.input_row)
+        outputs, deltas = layer.outputs + block.row * layer.output_row, layer.deltas + block.row * layer.output_row
         active = k < last or with_output_activation
+        result = Matrix(deltas if active else outputs, layer.output_row)
         product(
-            rows, layer.n_out, a, layer.input_row, layer.weights, layer.n_in + ONE, layer.n_in,
-            deltas if active else outputs, layer.output_row, ZERO, np.uintp(STORE), tag,
-        )  # fmt: skip
+            result, a, layer.weights, layer.n_in + ONE, ZERO, block.rows, layer.n_out, layer.n_in, np.uintp(STORE), tag
+        )
         if active:
-            activate(layer.activation, rows * layer.output_row // itemsize(tag), deltas, outputs, tag)
+            activate(layer.activation, outputs, deltas, block.rows * layer.output_row // itemsize(tag), tag)
             if key != ZERO and layer.drop_below != ZERO:
-                drop(layer, k + ONE, key, rows, row, place, tag)
+                drop(layer, k + ONE, key, block, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
 @jit
-def output_loss(job, layer, row, rows, first, batch_rows, weight, losses, tag):
-    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch.
-
-    `weight` is the sum of the batch's weights.
-    """
-    scale = 1.0 / float(batch_rows * job.loss_columns)
+def output_loss(job, layer, losses, block, batch, tag):
+    """Loss of each row of a block to an address, and dJ/dz of the output layer."""
+    scale = 1.0 / float(batch.rows * job.loss_columns)
+    first = batch.start + block.place
     if job.y_kind == np.uint64(DELTAS):
-        given_deltas(job, layer, row, rows, first, losses, tag)
+        given_deltas(job, layer, losses, block, first, tag)
     elif job.loss >= FIRST_ROW_LOSS:
-        row_loss(job, layer, row, rows, first, scale, losses, tag)
+        row_loss(job, layer, losses, block, first, scale, tag)
     else:
-        element_loss(job, layer, row, rows, first, scale, losses, tag)
+        element_loss(job, layer, losses, block, first, scale, tag)
     if job.row_weights != 0:
-        weigh_rows(job, layer, row, rows, first, batch_rows, weight, losses, tag)
+        weigh_rows(job, layer, losses, block, batch, tag)
 
 
 @jit
-def backward(job, layers, row, rows, place, clock, tag):
+def backward(job, layers, block, clock, tag):
     """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
     since = ticks.start(clock)
     for k in range(job.n_layers - ONE, ZERO, -1):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
-        product_down(layer, rows, row, below.deltas + row * below.output_row, job.zeros, np.uintp(MULTIPLY), tag)
+        product_down(layer, below.deltas + block.row * below.output_row, block, job.zeros, np.uintp(MULTIPLY), tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.BACKWARD), since)
     if job.input_deltas != 0:
         bottom = layers[0]
-        result = job.input_deltas + place * bottom.input_row
-        product_down(bottom, rows, row, result, job.zeros, np.uintp(STORE), tag)
+        result = job.input_deltas + block.place * bottom.input_row
+        product_down(bottom, result, block, job.zeros, np.uintp(STORE), tag)
 
 
 @jit
-def product_down(layer, rows, row, result, zeros, mode, tag):
+def product_down(layer, result, block, zeros, mode, tag):
     """result (rows, n_in) = delta . W^T, or result times that."""
     size = lanes(tag)
     k_rows = (layer.n_out + size - ONE) // size * size
+    deltas = Matrix(layer.deltas + block.row * layer.output_row, layer.output_row)
     product(
-        rows, layer.n_in, layer.deltas + row * layer.output_row, layer.output_row, layer.transposed, k_rows,
-        layer.n_out, result, layer.input_row, zeros, mode, tag,
+        Matrix(result, layer.input_row), deltas, layer.transposed, k_rows, zeros, block.rows, layer.n_in, layer.n_out,
+        mode, tag,
     )  # fmt: skip
 
 
 @leaf(
-    Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp,
+    Job, Layers, BlockType, BatchType, types.uintp,
     calls=[
         gather, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
     ],
 )  # fmt: skip
-def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag):
-    """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`.
-
-    key: of dropout and input noise in this step, or 0; weight: sum of the weights of the batch.
-    """
+def pass_rows(job, layers, block, batch, clock, tag):
+    """Phase 1 of a block of rows."""
     bottom, top = layers[0], layers[job.n_layers - ONE]
     since = ticks.start(clock)
-    gather(job, bottom.n_in, start + place, rows, bottom.inputs + row * bottom.input_row, bottom.input_row, tag)
-    if key != ZERO and job.input_noise > 0.0:
-        add_noise(job, bottom, key, rows, row, place, tag)
+    inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
+    gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
+    if batch.key != ZERO and job.input_noise > 0.0:
+        add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
     ticks.charge(clock, ticks.GATHER, since)
-    forward(job, layers, row, rows, place, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, key, clock, tag)
+    forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
-        losses = job.row_losses + place * itemsize(tag)
-        output_loss(job, top, row, rows, start + place, batch_rows, weight, losses, tag)
+        output_loss(job, top, job.row_losses + block.place * itemsize(tag), block, batch, tag)
         ticks.charge(clock, ticks.LOSS, since)
     if job.mode == TRAIN or job.mode == BACKPROP:
-        backward(job, layers, row, rows, place, clock, tag)
+        backward(job, layers, block, clock, tag)
 
 
 # --- phase 2 ------------------------------------------------------------------------------------------------
 
 
 @jit
-def gradient_blocks(layer, panel, block, count, row, rows, result, add, zeros, weights, rates, tag):
+def gradient_blocks(layer, result, panel, block, count, row, rows, add, zeros, weights, rates, tag):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
     Over `rows` rows of the buffers from `row` on; added to what is there, or not. With `rates`, plain gradient descent
@@ -160,8 +168,8 @@ def gradient_blocks(layer, panel, block, count, row, rows, result, add, zeros, w
         begin, begin_row = (result, width) if add or r0 > 0 else (zeros, ZERO)
         end, mode = (weights, rates) if rates != ZERO and r0 + now == rows else (result, np.uintp(STORE))
         product_columns(
-            n, vectors, a, layer.input_row, b, layer.output_row, now, end, width, begin, begin_row, mode,
-            i0 + n == layer.n_in, tag,
+            Matrix(end, width), Matrix(begin, begin_row), Matrix(a, layer.input_row), Matrix(b, layer.output_row),
+            n, vectors, now, mode, i0 + n == layer.n_in, tag,
         )  # fmt: skip
         a += now * layer.input_row
         b += now * layer.output_row
@@ -191,12 +199,12 @@ def blocks_at(layer, local, tag):
     """
     wide, run = TWO * lanes(tag), np.uintp(MAX_RUN)
     panels = (layer.n_out + wide - ONE) // wide
-    group = local // (run * panels)
-    rest = local - group * run * panels
-    in_run = min(run, blocks_per_panel(layer, tag) - group * run)
+    band = local // (run * panels)
+    rest = local - band * run * panels
+    in_run = min(run, blocks_per_panel(layer, tag) - band * run)
     panel = rest // in_run
     place = rest - panel * in_run
-    return panel, group * run + place, in_run - place
+    return panel, band * run + place, in_run - place
 
 
 @jit
@@ -222,7 +230,7 @@ def weights_in(layer, panel, block, count, tag):
 
 @jit
 def refresh_transposed(layer, panel, block, tag):
-    """Bring a block of weights to the transposed copy, from which deltas go down."""
+    """Copy a block of weights to the transposed weights, which `backward` reads."""
     size, item = lanes(tag), itemsize(tag)
     wide, one = TWO * size, ONE
     vectors = panel_vectors(layer.n_out, panel, size)
@@ -237,8 +245,8 @@ def refresh_transposed(layer, panel, block, tag):
         i = ZERO
         while i + size <= n:
             transpose_square(
-                source + i * source_row + v * size * item, source_row,
-                target + v * size * target_row + i * item, target_row, tag,
+                target + v * size * target_row + i * item, target_row,
+                source + i * source_row + v * size * item, source_row, tag,
             )  # fmt: skip
             i += size
         for ii in range(i, n):
@@ -248,8 +256,8 @@ def refresh_transposed(layer, panel, block, tag):
 
 
 @jit
-def sum_partials(job, offset, n, result, tag):
-    """Add up the gradients of the groups, in their order."""
+def sum_partials(job, result, offset, n, tag):
+    """Add up the gradients of the groups, in the order of the groups."""
     out = view(result, n, tag)
     for g in range(job.n_groups):
         part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
@@ -263,13 +271,13 @@ def sum_partials(job, offset, n, result, tag):
 
 @jit
 def is_plain(job):
-    """Does nothing but plain gradient descent come between a gradient and its weights?"""
+    """Is the update plain gradient descent, by a gradient that needs no clipping, penalty or sum of groups?"""
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
+@leaf(Job, Layers, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
 def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
-    """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it."""
+    """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it."""
     item = itemsize(tag)
     descend = rates if use == FUSED and is_plain(job) else ZERO
     clipping, penalties = clips(job), penalises(job)
@@ -288,20 +296,20 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
-                    layer, panel, block, count, ZERO, rows, gradient, False, job.zeros, weights, descend, tag
+                    layer, gradient, panel, block, count, ZERO, rows, False, job.zeros, weights, descend, tag
                 )  # fmt: skip
             else:
-                sum_partials(job, offset, n, gradient, tag)
+                sum_partials(job, gradient, offset, n, tag)
         if completes or (penalties and not clipping and use != STORE_GRADIENT):
             n_weights, result = weights_in(layer, panel, block, count, tag), gradient if completes else scratch
-            penalise(job, n_weights, n, job.parameters + offset * item, gradient, result, tag)
+            penalise(job, result, job.parameters + offset * item, gradient, n_weights, n, tag)
             gradient = result
         if use in (FUSED, USE_GRADIENT):
             if clipping:
-                clip(job, rates, n, gradient, scratch, tag)
+                clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
             if descend == ZERO:
-                update(job, rates, offset, n, gradient, tag)
+                update(job, gradient, rates, offset, n, tag)
             if layer.transposed != 0:
                 for b in range(count):
                     refresh_transposed(layer, panel, block + b, tag)
@@ -314,17 +322,15 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@leaf(
-    Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5, types.float64, types.uintp, calls=[pass_rows, product_columns]
-)
-def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag):
-    """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
+@leaf(Job, Layers, types.uintp, types.uintp, BatchType, types.uintp, calls=[pass_rows, product_columns])
+def pass_group(job, layers, slot, group, batch, clock, tag):
+    """Phase 1 and the weight gradient of one group of the batch, in the buffers of one thread.
 
     Block by block of rows, each added to the group's own gradient while its activations are in the cache.
     """
     row, item = slot * job.block_rows, itemsize(tag)
     wide = TWO * lanes(tag)
-    begin, end = share(batch_rows, group, job.n_groups), share(batch_rows, group + ONE, job.n_groups)
+    begin, end = share(batch.rows, group, job.n_groups), share(batch.rows, group + ONE, job.n_groups)
     place = begin
     if begin == end:  # fewer rows than groups: the last, short batch
         part = view(job.partials + group * job.n_parameters * item, job.n_parameters, tag)
@@ -332,7 +338,7 @@ def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, 
             part[i] = cast(tag, 0.0)
     while place < end and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, end - place)
-        pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag)
+        pass_rows(job, layers, Block(row, rows, place), batch, clock, tag)
         since = ticks.start(clock)
         for k in range(job.n_layers):
             layer = layers[k]
@@ -341,7 +347,7 @@ def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, 
                 offset = blocks_place(layer, panel, ZERO, count, tag)[0]
                 result = job.partials + (group * job.n_parameters + offset) * item
                 gradient_blocks(
-                    layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros, ZERO, ZERO, tag
+                    layer, result, panel, ZERO, count, row, rows, place > begin, job.zeros, ZERO, ZERO, tag
                 )  # fmt: skip
             since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

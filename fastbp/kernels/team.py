@@ -104,14 +104,14 @@ def record(job, thread):
 
 @jit
 def come(job, thread, site):
-    """A thread enters or leaves the kernel; one that leaves because it is stuck says where it was."""
+    """Note that a thread enters or leaves the kernel; for one that is stuck, the place where it waited stays noted."""
     if job.watch != ZERO and atomic_load(job.status) != STUCK:
         view(record(job, thread), WATCH_WORDS, 0)[SITE] = site
 
 
 @jit
 def linger(job, thread, site, target):
-    """Note where a thread is; in tests, wait there for a time of chance, so that threads come late, and look late."""
+    """Note where a thread is. In tests, wait there for a random time, so that threads arrive and read late."""
     mine = view(record(job, thread), WATCH_WORDS, 0)
     mine[SITE], mine[TARGET], mine[LOOKED] = site, target, 0
     if mine[DELAY] > 0:

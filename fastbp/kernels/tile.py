@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from fastbp.kernels.epilogue import STORE, descend
 from fastbp.kernels.few import few
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.records import Matrix, MatrixType
 from fastbp.kernels.simd import (
     I32,
     I64,
@@ -66,7 +67,7 @@ class _Tile:
         self.function.linkage = "linkonce_odr"
         self.function.attributes.add("noinline")
         self.function.attributes.add("nounwind")
-        a, a_row, a_k, b, self.b_k, k, c, c_row, init, init_row, mode = self.function.args
+        c, c_row, init, init_row, a, a_row, a_k, b, self.b_k, k, mode = self.function.args
         self.b = builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         # One of A's two strides is a constant, which frees a register and lets offsets fold into addresses.
         self.a_k = I64(self.item) if self.layout == "rows" else a_k
@@ -158,7 +159,7 @@ def _variants(layout: str) -> list[tuple[int, int, bool]]:
 
 def _make_tile(layout: str):
     @intrinsic
-    def tile(typingctx, variant, a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, mode, tag):
+    def tile(typingctx, variant, c, c_row, init, init_row, a, a_row, a_k, b, b_k, k, mode, tag):
         signature = types.void(*[types.uintp] * 12, tag)
 
         def codegen(context, builder, signature, args):
@@ -184,8 +185,8 @@ _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
 @jit
-def product_rows(rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode, ahead, lines, tag):
-    """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; strides in bytes.
+def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
+    """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; b: address of the panel.
 
     The rows are shared evenly among the tiles, so that no tile is left with one row and no latency hidden.
     Meanwhile `lines` cache lines from `ahead` on are fetched.
@@ -195,24 +196,30 @@ def product_rows(rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode, 
     small = rows // n_tiles
     n_large = rows - small * n_tiles
     first = (vectors - ONE) * tile_rows - ONE
+    c_now, init_now, a_now = c.address, init.address, a.address
     for t in range(n_tiles):
         m = small + ONE if t < n_large else small
         if lines != ZERO:
             prefetch_part(ahead, np.uintp(64), lines, np.uintp(t), n_tiles)
-        _tile_rows(first + m, a, a_row, item, b, vectors * width, k, c, c_row, init, init_row, mode, tag)
-        a += m * a_row
-        c += m * c_row
-        init += m * init_row
+        _tile_rows(
+            first + m, c_now, c.row, init_now, init.row, a_now, a.row, item, b, vectors * width, k, mode, tag
+        )  # fmt: skip
+        a_now += m * a.row
+        c_now += m * c.row
+        init_now += m * init.row
 
 
-@leaf(*[types.uintp] * 12, types.boolean)
-def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, mode, with_sum, tag):
+@leaf(*[MatrixType] * 4, *[types.uintp] * 4, types.boolean)
+def product_columns(c, init, a, b, rows, vectors, k, mode, with_sum, tag):
     """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B.
 
     mode: STORE, or the address of rates by which that gradient changes C.
     """
     if k <= np.uintp(FEW):
-        few(k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO, mode, tag)
+        few(
+            k, vectors, c.address, c.row, init.address, init.row, a.address, a.row, b.address, b.row, rows,
+            ONE if with_sum else ZERO, mode, tag,
+        )  # fmt: skip
         return
     tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
@@ -221,17 +228,20 @@ def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, 
     n_large = all_rows - small * n_tiles
     plain = (vectors - one) * tile_rows - one
     summing = TWO * tile_rows + (vectors - one) * tile_rows - one
+    c_now, init_now, a_now = c.address, init.address, a.address
     for t in range(n_tiles):
         m = small + one if t < n_large else small
         variant = summing + m if with_sum and t == n_tiles - one else plain + m
-        _tile_columns(variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, mode, tag)
-        a += m * item
-        c += m * c_row
-        init += m * init_row
+        _tile_columns(
+            variant, c_now, c.row, init_now, init.row, a_now, item, a.row, b.address, b.row, k, mode, tag
+        )  # fmt: skip
+        a_now += m * item
+        c_now += m * c.row
+        init_now += m * init.row
 
 
-@leaf(*[types.uintp] * 11)
-def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag):
+@leaf(MatrixType, MatrixType, *[types.uintp] * 7)
+def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """C (rows, n) = init + A (rows, k) . B, B in column panels of `panel_rows` rows each, starting at `panels`.
 
     init: address of n numbers that every row starts from (a bias), or 0: the row `k` of each panel, where the bias
@@ -245,7 +255,7 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
     k0 = ZERO
     while k0 < k:
         k_now = min(k_block, k - k0)
-        panel, out, start = panels, c, init
+        panel, out, start = panels, c.address, init
         column = ZERO
         while column < n:
             vectors = wide if n - column > size else ONE
@@ -254,11 +264,11 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
             if k0 == 0:
                 first, first_row = (start, ZERO) if init != 0 else (panel + k * panel_row, ZERO)
             else:
-                first, first_row = out, c_row
+                first, first_row = out, c.row
             lines = k_now * panel_row // np.uintp(64) if far else ZERO
             product_rows(
-                rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode,
-                b + panel_rows * panel_row, lines, tag,
+                Matrix(out, c.row), Matrix(first, first_row), Matrix(a.address + k0 * itemsize(tag), a.row), b, rows,
+                vectors, k_now, mode, b + panel_rows * panel_row, lines, tag,
             )  # fmt: skip
             panel += panel_rows * panel_row
             out += panel_row
@@ -271,14 +281,14 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
 
 
 @intrinsic
-def transpose_square(typingctx, source, source_row, target, target_row, tag):
+def transpose_square(typingctx, target, target_row, source, source_row, tag):
     """Transpose a block of lanes x lanes elements, in registers; strides in bytes."""
     signature = types.void(*[types.uintp] * 4, tag)
 
     def codegen(context, builder, signature, args):
         dtype = signature.args[-1]
         size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
-        source, source_row, target, target_row, _ = args
+        target, target_row, source, source_row, _ = args
         rows = []
         for i in range(size):
             pointer = builder.inttoptr(builder.add(source, builder.mul(source_row, I64(i))), vector.as_pointer())

@@ -88,21 +88,21 @@ SMALL_FACTOR = 2.0**-96
 
 @jit
 def clips(job):
-    """Is the gradient to be clipped?"""
+    """True if the gradient is clipped."""
     return job.clip_norm > 0.0 or job.clip_value > 0.0
 
 
 @jit
 def penalises(job):
-    """Has the cost penalties on the weights?"""
+    """True if the cost has penalties on the weights."""
     return job.l1 > 0.0 or job.l2 > 0.0
 
 
 @jit
-def factor_of_large(limit, address, n, stride, tag):
-    """By what n numbers, `stride` elements apart, come to a norm of `limit`, at most 1, if their squares may overflow.
+def factor_of_large(address, limit, n, stride, tag):
+    """The factor, at most 1, that brings n numbers, `stride` elements apart, to a norm of `limit`.
 
-    NaN or infinity among them is to be seen, and returned.
+    For numbers whose squares may overflow. If NaN or infinity is among them, it is returned: divergence must be seen.
     """
     largest, total = 0.0, 0.0
     for i in range(n):
@@ -120,7 +120,7 @@ def factor_of_large(limit, address, n, stride, tag):
 
 @jit
 def write_clip_scale(job, address, tag):
-    """Write by what the whole gradient, which is stored, is to be multiplied: PyTorch's clip_grad_norm_.
+    """Write the factor that clips the norm of the whole gradient, which is stored, as PyTorch's clip_grad_norm_ does.
 
     Every thread sums all of it, in one order: cheaper than another barrier, and the same bits on any number of threads.
     """
@@ -135,14 +135,14 @@ def write_clip_scale(job, address, tag):
         if total - total == 0.0:
             scale = min(1.0, job.clip_norm / (np.sqrt(total) + 1e-6))
         else:
-            scale = factor_of_large(job.clip_norm, job.gradient, job.n_parameters, ONE, tag)
+            scale = factor_of_large(job.gradient, job.clip_norm, job.n_parameters, ONE, tag)
     factors = view(address, CLIP_REST + ONE, tag)
     factors[CLIP_REST] = cast(tag, SMALL_FACTOR if scale < SMALL_FACTOR else 1.0)
     factors[CLIP_SCALE] = cast(tag, scale / SMALL_FACTOR if scale < SMALL_FACTOR else scale)
 
 
 @leaf(Job, *[types.uintp] * 4)
-def clip(job, rates, n, gradient, result, tag):
+def clip(job, result, gradient, rates, n, tag):
     """Scale n numbers of the gradient to the norm allowed, and hold them within the value allowed.
 
     Not in place: other threads may still be summing the gradient's squares.
@@ -159,7 +159,7 @@ def clip(job, rates, n, gradient, result, tag):
 
 
 @leaf(Job, *[types.uintp] * 5)
-def penalise(job, n_weights, n, weights, gradient, result, tag):
+def penalise(job, result, weights, gradient, n_weights, n, tag):
     """Add the gradient of l1 |w| + l2 w^2 to that of n_weights weights, and leave those of the biases behind them.
 
     In place before clipping, which is of the gradient of the whole cost. A gradient that is stored elsewhere stays as
@@ -185,7 +185,7 @@ def _update_loop(rule):
     if rule.n_moments == 0:
 
         @jit
-        def loop(n, weights, gradient, state1, state2, state3, values, tag):
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             for i in range(n):
                 w[i] = function(w[i], g[i], r)
@@ -193,7 +193,7 @@ def _update_loop(rule):
     elif rule.n_moments == 1:
 
         @jit
-        def loop(n, weights, gradient, state1, state2, state3, values, tag):
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m = view(state1, n, tag)
             for i in range(n):
@@ -202,7 +202,7 @@ def _update_loop(rule):
     elif rule.n_moments == 2:
 
         @jit
-        def loop(n, weights, gradient, state1, state2, state3, values, tag):
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m, v = view(state1, n, tag), view(state2, n, tag)
             for i in range(n):
@@ -211,7 +211,7 @@ def _update_loop(rule):
     else:
 
         @jit
-        def loop(n, weights, gradient, state1, state2, state3, values, tag):
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m, v, x = view(state1, n, tag), view(state2, n, tag), view(state3, n, tag)
             for i in range(n):
@@ -224,10 +224,10 @@ _rules = switch([_update_loop(rule) for rule in RULES.values()])
 
 
 @leaf(Job, *[types.uintp] * 4)
-def update(job, rates, offset, n, gradient, tag):
+def update(job, gradient, rates, offset, n, tag):
     """Update n parameters from element `offset` on, by the gradient and the rates of the step at their addresses."""
     r = view(rates, N_RATES, tag)
     values = (r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13])
     skip = offset * itemsize(tag)
     state1, state2, state3 = job.state1 + skip, job.state2 + skip, job.state3 + skip
-    _rules(job.optimizer, n, job.parameters + skip, gradient, state1, state2, state3, values, tag)
+    _rules(job.optimizer, job.parameters + skip, state1, state2, state3, gradient, values, n, tag)

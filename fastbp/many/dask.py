@@ -78,7 +78,7 @@ class DaskExecutor(concurrent.futures.Executor):
         there = [self._scattered(one) if isinstance(one, RunSpec) else one for one in args]
 
         def receive(task: Any) -> None:
-            """What came of it, in a thread of Dask's."""
+            """Pass the result or the error on; called in a thread of Dask's."""
             if future.cancelled():
                 return
             try:
@@ -90,11 +90,11 @@ class DaskExecutor(concurrent.futures.Executor):
                     self._forget(there)
                     self._send(future, fn, args, kwargs, retries - 1)
                 except Exception as final:
-                    _settle(future, final)
+                    _finish(future, final)
             except Exception as error:
-                _settle(future, error)
+                _finish(future, error)
             else:
-                _settle(future, None, found)
+                _finish(future, None, found)
 
         def cancel(done: Any) -> None:
             if done.cancelled():
@@ -105,9 +105,9 @@ class DaskExecutor(concurrent.futures.Executor):
         task.add_done_callback(receive)
 
     def _scattered(self, spec: RunSpec) -> Any:
-        """The description of the runs on the workers."""
+        """The future of the description, which every worker has."""
         with self._lock:
-            # As it is kept, no other object has its id.
+            # The description is kept alive, so no other object can have its id.
             for left in range(RETRIES, -1, -1):
                 if id(spec) in self._sent:
                     break
@@ -145,7 +145,7 @@ def _tell_cancelled(future: Any) -> None:
         future.set_running_or_notify_cancel()
 
 
-def _settle(future: Any, error: Exception | None, found: Any = None) -> None:
+def _finish(future: Any, error: Exception | None, found: Any = None) -> None:
     """Give a future its result or error, unless it has been cancelled."""
     with contextlib.suppress(concurrent.futures.InvalidStateError):
         if error is None:

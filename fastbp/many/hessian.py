@@ -92,7 +92,7 @@ def _unflat(vector: Array, net: MLP) -> tuple[list[Array], list[Array]]:
 
 
 def _start(hessian: Hessian, seed: int) -> Array:
-    """A random vector, multiplied once: nothing of it lies where the cost is flat, as for weights of dead inputs."""
+    """A random vector times H: it has no part in directions where the cost is flat, such as weights of dead inputs."""
     return hessian @ np.random.default_rng(seed).standard_normal(len(hessian))
 
 
@@ -112,14 +112,14 @@ def power(hessian: Hessian, tol: float, max_products: int, seed: int) -> tuple[f
         product = hessian @ vector
         value = float(vector @ product)
         largest = max(largest, float(np.linalg.norm(product)))
-        settled = float(np.linalg.norm(product - value * vector)) <= tol * max(abs(value), ZERO * largest)
-        if settled and (value > 0.0 or shift > 0.0):
+        converged = float(np.linalg.norm(product - value * vector)) <= tol * max(abs(value), ZERO * largest)
+        if converged and (value > 0.0 or shift > 0.0):
             return value, True
         if hessian.products >= max_products:
             return value, False
-        if shift == 0.0 and (settled or hessian.products >= UNSHIFTED * max_products):
+        if shift == 0.0 and (converged or hessian.products >= UNSHIFTED * max_products):
             shift = largest
-            if settled:  # at the negative one: start anew
+            if converged:  # at the negative one: start anew
                 vector = _start(hessian, seed + 1)
                 continue
         vector = product + shift * vector

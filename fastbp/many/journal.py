@@ -1,7 +1,7 @@
 """The journal of a sweep: a line of JSON for every finished run, under a line that says what they are runs of.
 
-Each ends with the checksum of what stands before it in the line. Journals of earlier versions, which have none, are
-gone on with; from the first line with a checksum on, every line needs one.
+Each line ends with a checksum of the text before it. Journals of earlier versions have none and are still continued;
+after the first line with a checksum, every line needs one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TEXTS = ("net", "optimizer", "schedule")  # of the header: the `repr` of descri
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:
-    """All that a run depends on but its rate and seed, as JSON-able values; arrays by their hash."""
+    """What a run depends on, except its rate and seed, as JSON values; arrays are hashed."""
     net, scaling = spec.net, spec.net.scaling
     regularization = net.regularization.as_arguments()
     apart = {"activation", "dtype", "seed", *regularization}
@@ -59,7 +59,7 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
         "epochs": spec.epochs,
         "batch_size": spec.batch_size,
         "optimizer": {name: repr(value) for name, value in sorted(optimizer.items())},
-        # By its values: a function has no other name that can be trusted.
+        # Hashed by its values: the name of a function says nothing.
         "schedule": repr(spec.schedule) if plateau else [_hash(table) for table in tables if table is not None],
         "version": __version__,
         "instruction_set": TARGET.name,
@@ -84,7 +84,7 @@ def _check_record(record: dict[str, Any], epochs: int) -> None:
 
 
 class Journal:
-    """An open journal; with path None, one that holds and keeps nothing."""
+    """An open journal; with path None, one that is empty and writes nothing."""
 
     def __init__(self, path: str | PathLike[str] | None, spec: RunSpec) -> None:
         self.path = None if path is None else Path(path)
@@ -98,12 +98,12 @@ class Journal:
         if is_special(self.path):
             raise ValueError(f"{self.path} is a device or a pipe, but a journal is read again: give the name of a file")
         with damaged(self.path, "is a damaged journal"):
-            keep = self._load()
+            whole = self._load()
         with naming(self.path):
             # Without a buffer, which would be written once more when the file is closed on a full disk.
             self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed by __exit__
-            self.file.truncate(keep)
-        if keep == 0:
+            self.file.truncate(whole)
+        if whole == 0:
             self._append(self.header)
 
     def __enter__(self) -> Journal:
@@ -114,16 +114,16 @@ class Journal:
             self.file.close()
 
     def _load(self) -> int:
-        """Take what the file holds; returns how many of its bytes are whole lines."""
+        """Read the file; returns how many of its bytes are whole lines."""
         assert self.path is not None
         content = self.path.read_bytes() if self.path.exists() else b""
-        keep = content.rfind(b"\n") + 1
-        lines = content[:keep].splitlines()
+        whole = content.rfind(b"\n") + 1
+        lines = content[:whole].splitlines()
         if lines:
             self._check_header(self._parse(lines[0], 1))
         elif not _line(self.header).startswith(content):
             raise ValueError(f"{self.path} is not a journal of a sweep: give the name of a new file")
-        if keep < len(content):
+        if whole < len(content):
             tell(
                 f"{self.path}: the last line is cut short, and skipped; its run is done again",
                 RuntimeWarning,
@@ -138,7 +138,7 @@ class Journal:
             before = self.records.get(key)
             if before is None or before["epochs"] <= record["epochs"]:
                 self.records[key] = record
-        return keep
+        return whole
 
     def _parse(self, line: bytes, number: int) -> dict[str, Any]:
         found = _CHECKED.fullmatch(line)
@@ -185,9 +185,9 @@ class Journal:
             )
 
     def read(self, ledger: Ledger) -> None:
-        """Write what the journal knows into a ledger; what an earlier fastbp has given up is done again."""
+        """Copy the runs of the journal into a ledger, except those that an earlier rule gave up."""
         if self.records:
-            for i, key in enumerate(zip(ledger.rates.tolist(), ledger.seeds.tolist(), strict=True)):
+            for i, key in enumerate(zip(ledger.learning_rates.tolist(), ledger.seeds.tolist(), strict=True)):
                 if key in self.records and judged(self.records[key]):
                     ledger.read(i, self.records[key])
 

@@ -1,4 +1,4 @@
-"""What is known of the runs of a sweep, by their numbers: losses, times, and what became of them."""
+"""The ledger of a sweep: losses, times and status of every run, by its number."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from fastbp.io import documents
 from fastbp.types import Array
 
-# What became of a run; the first four by the codes of `fastbp.kernels.sweep`. From the third on it will not be gone on
-# with.
+# What became of a run; the first four have the codes of `fastbp.kernels.sweep`. Only an open or a finished run can be
+# trained on.
 STATUSES = ("open", "finished", "diverged", "stopped", "overflowed")
 OPEN, FINISHED, DIVERGED, STOPPED, OVERFLOWED = range(5)
-RULE = 2  # by which that is decided, for journals; the first, which they do not name, gave runs up after one bad epoch
+RULE = 2  # version of that decision, written to journals; version 1, which they do not name, gave up after one epoch
 
 
 def limit(start_loss: Array) -> Array:
-    """The loss above which there is little hope for a run, far above that of its initial weights."""
+    """The loss above which a run is unlikely to recover: far above that of its initial weights."""
     return np.asarray(start_loss + 10.0 * np.maximum(np.abs(start_loss), 1.0))
 
 
@@ -28,11 +28,11 @@ class Ledger:
 
     Attributes
     ----------
-    rates, seeds : array, (P,)
+    learning_rates, seeds : array, (P,)
     start_loss : array, (P,)
         Validation loss at the initial weights.
     train_loss, val_loss, epoch_seconds : array, (P, epochs)
-        By epoch, as `History` has them; NaN where a run did not get.
+        By epoch, as in `History`; NaN for epochs that a run did not reach.
     seconds : array, (P,)
         Time that a run took, validation included.
     status, done : array, (P,)
@@ -42,25 +42,25 @@ class Ledger:
     PER_RUN = ("start_loss", "seconds", "status", "done")
     PER_EPOCH = ("train_loss", "val_loss", "epoch_seconds")
 
-    def __init__(self, rates: Iterable[float], seeds: Iterable[int], epochs: int) -> None:
-        self.rates, self.seeds = np.array(list(rates), np.float64), np.array(list(seeds), np.uint64)
-        n = len(self.rates)
+    def __init__(self, learning_rates: Iterable[float], seeds: Iterable[int], epochs: int) -> None:
+        self.learning_rates, self.seeds = np.array(list(learning_rates), np.float64), np.array(list(seeds), np.uint64)
+        n = len(self.learning_rates)
         self.start_loss, self.seconds = np.full(n, np.nan), np.zeros(n)
         self.status, self.done = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.train_loss, self.val_loss, self.epoch_seconds = (np.full((n, epochs), np.nan) for _ in range(3))
 
     def __len__(self) -> int:
-        return len(self.rates)
+        return len(self.learning_rates)
 
     def part(self, which: Array) -> Ledger:
         """A copy of some of the runs."""
-        other = Ledger(self.rates[which], self.seeds[which].tolist(), self.val_loss.shape[1])
+        other = Ledger(self.learning_rates[which], self.seeds[which].tolist(), self.val_loss.shape[1])
         for name in self.PER_RUN + self.PER_EPOCH:
             setattr(other, name, getattr(self, name)[which].copy())
         return other
 
     def take(self, which: Array, other: Ledger) -> None:
-        """Write what another ledger knows of some runs."""
+        """Copy some runs from another ledger, in its order."""
         for name in self.PER_RUN + self.PER_EPOCH:
             getattr(self, name)[which] = getattr(other, name)
 
@@ -68,7 +68,7 @@ class Ledger:
         """One run as JSON-able values: numbers that are not finite become None."""
         done = self.done[i]
         found: dict[str, Any] = documents.plain({
-            "lr": float(self.rates[i]),
+            "lr": float(self.learning_rates[i]),
             "seed": int(self.seeds[i]),
             "status": STATUSES[self.status[i]],
             "epochs": int(done),
@@ -92,12 +92,12 @@ class Ledger:
 
 
 def judged(record: dict[str, Any]) -> bool:
-    """Does what became of a run in a journal hold by the present rule?"""
+    """Is the status of a run in a journal still valid by the present rule?"""
     return record.get("rule") == RULE or record["status"] in STATUSES[:DIVERGED]
 
 
 def outcomes(ledger: Ledger, status: Array) -> Array:
-    """The codes of what became of runs, judged by the end: an overflow after a hopeless training is the rate's."""
+    """Final status codes: a run whose held-out loss overflowed after a training loss above `limit` has diverged."""
     last = np.take_along_axis(ledger.train_loss, np.maximum(ledger.done - 1, 0)[:, None], axis=1)[:, 0]
     return np.where((status == OVERFLOWED) & (last > limit(ledger.start_loss)), DIVERGED, status)
 

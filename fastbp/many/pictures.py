@@ -63,7 +63,7 @@ def draw_curve(sweep: SweepData, figure: Any) -> None:
 
 
 def draw_losses(sweep: SweepData, figure: Any) -> None:
-    """Validation loss by epoch, mean over the seeds that got there, a line a rate, coloured by the rate."""
+    """Validation loss by epoch, mean over the seeds that reached it; one line for each rate, coloured by the rate."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
@@ -83,7 +83,7 @@ def draw_losses(sweep: SweepData, figure: Any) -> None:
 
 
 def draw_best(sweep: SweepData, figure: Any) -> None:
-    """The best rate after each epoch: short horizons favour small rates or large ones, here one sees which."""
+    """The best rate after each epoch: it shows whether short trainings favour small rates or large ones."""
     axes, epochs = figure.subplots(), np.arange(1, sweep.epochs + 1)
     axes.plot(epochs, sweep.best_by_epoch, "o-")
     rates = sweep.learning_rates

@@ -10,7 +10,7 @@ from fastbp.types import Array
 
 
 class SweepProgress:
-    """Shows how far the runs of a ledger are; nothing at all unless `show`."""
+    """Counts the runs of a ledger that have ended; shows nothing unless `show`."""
 
     def __init__(self, ledger: Ledger, n_seeds: int, epochs: int, *, show: bool) -> None:
         self.ledger, self.n_seeds, self.epochs = ledger, n_seeds, epochs
@@ -26,12 +26,12 @@ class SweepProgress:
         self.bar.__exit__(*error)
 
     def drop(self, which: Array) -> None:
-        """Some runs, by their numbers, are not continued."""
+        """Count the runs of these numbers as ended: they are not continued."""
         self.dropped[which] = True
         self.update()
 
     def update(self) -> None:
-        """Show where the sweep is."""
+        """Update the bar."""
         if not self.bar.shown:
             return
         ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
@@ -45,9 +45,10 @@ class SweepProgress:
 
 
 def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
-    """(rate, mean validation loss) of the best rate of which all seeds are there, after as many epochs as they have.
+    """(rate, mean validation loss) of the best rate so far; None if there is none.
 
-    A rate with a seed that is worse than its initial weights is none.
+    Compared are the rates all of whose seeds have done the same, largest number of epochs, none with a loss above that
+    of its initial weights.
     """
     shape = (-1, n_seeds)
     done = ledger.done.reshape(shape)
@@ -59,4 +60,4 @@ def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
     last = by_seed.mean(axis=1)
     last[~complete | ~np.isfinite(last)] = np.inf
     best = int(np.argmin(last))
-    return (float(ledger.rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None
+    return (float(ledger.learning_rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None

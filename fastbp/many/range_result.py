@@ -1,4 +1,4 @@
-"""The result of a range test, as users get it: its curves and suggestions, told as text, files and a picture."""
+"""`RangeTest`, the result of a range test: its curves and suggestions as text, files and a picture."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RangeTest(RangeData, Tabular):
         return "\n".join(lines)
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What there is of each step, by name; NaN where there is nothing."""
+        """Columns with one entry a step, by name; NaN where nothing was measured."""
 
         def spread(points: Array) -> Array:
             full = np.full(len(self.learning_rates), np.nan)

@@ -1,4 +1,4 @@
-"""The learning-rate range test: train a copy while the rate rises, and see where the loss falls and where it climbs."""
+"""The learning-rate range test: train a copy while the rate rises, and watch the loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastbp import optimizers, validation
 from fastbp.data import sample_weights
 from fastbp.engine import team, tuning
+from fastbp.engine.session import Network
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
 from fastbp.many.range_data import SKIP
@@ -21,15 +22,17 @@ from fastbp.many.range_result import RangeTest
 from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.spec import Samples
-from fastbp.training import loop
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
 from fastbp.training.rate_table import RateTable
+from fastbp.training.settings import FitSettings, check_threads
 
 Array = npt.NDArray[Any]
 
 RAMPS = ("exponential", "linear")
 LEAST_STEPS = 20
 LAG = 25.0  # n_steps over the steps that the default smoothing lags by
-MOST_CHUNK = 64  # steps from one look at the stopping rule to the next
+MOST_CHUNK = 64  # steps between two evaluations of the stopping rule, at most
 # eps of the stopping rule, as a share of the loss before the first step: near zero, a loss may quadruple by noise.
 FLOOR = 0.1
 START_ROWS = 4096  # rows, evenly spread, that this loss is measured on
@@ -141,7 +144,7 @@ def lr_range_test(
     k = validation.check_positive_finite("k", k)
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
-    orders, threads = check_seeds(seeds), loop.check_threads(threads)
+    orders, threads = check_seeds(seeds), check_threads(threads)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
     batch_size, held_out, every = min(batch_size, len(samples)), None, 1
@@ -198,7 +201,7 @@ def _rates(lr_min: float, lr_max: float, n_steps: int, ramp: str) -> npt.NDArray
 
 
 def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
-    """Steps between two looks at the held-out rows; one without gradients costs a third."""
+    """Steps between two evaluations of the held-out rows: a forward pass costs a third of a training step."""
     most = n_steps // POINTS
     if wanted is None:
         return min(most, max(1, math.ceil(rows / (3 * batch_size))))
@@ -211,7 +214,7 @@ def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
 
 
 class _Ramp(RateTable):
-    """The learning rate of every step, as `training.Fit` asks for it."""
+    """The learning rate of every step, as a `Loop` asks for it."""
 
     def __init__(self, rates: npt.NDArray[np.float64], steps: int) -> None:
         super().__init__(None, 0.0, steps)
@@ -254,7 +257,7 @@ class Smoother:
         return smooth, ""
 
 
-def _loss(net: MLP, data: tuple[Array, Array, Array | None], threads: int | None) -> float:
+def _loss(net: Network, data: tuple[Array, Array, Array | None], threads: int | None) -> float:
     """The loss on checked data, without a score; infinite where it overflows."""
     return net.session.infer(Samples(*data), activated=True, threads=threads)[1]
 
@@ -271,7 +274,7 @@ class _Curve:
 
 @dataclass
 class _Driver:
-    """Carries one seed after the other up the ramp, in native calls of many steps."""
+    """Trains one seed after the other along the ramp, in native calls of many steps."""
 
     net: MLP
     samples: Array
@@ -300,31 +303,31 @@ class _Driver:
         return _loss(self.net.copy(), data, None)
 
     def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
-        """One order of the batches, from a copy of the network on."""
+        """Train a copy of the network with one order of the batches."""
         n, points = len(self.rates), len(self.rates) // self.every
         curve = _Curve(np.full(n, np.nan), np.full(points, np.nan), np.full(points, np.nan))
-        fit = self._prepare(seed)
+        loop = self._prepare(seed)
         smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
-        engine, per_epoch = fit.engine, fit.rates.steps
-        done, step_seconds = 0, fit.step_flops / tuning.THREAD_FLOPS + 1e-6
+        engine, per_epoch = loop.engine, loop.learning_rates.steps
+        done, step_seconds = 0, loop.step_flops / tuning.THREAD_FLOPS + 1e-6
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:
-                    threads, seconds = fit.threads.next(loop.CHUNK_SECONDS)
-                    step_seconds = fit.threads.seconds.get(threads, step_seconds)
+                    threads, seconds = loop.threads.next(tuning.CHUNK_SECONDS)
+                    step_seconds = loop.threads.seconds.get(threads, step_seconds)
                     now = min(n - done, max(1, min(MOST_CHUNK, int(seconds / step_seconds))))
                     if self.held_out is not None:
                         now = min(now, self.every - done % self.every)
-                    long = step_seconds > loop.CHUNK_SECONDS
+                    long = step_seconds > tuning.CHUNK_SECONDS
                     began = time.perf_counter()
-                    status, made = fit.chunk(done % per_epoch, now, threads, long=long)
+                    status, made = loop.chunk(done % per_epoch, now, threads, long=long)
                     if made:
-                        fit.threads.note(threads, made, time.perf_counter() - began)
+                        loop.threads.note(threads, made, time.perf_counter() - began)
                     if interrupted():
                         raise KeyboardInterrupt
                     if status in records.BAD:
                         raise engine.bad_input()
-                    self._take(fit, curve, smoother, done, made, diverged=status == records.DIVERGED)
+                    self._record(loop, curve, smoother, done, made, diverged=status == records.DIVERGED)
                     done += made
                     if interrupted():
                         raise KeyboardInterrupt
@@ -333,33 +336,32 @@ class _Driver:
             engine.clear_stop()
         return curve
 
-    def _prepare(self, seed: int) -> loop.Fit:
+    def _prepare(self, seed: int) -> Loop:
         """A copy with this order of batches and a fresh optimiser, ready to train."""
         twin = self.net.copy()
         twin.reset_optimizer()
         twin.seed = seed
         twin.session.use(self.optimizer)
-        fit = loop.Fit(
-            twin, self.samples, self.targets, rows=None, epochs=1, batch_size=self.batch_size, optimizer=self.optimizer,
-            validation_data=None, shuffle=True, threads=self.threads, progress=False, weights=self.weights,
-        )  # fmt: skip
-        fit.rates = _Ramp(self.rates, fit.rates.steps)
-        return fit
+        settings = FitSettings(self.optimizer, batch_size=self.batch_size, threads=self.threads)
+        samples = Samples(self.samples, self.targets, self.weights)
+        loop = Loop(twin, ArrayFeed(samples, 1, self.batch_size, shuffle=True), settings)
+        loop.learning_rates = _Ramp(self.rates, loop.learning_rates.steps)
+        return loop
 
-    def _take(self, fit: loop.Fit, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool) -> None:
+    def _record(self, loop: Loop, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool) -> None:
         """Write the losses of a chunk into the curve, up to where the rule stops it.
 
         A batch in which nothing counts has no loss, and leaves the running mean as it is.
         """
-        counted = np.ones(made, np.bool_) if self.weights is None else fit.engine.mean_weights[:made] > 0.0
-        losses = np.where(counted, fit.engine.losses[:made], np.nan).tolist()
+        counted = np.ones(made, np.bool_) if self.weights is None else loop.engine.mean_weights[:made] > 0.0
+        losses = np.where(counted, loop.engine.losses[:made], np.nan).tolist()
         if self.held_out is not None:
             curve.losses[done : done + made] = losses
             if diverged:
                 curve.stopped = self._reason(done + made, "not finite")
             elif (done + made) % self.every == 0:
                 point = (done + made) // self.every - 1
-                loss = _loss(fit.net, self.held_out, fit.threads.best)
+                loss = _loss(loop.net, self.held_out, loop.threads.best)
                 curve.smoothed[point], reason = smoother.add(loss)
                 curve.held_out[point] = loss if math.isfinite(loss) else math.nan
                 curve.stopped = self._reason(done + made - 1, reason)

@@ -27,7 +27,7 @@ from fastbp.types import Array
 TITLE = "Learning-rate sweep"
 MARKED = [kind for kind, _ in FAILURES.values()]
 DIGITS = 6  # significant, of the numbers in the page
-# Heading of a column of the table, and what its cells are compared as.
+# Heading of each column of the table, and how its cells are sorted.
 COLUMNS = (
     ("rate", "number"), ("validation", "number"), ("± error", "number"), ("training", "number"), ("finished", "number"),
     ("seconds", "number"), ("samples/s", "number"), ("GFLOP/s", "number"), ("verdict", "text"),
@@ -90,7 +90,7 @@ def page(sweep: SweepData, script: str, line: float | None, command: str | None)
         "profile": profile(sweep),
         "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
         "versions": html.escape(versions()),
-        # In a script element a "<" could end it, or begin a comment.
+        # A "<" could end the script element, or begin a comment.
         "data": documents.text(view(sweep, line), indent=None).replace("<", "\\u003c"),
         "plotly": script,
         "js": _part("page.js"),
@@ -188,7 +188,7 @@ def rows(sweep: SweepData) -> Iterable[str]:
 
 
 def verdict(sweep: SweepData, k: int) -> list[tuple[str, str]]:
-    """(kind, words) of what became of a rate."""
+    """(kind, words) for the last column of the table: recommended, best, diverged, ..."""
     found = []
     if sweep.learning_rates[k] == sweep.recommended_lr:
         found.append(("recommended", "recommended"))
@@ -265,7 +265,7 @@ def view(sweep: SweepData, line: float | None) -> dict[str, Any]:
         if kind == "eliminated" or kind in MARKED
     ]  # fmt: skip
     return {
-        # Rates whole: they are compared with each other.
+        # Rates keep all digits: the script compares them.
         **{name: plain(getattr(sweep, name)) for name in ("learning_rates", "best_lr", "recommended_lr", "interval")},
         "best_by_epoch": plain(sweep.best_by_epoch),
         "epochs": sweep.epochs,
@@ -284,7 +284,7 @@ def view(sweep: SweepData, line: float | None) -> dict[str, Any]:
 
 
 def _known_mean(values: Array) -> Array:
-    """Mean over the seeds that got there, ``(K, S, epochs) -> (K, epochs)``."""
+    """Mean over the seeds that reached an epoch, ``(K, S, epochs) -> (K, epochs)``."""
     known = np.isfinite(values)
     counts = known.sum(axis=1)
     mean: Array = np.divide(
@@ -294,7 +294,7 @@ def _known_mean(values: Array) -> Array:
 
 
 def _short(values: Any) -> Any:
-    """Numbers with few digits, which a page of many runs is mostly made of."""
+    """Numbers rounded to `DIGITS` digits: they make up most of the size of a page."""
     if isinstance(values, np.ndarray) and values.ndim:
         return [_short(one) for one in values]
     number = float(values)

@@ -1,4 +1,4 @@
-"""The result of a learning-rate sweep, as users get it: its figures, told as text, pictures, files and a page."""
+"""`LrSweep`, the result of a learning-rate sweep: its figures as text, pictures, files and a web page."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class LrSweep(SweepData, Tabular):
         Rising.
     seeds : array, (S,)
     train_loss, val_loss : array, (K, S, epochs)
-        By epoch, as the `History` of each run has them; NaN where a run did not get.
+        By epoch, as the `History` of each run has them; NaN for epochs that a run did not reach.
     epoch_seconds : array, (K, S, epochs)
         Training time of every epoch.
     seconds : array, (K, S)
         Time that each run took, validation included.
     status : array of str, (K, S)
         "finished", "diverged" (not finite), "stopped" (given up, see `lr_sweep`), "overflowed" (the training was fine,
-        but its loss on the rows held out is not finite) or "open" (interrupted, or not gone on with).
+        but its loss on the rows held out is not finite) or "open" (interrupted, or not continued).
     epochs_done : array, (K, S)
     start_loss : array, (S,)
         Validation loss at the initial weights: J0.

@@ -1,4 +1,4 @@
-"""What a sweep trains on, and how: data, network and settings in one description that can be sent elsewhere."""
+"""`RunSpec`: data, network and settings of a sweep in one value, which can be sent to another process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HELD_OUT = 0.2
 
 
 def fresh(net: MLP, seed: int) -> MLP:
-    """A network as `net` was made, but for its seed: nothing that it has learnt."""
+    """An untrained network with the configuration and the scaling of `net`, and another seed."""
     # By the signature: an option that a network gains later is not forgotten here.
     regularization = net.regularization.as_arguments()
     names = set(inspect.signature(MLP).parameters) - {"sizes", "activation", "seed", *regularization}
@@ -109,7 +109,7 @@ class RunSpec:
         return dataclasses.replace(self.optimizer, lr=rate)
 
     def largest_value(self) -> str:
-        """Where the largest number among the rows that may be held out is, in words."""
+        """The largest number among the rows that may be held out, and where it is, in words."""
         X, y, _ = self.held_out or (self.X, self.y, None)
         found = []
         for name, array in (("X", X), ("y", y)):

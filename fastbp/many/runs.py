@@ -1,4 +1,4 @@
-"""`lr_sweep`: which runs to train, in what order, where; the training itself is in `native.py`."""
+"""`lr_sweep`: which runs to train, in what order, and where. The training itself is in `native.py`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fastbp.many.result import LrSweep
 from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import own
-from fastbp.training import loop
+from fastbp.training.settings import check_threads
 from fastbp.types import Array
 
 # Tasks for each worker of an executor: enough that a slow worker delays the end by little.
@@ -123,23 +123,23 @@ def lr_sweep(
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
     spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
-    epochs, threads, halving = spec.epochs, loop.check_threads(threads), check_halving(halving)
+    epochs, threads, halving = spec.epochs, check_threads(threads), check_halving(halving)
     if target_loss is not None:
         target_loss = validation.check_finite_number("target_loss", target_loss)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
     ends = rungs(len(rates), epochs, halving)
     ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs)
-    with Journal(journal, spec) as book, SweepProgress(ledger, len(chosen), epochs, show=progress) as bar:
-        book.read(ledger)
+    with Journal(journal, spec) as log, SweepProgress(ledger, len(chosen), epochs, show=progress) as bar:
+        log.read(ledger)
 
         def report(which: Array) -> None:
-            book.write(ledger, which)
+            log.write(ledger, which)
             bar.update()
 
         runner: Runner
         if executor is None:
-            runner = Native(spec, ledger, threads or team.default_threads(), keep=len(ends) > 1, report=report)
+            runner = Native(spec, ledger, threads or team.default_threads(), resumable=len(ends) > 1, report=report)
         else:
             runner = Remote(executor, spec, ledger, threads or 1, report)
         started = time.perf_counter()
@@ -170,11 +170,11 @@ class Runner(Protocol):
         """Threads, of all workers."""
 
     def train(self, which: Array, end: int) -> bool:
-        """Carry some runs, by their numbers, to the end of epoch `end`; False if Ctrl-C came."""
+        """Train the runs of these numbers to the end of epoch `end`; returns False after Ctrl-C."""
 
 
 class Remote:
-    """Runs in the hands of an executor: each task trains some of them natively, from their start."""
+    """Trains runs in the tasks of an executor; each task trains some of them natively, from their start."""
 
     def __init__(
         self, executor: concurrent.futures.Executor, spec: RunSpec, ledger: Ledger, threads: int,
@@ -182,14 +182,14 @@ class Remote:
     ) -> None:  # fmt: skip
         self.executor, self.spec, self.ledger, self.threads = executor, spec, ledger, threads
         self.report = report
-        # Executors do not tell, but these two do.
+        # There is no public name for this: pools of the standard library have the one, `DaskExecutor` the other.
         workers = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
         self.workers = workers if isinstance(workers, int) else os.cpu_count() or 1
         self.n_threads = self.workers * threads
         self.busy_seconds = 0.0
 
     def train(self, which: Array, end: int) -> bool:
-        """Cut the runs into tasks of like mixtures, and book what comes back."""
+        """Deal the runs out to tasks, so that each has small and large rates, and record the results."""
         n_tasks = min(len(which), TASKS_A_WORKER * self.workers)
         tasks = {}
         try:
@@ -201,24 +201,24 @@ class Remote:
             for future in concurrent.futures.as_completed(list(tasks)):
                 error = None if future.cancelled() else future.exception()
                 if error is None:
-                    self._book(future, tasks.pop(future))
+                    self._record(future, tasks.pop(future))
                     continue
-                for other in tasks:  # those that are running come to their end, and are booked
+                for other in tasks:  # tasks that are running finish, and are recorded
                     other.cancel()
                 failed = failed or error
             if failed is not None:
                 raise failed
         except KeyboardInterrupt:
             for future in [one for one in tasks if one.done() and not one.cancelled() and one.exception() is None]:
-                self._book(future, tasks.pop(future))
+                self._record(future, tasks.pop(future))
             return False
         finally:
             for future in tasks:
                 future.cancel()
         return True
 
-    def _book(self, future: concurrent.futures.Future[Ledger], part: Array) -> None:
-        """Take the runs of a task that has ended well."""
+    def _record(self, future: concurrent.futures.Future[Ledger], part: Array) -> None:
+        """Copy the runs of a task that succeeded into the ledger."""
         if not future.cancelled():
             found = future.result()
             self.ledger.take(part, found)
@@ -229,7 +229,7 @@ class Remote:
 @own
 def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledger:
     """Train all runs of a ledger from their start to the end of epoch `end`: what an executor's task does."""
-    runner = Native(spec, ledger, threads, keep=False, report=lambda which: None)
+    runner = Native(spec, ledger, threads, resumable=False, report=lambda which: None)
     if not runner.train(np.arange(len(ledger)), end):
         raise KeyboardInterrupt
     return ledger
@@ -257,7 +257,7 @@ def halve(
 ) -> tuple[Array, bool]:
     """Train rung by rung; returns after which epoch each rate was eliminated (0: never), and whether all was done.
 
-    `dropped` is told of the runs that will not be gone on with, by their numbers.
+    dropped: called with the numbers of the runs that are not continued.
     """
     n_rates = len(ledger) // n_seeds
     eliminated, alive = np.zeros(n_rates, np.int64), np.ones(n_rates, np.bool_)
@@ -267,7 +267,7 @@ def halve(
             return eliminated, False
         if end == ends[-1]:
             break
-        # A rate with a diverged seed has a NaN here: it is out, but as diverged, not as eliminated.
+        # A rate with a diverged seed has a NaN here: it is out because it diverged, and does not count as eliminated.
         means = ledger.val_loss.reshape(n_rates, n_seeds, -1)[:, :, end - 1].mean(axis=1)
         means[~alive] = np.nan
         going_on = np.argsort(means, kind="stable")[: -(-int(alive.sum()) // factor)]
@@ -314,7 +314,7 @@ def make_spec(
 
 
 def check_rates(learning_rates: object) -> Array:
-    """The rates in rising order, each once."""
+    """The rates, checked, sorted, and without repetitions."""
     if isinstance(learning_rates, str) or not isinstance(learning_rates, Iterable):
         raise TypeError(f"learning_rates must be a sequence of numbers, got {learning_rates!r}")
     values = list(learning_rates)
@@ -326,7 +326,7 @@ def check_rates(learning_rates: object) -> Array:
 
 
 def check_seeds(seeds: object, first: int) -> list[int]:
-    """The seeds themselves."""
+    """The seeds, checked: those given, or so many from `first` on."""
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
         values = []
         for k, seed in enumerate(seeds):
@@ -347,6 +347,6 @@ def check_halving(halving: int | None) -> int | None:
     factor = validation.check_positive_int("halving", halving)
     if factor < 2:
         raise ValueError(
-            f"halving must be at least 2, the share of rates that go on being one in so many; got {factor}"
+            f"halving must be at least 2: after each round one in so many of the rates trains on; got {factor}"
         )
     return factor

@@ -20,7 +20,7 @@ from fastbp.kernels.notice import tell
 from fastbp.many.hessian import Hessian, flat, lanczos, power
 from fastbp.network import MLP
 from fastbp.numerics import own, quiet_results
-from fastbp.training import loop
+from fastbp.training.settings import check_threads
 
 Array = npt.NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def lr_stability(
     method = validation.check_choice("method", method, METHODS)
     tol = validation.check_positive_finite("tol", tol)
     max_products = validation.check_positive_int("max_products", max_products)
-    start, threads = validation.check_seed(seed), loop.check_threads(threads)
+    start, threads = validation.check_seed(seed), check_threads(threads)
     if start is None:
         raise TypeError("seed must be an integer, got None")
     X, y = numeric(X, "X"), numeric(y, "y", labels=True)  # once, for a data frame is converted column by column
@@ -194,7 +194,7 @@ class Stability(Tabular):
     caveat: str = CAVEAT
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """What there is of each epoch, by name."""
+        """Columns with one entry an epoch, by name."""
         return {
             "epoch": self.epochs, "loss": self.losses, "eigenvalue": self.eigenvalues, "line": self.lines,
             "products": np.array(self.products), "converged": np.array(self.converged),
@@ -234,7 +234,7 @@ class Stability(Tabular):
 
 
 def stability_line(stability: Stability | float | None) -> float | None:
-    """The rate to draw; None also where nothing curves upward, so that every rate is on the safe side."""
+    """The rate to draw; None if there is none, or if nothing curves upward: then every rate is stable."""
     if stability is None:
         return None
     if isinstance(stability, Stability):

@@ -15,7 +15,7 @@ from fastbp.many.run_spec import RunSpec
 from fastbp.numerics import quiet_results
 from fastbp.types import Array
 
-# What a run is that has finished, and would have done better not to begin.
+# Outcome of a run that finished with a loss above that of its initial weights.
 NO_BETTER = "no better than untrained"
 
 
@@ -49,7 +49,7 @@ class SweepData:
         cls, spec: RunSpec, ledger: Ledger, seeds: list[int], eliminated: Array, *, wall: float, busy: float,
         threads: int, halving: int | None, target_loss: float | None,
     ) -> Self:  # fmt: skip
-        """The result of a ledger, whose runs go rate by rate."""
+        """Make the result from a ledger whose runs are ordered by rate, then by seed."""
         n = len(seeds)
         status = ledger.status.copy()
         # Rates that were dropped, and what was interrupted between two rungs, have not finished.
@@ -83,7 +83,7 @@ class SweepData:
             about["largest_value"] = spec.largest_value()
         n_held = len(spec.held_out[0]) if spec.held_out is not None else len(spec.X) - spec.n_train
         return cls(
-            learning_rates=ledger.rates[::n].copy(), seeds=np.array(seeds, np.uint64),
+            learning_rates=ledger.learning_rates[::n].copy(), seeds=np.array(seeds, np.uint64),
             start_loss=ledger.start_loss[:n].copy(), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
             threads=threads, n_train=spec.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
             halving=halving, target_loss=target_loss, about=about, **parts,
@@ -119,7 +119,7 @@ class SweepData:
 
     @property
     def final_loss(self) -> Array:
-        """Validation loss after the last epoch, ``(K, S)``; NaN where a run did not get."""
+        """Validation loss after the last epoch, ``(K, S)``; NaN for runs that did not reach it."""
         final: Array = np.where(self.status == "finished", self.val_loss[:, :, -1], np.nan)
         return final
 
@@ -180,7 +180,7 @@ class SweepData:
 
     @property
     def edge(self) -> str:
-        """What to say where the best rate is the lowest or highest swept, and so may not be the best; else empty."""
+        """A warning if the best rate is the lowest or highest of those swept; otherwise empty."""
         best, k = self.best_index, len(self.learning_rates)
         if best is None or k == 1 or 0 < best < k - 1 or self.missing or self.in_interval.all():
             return ""
@@ -213,12 +213,12 @@ class SweepData:
 
     @property
     def missing(self) -> int:
-        """Runs that an interrupted sweep has not come to."""
+        """Number of runs that an interrupted sweep has not finished."""
         return int(((self.status == "open") & (self.eliminated == 0)[:, None] & ~self._given_up).sum())
 
     @property
     def _given_up(self) -> Array:
-        """Rates whose remaining runs halving has not gone on with, since a seed has no loss, ``(K, 1)``."""
+        """Rates whose remaining runs halving has not continued, since a seed has no loss, ``(K, 1)``."""
         lost = np.isin(self.status, STATUSES[DIVERGED:]).any(axis=1, keepdims=True)
         return np.asarray(lost & (self.halving is not None))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastbp.many.sweep_data import NO_BETTER, SweepData
 
-# What may become of a run other than a result: outcome -> (kind, words).
+# How a run can fail: outcome -> (kind, words).
 FAILURES = {
     "diverged": ("diverged", "diverged"), "stopped": ("stopped", "given up"),
     NO_BETTER: ("worse", NO_BETTER),
@@ -71,7 +71,7 @@ def _remark(sweep: SweepData, k: int) -> str:
 
 
 def failures(sweep: SweepData, k: int) -> list[tuple[str, str]]:
-    """(kind, words) of what kept seeds of a rate from a result."""
+    """(kind, words) of how seeds of a rate failed."""
     found = []
     for outcome, (kind, words) in FAILURES.items():
         if count := int((sweep.outcome[k] == outcome).sum()):

@@ -110,6 +110,38 @@ def d_silu(z: Array, a: Array) -> None:
     np.add(np.multiply(a, 1 - s, out=a), s, out=a)
 
 
+def mish(z: Array, a: Array, scratch: Array) -> None:
+    softplus(z, a, scratch)
+    np.multiply(z, np.tanh(a, out=a), out=a)
+
+
+def d_mish(z: Array, a: Array) -> None:
+    s = np.empty_like(z)
+    softplus(z, a, s)
+    sigmoid(z, s)
+    np.multiply(s, z, out=s)
+    np.tanh(a, out=a)
+    np.add(a, s * (1 - a * a), out=a)
+
+
+def hard_sigmoid(z: Array, a: Array, _: Array) -> None:
+    np.divide(np.clip(np.add(z, 3, out=a), 0, 6, out=a), 6, out=a)
+
+
+def d_hard_sigmoid(_: Array, a: Array) -> None:
+    np.divide((a > 0) & (a < 1), 6, out=a)
+
+
+def hard_swish(z: Array, a: Array, scratch: Array) -> None:
+    hard_sigmoid(z, a, scratch)
+    np.multiply(a, z, out=a)
+
+
+def d_hard_swish(z: Array, a: Array) -> None:
+    hard_sigmoid(z, a, a)
+    np.add(a, z * (np.abs(z) < 3) / 6, out=a)
+
+
 class Functions(NamedTuple):
     """An activation: f, f', and whether f' wants z besides f(z)."""
 
@@ -129,6 +161,9 @@ ACTIVATIONS: dict[str, Functions | None] = {
     "softplus": Functions(softplus, d_softplus),
     "gelu": Functions(gelu, d_gelu, needs_z=True),
     "silu": Functions(silu, d_silu, needs_z=True),
+    "mish": Functions(mish, d_mish, needs_z=True),
+    "hard_sigmoid": Functions(hard_sigmoid, d_hard_sigmoid),
+    "hard_swish": Functions(hard_swish, d_hard_swish, needs_z=True),
 }
 
 
@@ -140,3 +175,10 @@ def activate(name: str, z: Array) -> Array:
     a = np.empty_like(z)
     functions.forward(z, a, np.empty_like(z))
     return a
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """What f tends to on the left and on the right, infinite where it has no bound."""
+    ends = activate(name, np.array([-500.0, 500.0]))  # whose exponentials a float64 still holds
+    low, high = np.where(np.abs(ends) < 4, ends, np.copysign(np.inf, ends))
+    return float(low), float(high)

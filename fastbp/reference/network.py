@@ -159,12 +159,13 @@ class NumpyMLP(Settled):
         def bits(layer: int, units: int) -> Array:
             return random_bits(self.seed, self._step, layer, len(inputs), units)
 
-        if self.spec.regularization.input_noise:
+        given = self.spec.regularization
+        if given.input_noise:
             noise = normal(bits(0, inputs.shape[1]))
-            inputs = inputs + (self.spec.regularization.input_noise * noise).astype(self.dtype)
+            inputs = inputs + (given.input_noise * noise).astype(self.dtype)
         return inputs, {
             k: dropout_factors(chance, bits(k + 1, self.sizes[k + 1])).astype(self.dtype)
-            for k, chance in enumerate(self.spec.regularization.chances)
+            for k, chance in enumerate(given.chances)
             if chance
         }
 
@@ -197,16 +198,17 @@ class NumpyMLP(Settled):
 
     def _update(self, optimizer: Any) -> None:
         vars(self)["_step"] += 1  # past `__setattr__`, which costs 0.2 us
-        for layer in self._layers if self.spec.regularization.l1 or self.spec.regularization.l2 else ():
-            penalise(self.spec.regularization, layer.weight, layer.d_weight)
+        penalties = self.spec.regularization
+        for layer in self._layers if penalties.l1 or penalties.l2 else ():
+            penalise(penalties, layer.weight, layer.d_weight)
         if optimizer.clip_norm is not None:
             scale = min(1.0, optimizer.clip_norm / (norm(self._gradient) + 1e-6))
             np.multiply(self._gradient, np.float64(scale), out=self._gradient, casting="same_kind")
         if optimizer.clip_value is not None:
             np.clip(self._gradient, -optimizer.clip_value, optimizer.clip_value, out=self._gradient)
         OPTIMIZERS[optimizer.name](optimizer, self._step, self._parameters, self._gradient, self._state, self._spare)
-        for layer in self._layers if self.spec.regularization.max_norm else ():
-            limit_norms(self.spec.regularization.max_norm or 0.0, layer.weight)
+        for layer in self._layers if penalties.max_norm else ():
+            limit_norms(penalties.max_norm or 0.0, layer.weight)
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:

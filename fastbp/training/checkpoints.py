@@ -1,4 +1,4 @@
-"""Checkpoints: a training on disk, from which it goes on to the same bits; and the callback that writes them.
+"""Checkpoints: a training on disk, from which it goes on to the same bits.
 
 A checkpoint is a model file (`fastbp.io.model_files`) with one more entry in its description, ``fit``: where the
 training stands, and fingerprints of all that decides its bits. `fastbp.load` reads it as the model that it is.
@@ -15,23 +15,21 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from fastbp import model
 from fastbp._version import __version__
 from fastbp.callbacks.checkpoint import BEST, Checkpoint
+from fastbp.engine.session import Network, Session
 from fastbp.io import descriptions, model_files
 from fastbp.io import saved_training as saving
 from fastbp.io.files import damaged, is_special
 from fastbp.io.saved_training import LAST, VERSION, Saved
-
-if TYPE_CHECKING:
-    from fastbp.training.loop import Fit
-
-Array = npt.NDArray[Any]
+from fastbp.model import Model
+from fastbp.spec import Samples
+from fastbp.types import Array
 
 # What a process that was killed while it wrote has left, by the names that `files.replacing` gives.
 _LEFT = re.compile(r"\.(last|best|epoch-\d{6,})\.safetensors\.[0-9a-f]{8}\.tmp")
@@ -78,22 +76,22 @@ def progress_of(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     return {"epochs": fit["epochs"], "finished": fit["finished"]}
 
 
-def begin(fit: Fit) -> None:
+def begin(callbacks: Sequence[Any], *, resumes: bool) -> None:
     """Make sure, before a training, that its checkpoints can be written and that none of value is overwritten."""
-    for callback in fit.callbacks:
+    for callback in callbacks:
         if not isinstance(callback, Checkpoint):
             continue
-        folder = callback._place
+        folder = callback.place
         for name in (LAST, BEST):
             if is_special(folder / name):
                 raise ValueError(f"{folder / name} is a device or a pipe; name another folder")
-        earlier = None if fit.saved is not None else progress_of(folder)
+        earlier = None if resumes else progress_of(folder)
         if earlier is not None and not earlier["finished"]:
             raise ValueError(
                 f"{callback.folder} holds an unfinished training, stopped after {earlier['epochs']} epochs: go on with "
                 "it (resume), name another folder, or remove its last.safetensors"
             )
-        _try_states(fit)
+        _try_states(callbacks)
         folder.mkdir(parents=True, exist_ok=True)
         for name in os.listdir(folder):
             if _LEFT.fullmatch(name):
@@ -106,9 +104,9 @@ def begin(fit: Fit) -> None:
             raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
-def _try_states(fit: Fit) -> None:
+def _try_states(callbacks: Sequence[Any]) -> None:
     """Refuse a callback whose state a file cannot hold, now and not when the first checkpoint is due."""
-    for callback in _with_state(fit.callbacks):
+    for callback in _with_state(callbacks):
         found = callback.state_dict()
         try:
             json.dumps(model_files.pack(found, "state", {}))
@@ -127,50 +125,57 @@ def _keys_are_text(value: Any) -> bool:
     return not isinstance(value, list | tuple) or all(map(_keys_are_text, value))
 
 
-def state(fit: Fit) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The training between two steps, as arrays and JSON-able values."""
-    tensors, description = model.to_file(fit.session.values())
-    history, plateau = fit.history, fit.rates.plateau
-    found = {
-        "version": VERSION,
-        "fastbp": __version__,
-        "settings": settings(fit),
-        "epochs": len(history.loss),
-        "finished": fit.finished,
-        "stop_reason": history.stop_reason,
-        "position": fit.position(),
-        "pending": fit.pending,
-        "books": fit.books.state(),
-        "history": {name: np.asarray(getattr(history, name), np.float64) for name in saving.COLUMNS},
-        "plateau": None if plateau is None else plateau.state_dict(),
-        "callbacks": [[_name(callback), callback.state_dict()] for callback in _with_state(fit.callbacks)],
-    }
+class Resumable(Protocol):
+    """A training that can go on from a checkpoint."""
+
+    net: Network
+    session: Session
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+def pack(values: Model, state: dict[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """A network and the state of its training, as the arrays and the JSON-able values of a file."""
+    tensors, description = model.to_file(values)
+    found = {"version": VERSION, "fastbp": __version__, **state}
     description["fit"] = model_files.pack(found, "fit", tensors)
     return tensors, description
 
 
-def settings(fit: Fit) -> dict[str, Any]:
-    """All that decides the bits, by names that a message may show: JSON-able. Computed once a fit."""
-    if fit.settings is None:
-        net, schedule = model.to_file(fit.session.values())[1], fit.rates.schedule
-        rule = getattr(schedule, "__qualname__", type(schedule).__name__)
-        found = {
-            **{name: value for name, value in net.items() if name not in _FREE},
-            "optimizer": repr(fit.optimizer),
-            "schedule": repr(schedule) if dataclasses.is_dataclass(schedule) else rule,
-            "shuffle": fit.shuffle,
-            **fit.fingerprints(),
-            "validation data": digest(*fit.validation_data, fit.held) if fit.validation_data else None,
-            "scaling": digest(*(fit.session.scaling.arrays() if fit.session.scaling else ())),
-            "callbacks": [_describe(one) for one in _with_state(fit.callbacks) if not isinstance(one, Checkpoint)],
-        }
-        fit.settings = json.loads(json.dumps(found))  # as they come back from a file: tuples are lists
-    return fit.settings
+def restore(training: Resumable, saved: Saved) -> None:
+    """Put network and training where the checkpoint has them; the network only when all of it has been understood."""
+    with damaged(saved.path, "cannot be resumed"):
+        values = model.from_file(saved.tensors, saved.description)
+        training.load_state_dict(model_files.unpack(saved.fit, saved.tensors))
+        training.session.put((values.weights, values.biases), values.optimizer)
+    training.net.seed = values.spec.seed
 
 
-def check(fit: Fit, saved: Saved) -> None:
-    """Refuse a checkpoint of another training, by what it differs in."""
-    then, now = saved.fit["settings"], settings(fit)
+def fingerprint(
+    session: Session, optimizer: Any, schedule: Any, shuffle: bool, data: dict[str, Any], validation: Samples | None,
+    callbacks: Sequence[Any],
+) -> dict[str, Any]:  # fmt: skip
+    """All that decides the bits of a training, by names that a message may show: JSON-able."""
+    network = model.to_file(session.values())[1]
+    rule = getattr(schedule, "__qualname__", type(schedule).__name__)
+    found = {
+        **{name: value for name, value in network.items() if name not in _FREE},
+        "optimizer": repr(optimizer),
+        "schedule": repr(schedule) if dataclasses.is_dataclass(schedule) else rule,
+        "shuffle": shuffle,
+        **data,
+        "validation data": None if validation is None else digest(*validation),
+        "scaling": digest(*(session.scaling.arrays() if session.scaling else ())),
+        "callbacks": [_describe(one) for one in _with_state(callbacks) if not isinstance(one, Checkpoint)],
+    }
+    again: dict[str, Any] = json.loads(json.dumps(found))  # as they come back from a file: tuples are lists
+    return again
+
+
+def check(saved: Saved, now: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another training than that of this fingerprint, by what it differs in."""
+    then = saved.fit["settings"]
     with damaged(saved.path, "is a damaged checkpoint"):
         for name in [*now, *(name for name in then if name not in now)]:
             old, new = then.get(name), now.get(name)
@@ -182,32 +187,23 @@ def check(fit: Fit, saved: Saved) -> None:
                 )
 
 
-def restore(fit: Fit, saved: Saved) -> None:
-    """Put network and training where the checkpoint has them; the network only when all of it has been understood."""
-    net = fit.net
-    with damaged(saved.path, "cannot be gone on with"):
-        values = model.from_file(saved.tensors, saved.description)
-        found = model_files.unpack(saved.fit, saved.tensors)
-        fit.go_to(found["position"])
-        fit.pending = found["pending"]
-        for name in saving.COLUMNS:
-            getattr(fit.history, name)[:] = found["history"][name].tolist()
-        fit.books.load_state(found["books"])
-        fit.check_books()
-        if fit.rates.plateau is not None:
-            fit.rates.plateau.load_state_dict(found["plateau"])
-        if found["finished"]:
-            fit.history.stop_reason = found["stop_reason"]
-        states = [(str(name), values) for name, values in found["callbacks"]]
-        for callback in _with_state(fit.callbacks):
-            for number, (name, own) in enumerate(states):
-                if name == _name(callback):
-                    with damaged(saved.path, f"holds a state of {name} that cannot be gone on with"):
-                        callback.load_state_dict(own)
-                    del states[number]
-                    break
-        net.session.put((values.weights, values.biases), values.optimizer)
-    net.seed = values.spec.seed
+def callback_states(callbacks: Sequence[Any]) -> list[list[Any]]:
+    """The name and the state of each callback that has one."""
+    return [[_name(callback), callback.state_dict()] for callback in _with_state(callbacks)]
+
+
+def load_callback_states(callbacks: Sequence[Any], states: Sequence[Any]) -> None:
+    """Give back to callbacks what `callback_states` found, each to the next of its name."""
+    left = [(str(name), state) for name, state in states]
+    for callback in _with_state(callbacks):
+        for number, (name, state) in enumerate(left):
+            if name == _name(callback):
+                try:
+                    callback.load_state_dict(state)
+                except (LookupError, TypeError, ValueError, AttributeError) as error:
+                    raise ValueError(f"the state of {name} cannot be resumed: {error!r}") from error
+                del left[number]
+                break
 
 
 def digest(*arrays: Array | None) -> str:

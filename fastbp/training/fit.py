@@ -1,106 +1,93 @@
-"""The arguments of `MLP.fit`, checked before anything is changed, and what carries it out."""
+"""What `MLP.fit` is given, checked before anything is changed, and handed to the loop."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastbp import optimizers, schedules, validation
+from fastbp import validation
 from fastbp.data import sample_weights, splits
-from fastbp.training import checkpoints, feeds, lbfgs, loop
-from fastbp.training.history import History
+from fastbp.engine.session import Network
+from fastbp.history import History
+from fastbp.spec import Samples
+from fastbp.training import chunks, lbfgs
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
+from fastbp.training.settings import FitSettings
 
-if TYPE_CHECKING:
-    from fastbp.network import MLP
+_VALIDATION_NAMES = "validation X", "validation y", "validation sample_weight"
 
 
 def fit(
-    net: MLP, X: Any, y: Any, epochs: int, batch_size: int, optimizer: Any, schedule: Any, validation_data: Any,
-    validation_split: float, sample_weight: Any, class_weight: Any, shuffle: bool, callbacks: Any, resume: Any,
-    steps_per_epoch: int | None, threads: int | None, progress: bool,
+    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
+    sample_weight: Any, class_weight: Any,
 ) -> History:  # fmt: skip
-    """See `MLP.fit`."""
-    if y is None:
-        if sample_weight is not None or class_weight is not None:
-            raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")
-        return fit_chunks(
-            net, X, epochs, batch_size, optimizer, schedule, validation_data, validation_split, shuffle, callbacks,
-            resume, steps_per_epoch, threads, progress,
-        )  # fmt: skip
-    if steps_per_epoch is not None:
-        raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
-    recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
-    epochs, batch_size, shuffle, threads, progress = check_settings(epochs, batch_size, shuffle, threads, progress)
-    watching = validation.check_callbacks(callbacks)
-    samples, targets, weights, _ = net.session.check_batch(X, y, sample_weight, scan=True)
-    saved = checkpoints.find(resume, watching)
-    rows = held = held_out = None
+    """`MLP.fit` on rows that are at hand."""
+    session, optimizer = net.session, settings.optimizer
+    samples = session.check_batch(X, y, sample_weight, scan=True)
+    held_out = None
     if validation_split:
         if validation_data is not None:
             raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
-        validation_split = validation.check_fraction("validation_split", validation_split)
-        seed = net.seed if saved is None else saved.seed
-        rows, held, rare = splits.hold_out(
-            net.session.spec, net.class_labels, y, targets, validation_split, seed, in_order=not shuffle
-        )
-        if rare:
-            warnings.warn(f"validation_split={validation_split:g}: {rare}", UserWarning, stacklevel=4)
-        sample_weights.check_total(None if weights is None else weights[held], what="held-out rows")
-        held_out = samples, targets, weights  # of which only the held rows are read
+        samples, held_out = hold_out(net, samples, y, validation_split, settings)
     elif validation_data is not None:
-        names = "validation X", "validation y", "validation sample_weight"
-        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
-        sample_weights.check_total(held_out[2], what="validation rows")
+        held_out = check_validation_data(net, validation_data)
     if held_out is None:
-        loop.check_no_validation_needed(watching, schedules.plateau_of(plan))
-    weights = sample_weights.apply_class_weight(class_weight, net.session.spec, y, targets, weights, rows)
+        settings.check_validation_is_not_needed()
+    spec, rows = session.spec, samples.rows
+    weights = sample_weights.apply_class_weight(class_weight, spec, y, samples.y, samples.weights, rows)
     sample_weights.check_total(weights, rows, "training rows")
     if sample_weight is not None or class_weight is not None:
-        sample_weights.check_effect(weights, rows, batch_size)
-    recipe.check_fit(len(samples) if rows is None else len(rows), batch_size, plan, net.regularization)
-    with net.session.lock:
-        run = lbfgs.FullBatchFit if recipe.full_batch else loop.Fit
-        fit = run(
-            net, samples, targets, rows, epochs, batch_size, recipe, held_out, shuffle, threads, progress,
-            plan, watching, weights, held=held, saved=saved,
-        )  # fmt: skip
-        return fit.run()
-
-
-def check_settings(
-    epochs: int, batch_size: int, shuffle: bool, threads: int | None, progress: bool
-) -> tuple[int, int, bool, int | None, bool]:
-    """Those that arrays and chunks have in common, as plain values."""
-    return (
-        validation.check_positive_int("epochs", epochs),
-        validation.check_positive_int("batch_size", batch_size),
-        validation.check_flag("shuffle", shuffle),
-        loop.check_threads(threads),
-        validation.check_flag("progress", progress),
-    )
+        sample_weights.check_effect(weights, rows, settings.batch_size)
+    samples = samples._replace(weights=weights)
+    optimizer.check_fit(samples.n_rows, settings.batch_size, settings.schedule, spec.regularization)
+    if optimizer.full_batch:
+        lbfgs.check(settings)
+    with session.lock:
+        kind = lbfgs.FullBatchFeed if optimizer.full_batch else ArrayFeed
+        feed = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle)
+        return Loop(net, feed, settings, held_out).run()
 
 
 def fit_chunks(
-    net: MLP, chunks: Any, epochs: int, batch_size: int, optimizer: Any, schedule: Any, validation_data: Any,
-    validation_split: float, shuffle: bool, callbacks: Any, resume: Any, steps_per_epoch: int | None,
-    threads: int | None, progress: bool,
+    net: Network, X: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
+    steps_per_epoch: int | None,
 ) -> History:  # fmt: skip
-    """`fit` on chunks."""
-    recipe, plan = optimizers.get(optimizer), schedules.get(schedule)
-    epochs, batch_size, shuffle, threads, progress = check_settings(epochs, batch_size, shuffle, threads, progress)
-    watching = validation.check_callbacks(callbacks)
-    recipe.check_step()  # chunks come one after the other: there is no full batch
-    steps_per_epoch = feeds.check(plan, steps_per_epoch, validation_split, watching)
-    source = feeds.source_of(chunks, epochs)
+    """`MLP.fit` on rows that come in chunks."""
+    settings.optimizer.check_step()  # chunks come one after the other: there is no full batch
+    steps_per_epoch = chunks.check(settings.schedule, steps_per_epoch, validation_split, settings.callbacks)
+    source = chunks.source_of(X, settings.epochs)
+    held_out = None
     if validation_data is None:
-        loop.check_no_validation_needed(watching, schedules.plateau_of(plan))
+        settings.check_validation_is_not_needed()
     else:
-        names = "validation X", "validation y", "validation sample_weight"
-        validation_data = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
-        sample_weights.check_total(validation_data[2], what="validation rows")
-    saved = checkpoints.find(resume, watching)
+        held_out = check_validation_data(net, validation_data)
     with net.session.lock:
-        return feeds.StreamFit(
-            net, source, epochs, batch_size, recipe, validation_data, shuffle, threads, progress, plan, watching,
-            steps_per_epoch, saved,
-        ).run()  # fmt: skip
+        feed = chunks.ChunkFeed(
+            source, settings.epochs, settings.batch_size, shuffle=settings.shuffle, steps_per_epoch=steps_per_epoch
+        )
+        return Loop(net, feed, settings, held_out).run()
+
+
+def check_validation_data(net: Network, validation_data: Any) -> Samples:
+    """The samples of `validation_data`."""
+    parts = sample_weights.parts(validation_data)
+    samples = net.session.check_batch(*parts, scan=True, names=_VALIDATION_NAMES)
+    sample_weights.check_total(samples.weights, what="validation rows")
+    return samples
+
+
+def hold_out(
+    net: Network, samples: Samples, y: Any, validation_split: float, settings: FitSettings
+) -> tuple[Samples, Samples]:
+    """The rows to train on and those of `validation_split`, of the same arrays."""
+    fraction = validation.check_fraction("validation_split", validation_split)
+    seed = net.seed if settings.saved is None else settings.saved.seed
+    rows, held, rare = splits.hold_out(
+        net.session.spec, net.class_labels, y, samples.y, fraction, seed, in_order=not settings.shuffle
+    )
+    if rare:
+        warnings.warn(f"validation_split={fraction:g}: {rare}", UserWarning, stacklevel=5)
+    weights = samples.weights
+    sample_weights.check_total(None if weights is None else weights[held], what="held-out rows")
+    return samples._replace(rows=rows), samples._replace(rows=held)

@@ -20,7 +20,7 @@ import numpy as np
 import fastbp
 import fastbp.training.loop
 from fastbp import MLP, SGD, Adam, Checkpoint, EarlyStopping, LayerStatistics, NAdam, schedules
-from fastbp.engine import team
+from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
 
 RNG = np.random.default_rng(21)
@@ -339,12 +339,12 @@ def check_process(net: MLP) -> None:
 @contextmanager
 def one_step_a_call() -> Iterator[None]:
     """Let every native call of a fit make a single step."""
-    before = fastbp.training.loop.MAX_STEPS, fastbp.training.loop.FIRST_STEPS
-    fastbp.training.loop.MAX_STEPS = fastbp.training.loop.FIRST_STEPS = 1
+    before = tuning.MAX_STEPS, tuning.FIRST_STEPS
+    tuning.MAX_STEPS = tuning.FIRST_STEPS = 1
     try:
         yield
     finally:
-        fastbp.training.loop.MAX_STEPS, fastbp.training.loop.FIRST_STEPS = before
+        tuning.MAX_STEPS, tuning.FIRST_STEPS = before
 
 
 @contextmanager

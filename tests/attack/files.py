@@ -30,8 +30,9 @@ from fastbp.bench import report
 from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds
 from fastbp.cli.main import main
 from fastbp.data import tables
+from fastbp.engine import tuning
 from fastbp.io import model_files
-from fastbp.training import checkpoints, loop
+from fastbp.training import checkpoints
 
 HANG = 120  # seconds that one case may last before a traceback of all threads ends the process
 ROOM = 2 << 30  # bytes that it may ask for
@@ -89,19 +90,19 @@ def chunks() -> list[tuple[Any, Any]]:
 @contextlib.contextmanager
 def short_chunks() -> Iterator[None]:
     """Checkpoints come after every third step."""
-    before = loop.MAX_STEPS, loop.FIRST_STEPS
-    loop.MAX_STEPS = loop.FIRST_STEPS = 3
+    before = tuning.MAX_STEPS, tuning.FIRST_STEPS
+    tuning.MAX_STEPS = tuning.FIRST_STEPS = 3
     try:
         yield
     finally:
-        loop.MAX_STEPS, loop.FIRST_STEPS = before
+        tuning.MAX_STEPS, tuning.FIRST_STEPS = before
 
 
 class Pause(MaxSeconds):
     """Stops in the middle of the second epoch."""
 
     def on_pause(self, fit: Any, final: bool) -> None:
-        if not final and not fit.history.stop_reason and len(fit.history.loss) == 1 and fit.done:
+        if not final and not fit.history.stop_reason and len(fit.history.loss) == 1 and fit.feed.done:
             fit.stop("enough", pauses=True)
 
 

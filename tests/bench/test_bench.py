@@ -627,7 +627,7 @@ def test_files_are_there_before_a_word_is_printed(
 
     path = tmp_path / "bench.json"
     monkeypatch.setattr(bench, "run", lambda *names, **options: sample)
-    monkeypatch.setattr(bench, "_console", broken)
+    monkeypatch.setattr(bench, "console", broken)
     CliRunner().invoke(bench.bench, ["--workload", "tiny", "--out", str(path)])
     assert report.load(path) == sample
 

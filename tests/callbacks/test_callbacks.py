@@ -13,7 +13,7 @@ import pytest
 import fastbp
 from fastbp import MLP, SGD, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping, EpochState, MaxSeconds, StopGradientNorm, Watcher, stopping
-from fastbp.training.history import History
+from fastbp.history import History
 from fastbp.training.rate_table import Plateau
 
 RNG = np.random.default_rng(3)

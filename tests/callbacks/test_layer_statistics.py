@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastbp import MLP, SGD
+from fastbp import MLP, SGD, activations
 from fastbp.callbacks import Checkpoint, LayerStatistics, MaxSeconds
 
 RNG = np.random.default_rng(8)
@@ -24,9 +24,7 @@ def look(net: MLP, X: Any = X, y: Any = Y, **options: Any) -> list[dict[str, Any
     return watching.records
 
 
-@pytest.mark.parametrize(
-    "activation", ["relu", "tanh", "sigmoid", "gelu", "leaky_relu", "elu", "selu", "softplus", "silu", "identity"]
-)
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS)
 def test_figures_are_those_of_the_network(activation: str) -> None:
     net = MLP([5, 7, 6, 3], activation=activation, dtype="float64", seed=0)
     net.standardize(X * 3 + 1)

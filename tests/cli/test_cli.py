@@ -19,11 +19,11 @@ from click.testing import CliRunner, Result
 
 import fastbp
 from fastbp import datasets, optimizers, schedules
-from fastbp.cli import recipe as recipes
+from fastbp.cli import build
+from fastbp.cli.defaults import DIGITS
 from fastbp.cli.main import COMMANDS, main
 from fastbp.cli.options import FiniteRange
 from fastbp.cli.output import LABEL_WIDTH
-from fastbp.cli.recipe import DIGITS_RECIPE
 from fastbp.cli.train import TEST_FRACTION
 from fastbp.optimizers import LBFGS
 
@@ -122,9 +122,9 @@ def test_the_digits_recipe_reaches_97_per_cent() -> None:
     scores = []
     for seed in range(10):
         X_train, X_test, y_train, y_test = datasets.train_test_split(X, y, TEST_FRACTION, seed=seed)
-        net = fastbp.MLP([64, *DIGITS_RECIPE.hidden, 10], activation=DIGITS_RECIPE.activation, seed=seed)
-        optimizer = optimizers.Adam(lr=DIGITS_RECIPE.lr)
-        net.fit(X_train, y_train, epochs=DIGITS_RECIPE.epochs, batch_size=DIGITS_RECIPE.batch_size, optimizer=optimizer)
+        net = fastbp.MLP([64, *DIGITS.hidden, 10], activation=DIGITS.activation, seed=seed)
+        optimizer = optimizers.Adam(lr=DIGITS.lr)
+        net.fit(X_train, y_train, epochs=DIGITS.epochs, batch_size=DIGITS.batch_size, optimizer=optimizer)
         scores.append(net.evaluate(X_test, y_test)["accuracy"])
     assert np.median(scores) >= 0.97
 
@@ -391,7 +391,7 @@ def test_divergence_advises_what_can_be_done(npz: Path, priced: Path, tmp_path: 
 def test_a_divergence_keeps_what_early_stopping_found(
     npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "schedule", lambda *_, **__: lambda step: 0.01 if step < 30 else 1e30)
+    monkeypatch.setattr(build, "schedule", lambda *_, **__: lambda step: 0.01 if step < 30 else 1e30)
     kept, history = tmp_path / "model", tmp_path / "history.csv"
     options = ("--optimizer", "sgd", "--epochs", 30, "--threads", 1, "--out", kept, "--history", history)
     assert run("train", npz, *options).exit_code == 1

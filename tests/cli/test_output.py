@@ -20,8 +20,8 @@ from fastbp import MLP
 from fastbp.bench import report
 from fastbp.cli import output, sweep, train
 from fastbp.cli.main import main
+from fastbp.history import History
 from fastbp.io import documents
-from fastbp.training.history import History
 
 SWEEP = ["sweep", "--lr", "0.003,0.01,0.03", "--seeds", "2", "--epochs", "1", "--hidden", "16"]
 

@@ -16,8 +16,8 @@ from peers import needs, sklearn_metrics, sklearn_weights, torch
 import fastbp
 from fastbp import MLP, SGD, Adam, losses
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
 
 SIZES, ROWS = [5, 9, 3], 53
 IGNORING = losses.CrossEntropy(ignore_index=-100)
@@ -278,7 +278,7 @@ def test_shuffled_rows_keep_their_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_norm_of_the_gradient_of_all_rows(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GRADIENT_ROWS", 10)
+    monkeypatch.setattr(tuning, "GRADIENT_ROWS", 10)
     X, y, weights = draw()
     norms: list[float] = []
 

@@ -20,7 +20,7 @@ import fastbp.engine.engine
 import fastbp.engine.memory
 import fastbp.engine.state
 from fastbp import MLP
-from fastbp.training.loop import Fit
+from fastbp.training.loop import Loop
 from tests.attack import _scenes, interrupts
 
 RNG = np.random.default_rng(30)
@@ -36,7 +36,7 @@ X, Y = RNG.standard_normal((80, 7)), RNG.integers(0, 3, 80)
         ),
         ("set_weights and load_optimizer_state", {"/engine/engine.py", "/engine/state.py", "/engine/session.py"}),
         ("fit that diverges", {"/training/loop.py", "/engine/state.py"}),
-        ("fit on chunks", {"/training/feeds.py"}),
+        ("fit on chunks", {"/training/chunks.py"}),
         ("fit with L-BFGS", {"/training/lbfgs.py"}),
         ("fit on two threads", {"/engine/team.py"}),
     ],
@@ -49,7 +49,7 @@ def test_an_interrupt_at_any_line(scene: str, files: set[str]) -> None:
 def test_an_interrupt_at_the_end_of_an_epoch() -> None:
     """What had not been validated, shown or written then comes when the training goes on."""
     inside = set[str]()
-    for method in (Fit.walk, Fit.end_epoch, Fit.call_back, Fit.validate, Fit.pause):
+    for method in (Loop.run_steps, Loop.end_epoch, Loop.call_back, Loop.validate, Loop.on_pause):
         source, first = inspect.getsourcelines(method)
         inside |= {f"/training/loop.py:{first + k}" for k in range(len(source))}
     attack("fit that resumes", inside.__contains__)

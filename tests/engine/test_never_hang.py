@@ -56,7 +56,7 @@ def test_many_divergences(threads: int) -> None:
 def test_what_a_divergence_keeps_depends_on_sizes_alone(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def left(**patches: Any) -> tuple[bytes, int, int]:
         for name, value in patches.items():
-            monkeypatch.setattr(fastbp.training.loop, name, value)
+            monkeypatch.setattr(fastbp.engine.tuning, name, value)
         net = make()
         bad = lambda step: 1e30 if step == 2017 else 0.01  # noqa: E731
         with pytest.raises(fastbp.DivergenceError) as caught:

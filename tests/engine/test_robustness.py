@@ -340,14 +340,14 @@ def test_ctrl_c(case: str, threads: int) -> None:
 def test_ctrl_c_during_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half an evaluation is not written down."""
     net = MLP([4, 8, 3], seed=0)
-    samples, evaluate = data(net, 60), net._evaluate
+    samples, evaluate = data(net, 60), net.session.evaluate
 
     def interrupted(*args: Any, **options: Any) -> Any:
         if len(net.history.val_loss) == 2:  # type: ignore[union-attr]
             signal.raise_signal(signal.SIGINT)
         return evaluate(*args, **options)
 
-    monkeypatch.setattr(net, "_evaluate", interrupted)
+    monkeypatch.setattr(net.session, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         net.fit(*samples, epochs=9, validation_data=samples)
     assert net.history is not None

@@ -27,7 +27,7 @@ NAMES = list(activations.ACTIVATIONS)
 def in_place(leaf: object, x: np.ndarray) -> np.ndarray:
     made = allocate(x.size, x.dtype)
     made[:] = x
-    prepare(leaf.leaf, x.dtype.name)(x.size, address(made), x.dtype.type(1))
+    prepare(leaf.leaf, x.dtype.name)(address(made), x.size, x.dtype.type(1))
     return made
 
 
@@ -45,7 +45,7 @@ def activate(name: str, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deltas, values = allocate(n + 1, z.dtype), allocate(n + 1, z.dtype)
     deltas[:n], deltas[n], values[:] = z, np.nan, np.nan
     run = prepare(activations.activate.leaf, z.dtype.name)
-    run(NAMES.index(name), n, address(deltas), address(values), z.dtype.type(1))
+    run(NAMES.index(name), address(values), address(deltas), n, z.dtype.type(1))
     assert np.isnan(deltas[n])
     assert np.isnan(values[n])
     return values[:n], deltas[:n]

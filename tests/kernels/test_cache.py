@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import from_dtype, types
-from oracles import ONE_A_RULE
+from oracles import COSTS, ONE_A_RULE
 from processes import FOLDERS, ROWS, python, succeed
 
 import fastbp
@@ -22,7 +22,6 @@ from fastbp import MLP, optimizers
 from fastbp.activations import ACTIVATIONS
 from fastbp.kernels import build, cache, targets
 from fastbp.kernels.run import run
-from fastbp.losses import LOSSES
 
 # --- specialisations
 
@@ -61,10 +60,12 @@ def test_one_specialisation_a_dtype(tmp_path: Path) -> None:
             net.backprop(samples, labels)
             net.predict(samples)
         for activation in ACTIVATIONS:
-            for loss, kind in LOSSES.items():
-                output = None if kind.linked else activation
-                net = MLP([4, 5, 2], activation=activation, output_activation=output, loss=loss, dtype=dtype, seed=0)
-                net.fit(X, np.arange(30) % 2 if kind.target == "classes" else X[:, :2], epochs=1)
+            for cost in COSTS:
+                output = None if cost.loss.linked else activation
+                net = MLP(
+                    [4, 5, 2], activation=activation, output_activation=output, loss=cost.loss, dtype=dtype, seed=0
+                )
+                net.fit(X, cost.draw(30, 2), epochs=1)
         for optimizer in ONE_A_RULE:
             net = MLP([4, 3, 2], dtype=dtype, seed=0)
             net.fit(X, np.arange(30) % 2, epochs=1, optimizer=optimizer, validation_split=0.2, threads=2)
@@ -409,7 +410,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 
 GENERIC = """
 import numpy as np, fastbp
-from fastbp.kernels import simd
+from fastbp.kernels import targets
 print(targets.TARGET.name)
 X, y = np.random.default_rng(0).standard_normal((90, 7)), np.arange(90) % 3
 X[np.arange(90), y] += 3

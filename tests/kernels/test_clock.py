@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from processes import succeed
 
-from fastbp import MLP, optimizers
+from fastbp import MLP, SGD, optimizers
 from fastbp.bench import profile
 from fastbp.bench.workloads import WORKLOADS
 from fastbp.kernels import clock, probe
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import RUNNING
-from fastbp.training import loop
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
+from fastbp.training.settings import FitSettings
 
 TINY = WORKLOADS["tiny"]
 # Compiles every kernel for another machine than this, from which only the name is changed, and prints what may not be.
@@ -96,10 +98,8 @@ def test_the_first_steps_are_not_counted(threads: int, skip: int) -> None:
     net = MLP([6, 8, 3], seed=0)
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((80, 6)), rng.integers(0, 3, 80)
-    fit = loop.Fit(
-        net, *net.session.check_batch(X, y)[:2], rows=None, epochs=1, batch_size=8, optimizer=optimizers.SGD(),
-        validation_data=None, shuffle=True, threads=threads, progress=False,
-    )  # fmt: skip
+    feed = ArrayFeed(net.session.check_batch(X, y), 1, 8, shuffle=True)
+    fit = Loop(net, feed, FitSettings(SGD(), batch_size=8, threads=threads))
     with net.session.engine.clock(threads, skip) as counts:
         counts[:] = 1 << 60  # what was counted until then
         before = probe.read_ticks()
@@ -148,5 +148,5 @@ def test_a_profile_of_a_training_that_diverges() -> None:
 def test_the_numbers_of_the_fma_probe_stay_near_one(dtype: str) -> None:
     """Denormal ones made it a hundred times too slow on some CPUs, and the machine's limit with it."""
     result = np.zeros(1, dtype)
-    entry(probe.fma_probe, dtype)(100_000, result.ctypes.data, result.dtype.type(1))
+    entry(probe.fma_probe, dtype)(result.ctypes.data, 100_000, result.dtype.type(1))
     assert result[0] == pytest.approx(probe.CHAINS, rel=1e-3)

@@ -125,7 +125,7 @@ import numpy as np
 from fastbp.kernels import cache, probe
 from fastbp.kernels.build import entry
 x, y = np.full(4, 2, np.float32), np.full(4, 9, np.float32)
-entry(probe.add_probe, "float32")(x.ctypes.data, y.ctypes.data, 4, 1, np.float32(0))
+entry(probe.add_probe, "float32")(y.ctypes.data, x.ctypes.data, 4, 1, np.float32(0))
 print(y[0], cache.fingerprint(), cache.cache_folder(), sep="|")
 """
 # As in a frozen application: code that is in no file, and that the loader hands out as such, or not at all.

@@ -16,6 +16,7 @@ from fastbp.kernels.build import prepare
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.jit import FLAGS
 from fastbp.kernels.optimizers import DECAY, LR, Rates
+from fastbp.kernels.records import Matrix
 from fastbp.kernels.targets import TARGET
 
 DTYPES = ["float32", "float64"]
@@ -44,6 +45,10 @@ def buffer(rows: int, columns: int, dtype: str, contents: np.ndarray | None = No
     return made
 
 
+def matrix(array: np.ndarray) -> Matrix:
+    return Matrix(address(array), array.strides[0])
+
+
 def pack(weight: np.ndarray, bias: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Column panels of a layer, and those of its transpose."""
     layout = Layout(weight.shape, [activations.get("identity")], np.dtype(dtype))
@@ -60,8 +65,8 @@ def product(
     size, (rows, k) = lanes(dtype), A.shape
     a, c = buffer(rows, k + 3, dtype, A), buffer(rows + 1, -(-n // size) * size + size, dtype, old)
     prepare(tile.product.leaf, dtype)(
-        rows, n, address(a), a.strides[0], address(panels), panel_rows, k, address(c), c.strides[0],
-        0 if init is None else address(init), mode, np.dtype(dtype).type(1),
+        matrix(c), matrix(a), address(panels), panel_rows, 0 if init is None else address(init), rows, n, k, mode,
+        np.dtype(dtype).type(1),
     )  # fmt: skip
     return c
 
@@ -77,11 +82,11 @@ def columns_product(
     size, (k, rows), vectors = lanes(dtype), A.shape, B.shape[1] // lanes(dtype)
     a, b = buffer(k, rows + 3, dtype, A), buffer(k, B.shape[1] + size, dtype, B)
     c, zeros = buffer(rows + with_sum + 1, B.shape[1] + size, dtype, start), allocate(B.shape[1], np.dtype(dtype))
-    init, init_row = (address(zeros), 0) if start is None else (address(c), c.strides[0])
+    init = Matrix(address(zeros), 0) if start is None else matrix(c)
     end = c if weights is None else buffer(*c.shape, dtype, weights)
     prepare(tile.product_columns.leaf, dtype)(
-        rows, vectors, address(a), a.strides[0], address(b), b.strides[0], k, address(end), end.strides[0], init,
-        init_row, STORE if rates is None else address(rates), with_sum, np.dtype(dtype).type(1),
+        matrix(end), init, matrix(a), matrix(b), rows, vectors, k, STORE if rates is None else address(rates),
+        with_sum, np.dtype(dtype).type(1),
     )  # fmt: skip
     return end
 
@@ -216,7 +221,7 @@ def test_adding_up_blocks_of_rows_gives_the_bits_of_one_pass(dtype: str) -> None
 def test_transpose_square(dtype: str) -> None:
     @njit(**FLAGS)
     def transpose(source, source_row, target, target_row, tag):
-        tile.transpose_square(source, source_row, target, target_row, tag)
+        tile.transpose_square(target, target_row, source, source_row, tag)
 
     size = lanes(dtype)
     source = buffer(size, size + 3, dtype, np.arange(size * size, dtype=float).reshape(size, size))

@@ -34,7 +34,6 @@ from fastbp.kernels import build, update
 from fastbp.kernels.optimizers import N_RATES, RULES, initial_scalars
 from fastbp.kernels.records import JOB
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
 
 SHAPES = [
     ([3, 2], 1), ([20, 40, 4], 1), ([64, 64, 10], 32), ([7, 33, 17, 5], 3), ([130, 70, 257, 4], 19),
@@ -208,7 +207,7 @@ def test_a_rule_leaves_padding_at_zero(name: str, dtype: str) -> None:
         for field, array in zip(("parameters", "state1", "state2", "state3"), [arrays[0], *arrays[2:]], strict=True):
             job[field] = address(array)
         before = arrays[0].copy()
-        run(job[0], address(rates), 0, n, address(arrays[1]), kind.type(1))
+        run(job[0], address(arrays[1]), address(rates), 0, n, kind.type(1))
         for array in arrays:
             assert not np.delete(array, 5).any()
     assert arrays[0][5] != before[5]
@@ -359,7 +358,7 @@ def test_training_goes_on_bit_for_bit(recipe: Any, how: str, tmp_path: Path) -> 
 def test_same_bits_on_any_threads_and_in_any_chunks(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nets = []
     for threads, most in ((1, 1 << 16), (3, 1 << 16), (2, 1)):
-        monkeypatch.setattr(loop, "MAX_STEPS", most)
+        monkeypatch.setattr(tuning, "MAX_STEPS", most)
         net, X, y = make([7, 33, 5], 23, "float32")
         net.fit(X, y, epochs=3, batch_size=4, optimizer=recipe, threads=threads)
         nets.append(net)

@@ -164,7 +164,7 @@ def test_the_outcome_does_not_depend_on_how_the_runs_are_carried(
     # Epoch by epoch, in calls of their own.
     check(schedule=schedules.ReduceOnPlateau(patience=1000))
     with monkeypatch.context() as patch:  # after every step
-        patch.setattr(native, "CHUNK_SECONDS", 1e-9)
+        patch.setattr(tuning, "CHUNK_SECONDS", 1e-9)
         patch.setattr(tuning, "LONG_STEP_FLOPS", 1.0)
         check(threads=2)
     with monkeypatch.context() as patch:  # in waves, and from the start again after each epoch

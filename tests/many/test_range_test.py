@@ -527,16 +527,16 @@ def test_command_as_json_is_the_library(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     read = json.loads(result.stdout)
-    from fastbp.cli.problem import load_problem
+    from fastbp.cli.load import load_data
 
-    problem = load_problem(str(path), "goal", None, 0.2, 3)
+    prepared = load_data(str(path), "goal", None, 0.2, 3)
     net = MLP([2, 5, 1], loss="mse", seed=3)
-    net.standardize(problem.X_train, problem.y_train)
-    assert problem.X_test is not None
-    assert problem.y_test is not None
+    net.standardize(prepared.X_train, prepared.y_train)
+    assert prepared.X_test is not None
+    assert prepared.y_test is not None
     ours = lr_range_test(
-        net, problem.X_train, problem.y_train, lr_min=1e-4, lr_max=1.0, n_steps=60, ramp="linear", batch_size=16,
-        optimizer="sgd", smoothing=0.8, validation_data=(problem.X_test, problem.y_test),
+        net, prepared.X_train, prepared.y_train, lr_min=1e-4, lr_max=1.0, n_steps=60, ramp="linear", batch_size=16,
+        optimizer="sgd", smoothing=0.8, validation_data=(prepared.X_test, prepared.y_test),
     ).document()  # fmt: skip
     for name in ("learning_rates", "losses", "held_out", "smoothed", "suggestions", "settings", "stopped"):
         assert read[name] == ours[name]

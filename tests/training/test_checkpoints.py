@@ -19,8 +19,9 @@ import fastbp
 from fastbp import MLP, SGD, Adam, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds
 from fastbp.callbacks.base import EpochState, Watcher
+from fastbp.engine import tuning
 from fastbp.io import model_files
-from fastbp.training import checkpoints, loop
+from fastbp.training import checkpoints
 
 RNG = np.random.default_rng(4)
 X = RNG.standard_normal((103, 6))
@@ -99,8 +100,8 @@ def test_goes_on_from_anywhere(case: str, tmp_path: Path, monkeypatch: pytest.Mo
 
     whole = make(**network)
     whole.fit(X, Y, batch_size=10, **options())
-    monkeypatch.setattr(loop, "MAX_STEPS", 3)
-    monkeypatch.setattr(loop, "FIRST_STEPS", 3)
+    monkeypatch.setattr(tuning, "MAX_STEPS", 3)
+    monkeypatch.setattr(tuning, "FIRST_STEPS", 3)
     watched, folder, given = make(**network), tmp_path / "run", options()
     given["callbacks"] = [*given.get("callbacks", []), Checkpoint(folder, every_seconds=1e-9), Copies(folder)]
     watched.fit(X, Y, batch_size=10, **given)
@@ -160,7 +161,7 @@ def test_ctrl_c_during_validation(
     for path in tmp_path.iterdir():
         path.unlink()
     net = make()
-    evaluate = net._evaluate
+    evaluate = net.session.evaluate
 
     def interrupted(*args: Any, **more: Any) -> Any:
         if len(net.history.val_loss) == epoch - 1:  # type: ignore[union-attr]
@@ -168,7 +169,7 @@ def test_ctrl_c_during_validation(
         return evaluate(*args, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(net, "_evaluate", interrupted)
+        patch.setattr(net.session, "evaluate", interrupted)
         with pytest.raises(KeyboardInterrupt):
             net.fit(*samples, **options())
     assert checkpoints.progress_of(tmp_path) == {"epochs": epoch, "finished": False}
@@ -199,8 +200,8 @@ class Interrupt(Watcher):
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((20000, 64), np.float32), rng.integers(0, 10, 20000)
 fastbp.MLP([2, 2])  # loads what follows
-training = sys.modules["fastbp.training.loop"]
-loop.MAX_STEPS = loop.FIRST_STEPS = 100  # an epoch of 625 steps takes several chunks
+tuning = sys.modules["fastbp.engine.tuning"]
+tuning.MAX_STEPS = tuning.FIRST_STEPS = 100  # an epoch of 625 steps takes several chunks
 net = fastbp.MLP([64, 256, 10], seed=1)
 try:
     net.fit(X, y, epochs=1000, callbacks=[Checkpoint(sys.argv[1], every_seconds=None), Interrupt()])
@@ -498,13 +499,13 @@ def saved_at(folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, An
     given = {"epochs": 4, "batch_size": 10, "optimizer": Adam(lr=0.05), "validation_split": 0.0} | options
     monitored = Checkpoint(folder, every_seconds=1e-9, best="loss")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "MAX_STEPS", 4)
-        patch.setattr(loop, "FIRST_STEPS", 4)
+        patch.setattr(tuning, "MAX_STEPS", 4)
+        patch.setattr(tuning, "FIRST_STEPS", 4)
         kept: list[bytes] = []
 
         class Keep(Copies):
             def on_pause(self, fit: Any, final: bool) -> None:
-                if fit.done == 15 and not kept:
+                if fit.feed.done == 15 and not kept:
                     kept.append((folder / "last.safetensors").read_bytes())
 
         callbacks = [EarlyStopping("loss", 3), LayerStatistics(X, Y), monitored, Keep(folder)]
@@ -641,12 +642,12 @@ def test_a_damaged_checkpoint_of_chunks(tmp_path: Path) -> None:
 
     class Keep(Copies):
         def on_pause(self, fit: Any, final: bool) -> None:
-            if (fit.epoch, fit.part) == (1, 1) and fit.done == 2 and not kept:
+            if (fit.feed.epoch, fit.feed.part) == (1, 1) and fit.feed.done == 2 and not kept:
                 kept.append(path.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "MAX_STEPS", 1)
-        patch.setattr(loop, "FIRST_STEPS", 1)
+        patch.setattr(tuning, "MAX_STEPS", 1)
+        patch.setattr(tuning, "FIRST_STEPS", 1)
         make().fit(chunks(), callbacks=[Checkpoint(tmp_path, every_seconds=1e-9), Keep(tmp_path)], **options)
     path.write_bytes(kept[0])
     tensors, description = model_files.load(path)

@@ -14,7 +14,7 @@ import pytest
 from fastbp import MLP, SGD, Adam, CrossEntropy, DivergenceError, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds, StopGradientNorm
 from fastbp.callbacks.base import EpochState, Watcher
-from fastbp.training import loop
+from fastbp.engine import tuning
 
 RNG = np.random.default_rng(6)
 X = RNG.standard_normal((103, 6))
@@ -79,8 +79,8 @@ def test_rows_are_shuffled_within_their_chunk_anew_each_time() -> None:
             pass
 
         def on_pause(self, fit: Any, final: bool) -> None:
-            if fit.books.steps % 8 == 0 and not final:
-                seen.extend(np.concatenate([*fit.books.losses, []]))
+            if fit.feed.log.steps % 8 == 0 and not final:
+                seen.extend(np.concatenate([*fit.feed.log.losses, []]))
 
     chunks = [(np.zeros((8, 1)), np.arange(8.0)), (np.zeros((8, 1)), np.arange(8.0) + 8)]
     history = net.fit(chunks, epochs=2, batch_size=1, optimizer=SGD(lr=0.0), callbacks=[Look()])
@@ -120,8 +120,8 @@ def test_nothing_depends_on_the_length_of_native_calls(max_steps: int, monkeypat
     schedule = schedules.Warmup(0.5, schedules.Cosine(3))
     options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "schedule": schedule, "steps_per_epoch": 14}
     whole.fit(CHUNKS, **options)
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
-    monkeypatch.setattr(loop, "FIRST_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "FIRST_STEPS", max_steps)
     net.fit(CHUNKS, **options)
     assert bits(net) == bits(whole)
 
@@ -278,8 +278,8 @@ def test_goes_on_within_a_chunk(stop: int, tmp_path: Path, monkeypatch: pytest.M
     options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "schedule": schedules.Cosine(3), "steps_per_epoch": 14}
     whole.fit(CHUNKS, **options)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "MAX_STEPS", 2)
-        patch.setattr(loop, "FIRST_STEPS", 2)
+        patch.setattr(tuning, "MAX_STEPS", 2)
+        patch.setattr(tuning, "FIRST_STEPS", 2)
         with pytest.raises(Failure):
             net.fit(generate, callbacks=[Checkpoint(tmp_path, every_seconds=1e-9), Stop()], **options)
     resumed = make(seed=1)
@@ -288,8 +288,8 @@ def test_goes_on_within_a_chunk(stop: int, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_another_chunk_in_the_place_of_the_interrupted_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "FIRST_STEPS", 1)
-    monkeypatch.setattr(loop, "MAX_STEPS", 1)
+    monkeypatch.setattr(tuning, "FIRST_STEPS", 1)
+    monkeypatch.setattr(tuning, "MAX_STEPS", 1)
 
     class Stop(Watcher):
         def on_epoch_end(self, state: EpochState) -> None:

@@ -15,8 +15,8 @@ import fastbp
 from fastbp import LBFGS, schedules
 from fastbp.callbacks import Checkpoint, stopping
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import lbfgs
 
 SIZES, ROWS = [5, 9, 3], 53
 
@@ -65,7 +65,7 @@ def oracle(net: Any, X: np.ndarray, y: np.ndarray, decay: float, n: int) -> tupl
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_against_scipy_on_the_oracle(loss: str, decay: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same iterates, whatever the blocks; the history holds the loss before each iteration."""
-    monkeypatch.setattr(lbfgs, "GRADIENT_ROWS", block)
+    monkeypatch.setattr(tuning, "GRADIENT_ROWS", block)
     net, (X, y) = make(loss), draw(loss)
     history = net.fit(X, y, optimizer=LBFGS(weight_decay=decay, gtol=0.0, ftol=0.0), epochs=12)
     expected, losses = oracle(make(loss, cls=NumpyMLP), X, y, decay, 12)
@@ -175,7 +175,7 @@ def test_divergence_leaves_the_last_iterate() -> None:
 
 
 def test_bad_rows_of_a_memory_map_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lbfgs, "GRADIENT_ROWS", 10)
+    monkeypatch.setattr(tuning, "GRADIENT_ROWS", 10)
     X, y = draw()
     X[37, 2] = np.nan
     np.save(tmp_path / "X.npy", X)

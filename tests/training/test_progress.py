@@ -13,7 +13,7 @@ import rich.console
 import rich.progress
 
 from fastbp import MLP
-from fastbp.training.history import History
+from fastbp.history import History
 from fastbp.training.progress import Progress
 
 X, Y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3

@@ -14,8 +14,9 @@ from naive import shuffled
 import fastbp
 from fastbp import SGD, Adam, DivergenceError, losses
 from fastbp.data import splits
+from fastbp.engine import tuning
 from fastbp.reference import NumpyMLP
-from fastbp.training import loop
+from fastbp.training import feeds
 
 SIZES, ROWS = [5, 9, 3], 53
 MSE = oracles.BY_NAME["mse"]
@@ -55,13 +56,13 @@ def test_fit_against_numpy(cost: oracles.Cost, batch_size: int) -> None:
 def test_order_of_rows_is_a_permutation_by_seed_and_epoch(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one row a step, and a target that is the row's number, each loss tells which row it was."""
     seen: list[float] = []
-    add = loop._Epochs.add
+    add = feeds.EpochLog.add
 
-    def record(self: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
+    def record(self: Any, history: Any, losses: np.ndarray, rates: np.ndarray, seconds: float) -> None:
         seen.extend(losses)
-        add(self, losses, rates, seconds)
+        add(self, history, losses, rates, seconds)
 
-    monkeypatch.setattr(loop._Epochs, "add", record)
+    monkeypatch.setattr(feeds.EpochLog, "add", record)
     net = fastbp.MLP([1, 1], loss="mae", dtype="float64", seed=seed)
     net.fit(np.zeros((97, 1)), np.arange(97.0), epochs=3, batch_size=1, optimizer=SGD(lr=0.0))
     np.testing.assert_array_equal(seen, np.concatenate([shuffled(range(97), seed, epoch) for epoch in range(3)]))
@@ -111,8 +112,8 @@ def test_validation_split_copies_no_samples() -> None:
 def test_nothing_depends_on_the_length_of_chunks(max_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, chunked, (X, y) = make(), make(), draw()
     expected = whole.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "CHUNK_SECONDS", 0.0 if max_steps == 1 else 1e9)
     found = chunked.fit(X, y, epochs=5, batch_size=8, validation_data=(X, y)).__dict__
     for name in ("loss", "val_loss", "val_score", "lr", "score_name"):
         assert found[name] == expected[name]
@@ -204,7 +205,7 @@ def test_an_ignored_label_is_no_rare_class() -> None:
 @pytest.mark.parametrize(("rows", "batch_size"), [(64, 16), (64, 32), (64, 64), (53, 8)])
 def test_divergence(rows: int, batch_size: int, max_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at the step that the NumPy network stops at, wherever chunks end; finished epochs stay in the history."""
-    monkeypatch.setattr(loop, "MAX_STEPS", max_steps)
+    monkeypatch.setattr(tuning, "MAX_STEPS", max_steps)
     X, y = draw(rows=rows)
     net, twin = (
         cls(SIZES, loss="mse", activation="relu", dtype="float32", seed=0) for cls in (fastbp.MLP, NumpyMLP)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
 from peers import needs, torch
 from peers import sklearn_datasets as datasets
 
-from fastbp import MLP, SGD, Adam, AdamW
+from fastbp import MLP
 
 pytestmark = needs("torch", "sklearn")
 
@@ -18,15 +19,6 @@ DATA = {
     "breast cancer": datasets.load_breast_cancer,
     "wine": datasets.load_wine,
     "diabetes": datasets.load_diabetes,
-}
-OPTIMIZERS = {
-    "sgd": (SGD(lr=0.05), lambda p: torch.optim.SGD(p, lr=0.05)),
-    "nesterov": (
-        SGD(lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-3),
-        lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-3),
-    ),
-    "adam": (Adam(lr=1e-3), lambda p: torch.optim.Adam(p, lr=1e-3)),
-    "adamw": (AdamW(lr=3e-3, weight_decay=0.05), lambda p: torch.optim.AdamW(p, lr=3e-3, weight_decay=0.05)),
 }
 EPOCHS, BATCH = 5, 32
 
@@ -43,7 +35,7 @@ def load(name: str) -> tuple[Any, Any, str, int]:
     return X, y, "cross_entropy", int(y.max()) + 1
 
 
-def torch_losses(net: MLP, X: Any, y: Any, make: Any) -> list[float]:
+def torch_losses(net: MLP, X: Any, y: Any, ours: Any) -> list[float]:
     """Mean loss of each epoch, weighted by rows, of a PyTorch network with the weights of ours."""
     linears = [torch.nn.Linear(*weight.shape, dtype=torch.float64) for weight in net.weights]
     with torch.no_grad():
@@ -52,7 +44,12 @@ def torch_losses(net: MLP, X: Any, y: Any, make: Any) -> list[float]:
             linear.bias.copy_(torch.tensor(bias))
     model = torch.nn.Sequential(linears[0], torch.nn.Tanh(), linears[1], torch.nn.GELU(), linears[2])
     cost: Any = torch.nn.MSELoss() if net.loss.name == "mse" else torch.nn.CrossEntropyLoss()
-    optimizer, inputs, targets, found = make(model.parameters()), torch.tensor(X), torch.tensor(y), []
+    optimizer, inputs, targets, found = (
+        oracles.make_torch(ours, list(model.parameters())),
+        torch.tensor(X),
+        torch.tensor(y),
+        [],
+    )
     for _ in range(EPOCHS):
         total = 0.0
         for first in range(0, len(X), BATCH):
@@ -66,13 +63,12 @@ def torch_losses(net: MLP, X: Any, y: Any, make: Any) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", {one.rule: one for one in oracles.IN_TORCH}.values(), ids=repr)
 @pytest.mark.parametrize("name", DATA)
-def test_losses_of_five_epochs_are_those_of_pytorch(name: str, kind: str) -> None:
+def test_losses_of_five_epochs_are_those_of_pytorch(name: str, optimizer: Any) -> None:
     X, y, loss, n_out = load(name)
-    ours, theirs = OPTIMIZERS[kind]
     net = MLP([X.shape[1], 24, 12, n_out], activation=["tanh", "gelu"], loss=loss, dtype="float64", seed=0)
-    expected = torch_losses(net, X, y, theirs)
-    history = net.fit(X, y, epochs=EPOCHS, batch_size=BATCH, optimizer=ours, shuffle=False)
+    expected = torch_losses(net, X, y, optimizer)
+    history = net.fit(X, y, epochs=EPOCHS, batch_size=BATCH, optimizer=optimizer, shuffle=False)
     np.testing.assert_allclose(history.loss, expected, rtol=1e-8)
-    assert history.loss[-1] < 0.98 * history.loss[0]
+    assert history.loss[-1] < history.loss[0]

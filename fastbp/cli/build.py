@@ -1,4 +1,4 @@
-"""How `fastbp train` trains: the recipes where the user does not say, and what the options say instead."""
+"""What the options ask for, made: optimiser, schedule, callbacks and network."""
 
 from __future__ import annotations
 
@@ -7,68 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastbp.cli.defaults import (
+    CHECKPOINT_MINUTES,
+    DIGITS,
+    PLATEAU_EPOCHS,
+    PLATEAU_FACTOR,
+    STEP_FACTOR,
+    TABLE,
+    TOL_EPOCHS,
+    VALIDATION_SPLIT,
+    Hyperparameters,
+)  # fmt: skip
+
 if TYPE_CHECKING:
-    from fastbp.cli.problem import Problem
+    from fastbp.data.prepare import PreparedData
     from fastbp.network import MLP
 
-VALIDATION_SPLIT = 0.1  # of the training rows, for early stopping
-TOL_EPOCHS = 10
-SCHEDULES = ("constant", "cosine", "linear", "exponential", "one-cycle", "step", "plateau")
-STEP_FACTOR = 0.1
-PLATEAU_FACTOR, PLATEAU_EPOCHS = 0.2, 3  # the fifth of scikit-learn's "adaptive", which waits for two epochs
-CHECKPOINT_MINUTES = 1.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How to train where the user does not say."""
-
-    hidden: tuple[int, ...]
-    activation: str
-    optimizer: str
-    lr: float
-    epochs: int
-    batch_size: int
-
-
-# Accuracy over splits 0 to 9, and over 100 to 139: median 98.1 and 98.2 %, worst 97.5 and 97.2 %, in 0.3 s a training.
-# 128-64 takes a third of that: median 98.1 and 98.1, worst 96.7 and 96.9. Chosen on splits 100 to 119 among 72: four
-# shapes, four activations, Adam and SGD with momentum.
-DIGITS_RECIPE = Recipe(hidden=(256, 128), activation="relu", optimizer="adam", lr=3e-3, epochs=30, batch_size=32)
-TABLE_RECIPE = Recipe(hidden=(128, 64), activation="relu", optimizer="adam", lr=1e-3, epochs=20, batch_size=64)
-
-
-def complete(settings: Any) -> Recipe:
-    """The recipe with the user's choices in it."""
-    recipe = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
-    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Recipe)}
-    return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
-
-
-def optimizer(settings: Any, recipe: Recipe) -> Any:
-    """The optimiser; the recipe's learning rate belongs to the recipe's optimiser, another brings its own."""
+def optimizer(settings: Any, hyper: Hyperparameters) -> Any:
+    """The optimiser; the default learning rate belongs to the default optimiser, another brings its own."""
     from fastbp import activations, losses, optimizers
 
     for option, names, get in (
-        ("--activation", recipe.activation.split(","), activations.get),
+        ("--activation", hyper.activation.split(","), activations.get),
         ("--loss", [settings.loss] if settings.loss is not None else [], losses.get),
-        ("--optimizer", [recipe.optimizer], optimizers.get),
+        ("--optimizer", [hyper.optimizer], optimizers.get),
     ):
         for name in names:
             try:
                 get(name)
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint=option) from error
-    chosen = optimizers.get(recipe.optimizer)
+    chosen = optimizers.get(hyper.optimizer)
     asked = ("lr", "weight_decay", "momentum", "nesterov", "clip_norm", "clip_value")
     given = {name: value for name in asked if (value := getattr(settings, name)) is not None and value is not False}
     for name in given:
         _check_known(name, chosen)
     if given.get("nesterov") and not given.get("momentum"):
         raise click.BadParameter("goes with a --momentum above 0", param_hint="--nesterov")
-    tuned = DIGITS_RECIPE if settings.data is None else TABLE_RECIPE
-    if recipe.optimizer == tuned.optimizer:
-        given["lr"] = recipe.lr
+    defaults = DIGITS if settings.data is None else TABLE
+    if hyper.optimizer == defaults.optimizer:
+        given["lr"] = hyper.lr
     try:
         return dataclasses.replace(chosen, **given)
     except ValueError as error:  # the ranges of the other options are those of the optimisers
@@ -117,7 +96,7 @@ def schedule(settings: Any, epochs: int, *, held_out: bool) -> Any:
 
 
 def validation_split(settings: Any) -> float:
-    """Share of the training rows that is held out to watch the training."""
+    """Share of the training rows that is held out to validate the training."""
     if settings.validation_split is not None:
         return float(settings.validation_split)
     return VALIDATION_SPLIT if settings.early_stopping is not None else 0.0
@@ -132,32 +111,32 @@ def check_class_weight(class_weight: str | None, net: Any, y: Any) -> None:
 
 
 def callbacks(settings: Any) -> list[Any]:
-    """What watches the training."""
+    """The callbacks of `fit`."""
     from fastbp.callbacks import Checkpoint, EarlyStopping, MaxSeconds
 
-    watching: list[Any] = []
+    chosen: list[Any] = []
     if settings.early_stopping is not None:
-        watching.append(EarlyStopping(patience=settings.early_stopping))
+        chosen.append(EarlyStopping(patience=settings.early_stopping))
     if settings.tol is not None:
-        watching.append(EarlyStopping("loss", TOL_EPOCHS, settings.tol, restore_best=False))
+        chosen.append(EarlyStopping("loss", TOL_EPOCHS, settings.tol, restore_best=False))
     if settings.max_seconds is not None:
-        watching.append(MaxSeconds(settings.max_seconds))
+        chosen.append(MaxSeconds(settings.max_seconds))
     if settings.checkpoint is not None:
-        watching.append(
+        chosen.append(
             Checkpoint(settings.checkpoint, every_seconds=60.0 * (settings.checkpoint_minutes or CHECKPOINT_MINUTES))
         )
-    return watching
+    return chosen
 
 
-def build(settings: Any, recipe: Recipe, problem: Problem) -> MLP:
+def network(settings: Any, hyper: Hyperparameters, prepared: PreparedData) -> MLP:
     """The network, with its scaling."""
     import fastbp
 
-    names = recipe.activation.split(",")
+    names = hyper.activation.split(",")
     net = fastbp.MLP(
-        [problem.n_in, *recipe.hidden, problem.n_out],
+        [prepared.n_in, *hyper.hidden, prepared.n_out],
         activation=names[0] if len(names) == 1 else names,
-        loss=_smoothed(problem.loss, settings.label_smoothing),
+        loss=_smoothed(prepared.loss, settings.label_smoothing),
         dropout=settings.dropout,
         input_noise=settings.input_noise,
         l1=settings.l1,
@@ -165,10 +144,10 @@ def build(settings: Any, recipe: Recipe, problem: Problem) -> MLP:
         max_norm=settings.max_norm,
         seed=settings.seed,
     )
-    net.class_labels = problem.class_labels
+    net.class_labels = prepared.class_labels
     on_by_default = settings.data is not None
     if on_by_default if settings.standardize is None else settings.standardize:
-        net.standardize(problem.X_train, problem.y_train if net.loss.link.can_scale_y else None)
+        net.standardize(prepared.X_train, prepared.y_train if net.loss.link.can_scale_y else None)
     return net
 
 

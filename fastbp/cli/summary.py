@@ -1,4 +1,4 @@
-"""What `fastbp train` is about to do: in a few lines for people, and whole for JSON."""
+"""A summary of what `fastbp train` will do: a few lines for people, all of it for JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastbp.cli import recipe as recipes
-from fastbp.cli.recipe import CHECKPOINT_MINUTES, TOL_EPOCHS, Recipe
+from fastbp.cli import build
+from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, Hyperparameters
 
 if TYPE_CHECKING:
-    from fastbp.cli.problem import Problem
+    from fastbp.data.prepare import PreparedData
     from fastbp.network import MLP
     from fastbp.optimizers import Optimizer
 
@@ -22,22 +22,22 @@ _AS_CHOSEN = (
 
 
 def describe(
-    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP, n_held: int
+    settings: Any, hyper: Hyperparameters, optimizer: Optimizer, prepared: PreparedData, net: MLP, n_held: int
 ) -> Iterator[tuple[str, str]]:
     """Labels and texts: the data, the network, the method, and what of it differs from the defaults."""
-    for number, note in enumerate(problem.notes):
+    for number, note in enumerate(prepared.notes):
         yield "" if number else "data", note
     scaled = ""
     if net.scaling is not None:
         scaled = f", inputs{' and targets' * (net.scaling.y_mean is not None)} standardized"
     shape = "-".join(map(str, net.sizes))
-    yield "network", f"{shape}, {recipe.activation}, {net.n_parameters:,} parameters{scaled}"
-    if held := str(net.regularization):
-        yield "", held
+    yield "network", f"{shape}, {hyper.activation}, {net.n_parameters:,} parameters{scaled}"
+    if penalties := str(net.regularization):
+        yield "", penalties
     rate = "" if optimizer.full_batch else f"lr {optimizer.lr:g}, "
-    rows = "all rows at once" if optimizer.full_batch else f"batches of {recipe.batch_size}"
-    yield "method", f"{type(optimizer).__name__}, {rate}{recipe.epochs} epochs, {rows}, seed {settings.seed}"
-    if special := [*_of_optimizer(optimizer), *_of_training(settings, n_held, len(problem.X_train))]:
+    rows = "all rows at once" if optimizer.full_batch else f"batches of {hyper.batch_size}"
+    yield "method", f"{type(optimizer).__name__}, {rate}{hyper.epochs} epochs, {rows}, seed {settings.seed}"
+    if special := [*_of_optimizer(optimizer), *_of_training(settings, n_held, len(prepared.X_train))]:
         yield "", ", ".join(special)
 
 
@@ -70,13 +70,13 @@ def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
         yield f"at most {settings.max_seconds:g} s"
 
 
-def of_network(settings: Any, recipe: Recipe, problem: Problem, net: MLP) -> dict[str, Any]:
+def of_network(settings: Any, hyper: Hyperparameters, prepared: PreparedData, net: MLP) -> dict[str, Any]:
     """What is learned, by what network: of all commands that train."""
     return {
-        "data": problem.name,
+        "data": prepared.name,
         "target": settings.target,
         "sizes": net.sizes,
-        "activation": recipe.activation.split(","),
+        "activation": hyper.activation.split(","),
         "loss": net.loss.name,
         "label_smoothing": settings.label_smoothing,
         "regularization": net.regularization.as_arguments(),
@@ -86,20 +86,20 @@ def of_network(settings: Any, recipe: Recipe, problem: Problem, net: MLP) -> dic
 
 
 def chosen(
-    settings: Any, recipe: Recipe, optimizer: Optimizer, problem: Problem, net: MLP, n_held: int
+    settings: Any, hyper: Hyperparameters, optimizer: Optimizer, prepared: PreparedData, net: MLP, n_held: int
 ) -> dict[str, Any]:
-    """All that decides the result, and what else was chosen."""
+    """Everything that the result depends on, and the other options."""
     minutes = settings.checkpoint_minutes or CHECKPOINT_MINUTES
-    return of_network(settings, recipe, problem, net) | {
-        "train_rows": len(problem.X_train),
+    return of_network(settings, hyper, prepared, net) | {
+        "train_rows": len(prepared.X_train),
         "validation_rows": n_held,
-        "test_rows": 0 if problem.X_test is None else len(problem.X_test),
+        "test_rows": 0 if prepared.X_test is None else len(prepared.X_test),
         "optimizer": {"name": optimizer.name, **dataclasses.asdict(optimizer)},
-        "epochs": recipe.epochs,
-        "batch_size": None if optimizer.full_batch else recipe.batch_size,
+        "epochs": hyper.epochs,
+        "batch_size": None if optimizer.full_batch else hyper.batch_size,
         "class_labels": net.class_labels,
-        "validation_split": recipes.validation_split(settings),
+        "validation_split": build.validation_split(settings),
         "checkpoint_minutes": minutes if settings.checkpoint is not None else None,
         **{name: getattr(settings, name) for name in _AS_CHOSEN},
-        "notes": problem.notes,
+        "notes": prepared.notes,
     }

@@ -1,12 +1,12 @@
-"""What a data file asks for: the loss that fits its targets, classes as indices, and rows held out for the test."""
+"""What y asks for: the loss that fits the targets of a table, classes as indices, and rows held out for the test."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
 import numpy as np
 
 from fastbp import arrays, datasets, losses
@@ -22,8 +22,8 @@ _MANY_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """Data ready for `fit`."""
+class PreparedData:
+    """Rows to train on and to test on, ready for `fit`."""
 
     name: str
     X_train: Array  # (n, n_in)
@@ -49,42 +49,33 @@ class Problem:
         return X, y
 
 
-def load_problem(data: str | None, target: str | None, loss: str | None, test_fraction: float, seed: int) -> Problem:
-    """Read the data, infer what was not said, and hold rows out."""
-    notes = []
-    if data is None:
-        if target is not None:
-            raise click.UsageError("--target names a column of a CSV, but no DATA is given")
-        X, y = datasets.load_digits()
-        table = tables.Table(X, y)
-        notes.append("the embedded digits, as no DATA is given: 8x8 images in ten classes (UCI, CC BY 4.0)")
-    else:
-        try:
-            table = tables.read_table(data, target)
-        except tables.TargetNeeded as error:
-            raise click.UsageError(str(error)) from error
+def prepare(
+    table: tables.Table, loss: str | None, test_fraction: float, seed: int, *, name: str, notes: Sequence[str] = ()
+) -> PreparedData:
+    """Infer from a table what was not said, and hold rows out; `notes`: what there is to tell of it already."""
+    told = list(notes)
     n_in = _check_inputs(table)
-    chosen = _choose_loss(table, loss, notes)
-    table, labels, n_out = _as_targets(table, chosen, notes)
+    chosen = _choose_loss(table, loss, told)
+    table, labels, n_out = _as_targets(table, chosen, told)
     assert table.y is not None
     X_test, y_test = table.X_test, table.y_test
     X_train, y_train = table.X, table.y
     rare = ""
     if X_test is None and test_fraction > 0.0:
-        kept, held = datasets.split_rows(y_train, test_fraction, seed, stratify=labels is not None)
-        rare = "" if labels is None else datasets.too_rare(y_train, kept, held, labels)
-        X_train, X_test, y_train, y_test = X_train[kept], X_train[held], y_train[kept], y_train[held]
+        kept, held_out_rows = datasets.split_rows(y_train, test_fraction, seed, stratify=labels is not None)
+        rare = "" if labels is None else datasets.too_rare(y_train, kept, held_out_rows, labels)
+        X_train, X_test, y_train, y_test = X_train[kept], X_train[held_out_rows], y_train[kept], y_train[held_out_rows]
     # Both parts now: a bad y_test must not wait until the training is over.
-    for name, rows, targets in (("y", X_train, y_train), ("y_test", X_test, y_test)):
+    for kind, rows, targets in (("y", X_train, y_train), ("y_test", X_test, y_test)):
         if rows is not None and targets is not None:
-            checks.check_y(targets, losses.get(chosen), len(rows), n_out, np.dtype("float32"), name=name)
+            checks.check_y(targets, losses.get(chosen), len(rows), n_out, np.dtype("float32"), name=kind)
     held_out = 0 if X_test is None else len(X_test)
-    notes.append(f"{len(X_train):,} rows to train on, {held_out:,} held out; inputs {n_in}, outputs {n_out}")
+    told.append(f"{len(X_train):,} rows to train on, {held_out:,} held out; inputs {n_in}, outputs {n_out}")
     if rare:
-        notes.append(rare)
+        told.append(rare)
     in_place = labels is None or labels == list(range(len(labels)))
-    return Problem(
-        "digits" if data is None else data,
+    return PreparedData(
+        name,
         X_train,
         y_train,
         X_test,
@@ -93,7 +84,7 @@ def load_problem(data: str | None, target: str | None, loss: str | None, test_fr
         n_in,
         n_out,
         None if in_place else labels,
-        notes,
+        told,
     )
 
 
@@ -124,9 +115,9 @@ def _choose_loss(table: tables.Table, loss: str | None, notes: list[str]) -> str
         raise ValueError(
             f"y holds integers of shape {y.shape}; say what they are: --loss mse, binary_cross_entropy, ..."
         )
-    held = "names" if y.dtype.kind in "US" else "integers"
-    quantities = "" if held == "names" else " (--loss mse for quantities)"
-    notes.append(f"y holds {held}: classes, so the loss is cross_entropy{quantities}")
+    kind = "names" if y.dtype.kind in "US" else "integers"
+    quantities = "" if kind == "names" else " (--loss mse for quantities)"
+    notes.append(f"y holds {kind}: classes, so the loss is cross_entropy{quantities}")
     return "cross_entropy"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from fastbp.cli.recipe import Recipe
+from fastbp.cli.defaults import Hyperparameters
 
 if TYPE_CHECKING:
     from fastbp.network import MLP
@@ -30,16 +30,16 @@ def twin(net: MLP, seed: int) -> NumpyMLP:
     )
 
 
-def seconds(rival: NumpyMLP, X: Array, y: Array, recipe: Recipe, optimizer: Any) -> float:
+def seconds(rival: NumpyMLP, X: Array, y: Array, hyper: Hyperparameters, optimizer: Any) -> float:
     """Train in the better of one BLAS thread and as many as NumPy takes by itself; often that is one."""
     from fastbp.bench import blas
 
     def trial(threads: int | None) -> float:
-        rows = slice(0, TRIAL_STEPS * recipe.batch_size)
+        rows = slice(0, TRIAL_STEPS * hyper.batch_size)
         with blas.limit(threads):
-            options = {"epochs": 2, "batch_size": recipe.batch_size, "optimizer": optimizer}
+            options = {"epochs": 2, "batch_size": hyper.batch_size, "optimizer": optimizer}
             return copy.copy(rival).fit(X[rows], y[rows], **options).seconds[-1]
 
     with blas.limit(min((1, None), key=trial) if blas.can_limit() else None):
-        history = rival.fit(X, y, epochs=recipe.epochs, batch_size=recipe.batch_size, optimizer=optimizer)
+        history = rival.fit(X, y, epochs=hyper.epochs, batch_size=hyper.batch_size, optimizer=optimizer)
     return sum(history.seconds)
