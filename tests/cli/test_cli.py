@@ -793,12 +793,16 @@ def test_an_unfinished_training_is_kept(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line on stderr; the training goes on and the network is saved."""
-    from fastbp.training import checkpoints
+    from fastbp.io import model_files
 
-    def full(*_: object) -> Any:
-        raise OSError(28, "No space left on device")
+    save = model_files.save
 
-    monkeypatch.setattr(checkpoints, "pack", full)
+    def full(path: Path, *rest: Any) -> None:
+        if Path(path).parent.name == "run":
+            raise OSError(28, "No space left on device")
+        save(path, *rest)
+
+    monkeypatch.setattr(model_files, "save", full)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         result = run("train", "--epochs", 2, "--checkpoint", tmp_path / "run", "--out", tmp_path / "net.safetensors")
