@@ -120,7 +120,14 @@ class Schedule(Checked):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """1: the learning rate of the optimiser"""
+    """1: the learning rate of the optimiser
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=2, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Constant())
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.1']
+    """
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.ones(np.shape(steps))
@@ -128,7 +135,15 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """gamma^floor(epoch / size)"""
+    """gamma^floor(epoch / size)
+
+    Examples
+    --------
+    >>> schedule = fastbp.schedules.Step(size=2, gamma=0.1)
+    >>> history = net.fit(X, y, epochs=4, optimizer=fastbp.SGD(lr=0.1), schedule=schedule)
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.1', '0.01', '0.01']
+    """
 
     size: float = setting(10.0, check_positive_finite)
     gamma: float = setting(0.1, check_positive_finite)
@@ -139,7 +154,15 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """gamma^(milestones passed)"""
+    """gamma^(milestones passed)
+
+    Examples
+    --------
+    >>> schedule = fastbp.schedules.MultiStep([1, 3], gamma=0.1)
+    >>> history = net.fit(X, y, epochs=4, optimizer=fastbp.SGD(lr=0.1), schedule=schedule)
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.01', '0.01', '0.001']
+    """
 
     milestones: Sequence[float] = field(metadata=checked_by(_check_milestones))
     gamma: float = setting(0.1, check_positive_finite)
@@ -153,7 +176,14 @@ class MultiStep(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """gamma^epoch"""
+    """gamma^epoch
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Exponential(0.5))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0707', '0.0354', '0.0177']
+    """
 
     gamma: float = setting(0.95, check_positive_finite)
 
@@ -163,7 +193,14 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """end + (1 - end) (1 - epoch / epochs)^power, and end afterwards"""
+    """end + (1 - end) (1 - epoch / epochs)^power, and end afterwards
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Polynomial(3))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0833', '0.05', '0.0167']
+    """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
     power: float = setting(1.0, check_positive_finite)
@@ -176,7 +213,14 @@ class Polynomial(Schedule):
 
 @dataclass(frozen=True)
 class InverseTime(Schedule):
-    """1 / (1 + decay epoch)"""
+    """1 / (1 + decay epoch)
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.InverseTime(1.0))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0667', '0.04', '0.0286']
+    """
 
     decay: float = setting(1.0, check_non_negative_finite)
 
@@ -198,6 +242,12 @@ class Cosine(Schedule):
         Start again at 1 after each cycle; otherwise stay at `end`.
     growth : float
         Length of a cycle over that of the one before.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Cosine(3))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0933', '0.05', '0.0067']
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
@@ -249,6 +299,12 @@ class OneCycle(Schedule):
         Along cosines or straight lines: PyTorch's ``anneal_strategy``.
     three_phase : bool
         Down to `start` as fast as it went up, and then on to `end`.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.OneCycle(3))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0994', '0.0463', '4e-07']
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
@@ -302,6 +358,12 @@ class Warmup(Schedule):
 
     A function from the number of the step to the rate is asked for the same steps as it would be alone; in the warm-up,
     what it returns is multiplied by that line. `ReduceOnPlateau` looks at the epochs that end after the warm-up.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Warmup(2))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.025', '0.075', '0.1']
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
@@ -353,6 +415,13 @@ class ReduceOnPlateau(Schedule):
         The smallest the factors may become together; at most 1.
     monitor : {"loss", "val_loss"}
         What to watch.
+
+    Examples
+    --------
+    >>> schedule = fastbp.schedules.ReduceOnPlateau(monitor='loss')
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=schedule)
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.1', '0.1']
     """
 
     factor: float = setting(0.1, check_inner_fraction)

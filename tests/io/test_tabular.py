@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastbp.io.tabular import Columns, Tabular
-from fastbp.training.history import History
+from fastbp.history import History
 
 
 class Result(Tabular):
