@@ -242,7 +242,7 @@ class Cost:
         return self.case.targets[self.targets](np.random.default_rng([seed, 5]), rows, n_out)
 
     def allows(self, n_out: int) -> bool:
-        return n_out >= self.case.least_outputs
+        return self.loss.name not in LOSSES or n_out >= self.case.least_outputs
 
     def distance_to_kinks(self, outputs: Array, y: Array) -> float:
         kinks = self.case.kinks(self.loss)
@@ -268,7 +268,7 @@ def _costs() -> list[Cost]:
 
 COSTS = _costs()
 BY_NAME = {repr(cost): cost for cost in COSTS}
-DEFAULT_COSTS = {cost.loss.name: cost for cost in COSTS[::-1]}  # the first of each loss
+DEFAULT_COSTS = {name: next(cost for cost in COSTS if cost.loss.name == name) for name in losses.LOSSES}
 
 # --- optimisers -----------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ RUN = np.dtype(
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (epochs * steps,) float64 learning rates that take its place, or 0
         ("start", _ADDRESS),  # the block to begin with, see SWEEP
-        ("block", _ADDRESS),  # where this run's own block is kept, or 0: it lives in a thread's, and is not kept
+        ("block", _ADDRESS),  # this run's own block, or 0: it uses that of its thread, and its weights are lost
         ("subset", _ADDRESS),  # (n,) int64 rows to train on, or 0 for all
         ("held_out", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
         ("losses", _ADDRESS),  # (epochs * steps,) float64: J of every step
@@ -157,11 +157,11 @@ def falls_steadily(means, count, back):
 
 @jit
 def hopeless(shared, one, first, n):
-    """Have the losses stayed above the limit for long, without falling? Looks at n steps more, from step `first` on.
+    """True if the losses have stayed above the limit for long and do not fall; n more steps, from `first`, are read.
 
-    Four windows without a step below the limit are long. Then the means of the later half of the windows are looked
-    at: noise, which that distance outgrows, neither passes for a fall nor hides a slow one. The run is given up where
-    they have not fallen one after the other, nor by much in all, and twice that would not lead below the limit in time.
+    Long are four windows without a step below the limit. The means of the later half of the windows then decide: over
+    that many, noise neither looks like a fall nor hides a slow one. The run is given up if these means have not fallen
+    one after the other, nor by much in all, and twice that fall would not lead below the limit in time.
     """
     losses = view(one.losses, first + n, 0.0)
     for s in range(first, first + n):
