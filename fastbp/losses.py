@@ -15,13 +15,14 @@ from fastbp.validation import (
     check_choice,
     check_fraction,
     check_inner_fraction,
+    check_non_negative_finite,
     check_positive_finite,
     optional,
     setting,
 )
 
 # The registry: what is named here is also a name of fastbp itself.
-__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh", "Quantile"]  # noqa: RUF022
+__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh", "Quantile", "Focal"]  # noqa: RUF022
 
 
 def _check_label(name: str, value: Any) -> int:
@@ -173,6 +174,25 @@ class Quantile(Loss):
     @property
     def parameter(self) -> float:
         return self.quantile
+
+
+@dataclass(frozen=True)
+class Focal(Loss):
+    """Cross-entropy that cares less for rows that are right already, by the factor ``(1 - p)^gamma``.
+
+    ``J = -1/N sum_r sum_j y_rj (1 - p_rj)^gamma log p_rj``, p being the softmax of the outputs (Lin et al., "Focal
+    loss for dense object detection", 2017). With gamma = 0 it is cross_entropy; the paper's alpha is `class_weight` of
+    `fit`.
+    """
+
+    gamma: float = setting(2.0, check_non_negative_finite)
+
+    name = "focal"
+    link = SOFTMAX
+
+    @property
+    def parameter(self) -> float:
+        return self.gamma
 
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}

@@ -114,8 +114,16 @@ def quantile(p: Array, y: Array, *, quantile: float = 0.5) -> tuple[Array, Array
     return (slope * d).mean(axis=1), slope / y.shape[1]
 
 
+def focal(z: Array, y: Array, *, gamma: float = 2.0) -> tuple[Array, Array]:
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    p = e / e.sum(axis=1, keepdims=True)
+    d_p = y * (gamma * (1 - p) ** (gamma - 1) * np.log(p) - (1 - p) ** gamma / p)
+    J = -(y * (1 - p) ** gamma * np.log(p)).sum(axis=1)
+    return J, p * (d_p - (d_p * p).sum(axis=1, keepdims=True))
+
+
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile)
+    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile, focal)
 }
 
 # --- update rules: the new w, in step t = 1, 2, ...; `s` keeps what the next step needs, `o` has the options ----

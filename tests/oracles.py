@@ -156,6 +156,12 @@ def _counts(rng: np.random.Generator, rows: int, n: int) -> Array:
     return rng.poisson(2.0, (rows, n)).astype(float)
 
 
+def _focal(gamma: float, z: Any, y: Any) -> Any:
+    log_p = torch.log_softmax(z, dim=1)
+    y = torch.nn.functional.one_hot(y, z.shape[1]) if y.ndim == 1 else y
+    return -(y * (1 - log_p.exp()) ** gamma * log_p).sum(dim=1).mean()
+
+
 @dataclass(frozen=True)
 class LossCase:
     """A loss as tests need it.
@@ -206,6 +212,12 @@ LOSSES = {
         {"real": _real},
         options=(losses.Quantile(quantile=0.9),),
         kinks=lambda loss: (0.0,),
+    ),
+    "focal": LossCase(
+        lambda loss: lambda z, y: _focal(loss.gamma, z, y),
+        {"classes": _classes, "probabilities": _probabilities},
+        options=(losses.Focal(gamma=0.5), losses.Focal(gamma=0.0)),
+        least_outputs=2,
     ),
 }
 

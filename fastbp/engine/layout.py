@@ -23,9 +23,6 @@ from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
 from fastbp.types import Array
 
-# Rows of at least so many bytes lie an odd number of vectors apart, see `Layout.stride`.
-WIDE_ROW = 256
-
 
 @dataclass(frozen=True)
 class LayerLayout:
@@ -94,7 +91,7 @@ class Layout:
         out: 256 by 256 weights, 512 rows, ran at 76 instead of 87 to 92 GFLOP/s, 64 by 64 at 88 instead of 92.
         """
         vectors = -(-n // self.lanes)
-        return (vectors | (vectors * self.lanes * self.dtype.itemsize >= WIDE_ROW)) * self.lanes
+        return (vectors | (vectors * self.lanes * self.dtype.itemsize >= tuning.WIDE_ROW)) * self.lanes
 
     def n_groups(self, batch: int) -> int:
         """Shares that a batch is cut into, or 0. Depends on sizes alone: it decides the order of summation."""

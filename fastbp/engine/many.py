@@ -64,10 +64,10 @@ class Blocks:
         # Bytes into a job where the address of a state belongs; bytes into the block where the state lies.
         places = [JOB.fields[name][1] for name in states]  # type: ignore[index]
         self.states = np.array(list(zip(places, self.offsets[1:-2], strict=True)), np.uint64).reshape(-1, 2)
-        self.kept = n_runs * self.size <= budget
+        self.resumable = n_runs * self.size <= budget
         self.starts, self.own, self.of_threads = (
             allocate(n * self.size, np.dtype(np.uint8)).reshape(n, self.size)
-            for n in (n_starts, n_runs * self.kept, threads)
+            for n in (n_starts, n_runs * self.resumable, threads)
         )
 
     def set_start(self, number: int, engine: Engine) -> None:
@@ -172,7 +172,7 @@ class ManyRuns:
         runs["limit"], runs["epoch"] = wave.limits, self.epochs_kept[wave.numbers]
         runs["start"] = _rows(self.blocks.starts, wave.starts)
         runs["means"] = _rows(self.means, wave.numbers)
-        if self.blocks.kept:
+        if self.blocks.resumable:
             runs["block"] = _rows(own, wave.numbers)
         for name, counted in (("above", self.above), ("total", self.total)):
             runs[name] = np.where(runs["epoch"] > 0, counted[wave.numbers], 0)
@@ -214,7 +214,7 @@ class ManyRuns:
         self.collected[found] = True
         which = numbers[found]
         self.above[which], self.total[which] = runs["above"][found], runs["total"][found]
-        if self.blocks.kept:
+        if self.blocks.resumable:
             self.epochs_kept[which] = runs["epoch"][found]
         return found
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.engine import tuning
 from fastbp.types import Array
 
 ALIGNMENT = 64
 PAGE, HUGE_PAGE = 4096, 1 << 21
-# Arrays allocated together lie on huge pages from this many bytes on: fewer would waste most of one.
-HUGE = 1 << 19
 _places = itertools.count()
 
 
@@ -37,7 +36,7 @@ def allocate_all(counts: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
         lead = next(_places) * 11 * ALIGNMENT % PAGE
         starts.append(-(-end // PAGE) * PAGE + lead if size >= PAGE else -(-end // ALIGNMENT) * ALIGNMENT)
         end = starts[-1] + size
-    raw = _huge_pages(end) if end >= HUGE else _aligned(np.zeros(end + ALIGNMENT, np.uint8), ALIGNMENT)
+    raw = _huge_pages(end) if end >= tuning.HUGE else _aligned(np.zeros(end + ALIGNMENT, np.uint8), ALIGNMENT)
     return [raw[start : start + n * dtype.itemsize].view(dtype) for start, n in zip(starts, counts, strict=True)]
 
 

@@ -102,9 +102,9 @@ class Store:
     def __init__(self, layout: Layout, parameters: Array, counted: memoryview) -> None:
         self.layout, self._counted = layout, counted
         self._state, self._changes = State(parameters, [], _scalars(None)), 0
-        self.kept, self.kept_scalars = memory.allocate(0, layout.dtype), _scalars(None)
-        self.kept_counters = 0, 0  # steps and epochs
-        self.kept_of: list[Array] | None = None  # the moments that were kept with the parameters
+        self.snapshot, self.snapshot_scalars = memory.allocate(0, layout.dtype), _scalars(None)
+        self.snapshot_counters = 0, 0  # steps and epochs
+        self.snapshot_of: list[Array] | None = None  # the moments that were kept with the parameters
 
     @property
     def parameters(self) -> Array:
@@ -203,19 +203,19 @@ class Store:
     @property
     def has_snapshot(self) -> bool:
         """Whether there is a snapshot, of the moments that there are."""
-        return self.kept_of is self.moments
+        return self.snapshot_of is self.moments
 
     def take_snapshot(self) -> None:
         """Remember the state. Kernels may do it, too; `note_snapshot` afterwards tells when."""
-        self.kept_of = None
+        self.snapshot_of = None
         now = [self.parameters, *self.moments]
-        if self.kept.size != len(now) * self.layout.n_parameters:
-            self.kept = memory.allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
-        for old, new in zip(self.kept.reshape(len(now), -1), now, strict=True):
+        if self.snapshot.size != len(now) * self.layout.n_parameters:
+            self.snapshot = memory.allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
+        for old, new in zip(self.snapshot.reshape(len(now), -1), now, strict=True):
             old[:] = new
-        self.kept_scalars = self.scalars.copy()
-        self.kept_counters = self.steps, self.epochs
-        self.kept_of = self.moments
+        self.snapshot_scalars = self.scalars.copy()
+        self.snapshot_counters = self.steps, self.epochs
+        self.snapshot_of = self.moments
 
     def note_snapshot(self, steps: int, epochs: int, first: int, per_epoch: int) -> None:
         """Kernels have taken a snapshot in a call that began after so many steps and epochs.
@@ -223,7 +223,7 @@ class Store:
         first: steps that the open epoch had then. per_epoch: steps of an epoch; 0: no step of the call ends one.
         """
         done = self.snapshot_step
-        self.kept_counters = steps + done, epochs + ((first + done) // per_epoch if per_epoch else 0)
+        self.snapshot_counters = steps + done, epochs + ((first + done) // per_epoch if per_epoch else 0)
 
     @property
     def snapshot_step(self) -> int:
@@ -233,11 +233,11 @@ class Store:
     def go_back(self) -> None:
         """Return to what was remembered last."""
         n = self.layout.n_parameters
-        arrays = memory.allocate_all([n] * (self.kept.size // n), self.layout.dtype)
-        for new, old in zip(arrays, self.kept.reshape(-1, n), strict=True):
+        arrays = memory.allocate_all([n] * (self.snapshot.size // n), self.layout.dtype)
+        for new, old in zip(arrays, self.snapshot.reshape(-1, n), strict=True):
             new[:] = old
-        counters = self.counters_from(*self.kept_counters)
-        self.change(parameters=arrays[0], moments=arrays[1:], scalars=self.kept_scalars.copy(), counters=counters)
+        counters = self.counters_from(*self.snapshot_counters)
+        self.change(parameters=arrays[0], moments=arrays[1:], scalars=self.snapshot_scalars.copy(), counters=counters)
 
 
 def _scalars(state_layout: tuple[str, int] | None) -> Array:

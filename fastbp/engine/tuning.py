@@ -34,3 +34,15 @@ CHUNK_SECONDS, MAX_STEPS = 0.05, 1 << 16
 FIRST_STEPS = 64
 # Rows that the whole gradient is summed over at a time.
 GRADIENT_ROWS = 4096
+# Trials of another number of threads. Share of the time since the last trial that one may take, at the speed of the
+# present choice; the least and the most seconds of a trial; seconds between two trials, at first and at most; what more
+# threads must gain, since a moment's advantage of less is soon lost when one of them has to wait; and by how much a
+# chunk is slower than those before where something has changed.
+TRIAL_SHARE = 0.025
+TRIAL_LEAST, TRIAL_MOST = 0.001, 0.01
+TRIAL_PAUSE, TRIAL_LONGEST = 0.2, 1.6
+TRIAL_MARGIN, TRIAL_SLOWER = 1.15, 1.25
+# Rows of at least so many bytes lie an odd number of vectors apart, see `Layout.stride`.
+WIDE_ROW = 256
+# Arrays allocated together lie on huge pages from this many bytes on: fewer would waste most of one.
+HUGE = 1 << 19

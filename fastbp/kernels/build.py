@@ -86,7 +86,7 @@ def _inner_code_stays_open(name: str):
 def _no_collection():
     """Stop the garbage collector: Numba makes millions of objects and next to no cycles.
 
-    To look for them takes 5 to 10 % of a compile.
+    Searching for them takes 5 to 10 % of a compile.
     """
     collecting = gc.isenabled()
     gc.disable()

@@ -62,9 +62,8 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
         phi.add_incoming(first, entry)
         phi.add_incoming(later, builder.block)
-    more = builder.icmp_unsigned(">", after[0], I64(0))
     tail = builder.append_basic_block("tail")
-    builder.cbranch(more, body, tail)
+    builder.cbranch(builder.icmp_unsigned(">", after[0], I64(0)), body, tail)
     builder.position_at_end(tail)
     builder.cbranch(builder.icmp_unsigned("!=", with_sum, I64(0)), last, end)
     builder.position_at_end(last)

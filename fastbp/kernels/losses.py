@@ -1,6 +1,7 @@
 """Cost functions: the loss of every row, and dJ/dz of the output layer where its derivative was.
 
-An element-wise loss is one function `(p, y, parameter) -> (loss, dloss/dp)` and one line of ELEMENT_LOSSES.
+An element-wise loss is one function `(p, y, parameter) -> (loss, dloss/dp)` and one line of ELEMENT_LOSSES; one that
+needs a whole row of outputs is a function like `cross_entropy` and one line of ROW_LOSSES.
 Sources: Goodfellow et al., Deep Learning, 6.2; Huber 1964.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.activations import exp, exp_in_place, expm1, log1p, log_in_place
+from fastbp.kernels.activations import exp, exp_in_place, expm1, log, log1p, log_in_place
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, BatchType, BlockType, Job, Layer
@@ -91,7 +92,7 @@ def quantile(p, y, parameter):
     return slope * difference, slope
 
 
-# The code of an element-wise loss is its position; softmax cross-entropy, which needs the whole row, comes after.
+# The code of an element-wise loss is its position; those of ROW_LOSSES, at the end of this file, come after.
 ELEMENT_LOSSES = {
     "mse": mse,
     "mae": mae,
@@ -101,8 +102,6 @@ ELEMENT_LOSSES = {
     "log_cosh": log_cosh,
     "quantile": quantile,
 }
-LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, "cross_entropy"])}
-CROSS_ENTROPY = np.uint64(LOSS_CODES["cross_entropy"])
 
 
 def _loss_loop(function):
@@ -220,7 +219,31 @@ def softmax(result, maxima, sums, outputs, rows, n_out, row_stride, tag):
         totals[r] = row_sum(result + r * row_stride, n_vectors, tag)
 
 
-@leaf(Job, Layer, types.uintp, BlockType, types.uintp, types.float64, calls=[exp_in_place, log_in_place])
+@jit
+def _label(job, number, n_out):
+    """The class of a row, by the row's number."""
+    label = np.uintp(view(job.y, number + ONE, np.int64(0))[number])
+    if label >= n_out:  # unchecked, in a small call; or changed since
+        job.bad_row = number
+        atomic_max(job.status, BAD_LABEL)
+        label = np.uintp(0)
+    return label
+
+
+@jit
+def _softmax(job, layer, row_losses, block, scale, tag):
+    """Deltas: scale * softmax(z); row_losses: log sum e^(z - max z); the first of a row's loss_values: max z."""
+    rows, row_stride, start = block.rows, layer.output_row, block.row * layer.output_row
+    outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
+    n_vectors = row_stride // (itemsize(tag) * lanes(tag))
+    softmax(deltas, maxima, row_losses, outputs, rows, layer.n_out, row_stride, tag)
+    sums = view(row_losses, rows, tag)
+    for r in range(rows):
+        row_scale(deltas + r * row_stride, cast(tag, scale) / sums[r], n_vectors)
+    log_in_place(row_losses, rows, tag)
+
+
+@jit
 def cross_entropy(job, layer, row_losses, block, first, scale, tag):
     """J = -sum_j y_j log softmax(z)_j by row; deltas receive dJ/dz = scale * (softmax(z) - y).
 
@@ -231,22 +254,14 @@ def cross_entropy(job, layer, row_losses, block, first, scale, tag):
     rows, n_out, row_stride, order, y = block.rows, layer.n_out, layer.output_row, job.order, job.y
     start = block.row * row_stride
     outputs, deltas, maxima = layer.outputs + start, layer.deltas + start, job.loss_values + start
-    stride, n_vectors = row_stride // itemsize(tag), row_stride // (itemsize(tag) * lanes(tag))
-    softmax(deltas, maxima, row_losses, outputs, rows, n_out, row_stride, tag)
-    losses = view(row_losses, rows, tag)
-    for r in range(rows):
-        row_scale(deltas + r * row_stride, cast(tag, scale) / losses[r], n_vectors)
-    log_in_place(row_losses, rows, tag)
+    stride, losses = row_stride // itemsize(tag), view(row_losses, rows, tag)
+    _softmax(job, layer, row_losses, block, scale, tag)
     for r in range(rows):
         z, d = view(outputs + r * row_stride, stride, tag), view(deltas + r * row_stride, stride, tag)
         largest = view(maxima + r * row_stride, ONE, tag)[0]
         number = row_number(order, first + r)
         if job.y_kind == np.uint64(LABELS):
-            label = np.uintp(view(y, number + ONE, np.int64(0))[number])
-            if label >= n_out:  # unchecked, in a small call; or changed since
-                job.bad_row = number
-                atomic_max(job.status, BAD_LABEL)
-                label = np.uintp(0)
+            label = _label(job, number, n_out)
             d[label] -= cast(tag, scale) * rest
             losses[r] += (largest - z[label]) * rest
         else:
@@ -265,3 +280,59 @@ def cross_entropy(job, layer, row_losses, block, first, scale, tag):
                 spread += largest - z[j]
                 d[j] -= cast(tag, scale) * share
             losses[r] += spread * share
+
+
+@element
+def focal_term(log_p, gamma):
+    """-(1 - p)^gamma log p, and its derivative by log p"""
+    one, rest = cast(log_p, 1.0), -expm1(log_p)
+    weight = exp(gamma * log(rest))
+    weight = one if gamma == cast(log_p, 0.0) else weight
+    ratio = -one if rest == cast(log_p, 0.0) else log_p / rest
+    return -weight * log_p, weight * (gamma * (one - rest) * ratio - one)
+
+
+@jit
+def focal(job, layer, row_losses, block, first, scale, tag):
+    """J = -sum_j y_j (1 - p_j)^gamma log p_j by row, p = softmax(z); deltas receive scale * dJ/dz.
+
+    With a_j = y_j times the derivative by log p_j, dJ/dz = a - p sum_j a_j. The loss's parameter is gamma.
+    """
+    gamma, factor = cast(tag, job.loss_parameter), cast(tag, scale)
+    rows, n_out, row_stride, start = block.rows, layer.n_out, layer.output_row, block.row * layer.output_row
+    stride, losses = row_stride // itemsize(tag), view(row_losses, rows, tag)
+    _softmax(job, layer, row_losses, block, 1.0, tag)
+    for r in range(rows):
+        place = start + r * row_stride
+        z, d = view(layer.outputs + place, stride, tag), view(layer.deltas + place, stride, tag)
+        a = view(job.loss_values + place, stride, tag)
+        largest, log_sum, number = a[0], losses[r], row_number(job.order, first + r)
+        if job.y_kind == np.uint64(LABELS):
+            label = _label(job, number, n_out)
+            losses[r], slope = focal_term((z[label] - largest) - log_sum, gamma)
+            for j in range(n_out):
+                d[j] *= -slope * factor
+            d[label] += slope * factor
+        else:
+            target = view(job.y + number * n_out * itemsize(tag), n_out, tag)
+            total, slopes = cast(tag, 0.0), cast(tag, 0.0)
+            for j in range(n_out):
+                value, slope = focal_term((z[j] - largest) - log_sum, gamma)
+                a[j] = target[j] * slope
+                total += target[j] * value
+                slopes += a[j]
+            for j in range(n_out):
+                d[j] = factor * (a[j] - d[j] * slopes)
+            losses[r] = total
+
+
+ROW_LOSSES = {"cross_entropy": cross_entropy, "focal": focal}
+FIRST_ROW_LOSS = np.uint64(len(ELEMENT_LOSSES))
+LOSS_CODES = {name: code for code, name in enumerate([*ELEMENT_LOSSES, *ROW_LOSSES])}
+_row_losses = switch([*ROW_LOSSES.values()])
+
+
+@leaf(Job, Layer, types.uintp, BlockType, types.uintp, types.float64, calls=[exp_in_place, log_in_place])
+def row_loss(job, layer, losses, block, first, scale, tag):
+    """A loss that needs whole rows, of a block of rows; deltas receive dJ/dz times scale."""
+    _row_losses(job.loss - FIRST_ROW_LOSS, job, layer, losses, block, first, scale, tag)

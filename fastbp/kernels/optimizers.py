@@ -172,7 +172,7 @@ def radam(w, g, m, v, r):
 def adamax(w, g, m, u, r):
     """Adam by the largest gradient: u = max(beta2 u, |g| + eps);  w - lr m' / u (Kingma and Ba 2015)
 
-    Where g is 0, beta2 u is kept: padding stays zero, and no later u can tell, for |g| + eps is larger than beta2 eps.
+    Where g is 0, u becomes beta2 u: padding stays zero. No later u differs, as |g| + eps is larger than beta2 eps.
     """
     g = fma(r.decay, w, g)
     m, u = _mean(g, m, r), r.beta2 * u

@@ -22,7 +22,7 @@ from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.losses import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
+from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.optimizers import SGD
 from fastbp.kernels.records import (
@@ -85,8 +85,8 @@ def output_loss(job, layer, losses, block, batch, tag):
     first = batch.start + block.place
     if job.y_kind == np.uint64(DELTAS):
         given_deltas(job, layer, losses, block, first, tag)
-    elif job.loss == CROSS_ENTROPY:
-        cross_entropy(job, layer, losses, block, first, scale, tag)
+    elif job.loss >= FIRST_ROW_LOSS:
+        row_loss(job, layer, losses, block, first, scale, tag)
     else:
         element_loss(job, layer, losses, block, first, scale, tag)
     if job.row_weights != 0:
@@ -123,7 +123,7 @@ def product_down(layer, result, block, zeros, mode, tag):
 @leaf(
     Job, Layers, BlockType, BatchType, types.uintp,
     calls=[
-        gather, add_noise, product, activate, drop, given_deltas, cross_entropy, element_loss, weigh_rows
+        gather, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
     ],
 )  # fmt: skip
 def pass_rows(job, layers, block, batch, clock, tag):
@@ -135,7 +135,7 @@ def pass_rows(job, layers, block, batch, clock, tag):
     if batch.key != ZERO and job.input_noise > 0.0:
         add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
     ticks.charge(clock, ticks.GATHER, since)
-    forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss != CROSS_ENTROPY, clock, tag)
+    forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
         output_loss(job, top, job.row_losses + block.place * itemsize(tag), block, batch, tag)

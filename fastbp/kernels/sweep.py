@@ -31,7 +31,7 @@ RUN = np.dtype(
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (epochs * steps,) float64 learning rates that take its place, or 0
         ("start", _ADDRESS),  # the block to begin with, see SWEEP
-        ("block", _ADDRESS),  # where this run's own block is kept, or 0: it lives in a thread's, and is not kept
+        ("block", _ADDRESS),  # this run's own block, or 0: it uses that of its thread, and its weights are lost
         ("subset", _ADDRESS),  # (n,) int64 rows to train on, or 0 for all
         ("held_out", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
         ("losses", _ADDRESS),  # (epochs * steps,) float64: J of every step
@@ -122,6 +122,23 @@ def take_up(shared, worker, job, layers, one, place, tag):
 
 
 @jit
+def next_steps(shared, job, one, budget):
+    """Point the job at the next steps of a run, at most to the epoch's end; returns the number of steps done before."""
+    done = one.epoch * shared.steps + one.step
+    job.mode, job.n_threads = TRAIN, 1
+    job.n_steps = min(shared.steps - one.step, budget)
+    if one.above != ZERO:  # no further than to the end of the window, which may be the last
+        job.n_steps = min(job.n_steps, shared.window - one.above % shared.window)
+    job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
+    job.losses = one.losses + done * np.uint64(8)
+    job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
+    job.momenta = shared.momenta + done * np.uint64(8) if shared.momenta != ZERO else ZERO
+    if one.mean_weights != ZERO:
+        job.mean_weights = one.mean_weights + done * np.uint64(8)
+    return done
+
+
+@jit
 def clear(job):
     """Reset what a call of the entry begins with, for one thread."""
     atomic_store(job.barrier, 0)
@@ -140,11 +157,11 @@ def falls_steadily(means, count, back):
 
 @jit
 def hopeless(shared, one, first, n):
-    """Have the losses stayed above the limit for long, without falling? Looks at n steps more, from step `first` on.
+    """True if the losses have stayed above the limit for long and do not fall; n more steps, from `first`, are read.
 
-    Four windows without a step below the limit are long. Then the means of the later half of the windows are looked
-    at: noise, which that distance outgrows, neither passes for a fall nor hides a slow one. The run is given up where
-    they have not fallen one after the other, nor by much in all, and twice that would not lead below the limit in time.
+    Long are four windows without a step below the limit. The means of the later half of the windows then decide: over
+    that many, noise neither looks like a fall nor hides a slow one. The run is given up if these means have not fallen
+    one after the other, nor by much in all, and twice that fall would not lead below the limit in time.
     """
     losses = view(one.losses, first + n, 0.0)
     for s in range(first, first + n):
@@ -203,17 +220,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         one = runs[worker.current]
         epoch_ticks = view(one.epoch_ticks, one.end, np.int64(0))
         since = now()
-        done = one.epoch * shared.steps + one.step
-        job.mode, job.n_threads = TRAIN, 1
-        job.n_steps = min(shared.steps - one.step, worker.budget - spent)
-        if one.above != ZERO:  # no further than to the end of the window, which may be the last
-            job.n_steps = min(job.n_steps, shared.window - one.above % shared.window)
-        job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
-        job.losses = one.losses + done * np.uint64(8)
-        job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
-        job.momenta = shared.momenta + done * np.uint64(8) if shared.momenta != ZERO else ZERO
-        if one.mean_weights != ZERO:
-            job.mean_weights = one.mean_weights + done * np.uint64(8)
+        done = next_steps(shared, job, one, worker.budget - spent)
         clear(job)
         run(training, own_layers, 0, tag)
         one.step += job.steps_done

@@ -7,11 +7,11 @@ leave, one for barriers of even and one for those of odd number. A thread arrive
 vote if it wants to leave. It waits until the arrivals of this barrier are complete, and leaves if its counter of votes
 is not zero.
 
-All threads come to the same answer, however late they look:
+All threads come to the same answer, however late they read the word:
 
 - The votes of barrier k are complete when its arrivals are, since each came in one addition with its arrival.
-- They stay as they are until every thread has looked: the same counter is used again at barrier k + 2, and no thread
-  arrives there before all have arrived at k + 1, and so have looked at k.
+- They stay as they are until every thread has read them: the same counter is used again at barrier k + 2, and no thread
+  arrives there before all have arrived at k + 1, and so have read them at k.
 - A counter that is not zero makes every thread leave, so it need never be cleared within a call.
 
 What else threads share (`stop`, `status`) may change at any time. A thread may turn what it has read there into a vote,
@@ -50,7 +50,7 @@ STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 
 # The record of a thread in JOB["watch"], in int64 words: the system's number of the thread; where it is, see SITES;
 # arrivals that it waits for; how long it has waited, of which patience (nanoseconds); the time and the CPU time of
-# the team when it looked last; and the random state and longest delay (pauses) of tests.
+# the team when it last checked; and the random state and longest delay (pauses) of tests.
 THREAD, SITE, TARGET, PATIENCE, WAITED, LOOKED, CPU, STATE, DELAY = (np.uint64(word) for word in range(9))
 WATCH_WORDS = np.uint64(16)
 SITES = ("not come yet", "computing", "gone", "shuffle", "rows", "gradient", "norms", "step", "snapshot")

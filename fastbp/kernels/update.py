@@ -28,14 +28,16 @@ def _own_rates_of(rule):
     function, n_own = rule.rates or _as_they_are, len(rule.rate_names) - len(Rates._fields)
 
     @jit
-    def write(coefficients, step, address, tag):
+    def write(coefficients, step, address, tag):  # without a loop, whose index would make a switch of the tuple
         r = view(address, N_RATES, tag)
         values = function(Coefficients(*coefficients[:n]), step)
         r[OWN] = cast(tag, values[0])
         if n_own > 1:
             r[OWN + ONE] = cast(tag, values[1])
         if n_own > 2:
-            r[OWN + TWO], r[OWN + TWO + ONE] = cast(tag, values[2]), cast(tag, values[3])
+            r[OWN + TWO] = cast(tag, values[2])
+        if n_own > 3:
+            r[OWN + TWO + ONE] = cast(tag, values[3])
 
     return write
 
@@ -143,7 +145,7 @@ def write_clip_scale(job, address, tag):
 
 @leaf(Job, *[types.uintp] * 4)
 def clip(job, result, gradient, rates, n, tag):
-    """Scale n numbers of the gradient to the norm allowed, and hold them within the value allowed.
+    """Scale n numbers of the gradient to the norm allowed, then clip them to the value allowed.
 
     Not in place: other threads may still be summing the gradient's squares.
     """

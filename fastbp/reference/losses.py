@@ -93,6 +93,18 @@ def quantile(ws: Workspace, description: Any) -> float:
     return loss
 
 
+def focal(ws: Workspace, description: Any) -> float:
+    z, y, gamma = ws.output, ws.targets, description.gamma
+    log_p = z - z.max(axis=1, keepdims=True)
+    log_p -= np.log(np.exp(log_p).sum(axis=1, keepdims=True))
+    p, rest = np.exp(log_p), -np.expm1(log_p)
+    weight = y * rest**gamma
+    ratio = np.divide(log_p, rest, out=np.full_like(z, -1), where=rest != 0)
+    slopes = weight * (gamma * p * ratio - 1)  # by log p
+    np.multiply(slopes - p * slopes.sum(axis=1, keepdims=True), 1 / ws.rows, out=ws.deltas[-1])
+    return -float(np.vdot(weight, log_p)) / ws.rows
+
+
 LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
@@ -102,6 +114,7 @@ LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "poisson": poisson,
     "log_cosh": log_cosh,
     "quantile": quantile,
+    "focal": focal,
 }
 
 

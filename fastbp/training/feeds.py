@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp.engine import team
 from fastbp.engine.session import Session
+from fastbp.engine.threads import Chooser
 from fastbp.history import History
 from fastbp.io import saved_training as saving
 from fastbp.spec import Samples
@@ -26,7 +27,7 @@ class Loop(Protocol):
     settings: FitSettings
     history: History
     progress: Progress
-    threads: team.Chooser
+    threads: Chooser
     interrupted: team.interruptible  # called, it tells whether Ctrl-C has been pressed
     consistent: bool
     pending: bool

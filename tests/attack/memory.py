@@ -30,7 +30,7 @@ def run(seconds: float, seed: int) -> dict[str, int]:
 def child(seconds: float, seed: int) -> None:
     """`run`, in a process of its own."""
     rng, end = np.random.default_rng(seed), time.monotonic() + seconds
-    fastbp.engine.memory.HUGE = 1 << 10  # so that even small buffers come from the system
+    fastbp.engine.tuning.HUGE = 1 << 10  # so that even small buffers come from the system
     plans = {name: _scenes.Plan(name) for name in _scenes.SCENES}
     memory = Memory()
     numbers = {name: [str(number) for number in range(allocations_of(plan, memory))] for name, plan in plans.items()}

@@ -798,7 +798,7 @@ def test_a_checkpoint_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest
     def full(*_: object) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "state", full)
+    monkeypatch.setattr(checkpoints, "pack", full)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         result = run("train", "--epochs", 2, "--checkpoint", tmp_path / "run", "--out", tmp_path / "net.safetensors")
