@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastbp.history import History
 from fastbp.io.tabular import Columns, Tabular
 from fastbp.history import History
 
