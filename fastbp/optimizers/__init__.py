@@ -12,6 +12,7 @@ from typing import Any
 
 from fastbp.optimizers.base import BATCH_SIZE as BATCH_SIZE
 from fastbp.optimizers.base import Optimizer as Optimizer
+from fastbp.optimizers.base import check_betas, check_dampening, check_etas, check_step_sizes
 from fastbp.optimizers.lbfgs import LBFGS as LBFGS
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.validation import (
@@ -31,40 +32,6 @@ __all__ = [  # noqa: RUF022
 ]  # fmt: skip
 
 
-def _two_numbers(name: str, value: Any) -> tuple[float, float]:
-    try:
-        first, second = value
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be two numbers, got {value!r}") from None
-    return check_non_negative_finite(f"{name}[0]", first), check_non_negative_finite(f"{name}[1]", second)
-
-
-def _check_betas(name: str, value: Any) -> tuple[float, float]:
-    beta1, beta2 = _two_numbers(name, value)
-    return check_fraction(f"{name}[0]", beta1), check_fraction(f"{name}[1]", beta2)
-
-
-def _check_dampening(name: str, value: Any) -> float:
-    dampening = check_non_negative_finite(name, value)
-    if dampening > 1.0:
-        raise ValueError(f"{name} must be from 0 to 1, got {dampening!r}")
-    return dampening
-
-
-def _check_etas(name: str, value: Any) -> tuple[float, float]:
-    etas = _two_numbers(name, value)
-    if not 0.0 < etas[0] < 1.0 < etas[1]:
-        raise ValueError(f"{name} must be one number between 0 and 1 and one above 1, got {etas!r}")
-    return etas
-
-
-def _check_step_sizes(name: str, value: Any) -> tuple[float, float]:
-    sizes = _two_numbers(name, value)
-    if not sizes[0] <= sizes[1]:
-        raise ValueError(f"{name} must be the smallest and the largest, got {sizes!r}")
-    return sizes
-
-
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Stochastic gradient descent, ``w <- w - lr g``, with heavy-ball or Nesterov momentum (Sutskever et al. 2013).
@@ -81,7 +48,7 @@ class SGD(Optimizer):
     lr: float = 1e-3
     momentum: float = setting(0.0, check_non_negative_finite)
     nesterov: bool = setting(False, check_flag)
-    dampening: float = setting(0.0, _check_dampening)
+    dampening: float = setting(0.0, check_dampening)
 
     name = "sgd"
 
@@ -111,7 +78,7 @@ class SGD(Optimizer):
 class _Betas(Optimizer):
     """What the relatives of Adam share: decay rates of two means, and the number that keeps a divisor above zero."""
 
-    betas: tuple[float, float] = setting((0.9, 0.999), _check_betas)
+    betas: tuple[float, float] = setting((0.9, 0.999), check_betas)
     eps: float = setting(1e-8, check_non_negative_finite)
 
     @property
@@ -233,7 +200,7 @@ class Lion(Optimizer):
     """
 
     lr: float = 1e-4
-    betas: tuple[float, float] = setting((0.9, 0.99), _check_betas)
+    betas: tuple[float, float] = setting((0.9, 0.99), check_betas)
 
     name = "lion"
     decoupled = True
@@ -342,8 +309,8 @@ class Rprop(Optimizer):
 
     lr: float = 1e-2
     weight_decay: float = field(default=0.0, init=False, repr=False)
-    etas: tuple[float, float] = setting((0.5, 1.2), _check_etas)
-    step_sizes: tuple[float, float] = setting((1e-6, 50.0), _check_step_sizes)
+    etas: tuple[float, float] = setting((0.5, 1.2), check_etas)
+    step_sizes: tuple[float, float] = setting((1e-6, 50.0), check_step_sizes)
 
     name = "rprop"
 

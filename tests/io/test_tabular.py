@@ -13,7 +13,6 @@ import pytest
 
 from fastbp.history import History
 from fastbp.io.tabular import Columns, Tabular
-from fastbp.history import History
 
 
 class Result(Tabular):

@@ -7,18 +7,25 @@ compiled loop; a step costs no call of Python.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastbp.schedules.base import Array as Array
+from fastbp.schedules.base import Schedule as Schedule
+from fastbp.schedules.base import (
+    check_growth,
+    check_milestones,
+    check_min_factor,
+    check_momentum,
+    check_then,
+    in_steps,
+    lengths_passed,
+)
 from fastbp.validation import (
-    Checked,
     check_flag,
     check_fraction,
     check_inner_fraction,
@@ -30,92 +37,6 @@ from fastbp.validation import (
     optional,
     setting,
 )
-
-Array = NDArray[np.float64]
-
-# A length that is so simple a fraction of an epoch is taken for it: 0.3 for 3/10, 20 / 3 for twenty thirds.
-DENOMINATOR = 10_000
-
-
-@functools.lru_cache
-def in_steps(length: float, per_epoch: int) -> tuple[float, float]:
-    """A length in epochs as so many steps, over a divisor: both whole numbers, where it is a simple fraction."""
-    simple = Fraction(float(length)).limit_denominator(DENOMINATOR)
-    if not math.isclose(simple, length, rel_tol=1e-12):
-        return float(length) * per_epoch, 1.0
-    found = simple * per_epoch
-    return float(found.numerator), float(found.denominator)
-
-
-def lengths_passed(steps: Array, length: float, per_epoch: int) -> Array:
-    """How many times a length, in epochs, goes into some numbers of steps; exact where it does so without a rest."""
-    above, below = in_steps(length, per_epoch)
-    counted = np.asarray(steps * below)
-    whole = np.rint(counted)  # after a warm-up that ends within a step, steps have fractions, which are rounded
-    return np.where(np.abs(counted - whole) < 1e-6, whole, counted) / above
-
-
-def _check_milestones(name: str, milestones: Any) -> tuple[float, ...]:
-    try:
-        values = tuple(milestones)
-    except TypeError:
-        raise TypeError(
-            f"{name} must list the epochs after which the rate falls, such as [30, 60], got {milestones!r}"
-        ) from None
-    checked = tuple(check_positive_finite(f"{name}[{k}]", value) for k, value in enumerate(values))
-    if list(checked) != sorted(checked):
-        raise ValueError(f"{name} must rise, got {checked!r}")
-    return checked
-
-
-def _check_momentum(name: str, momentum: Any) -> tuple[float, float]:
-    expected = f"{name} must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {momentum!r}"
-    try:
-        low, high = momentum
-    except (TypeError, ValueError) as error:
-        raise type(error)(expected) from None
-    low, high = check_inner_fraction(f"{name}[0]", low), check_inner_fraction(f"{name}[1]", high)
-    if low > high:
-        raise ValueError(expected)
-    return low, high
-
-
-def _check_growth(name: str, growth: Any) -> float:
-    value = check_positive_finite(name, growth)
-    if value < 1.0:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
-    return value
-
-
-def _check_min_factor(name: str, factor: Any) -> float:
-    value = check_non_negative_finite(name, factor)
-    if value > 1.0:
-        raise ValueError(f"{name} must be at most 1, for the rate is to fall, got {value!r}")
-    return value
-
-
-def _check_then(name: str, then: Any) -> Any:
-    if not isinstance(then, Schedule) and (not callable(then) or isinstance(then, type)):
-        raise TypeError(f"{name} must be one of fastbp.schedules, or a function step -> lr, got {then!r}")
-    return then
-
-
-@dataclass(frozen=True)
-class Schedule(Checked):
-    """The learning rate is that of the optimiser times `factors`."""
-
-    @property
-    def warmup(self) -> float:
-        """Epochs before what comes after a warm-up begins."""
-        return 0.0
-
-    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
-        """Factors after some numbers of steps, of which an epoch has `per_epoch`; with 1, these are epochs."""
-        raise NotImplementedError
-
-    def momenta(self, steps: Array, per_epoch: int = 1) -> Array | None:
-        """SGD's momentum or Adam's beta1 there; None: as the optimiser says."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -164,7 +85,7 @@ class MultiStep(Schedule):
     ['0.1', '0.01', '0.01', '0.001']
     """
 
-    milestones: Sequence[float] = field(metadata=checked_by(_check_milestones))
+    milestones: Sequence[float] = field(metadata=checked_by(check_milestones))
     gamma: float = setting(0.1, check_positive_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
@@ -253,7 +174,7 @@ class Cosine(Schedule):
     epochs: float = field(metadata=checked_by(check_positive_finite))
     end: float = setting(0.0, check_non_negative_finite)
     restarts: bool = setting(False, check_flag)
-    growth: float = setting(1.0, _check_growth)
+    growth: float = setting(1.0, check_growth)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         t = lengths_passed(steps, self.epochs, per_epoch)
@@ -311,7 +232,7 @@ class OneCycle(Schedule):
     rise: float = setting(0.3, check_inner_fraction)
     start: float = setting(1 / 25, check_non_negative_finite)
     end: float = setting(1 / 25e4, check_non_negative_finite)
-    momentum: tuple[float, float] | None = setting((0.85, 0.95), optional(_check_momentum))
+    momentum: tuple[float, float] | None = setting((0.85, 0.95), optional(check_momentum))
     anneal: str = setting("cos", one_of("cos", "linear"))
     three_phase: bool = setting(False, check_flag)
 
@@ -367,7 +288,7 @@ class Warmup(Schedule):
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
-    then: Schedule | Callable[[int], float] = field(default=Constant(), metadata=checked_by(_check_then))
+    then: Schedule | Callable[[int], float] = field(default=Constant(), metadata=checked_by(check_then))
     start: float = setting(0.0, check_non_negative_finite)
 
     def __repr__(self) -> str:
@@ -427,7 +348,7 @@ class ReduceOnPlateau(Schedule):
     factor: float = setting(0.1, check_inner_fraction)
     patience: int = setting(10, check_non_negative_int)
     threshold: float = setting(1e-4, check_fraction)
-    min_factor: float = setting(0.0, _check_min_factor)
+    min_factor: float = setting(0.0, check_min_factor)
     monitor: str = setting("loss", one_of("loss", "val_loss"))
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
