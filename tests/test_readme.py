@@ -139,3 +139,11 @@ if __name__ == "__main__":
     for block, package in ((ray, "ray"), (mpi, "mpi4py")):
         compile(block, package, "exec")
         assert package in block
+
+
+def test_the_design_shows_the_code_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import design
+
+    page = design.PAGE.read_text(encoding="utf-8")
+    assert design.filled(page) == page, "run python benchmarks/design.py"
