@@ -17,6 +17,7 @@ from fastbp.validation import (
     check_inner_fraction,
     check_non_negative_finite,
     check_positive_finite,
+    listed,
     optional,
     setting,
 )
@@ -212,8 +213,7 @@ def names(**wanted: bool | str) -> list[str]:
 
 def scalable() -> str:
     """Whose targets can be standardised, for error messages: "mse, mae and huber"."""
-    *others, last = names(can_scale_y=True)
-    return f"{', '.join(others)} and {last}"
+    return listed(names(can_scale_y=True))
 
 
 def check_softmax(loss: Loss, n_out: int, y: Array | None = None) -> None:

@@ -114,6 +114,14 @@ class MLP(Settled):
     ValueError, TypeError
         If an argument is not as described; the message says what was expected. cross_entropy with a single output is
         refused: a softmax over one output is always 1.
+
+    Examples
+    --------
+    >>> net = fastbp.MLP([4, 16, 3], activation="tanh", seed=0)
+    >>> net
+    <fastbp.MLP 4-16-3 tanh, cross_entropy, float32, 131 parameters>
+    >>> net.predict(X).shape, net.predict_proba(X).shape
+    ((60,), (60, 3))
     """
 
     SETTABLE = ("history", "scaling", "class_labels", "seed")
@@ -355,6 +363,14 @@ class MLP(Settled):
         makes one serves all. A bad chunk raises an error that tells its number, and leaves the network as it was before
         it. One in which nothing counts (by ignored labels or weights) has loss 0 and no gradient, as such a batch has.
         Resuming skips the chunks that are done, which must come in the same order again.
+
+        Examples
+        --------
+        >>> history = net.fit(X, y, epochs=20, optimizer=fastbp.Adam(lr=0.01), validation_split=0.2)
+        >>> len(history.loss), history.loss[-1] < history.loss[0]
+        (20, True)
+        >>> net.evaluate(X, y)["accuracy"] > 0.6
+        True
         """
         if y is None and (sample_weight is not None or class_weight is not None):
             raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")

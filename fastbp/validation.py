@@ -41,6 +41,12 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     raise ValueError(f"{name}={value!r} is unknown{hint}; choose from {', '.join(known)}")
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence has them: "a, b and c"."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def check_positive_int(name: str, value: object) -> int:
     """Return `value` as int if it is an integer of at least 1. Booleans and floats raise ``TypeError``."""
     number = _integer(name, value, "a positive integer")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pickle
 import re
 from types import SimpleNamespace
 from typing import Any
@@ -404,3 +406,53 @@ def test_weights() -> None:
 def test_bad_weights(weights: Any, biases: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         arrays.check_weights(weights, biases, (3, 2), F32)
+
+
+# --- checks of the fields of dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Described(validation.Checked):
+    size: float = dataclasses.field(metadata=validation.checked_by(validation.check_positive_finite))
+    count: int = validation.setting(3, validation.check_positive_int)
+    limit: float | None = validation.setting(None, validation.optional(validation.check_positive_finite))
+    kind: str = validation.setting("a", validation.one_of("a", "b"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived(Described):
+    size: float = 2.0
+    free: Any = None
+
+
+class Undecorated(Derived):
+    """A class that somebody derived without the decorator."""
+
+
+def test_checked_fields_hold_plain_values() -> None:
+    made = Described(np.float32(2), np.int8(5), np.float64(0.5), np.str_("b"))
+    assert repr(made) == "Described(size=2.0, count=5, limit=0.5, kind='b')"
+    assert made == Described(2, 5, 0.5, "b") == pickle.loads(pickle.dumps(made))
+    assert hash(made) == hash(dataclasses.replace(Described(1), size=2, count=5, limit=0.5, kind="b"))
+
+
+@pytest.mark.parametrize("made_by", [Described, Derived, Undecorated])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"size": 0}, "^size must be a positive finite number, got 0$"),
+        ({"size": 1, "count": 0}, "^count must be a positive integer, got 0$"),
+        ({"size": 1, "limit": -1}, "^limit must be a positive finite number, got -1$"),
+        ({"size": 1, "kind": "c"}, "^kind='c' is unknown; choose from a, b$"),
+        ({"size": 0, "count": 0}, "^size must be"),  # in the order of the fields
+    ],
+)
+def test_a_check_holds_for_derived_classes_too(made_by: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        made_by(**options)
+
+
+def test_a_derived_class_may_have_other_defaults_and_fields_without_a_check() -> None:
+    assert (Derived().size, Derived(free=[1]).free, Undecorated(3).size) == (2.0, [1], 3.0)
+    with pytest.raises(TypeError, match="size must be a positive finite number, got None of type NoneType"):
+        Derived(None)  # type: ignore[arg-type]

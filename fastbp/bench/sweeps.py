@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import _version
+from fastbp._version import __version__
 from fastbp.bench import verify
 from fastbp.bench.peers import PEERS, JaxRival
 from fastbp.bench.result import HALF_DIVERGING, ONE_THREAD, Setting
@@ -52,7 +52,7 @@ class FastbpSweep(Rival):
         self.threads: int | None = None
 
     def version(self) -> str:
-        return _version.__version__
+        return __version__
 
     def settings(self, threads: int) -> tuple[Setting, ...]:
         return (Setting(threads),)

@@ -70,6 +70,13 @@ class Checkpoint(Watcher):
         When the training begins, if the folder cannot be written to.
     ValueError
         Then, if the folder holds the unfinished training of an earlier run, and `fit` was not told to resume it.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=2, callbacks=[fastbp.Checkpoint("run")], resume="run")  # starts afresh
+    >>> history = net.fit(X, y, epochs=5, callbacks=[fastbp.Checkpoint("run")], resume="run")  # goes on
+    >>> len(history.loss)
+    5
     """
 
     folder: str | os.PathLike[str] = field(metadata=checked_by(_check_folder))

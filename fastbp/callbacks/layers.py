@@ -54,6 +54,13 @@ class LayerStatistics(Watcher):
 
         The verdict is "exploding" where the gradient is longer than 10 times the parameters or not finite, "vanishing"
         where its root mean square is less than 0.1 % of that of the layer with the largest, or zero, else "".
+
+    Examples
+    --------
+    >>> statistics = fastbp.LayerStatistics(X, y)
+    >>> history = net.fit(X, y, epochs=1, callbacks=[statistics])
+    >>> [record["verdict"] for record in statistics.records]
+    ['', '']
     """
 
     X: npt.ArrayLike

@@ -41,6 +41,12 @@ class EarlyStopping(Watcher):
     restore_best : bool
         Leave the network with the weights of its best epoch (moments and counters stay as they are), also where the
         training ends by a `DivergenceError`.
+
+    Examples
+    --------
+    >>> stopping = fastbp.EarlyStopping("loss", patience=1, min_delta=10.0)
+    >>> net.fit(X, y, epochs=10, callbacks=[stopping]).stop_reason
+    'EarlyStopping: loss has not improved for 1 epochs'
     """
 
     monitor: str = setting("val_loss", one_of(*MONITORS))
@@ -101,6 +107,11 @@ class MaxSeconds(Watcher):
     """Stop when so many seconds have passed since the training began or was resumed, in the middle of an epoch too.
 
     An epoch that is cut short is not in the history. A training with a `Checkpoint` can be resumed from there.
+
+    Examples
+    --------
+    >>> len(net.fit(X, y, epochs=2, callbacks=[fastbp.MaxSeconds(60)]).loss)
+    2
     """
 
     seconds: float = field(metadata=checked_by(check_positive_finite))
@@ -127,6 +138,11 @@ class StopGradientNorm(Watcher):
         Euclidean norm at or below which to stop.
     every : int
         Epochs from one look to the next; a look costs as much as half an epoch.
+
+    Examples
+    --------
+    >>> net.fit(X, y, epochs=10, callbacks=[fastbp.StopGradientNorm(1e3)]).stop_reason.split(":")[0]
+    'StopGradientNorm'
     """
 
     threshold: float = field(metadata=checked_by(check_non_negative_finite))

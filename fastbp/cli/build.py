@@ -57,6 +57,7 @@ def optimizer(settings: Any, hyper: Hyperparameters) -> Any:
 def _check_known(name: str, chosen: Any) -> None:
     """Refuse an option that the optimiser does not have."""
     from fastbp import optimizers
+    from fastbp.validation import listed
 
     if name in arguments(type(chosen)):
         return
@@ -66,7 +67,7 @@ def _check_known(name: str, chosen: Any) -> None:
         why = f"{chosen.name} has none; --l2 is a penalty for all optimizers"
     else:
         having = [kind for kind, one in optimizers.OPTIMIZERS.items() if name in arguments(one)]
-        why = f"is for {' and '.join(having)}, not for {chosen.name}"
+        why = f"is for {listed(having)}, not for {chosen.name}"
     raise click.BadParameter(why, param_hint="--" + name.replace("_", "-"))
 
 
@@ -154,11 +155,12 @@ def network(settings: Any, hyper: Hyperparameters, prepared: PreparedData) -> ML
 def _smoothed(loss: Any, smoothing: float) -> Any:
     """The loss with its labels smoothed."""
     from fastbp import losses
+    from fastbp.validation import listed
 
     if not smoothing:
         return loss
     description = losses.get(loss)
     having = [name for name, kind in losses.LOSSES.items() if "label_smoothing" in arguments(kind)]
     if description.name not in having:
-        raise click.UsageError(f"--label-smoothing is for {', '.join(having)}; the loss is {description.name}")
+        raise click.UsageError(f"--label-smoothing is for {listed(having)}; the loss is {description.name}")
     return dataclasses.replace(description, **{"label_smoothing": smoothing})

@@ -56,14 +56,15 @@ class _RegistryOption(click.Option):
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from fastbp import losses, optimizers
+        from fastbp.validation import listed
 
         kinds = optimizers.OPTIMIZERS | losses.LOSSES
         names = {
-            argument: " and ".join(name for name, kind in kinds.items() if argument in arguments(kind))
+            argument: listed(name for name, kind in kinds.items() if argument in arguments(kind))
             for argument in ("momentum", "nesterov", "label_smoothing")
         }
         names["losses"], names["optimizers"] = ", ".join(losses.LOSSES), ", ".join(optimizers.NAMES)
-        names["decoupled"] = " and ".join(name for name, kind in optimizers.OPTIMIZERS.items() if kind.decoupled)
+        names["decoupled"] = listed(name for name, kind in optimizers.OPTIMIZERS.items() if kind.decoupled)
         self.help = (self.help or "").format(**names)
         return super().get_help_record(ctx)
 

@@ -130,6 +130,12 @@ def lr_range_test(
     ----------
     Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3. fastai, `lr_find` and its
     suggestion functions `steep`, `minimum` and `valley` (the last by ESRI): docs.fast.ai/callback.schedule.html.
+
+    Examples
+    --------
+    >>> test = fastbp.lr_range_test(net, X, y)
+    >>> sorted(test.suggestions)  # each with its value, its spread over seeds and its source
+    ['minimum/10', 'steepest', 'valley']
     """
     if not isinstance(net, MLP):
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")

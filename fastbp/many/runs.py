@@ -117,6 +117,12 @@ def lr_sweep(
     -----
     UserWarning
         If the best rate is the lowest or highest of those swept.
+
+    Examples
+    --------
+    >>> sweep = fastbp.lr_sweep(net, X, y, learning_rates=[1e-3, 1e-2, 1e-1], seeds=2, epochs=5)
+    >>> sweep.val_loss.shape  # rates, seeds, epochs
+    (3, 2, 5)
     """
     if not isinstance(net, MLP):
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")

@@ -10,6 +10,7 @@ from fastbp.regularization import PLAIN, Regularization
 from fastbp.types import Array
 from fastbp.validation import (
     Checked,
+    check_fraction,
     check_non_negative_finite,
     check_positive_finite,
     checked_by,
@@ -126,3 +127,37 @@ def _compiled(rule: str) -> tuple[int, int, tuple[str, ...]]:
     from fastbp.kernels.optimizers import RULES
 
     return list(RULES).index(rule), RULES[rule].n_moments, RULES[rule].coefficients
+
+
+def two_numbers(name: str, value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be two numbers, got {value!r}") from None
+    return check_non_negative_finite(f"{name}[0]", first), check_non_negative_finite(f"{name}[1]", second)
+
+
+def check_betas(name: str, value: Any) -> tuple[float, float]:
+    beta1, beta2 = two_numbers(name, value)
+    return check_fraction(f"{name}[0]", beta1), check_fraction(f"{name}[1]", beta2)
+
+
+def check_dampening(name: str, value: Any) -> float:
+    dampening = check_non_negative_finite(name, value)
+    if dampening > 1.0:
+        raise ValueError(f"{name} must be from 0 to 1, got {dampening!r}")
+    return dampening
+
+
+def check_etas(name: str, value: Any) -> tuple[float, float]:
+    etas = two_numbers(name, value)
+    if not 0.0 < etas[0] < 1.0 < etas[1]:
+        raise ValueError(f"{name} must be one number between 0 and 1 and one above 1, got {etas!r}")
+    return etas
+
+
+def check_step_sizes(name: str, value: Any) -> tuple[float, float]:
+    sizes = two_numbers(name, value)
+    if not sizes[0] <= sizes[1]:
+        raise ValueError(f"{name} must be the smallest and the largest, got {sizes!r}")
+    return sizes

@@ -33,6 +33,11 @@ class LBFGS(Optimizer):
         Converged when an iteration lowers the cost by less than this, relative to the cost or to 1 if that is larger.
     max_line_search : int
         Evaluations of the cost an iteration.
+
+    Examples
+    --------
+    >>> net.fit(X, y, epochs=20, optimizer=fastbp.LBFGS()).loss[-1] < 1.0
+    True
     """
 
     lr: float = field(default=1.0, init=False, repr=False)

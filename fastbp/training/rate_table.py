@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from fastbp.callbacks.base import improves
 from fastbp.io import saved_training as saved
 from fastbp.numerics import as_caller
-from fastbp.schedules import ReduceOnPlateau, Schedule, after_warmups, lengths_passed, plateau_of
+from fastbp.schedules import ReduceOnPlateau, Schedule, after_warmups, plateau_of
+from fastbp.schedules.base import lengths_passed
 
 Array = NDArray[np.float64]
 

@@ -25,6 +25,7 @@ from fastbp.cli.main import COMMANDS, main
 from fastbp.cli.options import FiniteRange
 from fastbp.cli.output import LABEL_WIDTH
 from fastbp.cli.train import TEST_FRACTION
+from fastbp.losses import LOSSES
 from fastbp.optimizers import LBFGS
 
 FASTBP = [sys.executable, "-m", "fastbp.cli.main"]
@@ -718,9 +719,12 @@ def test_options_of_the_optimizer(options: tuple[str, ...], expected: Any, npz: 
     assert found == json.loads(json.dumps({"name": expected.name, **dataclasses.asdict(expected)}))
 
 
-def test_help_names_every_optimizer() -> None:
+def test_help_names_every_optimizer_and_loss() -> None:
     text = " ".join(succeed("train", "--help").split())
     assert ", ".join(optimizers.NAMES) + "." in text
+    assert ", ".join(LOSSES) + "." in text
+    assert "For sgd and rmsprop." in text
+    assert "adamw, lion and adabelief apart from the gradient" in text
 
 
 @pytest.mark.parametrize("name", optimizers.NAMES)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastbp.history import History
 from fastbp.io.tabular import Columns, Tabular
-from fastbp.training.history import History
 
 
 class Result(Tabular):

@@ -45,29 +45,46 @@ def by_torch(cost: oracles.Cost, output: str | None, z: np.ndarray, y: np.ndarra
     return J.item(), logits.grad.numpy()
 
 
-@needs("torch")
-@pytest.mark.parametrize(
+def assert_close(found: Any, loss: Any, delta: np.ndarray, output: str | None) -> None:
+    """A gradient by the network against a loss and dJ/dz that are exact, or of double precision."""
+    dtype = found.inputs.dtype.name
+    eps = float(np.finfo(dtype).eps)
+    rough = 2 if (output, dtype) == ("tanh", "float32") else 1  # its derivative is that of a rational fit
+    assert found.loss == pytest.approx(float(loss), rel=8 * eps, abs=8 * eps)
+    atol = 16 * eps * rough * float(np.abs(delta).max())
+    np.testing.assert_allclose(found.inputs, delta.astype(float), rtol=16 * eps, atol=atol)
+
+
+EVERY_SHAPE = pytest.mark.parametrize(
     ("cost", "output", "rows", "n"),
     [(*case, *shape) for case in CASES for shape in SHAPES if case[0].allows(shape[1])],
     ids=str,
 )
+
+
+@EVERY_SHAPE
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_value_and_delta(dtype: str, cost: oracles.Cost, output: str | None, rows: int, n: int) -> None:
     z, y = draw(cost, rows, n)
     net = identity(fastbp.MLP, n, cost.loss, dtype, output)
-    found, (J, delta) = net.backprop(z, y), by_torch(cost, output, z, y)
-    eps = float(np.finfo(dtype).eps)
-    assert found.loss == pytest.approx(J, rel=8 * eps, abs=8 * eps)
-    rough = 2 if (output, dtype) == ("tanh", "float32") else 1  # its derivative is that of a rational fit
-    close = {"rtol": 16 * eps, "atol": 16 * eps * rough * np.abs(delta).max()}
-    np.testing.assert_allclose(found.inputs, delta, **close)
-    np.testing.assert_allclose(found.biases[0], delta.sum(axis=0), rtol=1e-4 if dtype == "float32" else 1e-12, atol=eps)
-    assert net.evaluate(z, y)["loss"] == pytest.approx(J, rel=8 * eps, abs=8 * eps)
+    found, eps = net.backprop(z, y), float(np.finfo(dtype).eps)
+    loss, _, _, delta = naive.backprop(net, z, y, **oracles.options(cost.loss))
     reference = identity(NumpyMLP, n, cost.loss, output=output).backprop(z, y)
-    exact, _, _, inputs = naive.backprop(net, z, y, **oracles.options(cost.loss))
-    for one, (loss, by_inputs) in ((found, (exact, inputs)), (found, (reference.loss, reference.inputs))):
-        assert one.loss == pytest.approx(float(loss), rel=8 * eps, abs=8 * eps)
-        np.testing.assert_allclose(one.inputs, by_inputs.astype(float), **close)
+    assert_close(found, loss, delta, output)
+    assert_close(found, reference.loss, reference.inputs, output)
+    by_bias = delta.sum(axis=0).astype(float)
+    np.testing.assert_allclose(found.biases[0], by_bias, rtol=1e-4 if dtype == "float32" else 1e-12, atol=eps)
+    assert net.evaluate(z, y)["loss"] == pytest.approx(float(loss), rel=8 * eps, abs=8 * eps)
+
+
+@needs("torch")
+@EVERY_SHAPE
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_value_and_delta_against_torch(dtype: str, cost: oracles.Cost, output: str | None, rows: int, n: int) -> None:
+    z, y = draw(cost, rows, n)
+    assert_close(
+        identity(fastbp.MLP, n, cost.loss, dtype, output).backprop(z, y), *by_torch(cost, output, z, y), output
+    )
 
 
 @needs("torch")

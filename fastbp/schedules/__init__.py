@@ -7,18 +7,25 @@ compiled loop; a step costs no call of Python.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastbp.schedules.base import Array as Array
+from fastbp.schedules.base import Schedule as Schedule
+from fastbp.schedules.base import (
+    check_growth,
+    check_milestones,
+    check_min_factor,
+    check_momentum,
+    check_then,
+    in_steps,
+    lengths_passed,
+)
 from fastbp.validation import (
-    Checked,
     check_flag,
     check_fraction,
     check_inner_fraction,
@@ -31,96 +38,17 @@ from fastbp.validation import (
     setting,
 )
 
-Array = NDArray[np.float64]
-
-# A length that is so simple a fraction of an epoch is taken for it: 0.3 for 3/10, 20 / 3 for twenty thirds.
-DENOMINATOR = 10_000
-
-
-@functools.lru_cache
-def in_steps(length: float, per_epoch: int) -> tuple[float, float]:
-    """A length in epochs as so many steps, over a divisor: both whole numbers, where it is a simple fraction."""
-    simple = Fraction(float(length)).limit_denominator(DENOMINATOR)
-    if not math.isclose(simple, length, rel_tol=1e-12):
-        return float(length) * per_epoch, 1.0
-    found = simple * per_epoch
-    return float(found.numerator), float(found.denominator)
-
-
-def lengths_passed(steps: Array, length: float, per_epoch: int) -> Array:
-    """How many times a length, in epochs, goes into some numbers of steps; exact where it does so without a rest."""
-    above, below = in_steps(length, per_epoch)
-    counted = np.asarray(steps * below)
-    whole = np.rint(counted)  # after a warm-up that ends within a step, steps have fractions, which are rounded
-    return np.where(np.abs(counted - whole) < 1e-6, whole, counted) / above
-
-
-def _check_milestones(name: str, milestones: Any) -> tuple[float, ...]:
-    try:
-        values = tuple(milestones)
-    except TypeError:
-        raise TypeError(
-            f"{name} must list the epochs after which the rate falls, such as [30, 60], got {milestones!r}"
-        ) from None
-    checked = tuple(check_positive_finite(f"{name}[{k}]", value) for k, value in enumerate(values))
-    if list(checked) != sorted(checked):
-        raise ValueError(f"{name} must rise, got {checked!r}")
-    return checked
-
-
-def _check_momentum(name: str, momentum: Any) -> tuple[float, float]:
-    expected = f"{name} must be None or two rising numbers in (0, 1), such as (0.85, 0.95), got {momentum!r}"
-    try:
-        low, high = momentum
-    except (TypeError, ValueError) as error:
-        raise type(error)(expected) from None
-    low, high = check_inner_fraction(f"{name}[0]", low), check_inner_fraction(f"{name}[1]", high)
-    if low > high:
-        raise ValueError(expected)
-    return low, high
-
-
-def _check_growth(name: str, growth: Any) -> float:
-    value = check_positive_finite(name, growth)
-    if value < 1.0:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
-    return value
-
-
-def _check_min_factor(name: str, factor: Any) -> float:
-    value = check_non_negative_finite(name, factor)
-    if value > 1.0:
-        raise ValueError(f"{name} must be at most 1, for the rate is to fall, got {value!r}")
-    return value
-
-
-def _check_then(name: str, then: Any) -> Any:
-    if not isinstance(then, Schedule) and (not callable(then) or isinstance(then, type)):
-        raise TypeError(f"{name} must be one of fastbp.schedules, or a function step -> lr, got {then!r}")
-    return then
-
-
-@dataclass(frozen=True)
-class Schedule(Checked):
-    """The learning rate is that of the optimiser times `factors`."""
-
-    @property
-    def warmup(self) -> float:
-        """Epochs before what comes after a warm-up begins."""
-        return 0.0
-
-    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
-        """Factors after some numbers of steps, of which an epoch has `per_epoch`; with 1, these are epochs."""
-        raise NotImplementedError
-
-    def momenta(self, steps: Array, per_epoch: int = 1) -> Array | None:
-        """SGD's momentum or Adam's beta1 there; None: as the optimiser says."""
-        return None
-
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """1: the learning rate of the optimiser"""
+    """1: the learning rate of the optimiser
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=2, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Constant())
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.1']
+    """
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         return np.ones(np.shape(steps))
@@ -128,7 +56,15 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """gamma^floor(epoch / size)"""
+    """gamma^floor(epoch / size)
+
+    Examples
+    --------
+    >>> schedule = fastbp.schedules.Step(size=2, gamma=0.1)
+    >>> history = net.fit(X, y, epochs=4, optimizer=fastbp.SGD(lr=0.1), schedule=schedule)
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.1', '0.01', '0.01']
+    """
 
     size: float = setting(10.0, check_positive_finite)
     gamma: float = setting(0.1, check_positive_finite)
@@ -139,9 +75,17 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """gamma^(milestones passed)"""
+    """gamma^(milestones passed)
 
-    milestones: Sequence[float] = field(metadata=checked_by(_check_milestones))
+    Examples
+    --------
+    >>> schedule = fastbp.schedules.MultiStep([1, 3], gamma=0.1)
+    >>> history = net.fit(X, y, epochs=4, optimizer=fastbp.SGD(lr=0.1), schedule=schedule)
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.01', '0.01', '0.001']
+    """
+
+    milestones: Sequence[float] = field(metadata=checked_by(check_milestones))
     gamma: float = setting(0.1, check_positive_finite)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
@@ -153,7 +97,14 @@ class MultiStep(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """gamma^epoch"""
+    """gamma^epoch
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Exponential(0.5))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0707', '0.0354', '0.0177']
+    """
 
     gamma: float = setting(0.95, check_positive_finite)
 
@@ -163,7 +114,14 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """end + (1 - end) (1 - epoch / epochs)^power, and end afterwards"""
+    """end + (1 - end) (1 - epoch / epochs)^power, and end afterwards
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Polynomial(3))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0833', '0.05', '0.0167']
+    """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
     power: float = setting(1.0, check_positive_finite)
@@ -176,7 +134,14 @@ class Polynomial(Schedule):
 
 @dataclass(frozen=True)
 class InverseTime(Schedule):
-    """1 / (1 + decay epoch)"""
+    """1 / (1 + decay epoch)
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.InverseTime(1.0))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0667', '0.04', '0.0286']
+    """
 
     decay: float = setting(1.0, check_non_negative_finite)
 
@@ -198,12 +163,18 @@ class Cosine(Schedule):
         Start again at 1 after each cycle; otherwise stay at `end`.
     growth : float
         Length of a cycle over that of the one before.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Cosine(3))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0933', '0.05', '0.0067']
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
     end: float = setting(0.0, check_non_negative_finite)
     restarts: bool = setting(False, check_flag)
-    growth: float = setting(1.0, _check_growth)
+    growth: float = setting(1.0, check_growth)
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
         t = lengths_passed(steps, self.epochs, per_epoch)
@@ -249,13 +220,19 @@ class OneCycle(Schedule):
         Along cosines or straight lines: PyTorch's ``anneal_strategy``.
     three_phase : bool
         Down to `start` as fast as it went up, and then on to `end`.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.OneCycle(3))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0994', '0.0463', '4e-07']
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
     rise: float = setting(0.3, check_inner_fraction)
     start: float = setting(1 / 25, check_non_negative_finite)
     end: float = setting(1 / 25e4, check_non_negative_finite)
-    momentum: tuple[float, float] | None = setting((0.85, 0.95), optional(_check_momentum))
+    momentum: tuple[float, float] | None = setting((0.85, 0.95), optional(check_momentum))
     anneal: str = setting("cos", one_of("cos", "linear"))
     three_phase: bool = setting(False, check_flag)
 
@@ -302,10 +279,16 @@ class Warmup(Schedule):
 
     A function from the number of the step to the rate is asked for the same steps as it would be alone; in the warm-up,
     what it returns is multiplied by that line. `ReduceOnPlateau` looks at the epochs that end after the warm-up.
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.Warmup(2))
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.025', '0.075', '0.1']
     """
 
     epochs: float = field(metadata=checked_by(check_positive_finite))
-    then: Schedule | Callable[[int], float] = field(default=Constant(), metadata=checked_by(_check_then))
+    then: Schedule | Callable[[int], float] = field(default=Constant(), metadata=checked_by(check_then))
     start: float = setting(0.0, check_non_negative_finite)
 
     def __repr__(self) -> str:
@@ -353,12 +336,19 @@ class ReduceOnPlateau(Schedule):
         The smallest the factors may become together; at most 1.
     monitor : {"loss", "val_loss"}
         What to watch.
+
+    Examples
+    --------
+    >>> schedule = fastbp.schedules.ReduceOnPlateau(monitor='loss')
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=schedule)
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.1', '0.1', '0.1']
     """
 
     factor: float = setting(0.1, check_inner_fraction)
     patience: int = setting(10, check_non_negative_int)
     threshold: float = setting(1e-4, check_fraction)
-    min_factor: float = setting(0.0, _check_min_factor)
+    min_factor: float = setting(0.0, check_min_factor)
     monitor: str = setting("loss", one_of("loss", "val_loss"))
 
     def factors(self, steps: Array, per_epoch: int = 1) -> Array:
