@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,3 +125,26 @@ class Watcher(Checked):
 
     def on_fit_end(self, net: Network) -> None:
         """The training has ended, of itself or by a callback."""
+
+
+_reserved: set[int] = set()  # ids of the callbacks that running fits use
+
+
+@contextlib.contextmanager
+def reserved(watchers: Sequence[Watcher]) -> Iterator[None]:
+    """Keep callbacks, which hold the state of one training, from being used by two at the same time."""
+    taken: list[int] = []
+    try:
+        try:
+            for watcher in watchers:
+                if id(watcher) in _reserved:
+                    raise ValueError(
+                        f"{watcher!r} is in use by another fit that has not ended: give each fit a callback of its own"
+                    )
+                taken.append(id(watcher))
+                _reserved.add(id(watcher))
+            yield
+        finally:
+            _reserved.difference_update(taken)
+    finally:
+        _reserved.difference_update(taken)  # if an exception has cut the first off

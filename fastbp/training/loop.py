@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from fastbp import schedules
-from fastbp.callbacks.base import Callback, EpochState, Watcher
+from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
 from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
@@ -412,26 +412,3 @@ class Loop:
         if not np.isfinite(self.engine.parameters).all():
             return None
         return checkpoints.pack(self.session.values(), self.state_dict())
-
-
-_reserved: set[int] = set()  # ids of the callbacks that running fits use
-
-
-@contextlib.contextmanager
-def reserved(watchers: Sequence[Watcher]) -> Iterator[None]:
-    """Keep callbacks, which hold the state of one training, from being used by two at the same time."""
-    taken: list[int] = []
-    try:
-        try:
-            for watcher in watchers:
-                if id(watcher) in _reserved:
-                    raise ValueError(
-                        f"{watcher!r} is in use by another fit that has not ended: give each fit a callback of its own"
-                    )
-                taken.append(id(watcher))
-                _reserved.add(id(watcher))
-            yield
-        finally:
-            _reserved.difference_update(taken)
-    finally:
-        _reserved.difference_update(taken)  # if an exception has cut the first off

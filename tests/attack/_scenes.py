@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastbp
-import fastbp.training.loop
+import fastbp.callbacks.base
 from fastbp import MLP, SGD, Adam, Checkpoint, EarlyStopping, LayerStatistics, NAdam, schedules
 from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
@@ -331,7 +331,7 @@ def check_process(net: MLP) -> None:
     assert gc.isenabled(), "garbage is not collected any more"
     assert not net.session.lock._is_owned(), "this thread still holds the network"  # type: ignore[attr-defined]
     assert net.session.trainer is None, "the network thinks that it is being trained"
-    assert not fastbp.training.loop._reserved, "callbacks are thought to be in use"
+    assert not fastbp.callbacks.base._reserved, "callbacks are thought to be in use"
     assert all(not worker.busy for worker in team._idle)
     assert threading.active_count() < 20, "threads are left over"
 
