@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return sorted({*_MODULES, "__version__", *(one for module in REGISTRIES for one in _import(module).__all__)})
     home = _MODULES.get(name)
-    if home is None and not name.startswith("_"):
+    if home is None and name[:1].isupper():  # classes: to ask the registries takes time
         home = next((module for module in REGISTRIES if name in _import(module).__all__), None)
     if home is None:
         raise AttributeError(f"module 'fastbp' has no attribute {name!r}")

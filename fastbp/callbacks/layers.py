@@ -15,7 +15,6 @@ from fastbp.callbacks.base import EpochState, Watcher
 from fastbp.engine.session import Network
 from fastbp.io.tabular import write_csv
 from fastbp.numerics import norm, quiet
-from fastbp.reference.activations import activate, bounds
 from fastbp.validation import check_positive_int, setting
 
 Array = npt.NDArray[Any]
@@ -123,6 +122,8 @@ class LayerStatistics(Watcher):
 
 def _activations(net: Network, X: npt.ArrayLike, names: list[str]) -> list[Array]:
     """What every layer puts out for these rows, computed in NumPy, in float64."""
+    from fastbp.reference.activations import activate  # late, here and below: few trainings look into their layers
+
     a = numeric(X, "X").astype(np.float64)
     if net.scaling is not None:
         a = (a - net.scaling.x_mean) / net.scaling.x_scale
@@ -134,6 +135,8 @@ def _activations(net: Network, X: npt.ArrayLike, names: list[str]) -> list[Array
 
 
 def _describe(a: Array, name: str) -> dict[str, Any]:
+    from fastbp.reference.activations import bounds
+
     dead = saturated = None
     if name in SILENT:
         dead = float((a <= SILENT[name]).all(axis=0).mean())

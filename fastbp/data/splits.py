@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastbp import datasets
 from fastbp.data import sample_weights
 from fastbp.spec import NetworkSpec
 from fastbp.types import Array
@@ -13,6 +12,8 @@ from fastbp.types import Array
 
 def split_rows(y: Array, fraction: float, seed: int, *, stratify: bool) -> tuple[Array, Array]:
     """Row numbers for training and for validation, drawn by the seed; by classes where y holds them."""
+    from fastbp import datasets  # late: most trainings need none
+
     return datasets.split_rows(y, fraction, seed % 2**32, stratify=stratify)
 
 
@@ -43,5 +44,7 @@ def rare_classes(spec: NetworkSpec, class_labels: Sequence[Any] | None, strata: 
     """What to say of classes that are too rare to be in both parts of a split."""
     if strata.ndim != 1 or not spec.loss.link.one_class:
         return ""
+    from fastbp import datasets
+
     names = range(spec.n_out) if class_labels is None else class_labels
     return datasets.too_rare(strata, rows, held, names)

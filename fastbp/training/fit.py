@@ -10,7 +10,7 @@ from fastbp.data import sample_weights, splits
 from fastbp.engine.session import Network
 from fastbp.history import History
 from fastbp.spec import Samples
-from fastbp.training import chunks, lbfgs
+from fastbp.training import chunks
 from fastbp.training.feeds import ArrayFeed
 from fastbp.training.loop import Loop
 from fastbp.training.settings import FitSettings
@@ -41,10 +41,13 @@ def fit(
         sample_weights.check_effect(weights, rows, settings.batch_size)
     samples = samples._replace(weights=weights)
     optimizer.check_fit(samples.n_rows, settings.batch_size, settings.schedule, spec.regularization)
+    kind = ArrayFeed
     if optimizer.full_batch:
+        from fastbp.training import lbfgs
+
         lbfgs.check(settings)
+        kind = lbfgs.FullBatchFeed
     with session.lock:
-        kind = lbfgs.FullBatchFeed if optimizer.full_batch else ArrayFeed
         feed = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle)
         return Loop(net, feed, settings, held_out).run()
 
