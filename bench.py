@@ -2,7 +2,7 @@
 
 import sys
 
-from fastbp.cli import main
+from fastbp.cli.main import main
 
 if __name__ == "__main__":
     main(["bench", *sys.argv[1:]], prog_name="fastbp")

@@ -58,7 +58,7 @@ def measure(name: str) -> float:
     for threads in (1, None):
         rival = FastbpRival()
         rival.setup(Task.of(workload))
-        entries.append(Entry(rival, Setting(threads), workload.steps_per_epoch))
+        entries.append(Entry(rival, Setting(threads)))
     ratios = []
     for _ in range(PAIRS):
         one, own = (time_block(entry, PROTOCOL, PROTOCOL.block_seconds).seconds_per_step for entry in entries)

@@ -20,9 +20,11 @@ import click
 
 from fastbp.bench import report
 from fastbp.bench.result import BenchResult, RivalResult, WorkloadResult, figures
+from fastbp.bench.workloads import SWEEP_EPOCHS, SWEEP_RATES
 
+# Targets are an option: a workload without one is shown all the same.
 # workload -> (times JAX, times the best of PyTorch, scikit-learn and NumPy, per cent of the FMA peak)
-TRAINING: dict[str, tuple[float, float, float | None]] = {
+TRAINING: dict[str, tuple[float | None, float | None, float | None]] = {
     "tiny": (6, 25, None),
     "digits": (3, 5.5, None),
     "digits-deep": (2.8, 3.5, None),
@@ -36,10 +38,10 @@ TRAINING: dict[str, tuple[float, float, float | None]] = {
 # workload -> times ONNX Runtime
 INFERENCE = {"predict-row": 3.2, "predict-64": 1.5, "predict-128": 1.5, "predict-784": 1.3}
 # sweep -> times each rival; None: no target
+SWEEP_RIVALS = ("jax, vmap", "torch, loop", "sklearn, loop", "numpy, loop")
 SWEEPS: dict[str, dict[str, float | None]] = {
-    "sweep 64-64-10": {"jax, vmap": 3, "torch, loop": 50, "sklearn, loop": 30, "numpy, loop": None},
-    "sweep 64-256-128-10": {"jax, vmap": 3.2, "torch, loop": None, "sklearn, loop": None, "numpy, loop": None},
-    "sweep 64-64-10 tanh": {"jax, vmap": None, "torch, loop": None, "sklearn, loop": None, "numpy, loop": None},
+    "sweep 64-64-10": dict(zip(SWEEP_RIVALS, (3, 50, 30, None), strict=True)),
+    "sweep 64-256-128-10": dict(zip(SWEEP_RIVALS, (3.2, None, None, None), strict=True)),
 }
 # The time at most where half of the rates diverge, by the activation: losses turn non-finite, or stay finite.
 HALF_DIVERGING = {"relu": 60, "tanh": 75}
@@ -66,7 +68,7 @@ def main(bench: str, profile: str, variants: str, sweep: str) -> None:
         "## Inference\n",
         *_inference(result),
         "## Learning-rate sweeps\n",
-        *_sweeps(json.loads(Path(sweep).read_text(encoding="utf-8"))),
+        *_sweeps(report.load(sweep)),
         "## Start-up\n",
         *_startup(result),
         "## What each choice costs\n",
@@ -125,17 +127,16 @@ def _training(result: BenchResult) -> Iterator[str]:
     rows = []
     for entry in result.workloads:
         ours = entry.find("fastbp")
-        if entry.workload.name not in TRAINING or ours is None:
+        if entry.workload.task != "train" or ours is None:
             continue
-        jax, best, peak = TRAINING[entry.workload.name]
-        values = _figures(result, entry, ours)
-        first, other = _times(entry, ("jax",)), _times(entry, OTHERS)
+        jax, best, peak = TRAINING.get(entry.workload.name, (None, None, None))
+        values, other = _figures(result, entry, ours), _times(entry, OTHERS)
         rows.append(
             [
                 f"{entry.workload.name} {'-'.join(map(str, entry.workload.sizes))}, {entry.workload.batch_size}",
                 _number(values["microseconds_per_step"]),
-                _verdict(first[0], jax) if first else "",
-                f"{_verdict(other[0], best)}, {other[1]}" if other else "",
+                _reached(entry, "jax", jax),
+                f"{_reached(entry, other[1], best)}, {other[1]}" if other else "",
                 _verdict(values["percent_of_peak"], peak, " %") if peak else f"{values['percent_of_peak']:.3g} %",
             ]
         )
@@ -158,43 +159,48 @@ def _inference(result: BenchResult) -> Iterator[str]:
     rows = []
     for entry in result.workloads:
         ours = entry.find("fastbp")
-        if entry.workload.name not in INFERENCE or ours is None:
+        if entry.workload.task != "predict" or ours is None:
             continue
         values = _figures(result, entry, ours)
-        runtime = _times(entry, ("onnxruntime",))
         rows.append(
             [
                 f"{'-'.join(map(str, entry.workload.sizes))}, {entry.workload.batch_size:,} at a time",
                 _number(values["microseconds_per_step"]),
-                _verdict(runtime[0], INFERENCE[entry.workload.name]) if runtime else "",
-                *(f"{found[0]:.3g}x" if (found := _times(entry, (name,))) else "" for name in ("numpy", "torch")),
+                _reached(entry, "onnxruntime", INFERENCE.get(entry.workload.name)),
+                *(_reached(entry, name, None) for name in ("numpy", "torch")),
                 f"{values['percent_of_peak']:.3g} %",
             ]
         )
     yield from _table(["network", "µs a call", "ONNX Runtime", "NumPy", "PyTorch", "of the FMA peak"], rows)
 
 
-def _sweeps(document: dict[str, Any]) -> Iterator[str]:
+def _sweeps(result: BenchResult) -> Iterator[str]:
     yield (
-        f"`python bench.py --workload sweep --peers jax,torch,sklearn`: {len(document['rates'])} rates, "
-        f"{document['epochs']} epochs, SGD; medians.\n"
+        f"`python bench.py --workload sweep --peers jax,torch,sklearn`: {len(SWEEP_RATES)} rates, {SWEEP_EPOCHS} "
+        "epochs, SGD; medians.\n"
     )
     rows = []
-    for one in document["sweeps"]:
-        found = {rival["rival"]: rival for rival in one["rivals"]}
-        seconds = {name: rival["seconds"] for name, rival in found.items()}
-        name, ours = one["workload"]["name"], seconds["fastbp"]
-        cells = [
-            _verdict(seconds[rival] / ours, target) if target else f"{seconds[rival] / ours:.3g}x"
-            for rival, target in SWEEPS[name].items()
-        ]
-        efficiency = seconds["fastbp, 1 thread"] / ours / found["fastbp"]["setting"]["threads"]
-        half, most = 100 * seconds["fastbp, half diverging"] / ours, HALF_DIVERGING[one["workload"]["activation"]]
-        cells.append(_verdict(100 * efficiency, 95, " %"))
-        cells.append(f"{half:.3g} % of at most {most} %{'' if half <= most else ' (missed)'}")
-        rows.append([f"{name.removeprefix('sweep ')}, {one['workload']['batch_size']}", f"{ours:.3g}", *cells])
+    for entry in result.workloads:
+        name, efficiency, half = entry.workload.name, entry.thread_efficiency, entry.half_diverging_ratio
+        targets = SWEEPS.get(name, dict.fromkeys(SWEEP_RIVALS))
+        if entry.seconds_per_sweep is None or half is None:
+            continue
+        cells = [_reached(entry, rival, target) for rival, target in targets.items()]
+        cells.append("" if efficiency is None else _verdict(100 * efficiency, 95, " %"))
+        percent, most = 100 * half, HALF_DIVERGING[entry.workload.activation]
+        cells.append(f"{percent:.3g} % of at most {most} %{'' if percent <= most else ' (missed)'}")
+        label = f"{name.removeprefix('sweep ')}, {entry.workload.batch_size}"
+        rows.append([label, f"{entry.seconds_per_sweep:.3g}", *cells])
     head = ["network, batch", "seconds", "JAX vmap", "PyTorch loop", "scikit-learn loop", "NumPy loop"]
     yield from _table([*head, "efficiency of two threads", "time where half the rates diverge"], rows)
+
+
+def _reached(entry: WorkloadResult, rival: str, target: float | None) -> str:
+    """Times fastbp, beside the target where there is one."""
+    found = _times(entry, (rival,))
+    if found is None:
+        return ""
+    return _verdict(found[0], target) if target else f"{found[0]:.3g}x"
 
 
 def _startup(result: BenchResult) -> Iterator[str]:

@@ -34,7 +34,7 @@ LIMIT = 1.0  # points that the interval of the mean difference must stay within
 
 
 @dataclass(frozen=True)
-class Problem:
+class Case:
     """A data set of scikit-learn's, and how long to train on it."""
 
     name: str
@@ -43,47 +43,47 @@ class Problem:
     classes: bool = True
 
 
-PROBLEMS = (
-    Problem("digits", datasets.load_digits, 50),
-    Problem("breast cancer", datasets.load_breast_cancer, 100),
-    Problem("wine", datasets.load_wine, 100),
-    Problem("diabetes", datasets.load_diabetes, 100, classes=False),
+CASES = (
+    Case("digits", datasets.load_digits, 50),
+    Case("breast cancer", datasets.load_breast_cancer, 100),
+    Case("wine", datasets.load_wine, 100),
+    Case("diabetes", datasets.load_diabetes, 100, classes=False),
 )
 
 
-def scores(problem: Problem, seed: int) -> tuple[float, float]:
+def scores(case: Case, seed: int) -> tuple[float, float]:
     """Mean accuracy or R² of fastbp and scikit-learn on the quarter of the rows that a seed holds out, in per cent."""
-    X, y = problem.load(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X, y, random_state=seed, stratify=y if problem.classes else None)
+    X, y = case.load(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=seed, stratify=y if case.classes else None)
     scaler = StandardScaler().fit(X)
     X, X_test = scaler.transform(X), scaler.transform(X_test)
-    if not problem.classes:
+    if not case.classes:
         mean, deviation = y.mean(), y.std()
         y, y_test = (y - mean) / deviation, (y_test - mean) / deviation
-    pairs = [once(problem, X, y, X_test, y_test, seed * NETWORKS + k) for k in range(NETWORKS)]
+    pairs = [once(case, X, y, X_test, y_test, seed * NETWORKS + k) for k in range(NETWORKS)]
     ours, theirs = np.mean(pairs, axis=0)
     return 100 * ours, 100 * theirs
 
 
-def once(problem: Problem, X: Any, y: Any, X_test: Any, y_test: Any, seed: int) -> tuple[float, float]:
+def once(case: Case, X: Any, y: Any, X_test: Any, y_test: Any, seed: int) -> tuple[float, float]:
     """The scores of one network each."""
     batch = min(BATCH, len(X))
-    kind = MLPClassifier if problem.classes else MLPRegressor
+    kind = MLPClassifier if case.classes else MLPRegressor
     theirs = kind(hidden_layer_sizes=(HIDDEN,), alpha=ALPHA, batch_size=batch, learning_rate_init=LR,
-                  max_iter=problem.epochs, random_state=seed, tol=0.0, n_iter_no_change=problem.epochs + 1)  # fmt: skip
+                  max_iter=case.epochs, random_state=seed, tol=0.0, n_iter_no_change=case.epochs + 1)  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # it stops where it was told to
         theirs.fit(X, y)
     # scikit-learn's cost is half the mean squared error, and its penalty alpha / 2n times the squares of the weights.
     net = fastbp.MLP(
-        [X.shape[1], HIDDEN, len(np.unique(y)) if problem.classes else 1],
-        loss="cross_entropy" if problem.classes else "mse",
+        [X.shape[1], HIDDEN, len(np.unique(y)) if case.classes else 1],
+        loss="cross_entropy" if case.classes else "mse",
         init="glorot_uniform",
-        l2=ALPHA / (2 * batch) * (1 if problem.classes else 2),
+        l2=ALPHA / (2 * batch) * (1 if case.classes else 2),
         seed=seed,
     )
-    net.fit(X, y, epochs=problem.epochs, batch_size=batch, optimizer=fastbp.Adam(lr=LR))
-    ours = net.evaluate(X_test, y_test)["accuracy" if problem.classes else "r2"]
+    net.fit(X, y, epochs=case.epochs, batch_size=batch, optimizer=fastbp.Adam(lr=LR))
+    ours = net.evaluate(X_test, y_test)["accuracy" if case.classes else "r2"]
     return ours, theirs.score(X_test, y_test)
 
 
@@ -108,14 +108,14 @@ def main(seeds: int) -> None:
         "|---|---|---|---|---|---|---|",
     ]
     failed = False
-    for problem in PROBLEMS:
-        pairs = np.array([scores(problem, seed) for seed in track(range(seeds), problem.name, transient=True)])
+    for case in CASES:
+        pairs = np.array([scores(case, seed) for seed in track(range(seeds), case.name, transient=True)])
         ours, theirs = pairs.mean(axis=0)
         low, high = interval(pairs[:, 0] - pairs[:, 1])
         inside = max(-low, high) <= LIMIT
         failed |= not inside
         lines.append(
-            f"| {problem.name} | {problem.epochs} | {ours:.2f} | {theirs:.2f} | {ours - theirs:+.2f} | "
+            f"| {case.name} | {case.epochs} | {ours:.2f} | {theirs:.2f} | {ours - theirs:+.2f} | "
             f"{low:+.2f} to {high:+.2f} | {'yes' if inside else 'no'} |"
         )
         click.echo(lines[-1])

@@ -123,7 +123,7 @@ def measure(variant: Variant, threads: int) -> Found:
 
 def _entry(rival: Rival, workload: Workload, threads: int | None) -> Entry:
     rival.setup(Task.of(workload))
-    return Entry(rival, Setting(threads), workload.steps_per_epoch)
+    return Entry(rival, Setting(threads))
 
 
 @click.command()

@@ -1,127 +1,55 @@
 """fastbp: backpropagation and gradient descent for feed-forward networks, compiled for the CPU.
 
-The names below are loaded when they are first used (PEP 562): importing the package costs a few milliseconds, and
-`fastbp --help` answers without Numba.
+Names are loaded when they are first used (PEP 562): importing the package costs a few milliseconds, and `fastbp --help`
+answers without Numba. Type checkers read `__init__.pyi`, which `python benchmarks/stub.py` makes of the lists below.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fastbp._version import __version__
+from fastbp._version import __version__ as __version__
 
-if TYPE_CHECKING:
-    from fastbp import activations, callbacks, datasets, losses, optimizers, reference, schedules
-    from fastbp.activations import Activation
-    from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds, StopGradientNorm
-    from fastbp.core import Gradient, Scaling
-    from fastbp.errors import DivergenceError
-    from fastbp.gradients import check_gradients
-    from fastbp.history import History
-    from fastbp.info import warmup
-    from fastbp.lbfgs import LBFGS
-    from fastbp.losses import MAE, MSE, BinaryCrossEntropy, CrossEntropy, Huber, Poisson
-    from fastbp.network import MLP
-    from fastbp.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, NAdam, RAdam, RMSprop, Rprop
-    from fastbp.serialization import load_model as load
-    from fastbp.sweep.range_test import lr_range_test
-    from fastbp.sweep.result import LrSweep
-    from fastbp.sweep.runs import lr_sweep
-    from fastbp.sweep.stability import lr_stability
-
-__all__ = [
-    "LBFGS",
-    "MAE",
-    "MLP",
-    "MSE",
-    "SGD",
-    "Activation",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "BinaryCrossEntropy",
-    "Checkpoint",
-    "CrossEntropy",
-    "DivergenceError",
-    "EarlyStopping",
-    "Gradient",
-    "History",
-    "Huber",
-    "LayerStatistics",
-    "Lion",
-    "LrSweep",
-    "MaxSeconds",
-    "NAdam",
-    "Poisson",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "Scaling",
-    "StopGradientNorm",
-    "__version__",
-    "activations",
-    "callbacks",
-    "check_gradients",
-    "datasets",
-    "load",
-    "losses",
-    "lr_range_test",
-    "lr_stability",
-    "lr_sweep",
-    "optimizers",
-    "reference",
-    "schedules",
-    "warmup",
-]
-
-# Where each name lives; a module's own name stands for the module.
-_HOMES = {
+# The public names by the module that they live in; a module's own name stands for the module.
+HOMES = {
     "activations": ("activations", "Activation"),
     "callbacks": ("callbacks", "Checkpoint", "EarlyStopping", "LayerStatistics", "MaxSeconds", "StopGradientNorm"),
     "datasets": ("datasets",),
+    "engine.warmup": ("warmup",),
     "errors": ("DivergenceError",),
     "gradients": ("check_gradients",),
-    "history": ("History",),
-    "info": ("warmup",),
-    "losses": ("losses", "MAE", "MSE", "BinaryCrossEntropy", "CrossEntropy", "Huber", "Poisson"),
-    "core": ("Gradient", "Scaling"),
-    "network": ("MLP",),
-    "lbfgs": ("LBFGS",),
-    "optimizers": (
-        "optimizers",
-        "SGD",
-        "Adadelta",
-        "Adagrad",
-        "Adam",
-        "AdamW",
-        "Adamax",
-        "Lion",
-        "NAdam",
-        "RAdam",
-        "RMSprop",
-        "Rprop",
-    ),
+    "losses": ("losses",),
+    "many.range_test": ("lr_range_test",),
+    "many.result": ("LrSweep",),
+    "many.runs": ("lr_sweep",),
+    "many.stability": ("lr_stability",),
+    "network": ("MLP", "load"),
+    "optimizers": ("optimizers",),
     "reference": ("reference",),
     "schedules": ("schedules",),
-    "serialization": ("load",),
-    "sweep.result": ("LrSweep",),
-    "sweep.runs": ("lr_sweep",),
-    "sweep.range_test": ("lr_range_test",),
-    "sweep.stability": ("lr_stability",),
+    "spec": ("Gradient", "Scaling"),
+    "history": ("History",),
 }
-_MODULES = {name: module for module, names in _HOMES.items() for name in names}
-_RENAMED = {"load": "load_model"}
+# Of these modules, all names in their `__all__` are public as well: an entry of such a registry is named there alone.
+REGISTRIES = ("optimizers", "losses")
+_MODULES = {name: module for module, names in HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name == "__all__":
+        return sorted({*_MODULES, "__version__", *(one for module in REGISTRIES for one in _import(module).__all__)})
+    home = _MODULES.get(name)
+    if home is None and name[:1].isupper():  # classes: to ask the registries takes time
+        home = next((module for module in REGISTRIES if name in _import(module).__all__), None)
+    if home is None:
         raise AttributeError(f"module 'fastbp' has no attribute {name!r}")
-    module = importlib.import_module(f"fastbp.{_MODULES[name]}")
-    value = module if name == _MODULES[name] else getattr(module, _RENAMED.get(name, name))
+    value = _import(home) if name == home else getattr(_import(home), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _import(module: str) -> Any:
+    return importlib.import_module(f"fastbp.{module}")

@@ -1,5 +1,5 @@
 """`python -m fastbp` is the command line."""
 
-from fastbp.cli import main
+from fastbp.cli.main import main
 
 main(prog_name="fastbp")

@@ -1,10 +1,10 @@
-"""The activation functions by name. Formulas and derivatives are those of `fastbp.kernels.elementwise`."""
+"""The activation functions by name. Formulas and derivatives are those of `fastbp.kernels.activations`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fastbp.kernels.elementwise import ACTIVATIONS as _KERNELS
+from fastbp.kernels.activations import ACTIVATIONS as _KERNELS
 from fastbp.validation import check_choice
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastbp.types import Array
+
+# Elements scanned at a time: 2 MB of float64 stays in a core's cache for the second look, and bounds temporaries.
+_SCAN_BLOCK = 1 << 18
 
 
 def numeric(value: Any, name: str, *, labels: bool = False) -> Array:
@@ -126,3 +131,137 @@ def _from_column(column: Any) -> Array:
         missing = bool(column.isna().any())
         values = column.to_numpy(np.float64, na_value=np.nan) if missing else column.to_numpy(column.dtype.numpy_dtype)
     return values
+
+
+class Offence(NamedTuple):
+    """Where an array first breaks a rule, and the value found there."""
+
+    at: tuple[int, ...]
+    value: float
+
+
+def check_weights(
+    weights: Sequence[Any], biases: Sequence[Any], sizes: Sequence[int], dtype: np.dtype[Any]
+) -> tuple[list[Array], list[Array]]:
+    """Return weights ``(n_in, n_out)`` and biases ``(n_out,)``, one of each a layer, C-contiguous and of `dtype`."""
+    n_layers = len(sizes) - 1
+    weight_shapes: list[tuple[int, ...]] = list(itertools.pairwise(sizes))
+    bias_shapes: list[tuple[int, ...]] = [(n_out,) for n_out in sizes[1:]]
+    checked: dict[str, list[Array]] = {}
+    for name, given, shapes in (("weights", weights, weight_shapes), ("biases", biases, bias_shapes)):
+        if not isinstance(given, list | tuple):
+            raise TypeError(f"{name} must be a list of {n_layers} arrays, one a layer; got {type(given).__name__}")
+        if len(given) != n_layers:
+            raise ValueError(f"{name} lists {len(given)} arrays, but the network has {n_layers} layers")
+        checked[name] = []
+        for k, (one, shape) in enumerate(zip(given, shapes, strict=True)):
+            label = f"{name}[{k}]"
+            array = numeric(one, label)
+            if array.shape != shape:
+                raise ValueError(f"{label} has shape {array.shape}, expected {shape}")
+            check_finite(np.asarray(array), label, dtype)
+            checked[name].append(convert(array, dtype))
+    return checked["weights"], checked["biases"]
+
+
+def check_column(name: str, value: Any) -> Array:
+    """Return one finite number a column, ``(n,)``, in float64; there is at least one."""
+    array = numeric(value, name)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{name} has shape {array.shape}, expected one number for each column")
+    check_finite(np.asarray(array), name, np.dtype(np.float64))
+    return convert(array, np.dtype(np.float64))
+
+
+def first_outside(array: Array, low: float, high: float) -> Offence | None:
+    """Return the first element that is NaN or outside [low, high], in row order, or None.
+
+    Minimum and maximum carry NaN along and need no temporary; only a block with a culprit is looked at twice.
+    """
+    with np.errstate(all="ignore"):
+        for start, block in _blocks(array):
+            if float(block.min()) >= low and float(block.max()) <= high:
+                continue
+            values = block.astype(np.float64)
+            return _offence(values, start, np.argwhere(~((values >= low) & (values <= high)))[0])
+    return None
+
+
+def _blocks(array: Array) -> Iterator[tuple[int, Array]]:
+    """Some rows at a time, and the number of the first of them."""
+    if array.size:
+        rows = max(1, _SCAN_BLOCK // max(1, array[0].size))
+        for start in range(0, array.shape[0], rows):
+            yield start, array[start : start + rows]
+
+
+def _offence(values: Array, start: int, at: Array) -> Offence:
+    return Offence((start + int(at[0]), *(int(i) for i in at[1:])), float(values[tuple(at)]))
+
+
+def convert(array: Array, dtype: np.dtype[Any]) -> Array:
+    """One C-contiguous, aligned array of `dtype`; overflow to infinity is for ``check_finite`` to report."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.require(array, dtype, ["C", "A"]))
+
+
+def check_weight_sum(weights: Array, name: str) -> float:
+    """Return the sum of weights, none below 0, if a weight times the number of rows can be divided by it."""
+    with np.errstate(all="ignore"):
+        total = float(weights.sum())
+    if total * len(weights) == math.inf:
+        raise ValueError(
+            f"the sum of {name}, {total:g}, is too large for double precision; only the ratios of weights matter: "
+            "divide them by their maximum"
+        )
+    return total
+
+
+def check_finite(
+    array: Array, name: str, dtype: np.dtype[Any] | None = None, scaling: tuple[Array, ...] | None = None
+) -> None:
+    """Raise ``ValueError`` naming the first NaN or infinity of `array`, if it has one.
+
+    With `dtype`, a value that would become infinite when cast to it counts too; with `scaling` (mean and 1 / scale of
+    every column), one that would after that. Integers are never scanned, nor are memory maps: those may be larger than
+    memory, and are checked while their rows are gathered.
+    """
+    if array.dtype.kind != "f" or isinstance(array, np.memmap):
+        return
+    offence = first_not_finite(array, dtype, scaling)
+    if offence is not None:
+        raise ValueError(not_finite(offence, name, dtype, scaled=scaling is not None))
+
+
+def first_not_finite(
+    array: Array, dtype: np.dtype[Any] | None = None, scaling: tuple[Array, ...] | None = None
+) -> Offence | None:
+    """Return the first element that is not finite, or would not be in `dtype`, after `scaling` if there is one."""
+    if scaling is None:
+        limit = min(float(np.finfo(found).max) for found in (array.dtype, dtype, np.float64) if found is not None)
+        return first_outside(array, -limit, limit)
+    mean, factor = scaling[:2]
+    # All columns fit well into the narrowest of them, as a rule, and then nothing is computed.
+    most = float(np.finfo(np.float64).max) / 4
+    limit = float(np.finfo(np.float64 if dtype is None else dtype).max)
+    with np.errstate(all="ignore"):
+        reach = np.minimum(limit / 2 / factor, most)
+        low, high = float((np.maximum(mean, -most) - reach).max()), float((np.minimum(mean, most) + reach).min())
+        for start, block in _blocks(array):
+            if float(block.min()) >= low and float(block.max()) <= high:
+                continue
+            values = block.astype(np.float64)
+            bad = np.argwhere(~(np.abs((values - mean) * factor) <= limit))
+            if len(bad):
+                return _offence(values, start, bad[0])
+    return None
+
+
+def not_finite(offence: Offence, name: str, dtype: np.dtype[Any] | None, *, scaled: bool = False) -> str:
+    """What to say of a value that is NaN or infinite, or becomes so in `dtype`, or by the network's scaling."""
+    where = f"{name}{list(offence.at)} is {offence.value:g}"
+    if not math.isfinite(offence.value):
+        return f"{where}; every value must be finite: drop or fill such rows first"
+    if scaled:
+        return f"{where}, too far from what the network's scaling was made of for a {dtype} network; is it a mistake?"
+    return f"{where}, too large for a {dtype} network: scale it down, or use dtype='float64'"

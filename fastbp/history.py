@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
-from fastbp import documents
-from fastbp.figures import new_figure, save_figure
-from fastbp.files import replacing
-from fastbp.numerics import quiet
+from fastbp.io.figures import new_figure
+from fastbp.io.tabular import Columns, Tabular
 
 
 @dataclass
-class History:
+class History(Tabular):
     """What a `fit` has seen, one entry an epoch.
 
     Attributes
@@ -49,35 +45,16 @@ class History:
         n = len(self.loss)
         return {name: values + [math.nan] * (n - len(values)) for name, values in named.items() if values}
 
-    def to_csv(self, path: str | PathLike[str]) -> None:
-        """Write a line an epoch, under a line of names."""
-        columns = self.columns()
-        with replacing(path) as file:
-            writer = csv.writer(file)
-            writer.writerow(["epoch", *columns])
-            rows = enumerate(zip(*columns.values(), strict=True), 1)
-            writer.writerows([epoch, *("" if math.isnan(value) else value for value in row)] for epoch, row in rows)
+    def table(self) -> Columns:
+        """The columns beside the number of the epoch."""
+        return {"epoch": range(1, len(self.loss) + 1), **self.columns()}
 
-    def to_json(self, path: str | PathLike[str]) -> None:
-        """Write the columns, the score's name and the reason to stop."""
-        document = {"score_name": self.score_name, "stop_reason": self.stop_reason, **self.columns()}
-        with replacing(path) as file:
-            file.write(documents.text(document) + "\n")
+    def document(self) -> dict[str, Any]:
+        """The columns, the score's name and the reason to stop."""
+        return {"score_name": self.score_name, "stop_reason": self.stop_reason, **self.columns()}
 
-    @quiet
-    def plot(self, path: str | PathLike[str] | None = None) -> Any:
-        """Draw losses, and the score and the learning rate below; returns matplotlib's figure.
-
-        Parameters
-        ----------
-        path : path-like, optional
-            Where to save the picture; its ending says in what format.
-
-        Raises
-        ------
-        ImportError
-            matplotlib is not installed (extra `plot`).
-        """
+    def draw(self) -> Any:
+        """Losses, and below them the score and the learning rate."""
         figure = new_figure(7, 6)
         top, bottom = figure.subplots(2, sharex=True, height_ratios=(2, 1))
         epochs = range(1, len(self.loss) + 1)
@@ -93,6 +70,4 @@ class History:
             right = bottom.twinx()
             right.plot(epochs[: len(self.val_score)], self.val_score, color="C2")
             right.set_ylabel(f"validation {self.score_name}", color="C2")
-        if path is not None:
-            save_figure(figure, path)
         return figure

@@ -1,4 +1,4 @@
-"""The cost functions by name, as frozen descriptions. Their formulas are compiled in `fastbp.kernels.loss`."""
+"""The cost functions by name, as frozen descriptions. Their formulas are compiled in `fastbp.kernels.losses`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,65 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastbp.kernels.loss import LOSS_CODES
-from fastbp.validation import check_choice, check_fraction, check_positive_finite, settle
+from fastbp.links import EXPONENTIAL, IDENTITY, SIGMOID, SOFTMAX, Link
+from fastbp.types import Array
+from fastbp.validation import (
+    Checked,
+    check_choice,
+    check_fraction,
+    check_inner_fraction,
+    check_non_negative_finite,
+    check_positive_finite,
+    listed,
+    optional,
+    setting,
+)
+
+# The registry: what is named here is also a name of fastbp itself.
+__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh", "Quantile", "Focal"]  # noqa: RUF022
+
+
+def _check_label(name: str, value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
+    return int(operator.index(value))
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Checked):
     """A cost function.
 
     Attributes
     ----------
     name : str
         What `MLP(loss=...)` takes.
-    target : {"classes", "binary", "real", "counts"}
-        What y holds.
-    linked : bool
-        The loss has its own link from output to prediction (softmax, sigmoid, exp) and takes no output activation.
+    link : Link
+        How outputs become predictions, and what y may hold: one of those in `fastbp.links`.
     """
 
     name: ClassVar[str]
-    target: ClassVar[str]
-    linked: ClassVar[bool] = False
+    link: ClassVar[Link]
+
+    @property
+    def target(self) -> str:
+        """What y holds: "classes", "binary", "real" or "counts"."""
+        return self.link.target
+
+    @property
+    def linked(self) -> bool:
+        """The loss applies its link (softmax, sigmoid, exp) itself, and takes no output activation."""
+        return self.link.built_in
+
+    @property
+    def score_name(self) -> str:
+        """What `evaluate` reports beside the loss."""
+        return self.link.score_name
 
     @property
     def code(self) -> int:
         """Number of its case in the compiled switch."""
+        from fastbp.kernels.losses import LOSS_CODES  # late: Numba takes its time
+
         return LOSS_CODES[self.name]
 
     @property
@@ -44,11 +78,6 @@ class Loss:
     def ignored_label(self) -> int | None:
         """A label whose rows do not count, if there is one."""
         return None
-
-    @property
-    def score_name(self) -> str:
-        """What `evaluate` reports beside the loss."""
-        return "accuracy" if self.target in ("classes", "binary") else "r2"
 
 
 @dataclass(frozen=True)
@@ -62,16 +91,11 @@ class CrossEntropy(Loss):
     otherwise an error. Targets that are probabilities are never ignored.
     """
 
-    label_smoothing: float = 0.0
-    ignore_index: int | None = None
+    label_smoothing: float = setting(0.0, check_fraction)
+    ignore_index: int | None = setting(None, optional(_check_label))
 
     name = "cross_entropy"
-    target = "classes"
-    linked = True
-
-    def __post_init__(self) -> None:
-        settle(self, check_fraction, "label_smoothing")
-        settle(self, _check_label, "ignore_index", optional=True)
+    link = SOFTMAX
 
     @property
     def ignored_label(self) -> int | None:
@@ -87,8 +111,7 @@ class BinaryCrossEntropy(Loss):
     """Cross-entropy of yes-or-no outputs: ``J = -1/(NM) sum y log s + (1 - y) log(1 - s)``, s = sigmoid(z)."""
 
     name = "binary_cross_entropy"
-    target = "binary"
-    linked = True
+    link = SIGMOID
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,7 @@ class MSE(Loss):
     """Mean squared error: ``J = 1/(NM) sum (p - y)^2``."""
 
     name = "mse"
-    target = "real"
+    link = IDENTITY
 
 
 @dataclass(frozen=True)
@@ -104,20 +127,17 @@ class MAE(Loss):
     """Mean absolute error: ``J = 1/(NM) sum |p - y|``."""
 
     name = "mae"
-    target = "real"
+    link = IDENTITY
 
 
 @dataclass(frozen=True)
 class Huber(Loss):
     """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or delta (|d| - delta/2)."""
 
-    delta: float = 1.0
+    delta: float = setting(1.0, check_positive_finite)
 
     name = "huber"
-    target = "real"
-
-    def __post_init__(self) -> None:
-        settle(self, check_positive_finite, "delta")
+    link = IDENTITY
 
     @property
     def parameter(self) -> float:
@@ -129,19 +149,54 @@ class Poisson(Loss):
     """Poisson regression of counts: ``J = 1/(NM) sum e^z - y z``, the negative log-likelihood without its constant."""
 
     name = "poisson"
-    target = "counts"
-    linked = True
+    link = EXPONENTIAL
 
 
-def _check_label(name: str, value: Any) -> int:
-    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be None or an integer such as -100, got {value!r}")
-    return int(operator.index(value))
+@dataclass(frozen=True)
+class LogCosh(Loss):
+    """Squared near zero, absolute far away, smooth everywhere: ``J = 1/(NM) sum log cosh(p - y)``, as in Keras."""
+
+    name = "log_cosh"
+    link = IDENTITY
 
 
-LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, MSE, MAE, Huber, Poisson)
-}
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """Quantile regression (Koenker and Bassett 1978): of d = y - p, the mean of q d above the line and (q - 1) d below.
+
+    The prediction that it is smallest for has a share q = `quantile` of the targets below it: 0.5 is the median.
+    """
+
+    quantile: float = setting(0.5, check_inner_fraction)
+
+    name = "quantile"
+    link = IDENTITY
+
+    @property
+    def parameter(self) -> float:
+        return self.quantile
+
+
+@dataclass(frozen=True)
+class Focal(Loss):
+    """Cross-entropy that cares less for rows that are right already, by the factor ``(1 - p)^gamma``.
+
+    ``J = -1/N sum_r sum_j y_rj (1 - p_rj)^gamma log p_rj``, p being the softmax of the outputs (Lin et al., "Focal
+    loss for dense object detection", 2017). With gamma = 0 it is cross_entropy; the paper's alpha is `class_weight` of
+    `fit`.
+    """
+
+    gamma: float = setting(2.0, check_non_negative_finite)
+
+    name = "focal"
+    link = SOFTMAX
+
+    @property
+    def parameter(self) -> float:
+        return self.gamma
+
+
+LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}
 
 
 def get(loss: str | Loss) -> Loss:
@@ -149,3 +204,27 @@ def get(loss: str | Loss) -> Loss:
     if isinstance(loss, Loss):
         return loss
     return LOSSES[check_choice("loss", loss, LOSSES)]()
+
+
+def names(**wanted: bool | str) -> list[str]:
+    """The losses whose link has these attributes: ``names(classifies=True)``."""
+    return [name for name, loss in LOSSES.items() if all(getattr(loss.link, k) == v for k, v in wanted.items())]
+
+
+def scalable() -> str:
+    """Whose targets can be standardised, for error messages: "mse, mae and huber"."""
+    return listed(names(can_scale_y=True))
+
+
+def check_softmax(loss: Loss, n_out: int, y: Array | None = None) -> None:
+    """Refuse a softmax over a single output, which is 1 whatever the weights; y, if there, tells what to propose."""
+    if not loss.link.one_class or n_out != 1:
+        return
+    mend = "loss='binary_cross_entropy' for two classes, loss='mse' for numbers"
+    if y is not None and y.size:
+        two = bool(np.isin(y, (0, 1)).all())
+        mend = "y holds 0 and 1: loss='binary_cross_entropy'" if two else "y holds other than 0 and 1: loss='mse'"
+    raise ValueError(
+        f"loss={loss.name!r} with one output learns nothing, since the softmax over a single output is always 1; make "
+        f"the network with another loss ({mend}), or with an output for each class"
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -10,30 +12,56 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import (
-    activations,
-    fitting,
-    initializers,
-    losses,
-    numerics,
-    optimizers,
-    regularization,
-    schedules,
-    scoring,
-    serialization,
-    team,
-    training,
-    validation,
-    weighting,
-)
-from fastbp.core import Gradient, Network, Scaling
+from fastbp import arrays, losses, model, numerics, optimizers, schedules, validation
+from fastbp.activations import Activation
+from fastbp.attributes import Settled
+from fastbp.callbacks.base import Callback
+from fastbp.data import checks, sample_weights
+from fastbp.data.scaling import moments
+from fastbp.engine.session import Session
 from fastbp.history import History
+from fastbp.io import model_files
+from fastbp.io.files import damaged
 from fastbp.kernels import records
-from fastbp.plan import Array
-from fastbp.watching import Callback
+from fastbp.losses import Loss
+from fastbp.model import Model
+from fastbp.regularization import Regularization
+from fastbp.spec import Gradient, NetworkSpec, Samples, Scaling
+from fastbp.training import fit
+from fastbp.training.settings import FitSettings
+from fastbp.types import Array
 
 
-class MLP(Network):
+def _of_spec(name: str, doc: str) -> Any:
+    """A property of `NetworkSpec`, read by C for the smallest calls."""
+    return property(operator.attrgetter(f"session.spec.{name}"), doc=doc)
+
+
+def _set_seed(net: MLP, seed: object) -> None:
+    checked = validation.check_seed(seed)
+    if checked is None:
+        raise TypeError("seed must be an integer in [0, 2**64), got None")
+    net.session.set_seed(checked)
+
+
+def _set_scaling(net: MLP, scaling: Scaling | None) -> None:
+    net.session.set_scaling(scaling)
+
+
+def _set_labels(net: MLP, value: object) -> None:
+    net.session.set_class_labels(value)
+
+
+def _get_labels(net: MLP) -> list[Any] | None:
+    found = net.session.class_labels
+    return None if found is None else list(found)  # no element can be changed unseen
+
+
+_NEW = "make a new one, MLP(..., {}=...), and give it the weights by set_weights"
+_WEIGHTS = "write weights and biases with set_weights(weights, biases)"
+
+
+class MLP(Settled):
     """A feed-forward network of dense layers, trained by backpropagation and gradient descent.
 
     Parameters
@@ -41,12 +69,14 @@ class MLP(Network):
     sizes : sequence of int
         Units of each layer, inputs and outputs included: ``[64, 128, 10]``.
     activation : str, Activation, or a list of them
-        Of the hidden layers: one for all, or one each. identity, relu, leaky_relu, elu, selu, tanh, sigmoid, softplus,
-        gelu or silu.
+        Of the hidden layers: one for all, or one each. The names are those of `fastbp.activations.ACTIVATIONS`, such as
+        "relu", "tanh" or "gelu".
     output_activation : str or Activation, optional
-        Of the last layer, for mse, mae and huber. The other losses bring their own link (softmax, sigmoid, exp).
+        Of the last layer, for losses of real targets such as mse. The others bring their own link (softmax, sigmoid,
+        exp).
     loss : str or Loss
-        cross_entropy, binary_cross_entropy, mse, mae, huber or poisson; or a description such as ``Huber(delta=2)``.
+        A name of `fastbp.losses.LOSSES`, such as "cross_entropy" or "mse"; or a description such as
+        ``Huber(delta=2)``.
     init : str, optional
         Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
     dropout : float or list of float
@@ -84,15 +114,49 @@ class MLP(Network):
     ValueError, TypeError
         If an argument is not as described; the message says what was expected. cross_entropy with a single output is
         refused: a softmax over one output is always 1.
+
+    Examples
+    --------
+    >>> net = fastbp.MLP([4, 16, 3], activation="tanh", seed=0)
+    >>> net
+    <fastbp.MLP 4-16-3 tanh, cross_entropy, float32, 131 parameters>
+    >>> net.predict(X).shape, net.predict_proba(X).shape
+    ((60,), (60, 3))
     """
+
+    SETTABLE = ("history", "scaling", "class_labels", "seed")
+    FIXED = (
+        {name: _NEW.format(name) for name in ("sizes", "activation", "output_activation", "loss", "init", "dtype")}
+        | {name: _NEW.format(name) for name in ("dropout", "input_noise", "l1", "l2", "max_norm")}
+        | {"activations": _NEW.format("activation"), "regularization": _NEW.format("dropout=..., l2")}
+        | {"weights": _WEIGHTS, "biases": _WEIGHTS, "n_parameters": "it follows from the sizes"}
+        | {"session": "it is the network's own"}
+    )
+
+    session: Session  # what other parts of fastbp work with
+    sizes: tuple[int, ...] = _of_spec("sizes", "Units of each layer, inputs and outputs included.")
+    activations: tuple[str, ...] = _of_spec("activations", "Of the hidden layers.")
+    output_activation: str | None = _of_spec("output_activation", "Of the last layer, or None.")
+    loss: Loss = _of_spec("loss", "The cost function.")
+    init: str | None = _of_spec("init", "The initialiser asked for, or None.")
+    regularization: Regularization = _of_spec("regularization", "dropout, input_noise, l1, l2 and max_norm.")
+    dtype: np.dtype[Any] = _of_spec("dtype", "Of the parameters and all arithmetic.")
+    n_parameters: int = _of_spec("n_parameters", "Number of weights and biases.")
+    seed: int = property(operator.attrgetter("session.spec.seed"), _set_seed, doc="Of all that is drawn.")  # type: ignore[assignment]
+    scaling: Scaling | None = property(  # type: ignore[assignment]
+        operator.attrgetter("session.scaling"), _set_scaling, doc="How data are standardised; see `standardize`."
+    )
+    class_labels: list[Any] | None = property(  # type: ignore[assignment]
+        _get_labels, _set_labels, doc="Names of the classes, in their order, or None."
+    )
 
     def __init__(
         self,
         sizes: Sequence[int],
         *,
-        activation: str | activations.Activation | Sequence[str | activations.Activation] = "relu",
-        output_activation: str | activations.Activation | None = None,
-        loss: str | losses.Loss = "cross_entropy",
+        activation: str | Activation | Sequence[str | Activation] = "relu",
+        output_activation: str | Activation | None = None,
+        loss: str | Loss = "cross_entropy",
         init: str | None = None,
         dropout: float | Sequence[float] = 0.0,
         input_noise: float = 0.0,
@@ -102,28 +166,23 @@ class MLP(Network):
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.sizes = validation.check_sizes(sizes)
-        self.activations = validation.check_activations(activation, len(self.sizes) - 2, activations.ACTIVATIONS)
-        self.loss = losses.get(loss)
-        validation.check_softmax(self.loss, self.sizes[-1])
-        if output_activation is not None and self.loss.linked:
-            raise ValueError(
-                f"output_activation must be None with loss={self.loss.name!r}, which has its own link from outputs to "
-                f"predictions; got {output_activation!r}"
-            )
-        output = activations.get("identity" if output_activation is None else output_activation, "output_activation")
-        self.output_activation = None if output_activation is None else output.name
-        self.regularization = regularization.check(dropout, input_noise, l1, l2, max_norm, len(self.sizes) - 2)
-        self.dtype = validation.check_dtype(dtype)
-        checked = validation.check_seed(seed)
-        self.seed: int = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
-        self.init = None if init is None else validation.check_choice("init", init, initializers.INITIALIZERS)
-        named = [*self.activations, output.name]
-        weights, biases = initializers.initial_weights(self.sizes, named, init, self.seed, self.dtype)
+        spec = NetworkSpec.check(
+            sizes, activation=activation, output_activation=output_activation, loss=loss, init=init, dropout=dropout,
+            input_noise=input_noise, l1=l1, l2=l2, max_norm=max_norm, dtype=dtype, seed=seed,
+        )  # fmt: skip
+        self._begin(Session(spec, *spec.initial_parameters()))
+
+    def _begin(self, session: Session) -> None:
+        vars(self)["session"] = session
         self.history: History | None = None
-        self.scaling = None
-        self.class_labels = None
-        self._build(weights, biases)
+        self._settled = True
+
+    @classmethod
+    def _made_of(cls, values: Model) -> MLP:
+        """A network of these values."""
+        net: MLP = object.__new__(cls)
+        net._begin(Session.of(values))
+        return net
 
     def __repr__(self) -> str:
         shape = "-".join(str(n) for n in self.sizes)
@@ -135,23 +194,16 @@ class MLP(Network):
     @property
     def weights(self) -> list[Array]:
         """Read-only copies of the weights, ``(n_in, n_out)`` each; write with `set_weights`."""
-        with self._lock:
-            return self._plan.unpack(self._engine.parameters)[0]
+        return self.session.parameters()[0]
 
     @property
     def biases(self) -> list[Array]:
         """Read-only copies of the biases, ``(n_out,)`` each; write with `set_weights`."""
-        with self._lock:
-            return self._plan.unpack(self._engine.parameters)[1]
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of weights and biases."""
-        return sum((n_in + 1) * n_out for n_in, n_out in zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return self.session.parameters()[1]
 
     def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None:
         """Replace all weights ``(n_in, n_out)`` and biases ``(n_out,)``; moments and counters stay."""
-        self._put((weights, biases))
+        self.session.put((weights, biases))
 
     def standardize(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> None:
         """Make the network standardise its inputs, and with y its targets, by the mean and deviation of these rows.
@@ -178,16 +230,16 @@ class MLP(Network):
         ValueError, TypeError
             If X or y are not as `fit` takes them, or have a column that float64 cannot standardise.
         """
-        self._refuse_in_training("standardize")
-        rows = self._check_X(X, exact=True)
-        validation.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
+        self.session.refuse_in_training("standardize")
+        rows = self.session.check_X(X, exact=True)
+        arrays.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
         if y is None:
-            self.scaling = Scaling(*scoring.moments(rows, "X"))
+            self.scaling = Scaling(*moments(rows, "X"))
             return
-        if self.loss.target != "real":
-            raise ValueError(f"y can be standardised for mse, mae and huber only, not for {self.loss.name}")
-        targets = validation.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
-        self.scaling = Scaling(*scoring.moments(rows, "X"), *scoring.moments(targets, "y"))
+        if not self.loss.link.can_scale_y:
+            raise ValueError(f"y can be standardised for {losses.scalable()} only, not for {self.loss.name}")
+        targets = checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
+        self.scaling = Scaling(*moments(rows, "X"), *moments(targets, "y"))
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -198,7 +250,7 @@ class MLP(Network):
         y: npt.ArrayLike | None = None,
         *,
         epochs: int = 10,
-        batch_size: int = training.BATCH_SIZE,
+        batch_size: int = optimizers.BATCH_SIZE,
         optimizer: str | optimizers.Optimizer = "adam",
         schedule: schedules.Schedule | Callable[[int], float] | None = None,
         validation_data: tuple[npt.ArrayLike, ...] | None = None,
@@ -228,9 +280,9 @@ class MLP(Network):
         batch_size : int
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
-            sgd, adam, adamw, nadam, radam, adamax, lion, rmsprop, adagrad, adadelta, rprop or lbfgs with their
-            defaults, or a description such as ``SGD(lr=0.1, momentum=0.9)``. lbfgs (extra `lbfgs`) takes all rows
-            at once, an epoch being one of its iterations: `batch_size` must be left out, and `shuffle` means nothing.
+            A name of `fastbp.optimizers.NAMES`, such as "sgd" or "adam", with its defaults; or a description such as
+            ``SGD(lr=0.1, momentum=0.9)``. "lbfgs" (extra `lbfgs`) takes all rows at once, an epoch being one of its
+            iterations: `batch_size` must be left out, and `shuffle` means nothing.
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
             since its optimiser began, or a function from the number of the step (from 0) to the rate.
@@ -311,10 +363,31 @@ class MLP(Network):
         makes one serves all. A bad chunk raises an error that tells its number, and leaves the network as it was before
         it. One in which nothing counts (by ignored labels or weights) has loss 0 and no gradient, as such a batch has.
         Resuming skips the chunks that are done, which must come in the same order again.
+
+        Examples
+        --------
+        >>> history = net.fit(X, y, epochs=20, optimizer=fastbp.Adam(lr=0.01), validation_split=0.2)
+        >>> len(history.loss), history.loss[-1] < history.loss[0]
+        (20, True)
+        >>> net.evaluate(X, y)["accuracy"] > 0.6
+        True
         """
-        return fitting.fit(
-            self, X, y, epochs, batch_size, optimizer, schedule, validation_data, validation_split, sample_weight,
-            class_weight, shuffle, callbacks, resume, steps_per_epoch, threads, progress,
+        if y is None and (sample_weight is not None or class_weight is not None):
+            raise ValueError("with chunks, weights come with them: make each chunk (X, y, sample_weight)")
+        if y is not None and steps_per_epoch is not None:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
+        settings = FitSettings.check(
+            optimizer, epochs=epochs, batch_size=batch_size, schedule=schedule, shuffle=shuffle, callbacks=callbacks,
+            threads=threads, progress=progress, resume=resume,
+        )  # fmt: skip
+        if y is None:
+            return fit.fit_chunks(
+                self, X, settings, validation_data=validation_data, validation_split=validation_split,
+                steps_per_epoch=steps_per_epoch,
+            )  # fmt: skip
+        return fit.fit(
+            self, X, y, settings, validation_data=validation_data, validation_split=validation_split,
+            sample_weight=sample_weight, class_weight=class_weight,
         )  # fmt: skip
 
     def train_step(
@@ -330,40 +403,20 @@ class MLP(Network):
         Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not checked for NaN and infinity,
         which would spoil all weights. The weights of the rows, ``(n,)``, are those of `fit`.
         """
-        recipe, engine = optimizers.get(optimizer), self._engine
+        rule, session = optimizers.get(optimizer), self.session
+        engine = session.engine
         if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
-            with self._lock:  # what the last call has checked of its batch is true of this one, but for its labels
+            with session.lock:  # what the last call has checked of its batch is true of this one, but for its labels
                 engine.set_time(engine.steps)
                 if (
-                    engine.call_again(records.TRAIN, X, y, recipe, self.scaling, checked=False) is not None
+                    engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None
                     and engine.status != records.BAD_LABEL
                 ):
                     return float(engine.losses.item(0))
-        recipe.check_step()
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight)
-        n = len(samples)
-        with self._lock:
-            self._use(recipe)
-            engine.set_time(engine.steps)
-            if engine.call_again(records.TRAIN, samples, targets, recipe, self.scaling, weights) is not None:
-                return float(engine.losses.item(0))
-            samples, targets, small = self._staged(samples, targets)
-            weights = weights.copy() if small and weights is not None else weights
-            threads, long = self._bind(samples, targets, weights)
-            engine.bind_rates(None, None)
-            engine.bind_optimizer(recipe, engine.steps)
-            engine.prepare(n, threads, whole=True)
-            engine.count_steps()
-            job, whole = engine.job[0], long or recipe.clips
-            job["n_steps"], job["position"], job["epoch"], job["shuffle"], job["two_pass"] = 1, 0, 0, 0, whole
-            if whole:
-                engine.need_gradient()
-            if self._call(records.TRAIN, threads, long) in records.BAD:
-                raise engine.bad_input()
-            if small:
-                plain = self.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
-                engine.stage(records.TRAIN, samples, targets, None, recipe, self.scaling, weights, plain=plain)
-            return float(engine.losses.item(0))
+        rule.check_step()
+        batch = session.check_batch(X, y, sample_weight)
+        with session.lock:
+            return session.train_step(batch, rule)
 
     @numerics.quiet
     def backprop(
@@ -396,34 +449,19 @@ class MLP(Network):
         """
         if (y is None) == (output_gradient is None):
             raise ValueError("backprop takes either y or output_gradient")
-        by_row = None
+        session = self.session
         if y is not None:
-            samples, targets, by_row = weighting.check_batch(self, X, y, sample_weight)
+            batch = session.check_batch(X, y, sample_weight)
         elif sample_weight is not None:
             raise ValueError("sample_weight goes with y; an output_gradient has its weights in it already")
         else:
-            samples, real = self._check_X(X), losses.MSE()
-            targets = validation.check_y(
-                output_gradient, real, len(samples), self.sizes[-1], self.dtype, name="output_gradient", scan=False  # type: ignore[arg-type]
+            rows, real = session.check_X(X), losses.MSE()
+            deltas = checks.check_y(
+                output_gradient, real, len(rows), self.sizes[-1], self.dtype, name="output_gradient", scan=False  # type: ignore[arg-type]
             )  # fmt: skip
-        with self._lock:
-            engine, n = self._engine, len(samples)
-            threads, long = self._bind(samples, targets, by_row)
-            engine.set_time(engine.steps)
-            if y is None:
-                engine.job[0]["y_kind"] = records.DELTAS
-            engine.clear_stop()  # of an earlier call that an exception cut off
-            with team.interruptible(engine.request_stop) as interrupted:
-                status, inputs = engine.backprop(n, threads, noisy=training and y is not None, detached=long)
-            engine.clear_stop()
-            if interrupted():
-                raise KeyboardInterrupt
-            if status in records.BAD:
-                raise engine.bad_input()
-            weights, biases = self._plan.unpack(engine.need_gradient())
-            if self.scaling is not None:  # by a float64: columns of 1e-40 have derivatives that no float32 holds
-                inputs = inputs / self.scaling.x_scale
-            return Gradient(None if y is None else float(engine.losses[0]), weights, biases, inputs)
+            batch = Samples(rows, deltas)
+        with session.lock:
+            return session.backprop(batch, deltas=y is None, noisy=training and y is not None)
 
     # --- inference ------------------------------------------------------------------------------------------
 
@@ -433,7 +471,7 @@ class MLP(Network):
         A row's result is the same bits, whatever other rows come with it. Inputs are not checked for NaN and infinity,
         as `predict` does: such a row has outputs that mean nothing.
         """
-        return self._outputs(X)
+        return self.session.outputs(X)
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Probabilities: ``(n, n_out)`` by class for cross_entropy; for binary_cross_entropy by output, or ``(n,)``.
@@ -443,9 +481,9 @@ class MLP(Network):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        if self.loss.target not in ("classes", "binary"):
+        if not self.loss.link.classifies:
             raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
-        return scoring.probabilities(self.loss, self._outputs(X, scan=True))
+        return self.loss.link.probabilities(self.session.outputs(X, scan=True))
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
@@ -458,7 +496,10 @@ class MLP(Network):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        return scoring.predictions(self.loss, self._outputs(X, activated=True, scan=True), self.scaling)
+        predicted = self.loss.link.predictions(self.session.outputs(X, activated=True, scan=True))
+        if self.scaling is not None and self.scaling.y_mean is not None:
+            predicted = self.scaling.unscaled(predicted)
+        return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -473,16 +514,16 @@ class MLP(Network):
         ValueError
             If X or y are not as `fit` takes them, or some value is not finite: the message names its row and column.
         """
-        samples, targets, weights = weighting.check_batch(self, X, y, sample_weight, scan=True, gathered=True)
-        weighting.check_total(weights)
-        with self._lock:
-            return self._evaluate(samples, targets, weights, scan=True)
+        samples = self.session.check_batch(X, y, sample_weight, scan=True, gathered=True)
+        sample_weights.check_total(samples.weights)
+        with self.session.lock:
+            return self.session.evaluate(samples, scan=True)
 
     # --- keeping --------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
         """A table of the layers: units, activation, parameters; flops of one row; and the memory that `fit` takes."""
-        return scoring.summary(self)
+        return self.session.summary()
 
     def copy(self) -> MLP:
         """An independent network with equal weights, moments and counters."""
@@ -492,15 +533,9 @@ class MLP(Network):
 
     def astype(self, dtype: npt.DTypeLike) -> MLP:
         """A copy that computes in another dtype, without moments."""
-        other = MLP(
-            self.sizes, activation=list(self.activations), output_activation=self.output_activation, loss=self.loss,
-            init="zeros", dtype=dtype, seed=self.seed, **self.regularization.as_arguments(),
-        )  # fmt: skip
-        with self._lock:  # of the same step
-            other.set_weights(self.weights, self.biases)
-        vars(other)["init"] = self.init  # it was made of zeros, for speed
-        other.scaling, other.class_labels = self.scaling, self.class_labels
-        return other
+        values = self.session.values()
+        spec = dataclasses.replace(values.spec, dtype=validation.check_dtype(dtype))
+        return MLP._made_of(values._replace(spec=spec, optimizer=None))
 
     __copy__ = copy
 
@@ -509,19 +544,11 @@ class MLP(Network):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network to a safetensors file, moments and scaling included, whole or not at all."""
-        serialization.save_model(self, path)
+        model_files.save(path, *model.to_file(self.session.values()))
 
     def optimizer_state(self) -> dict[str, Any]:
         """Moments and counters, as plain values and flat arrays by layer."""
-        with self._lock:
-            moments = [self._plan.unpack(moment) for moment in self._engine.moments]
-            return {
-                "layout": None if self._layout is None else list(self._layout),
-                "steps": self._steps,
-                "epochs": self._epochs,
-                "product": float(self._engine.products[self._steps & 1]),
-                "moments": [{"weights": list(weights), "biases": list(biases)} for weights, biases in moments],
-            }
+        return self.session.optimizer_state()
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Put back what `optimizer_state` returned.
@@ -531,22 +558,35 @@ class MLP(Network):
         ValueError
             If it is not of a network of these sizes, or incomplete; nothing is changed then.
         """
-        self._put(optimizer={} if state is None else state)  # None would leave it as it is
+        self.session.put(optimizer={} if state is None else state)  # None would leave it as it is
+
+    def reset_optimizer(self) -> None:
+        """Forget moments, and the counts of steps and epochs."""
+        self.session.reset_optimizer()
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            state = {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-            state |= {"scaling": self.scaling, "class_labels": self.class_labels}
-            state["history"] = copy.deepcopy(self.history)
-            state["activations"] = list(self.activations)
-            return {"public": state, "parameters": (self.weights, self.biases), "optimizer": self.optimizer_state()}
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "session"}
+        own["history"] = copy.deepcopy(self.history)
+        return {"values": self.session.values(), "own": own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._refuse_in_training("__setstate__")
-        public = dict(state["public"], activations=tuple(state["public"]["activations"]))
-        checked = {name: public.pop(name) for name in ("scaling", "class_labels")}
-        self.__dict__.update(public)
-        for name, value in checked.items():
-            setattr(self, name, value)
-        self._build(*state["parameters"])
-        self.load_optimizer_state(state["optimizer"])
+        if "session" in vars(self):
+            self.session.refuse_in_training("__setstate__")
+        self._begin(Session.of(state["values"]))
+        vars(self).update(state["own"])
+
+
+def load(path: str | PathLike[str]) -> MLP:
+    """Read a network that `MLP.save` wrote; it predicts and goes on training as the saved one would.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a fastbp model, is truncated or damaged, was written by a newer version of the format, or
+        its arrays are missing or do not fit the network that it describes.
+    OSError
+        If there is no such file, or it cannot be read.
+    """
+    tensors, metadata = model_files.load(path)
+    with damaged(path, "does not describe a network that this fastbp can build"):
+        return MLP._made_of(model.from_file(tensors, metadata))

@@ -1,4 +1,4 @@
-"""NumPy's error state while we compute: our own, whatever the caller's program asks for.
+"""NumPy's error state while we compute, our own whatever the caller's program asks for; and a norm.
 
 What overflows or underflows in our arithmetic is seen in its result; ``np.seterr(all="raise")`` is about the caller's.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+
+from fastbp.types import Array
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,3 +92,13 @@ def quiet_results(kind: Kind) -> Kind:
         elif callable(member) and hasattr(member, "__code__"):
             setattr(kind, name, quiet(member))
     return kind
+
+
+def norm(x: Array) -> float:
+    """Euclidean, in double precision; of numbers whose squares are beyond that, too."""
+    with np.errstate(all="ignore"):
+        found = float(np.linalg.norm(np.asarray(x, np.float64).ravel()))
+    if math.isinf(found):
+        largest = float(np.abs(x).max())
+        found = largest * norm(x / largest) if math.isfinite(largest) else largest
+    return found

@@ -17,20 +17,25 @@ import warnings
 from typing import Any
 
 import numpy as np
-from optimizer_cases import ONE_A_RULE
+from oracles import ONE_A_RULE
 
-import fastbp.core
-import fastbp.engine
-import fastbp.plan
-import fastbp.splits
-import fastbp.state
-import fastbp.training
+import fastbp.data.splits
+import fastbp.engine.engine
+import fastbp.engine.layout
+import fastbp.engine.many
+import fastbp.engine.session
+import fastbp.engine.state
+import fastbp.engine.tuning
+import fastbp.training.loop
 from fastbp import MLP, activations, schedules
-from fastbp.engine import Engine
+from fastbp.engine import memory
+from fastbp.engine.engine import Engine
+from fastbp.engine.session import Session as NetworkSession
 from fastbp.kernels import records
 from fastbp.losses import LOSSES
-from fastbp.sweep import native
-from fastbp.sweep.problem import Problem
+from fastbp.many import native
+from fastbp.many.run_spec import RunSpec
+from fastbp.training.rate_table import RateTable
 
 PAGE = mmap.PAGESIZE
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -98,11 +103,17 @@ class _Numpy:
 def guard(at_end: bool) -> None:
     """Have every buffer that the kernels touch made by `guarded`."""
     make: Any = lambda n, dtype: guarded(n, dtype, at_end)  # noqa: E731
-    for module in (fastbp.plan, fastbp.engine, fastbp.state, native):
-        module.allocate = make  # type: ignore[attr-defined]
-        module.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]  # type: ignore[attr-defined]
+    memory.allocate_all = lambda counts, dtype: [make(n, dtype) for n in counts]
     # records, outputs, order of rows, losses of sweeps
-    for module in (fastbp.plan, fastbp.engine, fastbp.state, fastbp.core, fastbp.training, native):
+    for module in (
+        fastbp.engine.layout,
+        fastbp.engine.engine,
+        fastbp.engine.state,
+        fastbp.engine.session,
+        fastbp.engine.memory,
+        fastbp.training.loop,
+        fastbp.engine.many,
+    ):
         module.np = _Numpy(at_end)  # type: ignore[attr-defined]
 
     def moves(owner: Any, name: str) -> None:
@@ -115,17 +126,17 @@ def guard(at_end: bool) -> None:
 
         setattr(owner, name, wrapped)
 
-    moves(fastbp.splits, "split_rows")
-    moves(MLP, "_kernel_scaling")
-    moves(schedules.Plan, "tables")
-    moves(Problem, "tables")
-    check_batch = MLP._check_batch
+    moves(fastbp.data.splits, "split_rows")
+    moves(NetworkSession, "kernel_scaling")
+    moves(RateTable, "tables")
+    moves(RunSpec, "tables")
+    check_batch = NetworkSession.check_batch
 
     def guarded_targets(*args: Any, **options: Any) -> Any:
-        X, y = check_batch(*args, **options)
-        return X, moved(y, at_end)
+        samples = check_batch(*args, **options)
+        return samples._replace(y=moved(samples.y, at_end))
 
-    MLP._check_batch = guarded_targets  # type: ignore[method-assign]
+    NetworkSession.check_batch = guarded_targets  # type: ignore[method-assign]
 
 
 class Poison:
@@ -147,9 +158,9 @@ class Poison:
             return again(engine, *args, **options)
 
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
-            for net in [*runner.nets, *(fit.net for fit in runner.fits)]:
-                cls.fill(net._engine)
-            cls.ruin(runner.held_losses)
+            for net in [*runner.nets, *(fit.net for fit in runner.loops)]:
+                cls.fill(net.session.engine)
+            cls.ruin(runner.runs.held_out_losses)
             return sweep(runner, n)
 
         Engine.call, Engine.call_again = poisoned_call, poisoned_again  # type: ignore[method-assign]
@@ -179,8 +190,8 @@ def random_network(rng: np.random.Generator) -> MLP:
     edges = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 129, 257, 300]
     sizes = [int(n) for n in rng.choice(edges, rng.integers(2, 6))]
     loss = LOSSES[str(rng.choice(list(LOSSES)))]
-    sizes[-1] += loss.target == "classes" and sizes[-1] == 1  # a softmax over one output is refused
-    output = None if loss.linked or rng.random() < 0.5 else str(rng.choice(list(activations.ACTIVATIONS)))
+    sizes[-1] += loss.link.target == "classes" and sizes[-1] == 1  # a softmax over one output is refused
+    output = None if loss.link.built_in or rng.random() < 0.5 else str(rng.choice(list(activations.ACTIVATIONS)))
     hidden = [str(name) for name in rng.choice(list(activations.ACTIVATIONS), len(sizes) - 2)]
     dtype = str(rng.choice(["float32", "float64"]))
     held: dict[str, Any] = {
@@ -196,11 +207,11 @@ def random_data(rng: np.random.Generator, net: MLP, n: int, at_end: bool) -> tup
     """Guarded samples of any dtype and strides, and guarded targets."""
     X = rng.standard_normal((n, net.sizes[0]))
     X = X.astype(rng.choice(["float32", "float64"])) if rng.random() < 0.7 else (X * 20 + 99).astype(np.uint8)
-    if net.loss.target == "classes" and rng.random() < 0.5:
+    if net.loss.link.target == "classes" and rng.random() < 0.5:
         y = rng.integers(0, net.sizes[-1], n)
     else:
         y = rng.random((n, net.sizes[-1])) + 0.01
-        if net.loss.target == "classes":
+        if net.loss.link.target == "classes":
             y /= y.sum(axis=1, keepdims=True)
         y = np.minimum(y, 1).astype(net.dtype)
     return moved(X, at_end, strided=rng.random() < 0.3), moved(y, at_end)
@@ -216,11 +227,11 @@ class Session:
     def run(self) -> None:
         """The same calls with the same seed, whatever else is the case."""
         rng, net = self.rng, self.net
-        big = net._plan.n_parameters < 3000 and rng.random() < 0.5
+        big = net.session.layout.n_parameters < 3000 and rng.random() < 0.5
         n = int(rng.integers(1024, 5000)) if big else int(rng.choice([1, 2, 3, 5, 8, 17, 33, 64, 130]))
         X, y = random_data(rng, net, n, self.at_end)
         if rng.random() < 0.5 or X.dtype == np.uint8:
-            net.standardize(X, y if net.loss.target == "real" and rng.random() < 0.5 else None)
+            net.standardize(X, y if net.loss.link.target == "real" and rng.random() < 0.5 else None)
         weights = moved(rng.random(n) + 0.01, self.at_end) if rng.random() < 0.5 else None
         recipe = self.recipe()
         batch = n if big else int(rng.integers(1, n + 1))
@@ -232,9 +243,11 @@ class Session:
         self.take(*gradient.weights, *gradient.biases, gradient.inputs)
         self.take(net.backprop(X, output_gradient=moved(np.ones((n, net.sizes[-1]), net.dtype), self.at_end)).inputs)
         self.take(net.predict(X), net.evaluate(X, y)["loss"], net.forward(X), net.forward(X), net.copy().forward(X[:1]))
-        self.take(*net.weights, *net.biases, *(moment[net._plan.places()] for moment in net._engine.moments))
+        self.take(
+            *net.weights, *net.biases, *(moment[net.session.layout.places()] for moment in net.session.engine.moments)
+        )
         assert all(np.isfinite(array).all() for array in self.found)
-        if rng.random() < 0.4 and n * net._plan.n_parameters < 1e7:
+        if rng.random() < 0.4 and n * net.session.layout.n_parameters < 1e7:
             self.sweep(X, y, recipe, batch)
 
     def recipe(self) -> Any:
@@ -247,7 +260,7 @@ class Session:
     def fit(self, X: Array, y: Array, weights: Array | None, recipe: Any, batch: int) -> None:
         """By an array, by rows of it, or by chunks."""
         rng, n = self.rng, len(X)
-        split = 0.3 if self.net.loss.target != "classes" and n > 3 and rng.random() < 0.3 else 0.0
+        split = 0.3 if self.net.loss.link.target != "classes" and n > 3 and rng.random() < 0.3 else 0.0
         schedule = None if recipe.name == "rprop" or rng.random() < 0.5 else schedules.OneCycle(2)
         options: dict[str, Any] = {
             "epochs": 2, "batch_size": batch, "optimizer": recipe, "threads": int(rng.integers(1, 4)),
@@ -262,7 +275,7 @@ class Session:
     def sweep(self, X: Array, y: Array, recipe: Any, batch: int) -> None:
         """Some rates, of which one diverges."""
         schedule = None if recipe.name == "rprop" or self.rng.random() < 0.5 else schedules.OneCycle(2)
-        held = None if self.net.loss.target != "classes" and len(X) > 4 else (X, y)
+        held = None if self.net.loss.link.target != "classes" and len(X) > 4 else (X, y)
         found = fastbp.lr_sweep(
             self.net, X, y, [1e-4, 1e-3, 1e20], seeds=int(self.rng.integers(1, 3)), epochs=2, batch_size=batch,
             optimizer=recipe, schedule=schedule, validation_data=held, threads=int(self.rng.integers(1, 4)),
@@ -281,8 +294,8 @@ def main(edge: str, seed: str, rounds: str, threads: str, seconds: str = "inf") 
     at_end, ends = edge == "end", time.monotonic() + float(seconds)
     guard(at_end)
     Poison.spread()
-    fastbp.team.default_threads = lambda: int(threads)
-    fastbp.engine.BARRIER_SECONDS = 0.0  # any work is shared
+    fastbp.engine.team.default_threads = lambda: int(threads)
+    fastbp.engine.tuning.BARRIER_SECONDS = 0.0  # any work is shared
     warnings.filterwarnings("ignore", "with batch_size=1 the weights|the best learning rate", UserWarning)
     operations = number = 0
     while number < int(rounds) and (number == 0 or time.monotonic() < ends):

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import fastbp
+from fastbp.io import model_files
 
 # The tests, and the very fastbp that is tested here.
-FOLDERS = [str(Path(__file__).parent), str(Path(fastbp.__file__).parents[1])]
+HERE = Path(__file__).parent
+FOLDERS = [*map(str, [HERE, *HERE.glob("*/")]), str(Path(fastbp.__file__).parents[1])]
 # The lesser rows of the tile table that a CPU with more can be told to be.
 ROWS = {
     "generic": {"NUMBA_CPU_NAME": "generic"},
@@ -37,3 +39,11 @@ def succeed(code: str, *arguments: object, timeout: float = TIMEOUT, **env: str)
     done = python(code, *arguments, timeout=timeout, **env)
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+def same_file(one: Path, other: Path) -> None:
+    (mine, about), (yours, about_other) = model_files.load(one), model_files.load(other)
+    assert about == about_other
+    assert mine.keys() == yours.keys()
+    for name, array in mine.items():
+        assert array.tobytes() == yours[name].tobytes(), name

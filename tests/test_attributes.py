@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import MLP, MSE, SGD, CrossEntropy, Scaling, serialization
+from fastbp import MLP, MSE, SGD, CrossEntropy, Scaling, model
+from fastbp.io import model_files
 from fastbp.reference import NumpyMLP
 
 RNG = np.random.default_rng(2)
@@ -137,10 +138,10 @@ def test_a_softmax_over_one_output_is_refused(kind: Any, loss: Any) -> None:
 def old_file(path: Path) -> MLP:
     """A network of before the refusal, from the file that it was saved to."""
     net = MLP([4, 6, 1], loss="mse", seed=0)
-    tensors, metadata = serialization.model_state(net)
+    tensors, metadata = model.to_file(net.session.values())
     metadata["class_labels"] = ["a"]
     metadata["loss"] = {"name": "cross_entropy", "label_smoothing": 0.0, "ignore_index": None}
-    serialization.save(path, tensors, metadata)
+    model_files.save(path, tensors, metadata)
     return fastbp.load(path)
 
 

@@ -19,23 +19,10 @@ VARIANCE = {
     "lecun_uniform": 1 / N_IN,
     "zeros": 0.0,
 }
-DEFAULTS = {
-    "identity": "glorot_uniform",
-    "relu": "he_normal",
-    "leaky_relu": "he_normal",
-    "elu": "he_normal",
-    "selu": "lecun_normal",
-    "tanh": "glorot_uniform",
-    "sigmoid": "glorot_uniform",
-    "softplus": "he_normal",
-    "gelu": "he_normal",
-    "silu": "he_normal",
-}
 
 
 def test_the_table_above_is_complete() -> None:
     assert set(VARIANCE) == set(initializers.INITIALIZERS)
-    assert set(DEFAULTS) == set(activations.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("name", VARIANCE)
@@ -58,11 +45,11 @@ def test_docstrings_name_formula(name: str) -> None:
     assert initializers.INITIALIZERS[name].__doc__
 
 
-@pytest.mark.parametrize("activation", DEFAULTS)
+@pytest.mark.parametrize("activation", activations.ACTIVATIONS)
 def test_default_follows_the_activation(activation: str) -> None:
     weights, _ = initializers.initial_weights([7, 5, 3], [activation, "identity"], None, 11, np.float64)
     rng = np.random.default_rng(11)
-    np.testing.assert_array_equal(weights[0], initializers.get(DEFAULTS[activation])(7, 5, rng))
+    np.testing.assert_array_equal(weights[0], initializers.get(activations.get(activation).init)(7, 5, rng))
     np.testing.assert_array_equal(weights[1], initializers.get("glorot_uniform")(5, 3, rng))
 
 

@@ -13,69 +13,41 @@ from processes import succeed
 import fastbp
 
 ROOT = Path(fastbp.__file__).parent
-# From the bottom up; a package counts as one, and may import within itself. A new module gets its place here.
-LAYERS = [
-    {"arrays", "attributes", "numerics"},
-    {
-        "documents",
-        "files",
-        "kernels",
-        "validation",
-        "errors",
-        "_version",
-        "progress",
-        "descriptions",
-        "tensors",
-        "threads",
-        "watching",
-    },
-    {
-        "datasets",
-        "figures",
-        "labels",
-        "npz",
-        "reference_math",
-        "reference_noise",
-        "regularization",
-        "serialization",
-        "team",
-    },
-    {"saved"},
-    {"activations", "checkpoints", "history", "inspection", "losses", "optimizers", "schedules", "tables"},
-    {"callbacks", "plan", "initializers"},
-    {"state", "scoring", "reference", "watch", "weighting"},
-    {"engine"},
-    {"training", "splits"},
-    {"core", "lbfgs", "streams"},
-    {"fitting"},
-    {"network"},
-    {"gradients", "info"},
-    {"sweep"},
-    {"__init__"},
-    {"bench"},
-    {"commands"},
-    {"cli"},
-    {"__main__"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# Upward, inside a function: a file that holds a network makes one; the bench command looks like the others.
-# An optimiser knows what carries out its fit.
-EXCEPTIONS = {
-    ("serialization", "network"),
-    ("serialization", "core"),
-    ("serialization", "losses"),
-    ("optimizers", "training"),
-    ("optimizers", "lbfgs"),
-    ("bench/command", "commands"),
-}
+# From the bottom up: a module or a package imports from floors below its own alone, and within a package no two modules
+# import each other; inside functions and for type checkers too. A new module gets its place here.
+FLOORS = """
+types numerics attributes errors _version
+validation
+arrays
+kernels
+io
+links
+activations losses optimizers schedules initializers regularization
+spec
+datasets
+data
+model
+reference
+engine
+history
+callbacks
+training
+network
+gradients
+many
+__init__
+bench
+cli
+__main__
+"""
+FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for name in names.split()}
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "progress": {"rich"}, "figures": {"matplotlib"}, "lbfgs": {"scipy"},
-    "sweep/export": {"pandas"},
-    "sweep/range_test": {"rich"}, "sweep/hessian": {"scipy"}, "sweep/stability": {"matplotlib"},
-    "sweep/pictures": {"matplotlib"}, "sweep/progress": {"rich"}, "sweep/report": {"plotly"},
-    "sweep/dask": {"distributed"},
+    "io/progress": {"rich"}, "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
+    "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
+    "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
+    "many/dask": {"distributed"},
 }  # fmt: skip
 
 
@@ -94,39 +66,105 @@ def unit(name: str) -> str:
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Dotted names of all that is imported, in functions too, but not for type checkers alone."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
+    """Dotted names of all that is imported, in functions too, and for type checkers alone."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            base = node.module or ""
-            yield from (f"fastbp.{alias.name}" for alias in node.names) if base == "fastbp" else [base]
-        else:
-            yield from imported(node)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def own(name: str) -> set[str]:
-    """Units of fastbp that a module imports."""
-    found = [dotted.split(".") for dotted in imported(MODULES[name]) if dotted.split(".")[0] == "fastbp"]
-    return {parts[1] if len(parts) > 1 and parts[1] in LEVEL else "__init__" for parts in found} - {unit(name)}
+    """Modules of fastbp that a module imports."""
+    found = set()
+    for dotted in imported(MODULES[name]):
+        first, *rest = dotted.split(".")
+        if first == "fastbp":
+            known = ["/".join(rest[:n]) for n in range(len(rest), 0, -1)]
+            known = [one for path in known for one in (path, f"{path}/__init__")] + ["__init__"]
+            found.add(next(path for path in known if path in MODULES))
+    return found - {name}
+
+
+IMPORTS = {name: own(name) for name in MODULES}
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of modules that import each other, by way of others perhaps."""
+    below: dict[str, set[str]] = {}
+    for name in graph:
+        seen, waiting = set[str](), [name]
+        while waiting:
+            new = graph[waiting.pop()] - seen
+            seen |= new
+            waiting.extend(new)
+        below[name] = seen
+    found = [{other for other in below[name] if name in below[other]} for name in graph if name in below[name]]
+    return [one for number, one in enumerate(found) if one not in found[:number]]
 
 
 def test_every_module_has_its_place() -> None:
-    assert {unit(name) for name in MODULES} == set(LEVEL)
-    assert sum(len(names) for names in LAYERS) == len(LEVEL)
+    assert {unit(name) for name in MODULES} == set(FLOOR)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_run_downward(name: str) -> None:
-    upward = {other for other in own(name) if LEVEL[other] >= LEVEL[unit(name)]}
-    assert upward <= {other for module, other in EXCEPTIONS if module == name}
+    others = {unit(other) for other in IMPORTS[name]} - {unit(name)}
+    assert {other for other in others if FLOOR[other] >= FLOOR[unit(name)] and not side_by_side(name, other)} == set()
 
 
-def test_no_exception_is_stale() -> None:
-    assert all(other in own(name) and LEVEL[other] >= LEVEL[unit(name)] for name, other in EXCEPTIONS)
+def side_by_side(name: str, other: str) -> bool:
+    """Descriptions of one floor may know each other, if no two of them do so mutually."""
+    return FLOOR[unit(name)] == FLOOR[other] and not {name, other} & {"kernels", "io", "data", "engine", "training"}
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circles(IMPORTS) == []
+
+
+def test_the_search_for_circles_finds_them() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+
+
+# Of Python's own objects, whose underscores are documented or have no other name.
+PYTHONS = {"_replace", "_fields", "_asdict", "_getframe", "_release_save", "_acquire_restore", "_is_owned"}
+
+
+JOBS = ("job", "jobs", "job[0]")
+
+
+def defined(tree: ast.AST) -> Iterator[str]:
+    """Names of attributes, functions and variables that a module makes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.attr if isinstance(node, ast.Attribute) else node.id
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+
+
+def private_reaches(tree: ast.AST, *, engine: bool = False) -> Iterator[str]:
+    """Where a module touches what another keeps for itself: a leading underscore, or the engine's job."""
+    mine = set(defined(tree)) | PYTHONS
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if node.attr not in mine and ast.unparse(node.value) not in ("self", "cls"):
+                yield f"{node.lineno}: {ast.unparse(node)}"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastbp":
+            names = [alias.name for alias in node.names if alias.name[0] == "_" != alias.name[1]]
+            yield from (f"{node.lineno}: import {name}" for name in names if name != "_version")
+        elif isinstance(node, ast.Subscript) and not engine and ast.unparse(node.value).split(".")[-1] in JOBS:
+            yield f"{node.lineno}: {ast.unparse(node)}"
+
+
+def test_the_search_for_private_reaches_finds_them() -> None:
+    code = "class A:\n def f(self, net): self._x = self._y; net._x; net._z; net.engine.job[0]['lr']"
+    assert list(private_reaches(ast.parse(code))) == ["2: net._z", "2: net.engine.job[0]['lr']", "2: net.engine.job[0]"]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if unit(name) != "kernels"])
+def test_nobody_reaches_into_another(name: str) -> None:
+    assert list(private_reaches(MODULES[name], engine=unit(name) == "engine")) == []
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if unit(name) == "kernels"])
@@ -137,7 +175,7 @@ def test_kernels_stand_alone(name: str) -> None:
     assert {parts[0] for parts in names} <= CORE_DEPENDENCIES | set(sys.stdlib_module_names) | {"fastbp"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if unit(name) not in ("bench", "commands", "cli")])
+@pytest.mark.parametrize("name", [name for name in MODULES if unit(name) not in ("bench", "cli")])
 def test_the_library_needs_no_command_line(name: str) -> None:
     packages = {dotted.split(".")[0] for dotted in imported(MODULES[name])}
     allowed = CORE_DEPENDENCIES | set(sys.stdlib_module_names) | {"fastbp"}
@@ -159,13 +197,15 @@ def prints(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("name", MODULES)
 def test_only_commands_print(name: str) -> None:
     found = list(prints(MODULES[name]))
-    assert not found or unit(name) in ("cli", "commands") or name == "bench/command"
+    assert not found or unit(name) == "cli"
 
 
 def test_the_search_for_prints_finds_some() -> None:
-    assert any(list(prints(tree)) for name, tree in MODULES.items() if unit(name) == "commands")
+    assert any(list(prints(tree)) for name, tree in MODULES.items() if unit(name) == "cli")
     assert list(prints(ast.parse("def f(): print(1)")))
-    assert list(imported(ast.parse("if x:\n  def f():\n    from fastbp import plan"))) == ["fastbp.plan"]
+    assert list(imported(ast.parse("if x:\n  def f():\n    from fastbp.engine import layout"))) == [
+        "fastbp.engine.layout"
+    ]
 
 
 def test_importing_fastbp_loads_and_compiles_little() -> None:
@@ -180,8 +220,8 @@ class Listen(event.Listener):
 event.register("numba:compile", Listen())
 before = set(sys.modules)
 import fastbp
-from fastbp.kernels import jit
-assert not seen and not jit._prepared
+from fastbp.kernels import build
+assert not seen and not build._prepared
 print(*sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
 """
     found = set(succeed(code).split())

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
 from processes import succeed
 
 import fastbp
-from fastbp import MLP, callbacks, datasets, numerics, optimizers, schedules
+from fastbp import MLP, callbacks, datasets, losses, numerics, optimizers, schedules
 from fastbp.kernels import cache
 from fastbp.kernels.notice import tell
 from fastbp.reference import NumpyMLP
@@ -29,12 +30,8 @@ with np.errstate(all="ignore"):
         "subnormal": (RNG.standard_normal((N, 4)) * [1e-40, 1e37, 1, 1]).astype(np.float32),
     }
     TARGETS: dict[str, np.ndarray] = {
-        "cross_entropy": RNG.integers(0, 3, N),
-        "binary_cross_entropy": RNG.random((N, 3)).round(),
-        "mse": RNG.standard_normal((N, 3)) * 1e-300,
-        "mae": RNG.standard_normal((N, 3)) * 1e30,
-        "huber": RNG.standard_normal((N, 3)) * 1e-42,
-        "poisson": RNG.poisson(2.0, (N, 3)).astype(float),
+        name: cost.draw(N, 3) * ([1e-300, 1e-42, 1e15] if cost.loss.link.can_scale_y else 1)
+        for name, cost in oracles.DEFAULT_COSTS.items()
     }
 X, Y = RNG.standard_normal((N, 4)), RNG.integers(0, 3, N)
 
@@ -70,7 +67,7 @@ def test_calls(loss: str, dtype: str, rows: str) -> None:
     net.predict(data)
     net.predict(data[:1])
     net.evaluate(data, y, np.full(N, 1e-200))
-    if loss in ("cross_entropy", "binary_cross_entropy"):
+    if net.loss.link.classifies:
         net.predict_proba(data)
     net.backprop(data, y, sample_weight=np.full(N, 1e-300))
     net.train_step(data, y, "sgd")
@@ -102,7 +99,7 @@ def test_fits(loss: str, dtype: str, rows: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("loss", losses.names(can_scale_y=True))
 def test_standardised(loss: str, dtype: str) -> None:
     data, y = ROWS["subnormal"], TARGETS[loss]
     net = network(loss, dtype)

@@ -19,9 +19,9 @@ import pytest
 
 import fastbp
 from fastbp import MLP, SGD, Checkpoint, LayerStatistics, datasets, losses, optimizers, schedules, validation
-from fastbp.bench import protocol, runner, sweeps, workloads
+from fastbp.bench import protocol, runner
 from fastbp.callbacks import EarlyStopping, MaxSeconds, StopGradientNorm
-from fastbp.lbfgs import LBFGS
+from fastbp.optimizers import LBFGS
 from fastbp.reference import NumpyMLP
 
 ROOT = Path(fastbp.__file__).parent
@@ -30,7 +30,7 @@ RNG = np.random.default_rng(3)
 X, Y = RNG.standard_normal((700, 6)).astype(np.float32), RNG.integers(0, 3, 700)
 
 DESCRIPTIONS: list[Any] = [
-    *(kind() for kind in optimizers.OPTIMIZERS.values()),
+    *(kind() for kind in (*optimizers.OPTIMIZERS.values(), *losses.LOSSES.values())),
     SGD(1, 2, momentum=1, nesterov=True, clip_norm=2, clip_value=1),
     SGD(1.0, momentum=0.5, dampening=1),
     LBFGS(),
@@ -223,10 +223,9 @@ def test_data_sets_take_integers_of_any_width(kind: Any) -> None:
 
 def test_benchmarks_take_numpys_scalars() -> None:
     instant = protocol.Protocol(0.001, 1, 0.0, 0.0, 0.001, 1, 0.005)
-    small = workloads.Workload("small", (5, 7, 3), 8, 64)
     for found in (
         runner.run([np.str_("online")], threads=np.int16(1), quick=np.bool_(False), protocol=instant),
-        sweeps.run(threads=np.uint8(1), quick=np.bool_(False), protocol=instant, workloads=[small]),
+        runner.run([np.str_("sweep 64-64-10")], threads=np.uint8(1), quick=np.bool_(False), protocol=instant),
     ):
         json.dumps(found.to_document(), allow_nan=False)
 

@@ -5,28 +5,26 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracles
 import pytest
+from peers import needs, torch
 
 import fastbp
 from fastbp import (
-    LBFGS,
     MLP,
     SGD,
-    Adadelta,
-    Adagrad,
     Adam,
-    Adamax,
     AdamW,
     Huber,
-    Lion,
-    NAdam,
-    RAdam,
     RMSprop,
-    Rprop,
+    losses,
+    optimizers,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -35,12 +33,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def test_all_is_complete_and_sorted() -> None:
-    """Constants, classes, the rest, each by the alphabet."""
-
-    def order(name: str) -> tuple[int, str]:
-        return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
-
-    assert fastbp.__all__ == sorted(set(fastbp.__all__), key=order)
+    assert fastbp.__all__ == sorted(set(fastbp.__all__))
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
     own = {name for name, value in vars(fastbp).items() if getattr(value, "__module__", "").startswith("fastbp")}
     own = {name for name in own if name[0] != "_"}
@@ -48,6 +41,20 @@ def test_all_is_complete_and_sorted() -> None:
     assert own | modules | {"__version__"} == set(fastbp.__all__)
     assert set(fastbp.__all__) <= set(dir(fastbp))
     assert not hasattr(fastbp, "nothing")
+
+
+def test_registered_classes_are_public_names() -> None:
+    kinds = [*losses.LOSSES.values(), *optimizers.OPTIMIZERS.values(), *optimizers.FULL_BATCH.values()]
+    for kind in kinds:
+        assert getattr(fastbp, kind.__name__) is kind
+        assert kind.__name__ in fastbp.__all__
+    assert {kind.__name__ for kind in kinds} == {*losses.__all__, *optimizers.__all__}
+
+
+def test_the_stub_is_fresh() -> None:
+    """Otherwise: python benchmarks/stub.py"""
+    stub = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "stub.py"))
+    assert stub["TARGET"].read_text(encoding="utf-8") == stub["text"]()
 
 
 PUBLIC = [getattr(fastbp, name) for name in fastbp.__all__ if name not in ("__version__", "datasets", "reference")]
@@ -115,41 +122,25 @@ def test_the_numpy_twin_trains_by_the_same_call() -> None:
     assert all(theirs[name].default == ours[name].default for name in shared)
 
 
-DEFAULTS = {  # torch.optim's, but for SGD's lr, which has none in old releases and 1e-3 now
-    SGD: {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False},
-    Adam: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False},
-    AdamW: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2, "amsgrad": False},
-    NAdam: {
-        "lr": 2e-3,
-        "betas": (0.9, 0.999),
-        "eps": 1e-8,
-        "momentum_decay": 4e-3,
-        "decoupled_weight_decay": False,
-    },
-    RAdam: {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "decoupled_weight_decay": False},
-    Adamax: {"lr": 2e-3, "betas": (0.9, 0.999), "eps": 1e-8},
-    Lion: {"lr": 1e-4, "betas": (0.9, 0.99)},  # the paper's
-    RMSprop: {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "momentum": 0.0, "centered": False},
-    Adagrad: {"lr": 1e-2, "lr_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
-    Adadelta: {"lr": 1.0, "rho": 0.9, "eps": 1e-6},
-    Rprop: {"lr": 1e-2, "etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)},
-}
+KINDS = [*optimizers.OPTIMIZERS.values(), *optimizers.FULL_BATCH.values()]
 
 
-def test_all_optimizers_are_public() -> None:
-    assert set(DEFAULTS) == set(fastbp.optimizers.OPTIMIZERS.values())
-    kinds = [*fastbp.optimizers.OPTIMIZERS.values(), LBFGS]
-    assert {kind.name for kind in kinds} == set(fastbp.optimizers.NAMES)
-    assert all(getattr(fastbp, kind.__name__) is kind for kind in kinds)
-
-
-@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
-def test_recipes_are_frozen_with_pytorchs_defaults(kind: Any) -> None:
-    assert dataclasses.asdict(kind()) == {"weight_decay": 0.0, "clip_norm": None, "clip_value": None} | DEFAULTS[kind]
-    assert kind() == kind()
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_optimizers_are_frozen_and_clip_nothing_unless_told(kind: Any) -> None:
+    assert (kind().clip_norm, kind().clip_value) == (None, None)
+    assert kind() == kind() == optimizers.get(kind.name)
     assert hash(kind()) == hash(kind())
+    assert kind.name in optimizers.NAMES
     with pytest.raises(dataclasses.FrozenInstanceError):
         kind().lr = 1.0
+
+
+@needs("torch")
+@pytest.mark.parametrize("name", [name for name, case in oracles.OPTIMIZERS.items() if case.torch])
+def test_defaults_are_pytorchs(name: str) -> None:
+    theirs = inspect.signature(getattr(torch.optim, oracles.optimizer(name).torch)).parameters
+    ours = oracles.options(optimizers.get(name))
+    assert ours == {option: theirs[option].default for option in ours}
 
 
 # --- bad input
@@ -371,7 +362,7 @@ def test_bad_descriptions(bad: Callable[[], Any], error: Any, says: list[str]) -
 
 
 @pytest.mark.parametrize("lr", [-0.1, NAN, INF, -INF, "0.1", None, True])
-@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", optimizers.OPTIMIZERS.values(), ids=lambda kind: kind.__name__)
 def test_bad_learning_rates(kind: Any, lr: Any) -> None:
     with pytest.raises(
         TypeError if lr is None or isinstance(lr, str | bool) else ValueError, match=r"^lr must be"

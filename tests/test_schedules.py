@@ -12,6 +12,7 @@ import pytest
 from peers import lr_scheduler, needs, torch
 
 from fastbp import MLP, SGD, Adam, schedules
+from fastbp.training.rate_table import Plateau, RateTable
 
 RNG = np.random.default_rng(8)
 X = RNG.standard_normal((50, 4))
@@ -72,7 +73,7 @@ def test_one_cycle_is_pytorchs_at_every_step(total: int, anneal: Any, three_phas
             scheduler.step()
     for per_epoch in (1, 3, total):  # the same cycle in epochs of so many steps
         ours = schedules.OneCycle(total / per_epoch, rise=rise, anneal=anneal, three_phase=three_phase)
-        found, with_momenta = schedules.Plan(ours, 0.1, per_epoch).tables(0, 0, total + 5, 0)
+        found, with_momenta = RateTable(ours, 0.1, per_epoch).tables(0, 0, total + 5, 0)
         assert with_momenta is not None
         np.testing.assert_allclose(found[:total], rates, rtol=1e-12, atol=1e-16)
         np.testing.assert_allclose(with_momenta[:total], momenta, rtol=1e-12)
@@ -81,20 +82,20 @@ def test_one_cycle_is_pytorchs_at_every_step(total: int, anneal: Any, three_phas
 
 
 def test_one_cycle_has_its_peak_where_pytorch_divides_by_zero() -> None:
-    found, momenta = schedules.Plan(schedules.OneCycle(4, rise=0.25), 1.0, 1).tables(0, 0, 4, 0)
+    found, momenta = RateTable(schedules.OneCycle(4, rise=0.25), 1.0, 1).tables(0, 0, 4, 0)
     assert momenta is not None
     np.testing.assert_allclose(found, [1.0, 0.750001, 0.250003, 4e-6], rtol=1e-6)
     np.testing.assert_allclose(momenta, [0.85, 0.875, 0.925, 0.95])
 
 
 def test_a_cycle_that_follows_a_warmup_counts_its_own_steps() -> None:
-    alone = schedules.Plan(schedules.OneCycle(2), 1.0, STEPS).tables(0, 0, 2 * STEPS, 0)
-    after = schedules.Plan(schedules.Warmup(0.6, schedules.OneCycle(2)), 1.0, STEPS).tables(0, 3, 2 * STEPS, 3)
+    alone = RateTable(schedules.OneCycle(2), 1.0, STEPS).tables(0, 0, 2 * STEPS, 0)
+    after = RateTable(schedules.Warmup(0.6, schedules.OneCycle(2)), 1.0, STEPS).tables(0, 3, 2 * STEPS, 3)
     np.testing.assert_allclose(after, alone, rtol=1e-15)
 
 
 def rates_of(schedule: schedules.Schedule, per_epoch: int, epochs: int = 20) -> np.ndarray[Any, Any]:
-    return schedules.Plan(schedule, 1.0, per_epoch).tables(0, 0, epochs * per_epoch, 0)[0]
+    return RateTable(schedule, 1.0, per_epoch).tables(0, 0, epochs * per_epoch, 0)[0]
 
 
 @pytest.mark.parametrize("per_epoch", [*range(2, 31), 49, 97, 100])
@@ -163,11 +164,11 @@ def test_a_plateau_counts_from_the_first_epoch_that_ends_after_the_warmup(
     per_epoch: int, length: float, counted: int
 ) -> None:
     recipe = schedules.Warmup(0.1, schedules.Warmup(length - 0.1, schedules.ReduceOnPlateau(0.5, patience=0)))
-    plan = schedules.Plan(recipe, 1.0, per_epoch)
-    plan.look_back([1.0] * counted)
+    plan = RateTable(recipe, 1.0, per_epoch)
+    plan.replay([1.0] * counted)
     assert plan.plateau is not None
     assert math.isinf(plan.plateau.best)
-    plan.look_back([1.0] * (counted + 1))
+    plan.replay([1.0] * (counted + 1))
     assert plan.plateau.best == 1.0
 
 
@@ -176,10 +177,10 @@ def test_reduce_on_plateau_against_pytorch() -> None:
     values = [3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.99995, 0.9, 0.9, 0.9, 0.9]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=2, min_lr=0.2)
-    ours = schedules.ReduceOnPlateau(0.5, 2, min_factor=0.2).start()
+    ours = Plateau(schedules.ReduceOnPlateau(0.5, 2, min_factor=0.2))
     for value in values:
         theirs.step(value)
-        ours.see(value)
+        ours.observe(value)
         assert ours.factor == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
@@ -190,9 +191,9 @@ def test_a_plateau_never_raises_the_rate() -> None:
 
 
 def test_a_plateau_of_negative_losses() -> None:
-    state = schedules.ReduceOnPlateau(0.5, 1).start()
+    state = Plateau(schedules.ReduceOnPlateau(0.5, 1))
     for value in (-1.0, -2.0, -3.0):
-        state.see(value)
+        state.observe(value)
     assert (state.best, state.factor) == (-3.0, 1.0)
 
 
@@ -242,7 +243,7 @@ def test_two_fits_are_one_long_fit(schedule: Any) -> None:
 
 
 def test_rates_do_not_depend_on_where_chunks_begin() -> None:
-    plan = schedules.Plan(schedules.Cosine(11), 0.1, 7)
+    plan = RateTable(schedules.Cosine(11), 0.1, 7)
     whole = plan.tables(0, 0, 70, 0)[0]
     for cut in range(1, 70):
         parts = [plan.tables(0, 0, cut, 0)[0], plan.tables(cut // 7, cut % 7, 70 - cut, cut)[0]]
@@ -309,7 +310,7 @@ def test_a_warmup_before_a_function() -> None:
         asked.append(step)
         return 0.1 / (1 + step)
 
-    plan = schedules.Plan(schedules.Warmup(2, rate, start=0.5), 123.0, STEPS)
+    plan = RateTable(schedules.Warmup(2, rate, start=0.5), 123.0, STEPS)
     parts = [plan.tables(0, 0, 7, 0), plan.tables(1, 2, 8, 7)]
     assert [momenta for _, momenta in parts] == [None, None]
     assert asked == list(range(15))

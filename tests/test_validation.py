@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastbp import validation
+from fastbp import arrays, losses, validation
+from fastbp.data import checks, sample_weights
+from fastbp.spec import NetworkSpec
 
 F32, F64 = np.dtype("float32"), np.dtype("float64")
 
 
-@dataclasses.dataclass(frozen=True)
-class FakeLoss:
-    """Only what validation reads, so that these tests need no registry."""
-
-    name: str
-    target: str
-
-
-CLASSES = FakeLoss("cross_entropy", "classes")
-BINARY = FakeLoss("binary_cross_entropy", "binary")
-REAL = FakeLoss("mse", "real")
-COUNTS = FakeLoss("poisson", "counts")
+CLASSES, BINARY = losses.CrossEntropy(), losses.BinaryCrossEntropy()
+REAL, COUNTS = losses.MSE(), losses.Poisson()
 
 
 class Sparse:
@@ -38,7 +32,7 @@ class Sparse:
 
 
 def check_X(X: Any, n_in: int = 3, dtype: np.dtype[Any] = F32, **options: Any) -> Any:
-    return validation.check_X(X, n_in, dtype=dtype, **options)
+    return checks.check_X(X, n_in, dtype=dtype, **options)
 
 
 # --- single values
@@ -131,7 +125,7 @@ def test_choice_hints_at_the_nearest() -> None:
 def test_activations_one_for_all_or_one_each() -> None:
     names = ["relu", "tanh"]
     assert validation.check_activations("relu", 3, names) == ("relu",) * 3
-    assert validation.check_activations(["relu", FakeLoss("tanh", "")], 2, names) == ("relu", "tanh")
+    assert validation.check_activations(["relu", SimpleNamespace(name="tanh")], 2, names) == ("relu", "tanh")
     assert validation.check_activations("relu", 0, names) == ()
     with pytest.raises(ValueError, match="lists 1 entries for 2 hidden layers"):
         validation.check_activations(["relu"], 2, names)
@@ -225,7 +219,7 @@ def test_min_rows_zero_allows_no_rows() -> None:
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "int16", "uint64", ">i4", "bool"])
 def test_labels_become_int64(dtype: str) -> None:
     y = np.array([0, 1, 1, 0], dtype=dtype)
-    checked = validation.check_y(y[::-1], CLASSES, 4, 3, F32)
+    checked = checks.check_y(y[::-1], CLASSES, 4, 3, F32)
     assert checked.dtype == np.int64
     assert checked.flags.c_contiguous
     np.testing.assert_array_equal(checked, [0, 1, 1, 0])
@@ -242,34 +236,34 @@ def test_labels_become_int64(dtype: str) -> None:
 @pytest.mark.parametrize("scan", [True, False])
 def test_labels_out_of_range(y: Any, says: str, scan: bool) -> None:
     with pytest.raises(ValueError, match=says):
-        validation.check_y(y, CLASSES, 3, 10, F32, scan=scan)
+        checks.check_y(y, CLASSES, 3, 10, F32, scan=scan)
 
 
 def test_labels_of_the_wrong_type_say_how_to_mend_it() -> None:
     with pytest.raises(TypeError, match=r"float64.*y_val\.astype\('int64'\)"):
-        validation.check_y(np.array([0.0, 1.0]), CLASSES, 2, 3, F32, name="y_val")
+        checks.check_y(np.array([0.0, 1.0]), CLASSES, 2, 3, F32, name="y_val")
     with pytest.raises(TypeError, match=r"np\.unique\(y, return_inverse=True\)"):
-        validation.check_y(["cat", "dog"], CLASSES, 2, 3, F32)
+        checks.check_y(["cat", "dog"], CLASSES, 2, 3, F32)
 
 
 def test_probabilities() -> None:
     p = np.array([[0.25, 0.75], [1.0, 0.0]])
-    checked = validation.check_y(p, CLASSES, 2, 2, F32)
+    checked = checks.check_y(p, CLASSES, 2, 2, F32)
     assert checked.dtype == F32
     np.testing.assert_array_equal(checked, p)
-    one_hot = validation.check_y(np.eye(3, dtype=int), CLASSES, 3, 3, F64)
+    one_hot = checks.check_y(np.eye(3, dtype=int), CLASSES, 3, 3, F64)
     np.testing.assert_array_equal(one_hot, np.eye(3))
     with pytest.raises(ValueError, match=r"y\[1\] sums to 0.9"):
-        validation.check_y([[0.5, 0.5], [0.5, 0.4]], CLASSES, 2, 2, F32)
+        checks.check_y([[0.5, 0.5], [0.5, 0.4]], CLASSES, 2, 2, F32)
     with pytest.raises(ValueError, match=r"y\[0, 1\] is -0.5; cross_entropy takes probabilities"):
-        validation.check_y([[1.5 - 0.5, -0.5], [0.5, 0.5]], CLASSES, 2, 2, F32)
+        checks.check_y([[1.5 - 0.5, -0.5], [0.5, 0.5]], CLASSES, 2, 2, F32)
 
 
 @pytest.mark.parametrize(("n_out", "shape"), [(1, (4,)), (1, (4, 1)), (3, (4, 3))])
 @pytest.mark.parametrize("loss", [BINARY, REAL, COUNTS])
-def test_targets_take_the_shape_of_the_outputs(loss: FakeLoss, n_out: int, shape: tuple[int, ...]) -> None:
+def test_targets_take_the_shape_of_the_outputs(loss: losses.Loss, n_out: int, shape: tuple[int, ...]) -> None:
     for y in (np.ones(shape), np.ones(shape, dtype=bool), np.ones(shape, dtype=">f4"), np.ones(shape[::-1]).T):
-        checked = validation.check_y(y, loss, 4, n_out, F32)
+        checked = checks.check_y(y, loss, 4, n_out, F32)
         assert checked.shape == (4, n_out)
         assert checked.dtype == F32
         assert checked.flags.c_contiguous
@@ -286,21 +280,21 @@ def test_targets_take_the_shape_of_the_outputs(loss: FakeLoss, n_out: int, shape
         (CLASSES, 3, (4, 2)),
     ],
 )
-def test_nothing_broadcasts(loss: FakeLoss, n_out: int, shape: tuple[int, ...]) -> None:
+def test_nothing_broadcasts(loss: losses.Loss, n_out: int, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"y has shape {re.escape(str(shape))}; {loss.name} with {n_out} outputs"):
-        validation.check_y(np.ones(shape), loss, 4, n_out, F32)
+        checks.check_y(np.ones(shape), loss, 4, n_out, F32)
 
 
 def test_a_column_of_labels_says_how_to_mend_it() -> None:
     with pytest.raises(ValueError, match=r"pass y\[:, 0\]"):
-        validation.check_y(np.ones((4, 1), dtype=int), CLASSES, 4, 3, F32)
+        checks.check_y(np.ones((4, 1), dtype=int), CLASSES, 4, 3, F32)
 
 
 def test_rows_of_y_must_match_X() -> None:
     with pytest.raises(ValueError, match="y has 3 rows, but X has 4"):
-        validation.check_y(np.ones(3), REAL, 4, 1, F32)
+        checks.check_y(np.ones(3), REAL, 4, 1, F32)
     with pytest.raises(ValueError, match="single value"):
-        validation.check_y(1.0, REAL, 1, 1, F32)
+        checks.check_y(1.0, REAL, 1, 1, F32)
 
 
 @pytest.mark.parametrize(
@@ -316,18 +310,18 @@ def test_rows_of_y_must_match_X() -> None:
         (BINARY, np.nan, "is nan; every value must be finite"),
     ],
 )
-def test_impossible_targets(loss: FakeLoss, value: float, says: str) -> None:
+def test_impossible_targets(loss: losses.Loss, value: float, says: str) -> None:
     y = np.array([0.0, 1.0, value, value])
     with pytest.raises(ValueError, match=says):
-        validation.check_y(y, loss, 4, 1, F32)
-    assert validation.check_y(y, loss, 4, 1, F32, scan=False).shape == (4, 1)
+        checks.check_y(y, loss, 4, 1, F32)
+    assert checks.check_y(y, loss, 4, 1, F32, scan=False).shape == (4, 1)
 
 
 def test_targets_in_the_right_form_are_not_copied() -> None:
     y = np.ones((4, 2), dtype=F32)
-    assert np.shares_memory(validation.check_y(y, REAL, 4, 2, F32), y)
+    assert np.shares_memory(checks.check_y(y, REAL, 4, 2, F32), y)
     labels = np.zeros(4, dtype=np.int64)
-    assert np.shares_memory(validation.check_y(labels, CLASSES, 4, 2, F32), labels)
+    assert np.shares_memory(checks.check_y(labels, CLASSES, 4, 2, F32), labels)
 
 
 # --- finite values
@@ -338,52 +332,52 @@ def test_targets_in_the_right_form_are_not_copied() -> None:
 @pytest.mark.parametrize("dtype", [F32, F64])
 def test_finite_names_the_first_bad_row_and_column(bad: float, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
     X = np.zeros(shape, dtype=dtype)
-    validation.check_finite(X, "X")
+    arrays.check_finite(X, "X")
     row, column = shape[0] - 1, shape[1] // 2
     X[row, column:] = bad
     for view in (X, np.asfortranarray(X)):
         with pytest.raises(ValueError, match=rf"X\[{row}, {column}\] is {bad}; every value must be finite"):
-            validation.check_finite(view, "X")
+            arrays.check_finite(view, "X")
     with pytest.raises(ValueError, match=rf"X\[0, {column}\]"):
-        validation.check_finite(X[::-1], "X")
+        arrays.check_finite(X[::-1], "X")
 
 
 def test_finite_knows_what_overflows_when_cast() -> None:
     X = np.array([[1.0, 1e300]])
-    validation.check_finite(X, "X")
-    validation.check_finite(X, "X", F64)
+    arrays.check_finite(X, "X")
+    arrays.check_finite(X, "X", F64)
     with pytest.raises(ValueError, match=r"X\[0, 1\] is 1e\+300, too large for a float32 network"):
-        validation.check_finite(X, "X", F32)
+        arrays.check_finite(X, "X", F32)
 
 
 def test_finite_leaves_integers_and_memory_maps_alone(tmp_path: Any) -> None:
-    validation.check_finite(np.ones((2, 2), dtype=np.uint8), "X")
+    arrays.check_finite(np.ones((2, 2), dtype=np.uint8), "X")
     mapped: Any = np.memmap(tmp_path / "x", dtype="f4", mode="w+", shape=(2, 2))
     mapped[:] = np.nan
-    validation.check_finite(mapped, "X")
-    validation.check_finite(mapped[:1], "X")
+    arrays.check_finite(mapped, "X")
+    arrays.check_finite(mapped[:1], "X")
     with pytest.raises(ValueError, match="nan"):
-        validation.check_finite(np.array(mapped), "X")
-    validation.check_finite(np.zeros((0, 3)), "X")
+        arrays.check_finite(np.array(mapped), "X")
+    arrays.check_finite(np.zeros((0, 3)), "X")
 
 
 def test_a_converted_X_that_overflows_is_reported_not_warned_about() -> None:
     X = check_X(np.full((1, 3), 1e300, dtype=np.longdouble))
     with pytest.raises(ValueError, match="is inf"):
-        validation.check_finite(X, "X")
+        arrays.check_finite(X, "X")
 
 
 def test_batch_checks_both() -> None:
-    X, y = np.ones((4, 3)), np.array([0, 1, 2, 0])
-    samples, labels = validation.check_batch(X, y, CLASSES, (3, 5, 3), F32, scan=True)
-    assert samples is X
-    np.testing.assert_array_equal(labels, y)
+    X, y, spec = np.ones((4, 3)), np.array([0, 1, 2, 0]), NetworkSpec.check([3, 5, 3], loss=CLASSES)
+    samples = sample_weights.check_batch(spec, None, X, y, None, scan=True)
+    assert samples.X is X
+    np.testing.assert_array_equal(samples.y, y)
     with pytest.raises(ValueError, match="y_val has 4 rows, but X has 3"):
-        validation.check_batch(X[:3], y, CLASSES, (3, 5, 3), F32, names=("X_val", "y_val"))
+        sample_weights.check_batch(spec, None, X[:3], y, None, names=("X_val", "y_val", "weights_val"))
     X[2, 1] = np.nan
-    validation.check_batch(X, y, CLASSES, (3, 5, 3), F32)
+    sample_weights.check_batch(spec, None, X, y, None)
     with pytest.raises(ValueError, match=r"X\[2, 1\] is nan"):
-        validation.check_batch(X, y, CLASSES, (3, 5, 3), F32, scan=True)
+        sample_weights.check_batch(spec, None, X, y, None, scan=True)
 
 
 # --- weights
@@ -391,7 +385,7 @@ def test_batch_checks_both() -> None:
 
 def test_weights() -> None:
     weights, biases = [np.ones((3, 4)), np.ones((4, 2)).T.copy().T], [np.zeros(4), [0, 0]]
-    checked, offsets = validation.check_weights(weights, biases, (3, 4, 2), F32)
+    checked, offsets = arrays.check_weights(weights, biases, (3, 4, 2), F32)
     assert [w.shape for w in checked] == [(3, 4), (4, 2)]
     assert [b.shape for b in offsets] == [(4,), (2,)]
     assert all(array.dtype == F32 and array.flags.c_contiguous for array in (*checked, *offsets))
@@ -411,4 +405,54 @@ def test_weights() -> None:
 )
 def test_bad_weights(weights: Any, biases: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
-        validation.check_weights(weights, biases, (3, 2), F32)
+        arrays.check_weights(weights, biases, (3, 2), F32)
+
+
+# --- checks of the fields of dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Described(validation.Checked):
+    size: float = dataclasses.field(metadata=validation.checked_by(validation.check_positive_finite))
+    count: int = validation.setting(3, validation.check_positive_int)
+    limit: float | None = validation.setting(None, validation.optional(validation.check_positive_finite))
+    kind: str = validation.setting("a", validation.one_of("a", "b"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived(Described):
+    size: float = 2.0
+    free: Any = None
+
+
+class Undecorated(Derived):
+    """A class that somebody derived without the decorator."""
+
+
+def test_checked_fields_hold_plain_values() -> None:
+    made = Described(np.float32(2), np.int8(5), np.float64(0.5), np.str_("b"))
+    assert repr(made) == "Described(size=2.0, count=5, limit=0.5, kind='b')"
+    assert made == Described(2, 5, 0.5, "b") == pickle.loads(pickle.dumps(made))
+    assert hash(made) == hash(dataclasses.replace(Described(1), size=2, count=5, limit=0.5, kind="b"))
+
+
+@pytest.mark.parametrize("made_by", [Described, Derived, Undecorated])
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"size": 0}, "^size must be a positive finite number, got 0$"),
+        ({"size": 1, "count": 0}, "^count must be a positive integer, got 0$"),
+        ({"size": 1, "limit": -1}, "^limit must be a positive finite number, got -1$"),
+        ({"size": 1, "kind": "c"}, "^kind='c' is unknown; choose from a, b$"),
+        ({"size": 0, "count": 0}, "^size must be"),  # in the order of the fields
+    ],
+)
+def test_a_check_holds_for_derived_classes_too(made_by: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        made_by(**options)
+
+
+def test_a_derived_class_may_have_other_defaults_and_fields_without_a_check() -> None:
+    assert (Derived().size, Derived(free=[1]).free, Undecorated(3).size) == (2.0, [1], 3.0)
+    with pytest.raises(TypeError, match="size must be a positive finite number, got None of type NoneType"):
+        Derived(None)  # type: ignore[arg-type]

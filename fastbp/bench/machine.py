@@ -1,4 +1,4 @@
-"""What the figures were measured on: processor, threads, versions."""
+"""The machine that figures are measured on: processor, threads, versions, and what fastbp makes of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fastbp.bench.rivals import Rival
+from fastbp.engine import team
+from fastbp.kernels import cache, probe, targets
 
 _LIBRARIES = ("numpy", "numba", "llvmlite", "scipy", "threadpoolctl")
 
@@ -43,9 +45,29 @@ def processor_name() -> str:
     return next(names, "") or platform.processor() or platform.machine()
 
 
+def machine() -> dict[str, Any]:
+    """CPU, vector width, register tile, threads, cache folder and measured FMA peak of this machine."""
+    threads = team.default_threads()
+    target = targets.TARGET
+    return {
+        "cpu": processor_name(),
+        "llvm_cpu": targets.cpu_name_and_features()[0],
+        "instruction_set": target.name,
+        "vector_bits": target.vector_bytes * 8,
+        "tile_float32": f"{target.tile_rows} x {2 * target.vector_bytes // 4}",
+        "tile_float64": f"{target.tile_rows} x {2 * target.vector_bytes // 8}",
+        "threads": threads,
+        "cache_folder": str(cache.cache_folder()),
+        "fma_peak_gflops": {  # threads -> measured
+            dtype: {count: probe.fma_peak(dtype, count) for count in sorted({1, threads})}
+            for dtype in ("float32", "float64")
+        },
+    }
+
+
 def versions(rivals: Iterable[Rival]) -> dict[str, str]:
     """Versions of the rivals by their names, and of the libraries below them by theirs."""
-    found = {rival.name: rival.version() for rival in rivals}
+    found = {rival.name.partition(",")[0]: rival.version() for rival in rivals}
     for library in _LIBRARIES:
         try:
             found.setdefault(library, metadata.version(library))

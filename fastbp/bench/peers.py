@@ -90,18 +90,6 @@ class TorchRival(Rival):
 
     name = "torch"
     package = "torch"
-    activations: ClassVar = {
-        "identity": "Identity",
-        "relu": "ReLU",
-        "leaky_relu": "LeakyReLU",
-        "elu": "ELU",
-        "selu": "SELU",
-        "tanh": "Tanh",
-        "sigmoid": "Sigmoid",
-        "softplus": "Softplus",
-        "gelu": "GELU",
-        "silu": "SiLU",
-    }
 
     def __init__(self) -> None:
         self.variant = ""
@@ -130,13 +118,15 @@ class TorchRival(Rival):
     def reset(self) -> None:
         torch, workload = self.torch, self.task.workload
         torch.manual_seed(workload.seed)
+        named = workload.activation.replace("_", "")
+        activation = next(kind for name, kind in vars(torch.nn).items() if name.lower() == named)
         layers: list[Any] = []
         for weight, bias in zip(self.task.weights, self.task.biases, strict=True):
             linear = torch.nn.Linear(*weight.shape, dtype=getattr(torch, workload.dtype))
             with torch.no_grad():
                 linear.weight.copy_(torch.tensor(weight.T))  # a copy; torch.from_numpy warns of read-only arrays
                 linear.bias.copy_(torch.tensor(bias))
-            layers += [linear, getattr(torch.nn, self.activations[workload.activation])()]
+            layers += [linear, activation()]
         self.model = torch.nn.Sequential(*layers[:-1])
         self.loss = torch.nn.MSELoss() if workload.loss == "mse" else torch.nn.CrossEntropyLoss()
         kind = torch.optim.SGD if workload.optimizer == "sgd" else torch.optim.Adam
@@ -217,7 +207,7 @@ class JaxRival(Rival):
     def _epoch_function(self) -> Callable[..., Any]:
         """(parameters, state, X, y, order (steps, batch_size)) -> (parameters, state, mean loss)."""
         jax = self.jax
-        loss_function, update = self._loss_function(), self._update_function()
+        loss_function, update = self.make_loss(), self._update_function()
 
         def epoch(parameters: Any, state: Any, X: Any, y: Any, order: Any) -> Any:
             def step(carry: Any, rows: Any) -> Any:
@@ -232,7 +222,7 @@ class JaxRival(Rival):
 
         return epoch
 
-    def _loss_function(self) -> Callable[..., Any]:
+    def make_loss(self) -> Callable[..., Any]:
         jax, jnp, workload = self.jax, self.jnp, self.task.workload
         functions = {"identity": lambda z: z, "tanh": jnp.tanh, "gelu": lambda z: jax.nn.gelu(z, approximate=False)}
         activation = functions.get(workload.activation) or getattr(jax.nn, workload.activation)
@@ -254,14 +244,14 @@ class JaxRival(Rival):
             return tree_map(lambda p, g: p - lr * g, parameters, gradient), state
 
         def adam(parameters: Any, state: Any, gradient: Any) -> Any:
-            step, first, second = state
+            step, m, v = state
             step = step + 1
-            first = tree_map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
-            second = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
+            m = tree_map(lambda m, g: 0.9 * m + 0.1 * g, m, gradient)
+            v = tree_map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradient)
             power = step.astype(self.task.workload.dtype)
             size, root = lr / (1 - 0.9**power), jnp.sqrt(1 - 0.999**power)
-            change = tree_map(lambda m, v: size * m / (jnp.sqrt(v) / root + 1e-8), first, second)
-            return tree_map(lambda p, c: p - c, parameters, change), (step, first, second)
+            change = tree_map(lambda m, v: size * m / (jnp.sqrt(v) / root + 1e-8), m, v)
+            return tree_map(lambda p, c: p - c, parameters, change), (step, m, v)
 
         return sgd if self.task.workload.optimizer == "sgd" else adam
 

@@ -47,13 +47,13 @@ def cross_entropy(logits: Array, classes: Array) -> float:
     return float(np.mean(np.log(np.exp(z).sum(axis=1)) - picked))
 
 
-def expected_loss(task: Task) -> float:
-    """The same by NumPy in float64."""
+def expected_losses_of_rows(task: Task) -> tuple[float, ...]:
+    """The loss of the first rows by NumPy in float64."""
     a = task.X[:CHECKED_ROWS].astype(np.float64)
     for k, (weight, bias) in enumerate(zip(task.weights, task.biases, strict=True)):
         z = a @ weight.astype(np.float64) + bias
         a = np.maximum(z, 0.0) if k < len(task.weights) - 1 else z
-    return cross_entropy(a, task.y[:CHECKED_ROWS])
+    return (cross_entropy(a, task.y[:CHECKED_ROWS]),)
 
 
 class FastbpPredictor(Predictor):
@@ -81,7 +81,7 @@ class FastbpPredictor(Predictor):
 
 
 class NumpyPredictor(BlasThreads, Predictor):
-    """Products, biases and maxima into buffers made once, as good NumPy does it."""
+    """Products, biases and maxima into buffers made once, as fast NumPy code would do it."""
 
     name = NumpyRival.name
     package = NumpyRival.package
@@ -160,5 +160,5 @@ class OnnxRuntimePredictor(Predictor):
         return found
 
 
-#: Peers by the names of `--peers`; those of the training table that are missing here have nothing to show.
+#: Peers by the names of `--peers`; the others have no inference of their own.
 PREDICTORS: dict[str, Callable[[], Rival]] = {"torch": TorchPredictor, "onnxruntime": OnnxRuntimePredictor}

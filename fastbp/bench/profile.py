@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import team, training
 from fastbp.bench import machine
 from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
+from fastbp.engine import team, tuning
 from fastbp.kernels import clock, probe, records
 from fastbp.network import MLP
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
+from fastbp.training.settings import FitSettings
 from fastbp.validation import check_positive_int
 
 #: Working sets, in bytes a thread, whose speed is measured: first and second-level cache, third-level cache, memory.
 LEVELS = {"L1": 16 << 10, "L2": 192 << 10, "L3": 4 << 20, "memory": 64 << 20}
 #: A part that reaches less than this of both its roofs is held up by neither: by calls, latency, or the other threads.
 NEAR_ROOF = 0.4
-#: What is counted lasts so long, or has so many steps; and what comes before it, in the same call.
+#: Seconds and steps, at least, that are counted; and seconds of warm-up before them, in the same call.
 SECONDS, LEAST_STEPS, WARM_UP = 0.6, 20, 0.03
 
 
@@ -44,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """A workload's step, taken apart."""
+    """The time of a workload's step, by phase and layer."""
 
     workload: Workload
     threads: int
@@ -87,35 +90,33 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     In one call of the kernel, and counted after its first steps only: threads that have just been woken wait for each
     other, some milliseconds long where two were put on one CPU, which is no part of a step.
     """
-    recipe = workload.make_optimizer()
+    optimizer = workload.make_optimizer()
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
-    fit = training.Fit(
-        net, *net._check_batch(X, y), rows=None, epochs=1, batch_size=workload.batch_size, optimizer=recipe,
-        validation_data=None, shuffle=True, threads=threads, progress=False,
-    )  # fmt: skip
-    _run(fit, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
-    step = _run(fit, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
-    step = min(step, _run(fit, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
+    feed = ArrayFeed(net.session.check_batch(X, y), 1, workload.batch_size, shuffle=True)
+    loop = Loop(net, feed, FitSettings(optimizer, batch_size=workload.batch_size, threads=threads))
+    _run(loop, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
+    step = _run(loop, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
+    step = min(step, _run(loop, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
     skip, steps = round(WARM_UP / step) + 1, max(LEAST_STEPS, round(SECONDS / step))
-    with net._engine.clock(threads, skip) as counts:
+    with net.session.engine.clock(threads, skip) as counts:
         ticks, began = probe.read_ticks(), time.perf_counter()
-        _run(fit, skip + steps, threads, step)
+        _run(loop, skip + steps, threads, step)
         frequency = (probe.read_ticks() - ticks) / (time.perf_counter() - began)
     if not frequency:
         raise ValueError("--profile needs a clock that compiled code can read, and this system has none")
     seconds = counts.mean(axis=0) / frequency / steps
     total = float((counts[:, int(clock.END)] - counts[:, int(clock.BEGIN)]).mean()) / frequency / steps
-    parts = tuple(_parts(workload, threads, recipe.n_moments, seconds, total, peak, bandwidths))
+    parts = tuple(_parts(workload, threads, optimizer.n_moments, seconds, total, peak, bandwidths))
     return Profile(workload, threads, total, peak, bandwidths, parts)
 
 
-def _run(fit: training.Fit, steps: int, threads: int, step: float) -> float:
+def _run(loop: Loop, steps: int, threads: int, step: float) -> float:
     """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
     began = time.perf_counter()
-    with team.interruptible(fit.engine.request_stop) as interrupted:
-        status, _ = fit.chunk(0, steps, threads, long=step > training.CHUNK_SECONDS)
-    fit.engine.clear_stop()
+    with team.interruptible(loop.engine.request_stop) as interrupted:
+        status, _ = loop.chunk(0, steps, threads, long=step > tuning.CHUNK_SECONDS)
+    loop.engine.clear_stop()
     if interrupted():
         raise KeyboardInterrupt
     if status != records.RUNNING:

@@ -13,7 +13,7 @@ from fastbp.bench.rivals import Rival
 
 @dataclass(frozen=True)
 class Protocol:
-    """The lengths of everything, in seconds.
+    """Durations, in seconds, and counts.
 
     The idling is for the threads of OpenBLAS, OpenMP and Eigen, which spin on for a while after a call: whoever runs
     right after them finds the cores taken and loses up to 10x.
@@ -49,7 +49,6 @@ class Entry:
 
     rival: Rival
     setting: Setting
-    steps_per_epoch: int
 
 
 def time_block(entry: Entry, protocol: Protocol, seconds: float) -> Block:
@@ -71,7 +70,7 @@ def time_block(entry: Entry, protocol: Protocol, seconds: float) -> Block:
         elapsed += perf_counter() - start
         epochs += more
         epoch_seconds = max(elapsed / epochs, 1e-9)
-    return Block(elapsed, epochs * entry.steps_per_epoch)
+    return Block(elapsed, epochs * rival.steps_per_epoch)
 
 
 def _warm_up(rival: Rival, seconds: float) -> float:
@@ -89,16 +88,14 @@ def _warm_up(rival: Rival, seconds: float) -> float:
         epochs = max(1, min(4 * epochs, math.ceil((seconds - elapsed) / epoch_seconds)))
 
 
-def try_settings(
-    rival: Rival, settings: Sequence[Setting], steps_per_epoch: int, protocol: Protocol
-) -> tuple[Setting, tuple[Trial, ...]]:
+def try_settings(rival: Rival, settings: Sequence[Setting], protocol: Protocol) -> tuple[Setting, tuple[Trial, ...]]:
     """The rival's better setting, found by short blocks that take turns, and what each of them took."""
     if len(settings) == 1:
         return settings[0], ()
     best = dict.fromkeys(settings, math.inf)
     for _ in range(protocol.trial_rounds):
         for setting in settings:
-            block = time_block(Entry(rival, setting, steps_per_epoch), protocol, protocol.trial_seconds)
+            block = time_block(Entry(rival, setting), protocol, protocol.trial_seconds)
             best[setting] = min(best[setting], block.seconds_per_step)
     trials = tuple(Trial(setting, seconds) for setting, seconds in best.items())
     return min(trials, key=lambda trial: trial.seconds_per_step).setting, trials

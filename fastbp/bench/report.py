@@ -1,30 +1,30 @@
-"""The faces of a result: rich tables for people, one JSON document for everything else."""
+"""A result as tables for people, and as a JSON document for other programs."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastbp import documents
 from fastbp.bench.result import BenchResult, RivalResult, StartUp, WorkloadResult, figures, from_document
 from fastbp.bench.runner import BASELINE_LIMIT
-from fastbp.files import damaged, opened, replacing
+from fastbp.bench.workloads import SWEEP_EPOCHS, SWEEP_RATES
+from fastbp.io.files import damaged, opened
+from fastbp.io.tabular import write_json
 
-FULL_WIDTH = 118  # columns that the whole table needs
+FULL_WIDTH = 118  # columns that the whole table needs, with names of up to 12 letters
 _COLUMNS = ("setting", "µs/step", "fastest to slowest", "samples/s", "GFLOP/s", "% of peak", "ratio")
 _ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
 
 
 def save(document: dict[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the JSON document; the file is complete or as it was before."""
-    text = documents.text(document) + "\n"
-    with replacing(path) as file:
-        file.write(text)
+    """Write the JSON document; the file is replaced as a whole or not at all."""
+    write_json(path, document)
 
 
 def load(path: str | os.PathLike[str]) -> BenchResult:
@@ -43,13 +43,21 @@ def load(path: str | os.PathLike[str]) -> BenchResult:
 
 
 def render(result: BenchResult, *, width: int = FULL_WIDTH) -> RenderableType:
-    """Everything a person wants to see of a run; below `FULL_WIDTH` columns without the less telling figures."""
-    parts: list[RenderableType] = [_heading(result), _workload_table(result, compact=width < FULL_WIDTH)]
+    """All tables of a run; on narrow screens some columns are left out."""
+    parts: list[RenderableType] = [_heading(result), _workload_table(result, compact=width < _full_width(result))]
+    parts += [Text(line) for entry in result.workloads for line in _about_sweep(entry)]
     parts += [_baseline(entry) for entry in result.workloads if entry.baseline_ratio is not None]
     if result.startup:
         parts += [Text(), _startup_table(result.startup)]
     parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
     return Group(*parts)
+
+
+def _full_width(result: BenchResult) -> int:
+    """Columns that the whole table needs."""
+    workloads = [entry.workload.name for entry in result.workloads]
+    rivals = [rival.rival for entry in result.workloads for rival in entry.rivals]
+    return FULL_WIDTH + sum(max(0, max(map(len, names), default=0) - 12) for names in (workloads, rivals))
 
 
 def _heading(result: BenchResult) -> Text:
@@ -122,6 +130,20 @@ def _baseline(entry: WorkloadResult) -> Text:
         f"{verdict} the limit of {BASELINE_LIMIT}x",
         style="" if ratio <= BASELINE_LIMIT else "yellow",
     )
+
+
+def _about_sweep(entry: WorkloadResult) -> Iterator[str]:
+    """Figures of a sweep that compare its rows."""
+    name, efficiency, half = entry.workload.name, entry.thread_efficiency, entry.half_diverging_ratio
+    if entry.workload.task != "sweep" or entry.seconds_per_sweep is None:
+        return
+    found = f"{name}: {len(SWEEP_RATES)} rates, {SWEEP_EPOCHS} epochs in {entry.seconds_per_sweep:.3g} s"
+    if efficiency is not None:
+        found += f"; thread efficiency {100 * efficiency:.0f} %"
+    if half is not None:
+        kind = "losses stay finite" if entry.workload.activation == "tanh" else "losses turn non-finite"
+        found += f"; with half of the rates diverging ({kind}): {100 * half:.0f} % of the time"
+    yield found
 
 
 def _startup_table(startup: StartUp) -> Table:

@@ -1,13 +1,16 @@
-"""What a benchmark run found, as plain frozen data: the measurements are kept, every figure is derived from them."""
+"""The result of a benchmark run: frozen measurements, and figures derived from them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 from fastbp.bench.workloads import Workload
 
+# Names of the rivals of a sweep that are fastbp itself, on one thread and with rates of which half diverge.
+ONE_THREAD, HALF_DIVERGING = "fastbp, 1 thread", "fastbp, half diverging"
 SCHEMA = 1  # raise it when a key changes its meaning or goes away; new keys need no new number
 
 
@@ -105,6 +108,26 @@ class WorkloadResult:
         numpy = self.find("numpy")
         return numpy.seconds_per_step / self.bare_products.seconds_per_step if numpy and self.bare_products else None
 
+    @property
+    def seconds_per_sweep(self) -> float | None:
+        """Of fastbp."""
+        ours = self.find("fastbp")
+        return ours.seconds_per_step * self.workload.steps_per_epoch if ours else None
+
+    @property
+    def thread_efficiency(self) -> float | None:
+        """Of a sweep's threads: time on one over time on all, by their number."""
+        ours, alone = self.find("fastbp"), self.find(ONE_THREAD)
+        if ours is None or alone is None or ours.setting is None or (ours.setting.threads or 1) == 1:
+            return None
+        return alone.seconds_per_step / ours.seconds_per_step / (ours.setting.threads or 1)
+
+    @property
+    def half_diverging_ratio(self) -> float | None:
+        """Time of a sweep of whose rates half diverge over that of one without."""
+        half = self.find(HALF_DIVERGING)
+        return None if half is None else self.ratio(half)
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -163,6 +186,9 @@ class BenchResult:
             entry["workload"]["steps_per_epoch"] = workload.workload.steps_per_epoch
             entry["workload"]["flops_per_step"] = workload.workload.flops_per_step
             entry["baseline_ratio"] = workload.baseline_ratio
+            if workload.workload.task == "sweep":
+                names = ("seconds_per_sweep", "thread_efficiency", "half_diverging_ratio")
+                entry |= {name: getattr(workload, name) for name in names}
             for rival_entry, result in zip(entry["rivals"], workload.rivals, strict=True):
                 rival_entry["figures"] = figures(self, workload, result)
         return document
@@ -194,6 +220,8 @@ def from_document(document: dict[str, Any]) -> BenchResult:
     ValueError
         Not a benchmark document, or one of another schema.
     """
+    if document.get("kind") == "fastbp-sweep-bench":
+        document = _from_sweeps(document)
     if document.get("kind") != "fastbp-bench" or document.get("schema") != SCHEMA:
         found = f"kind {document.get('kind')!r}, schema {document.get('schema')!r}"
         raise ValueError(f"document must be of kind 'fastbp-bench', schema {SCHEMA}; got {found}")
@@ -219,6 +247,32 @@ def _workload(entry: dict[str, Any]) -> WorkloadResult:
     workload = _build(Workload, entry["workload"] | {"sizes": tuple(entry["workload"]["sizes"])})
     bare = entry["bare_products"]
     return WorkloadResult(workload, tuple(_rival(item) for item in entry["rivals"]), bare and _rival(bare))
+
+
+def _from_sweeps(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of sweeps, which up to version 0.1 had a form of their own, in the form of all others."""
+
+    def rival(workload: Workload, entry: dict[str, Any]) -> dict[str, Any]:
+        setting = entry["setting"] or {}
+        verification = {name: entry[name] for name in ("passed", "difference")}
+        verification |= {"tolerance": math.nan, "setting": setting, "losses": (), "expected": ()}
+        steps = workload.steps_per_epoch
+        blocks = [{"seconds": seconds, "steps": steps} for seconds in entry["blocks"]]
+        return {
+            **entry,
+            "setting": setting if blocks else None,
+            "verification": verification,
+            "trials": (),
+            "blocks": blocks,
+        }
+
+    workloads = []
+    for sweep in document["sweeps"]:
+        described = sweep["workload"] | {"task": "sweep"}
+        workload = _build(Workload, described | {"sizes": tuple(described["sizes"])})
+        rivals = [rival(workload, entry) for entry in sweep["rivals"]]
+        workloads.append({"workload": described, "rivals": rivals, "bare_products": None})
+    return document | {"kind": "fastbp-bench", "peaks": (), "startup": None, "workloads": workloads}
 
 
 def _rival(entry: dict[str, Any]) -> RivalResult:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from fastbp._version import __version__
 from fastbp.bench import blas
 from fastbp.bench.result import Setting
 from fastbp.bench.workloads import Array, Workload
-from fastbp.team import default_threads
+from fastbp.engine.team import default_threads
 
 
 class MissingPeerError(ImportError):
@@ -42,8 +42,14 @@ class Task:
 class Rival(ABC):
     """One way to train a workload: `load` and `setup` once, then `apply`, `reset` and `train` any number of times."""
 
-    name: ClassVar[str]
-    package: ClassVar[str]  # the distribution whose version is reported
+    name: str
+    package: str  # the distribution whose version is reported
+    task: Task  # from `setup` on
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch of `train`."""
+        return self.task.workload.steps_per_epoch
 
     def load(self) -> None:  # noqa: B027 (nothing to import is a valid answer)
         """Import what the rival needs; raises MissingPeerError."""

@@ -1,4 +1,4 @@
-"""The faces of a profile: a table for the terminal, and a roofline picture (extra `plot`)."""
+"""A profile as a table, and as a roofline picture (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastbp.bench.profile import NEAR_ROOF, Part, Profile
-from fastbp.figures import new_figure, save_figure
+from fastbp.io.figures import new_figure, save_figure
 
 
 def render(profiles: Sequence[Profile]) -> RenderableType:

@@ -7,21 +7,44 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from fastbp.bench import machine, startup
 from fastbp.bench.peers import PEERS
-from fastbp.bench.predictors import PREDICTORS, FastbpPredictor, NumpyPredictor, expected_loss
+from fastbp.bench.predictors import PREDICTORS, FastbpPredictor, NumpyPredictor, expected_losses_of_rows
 from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
 from fastbp.bench.result import BenchResult, Peak, RivalResult, Setting, Verification, WorkloadResult
 from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
+from fastbp.bench.sweeps import SWEEPERS, FastbpSweep, HalfDivergingSweep, Loop, OneThreadSweep
+from fastbp.bench.sweeps import expected_losses as expected_losses_of_rates
 from fastbp.bench.verify import expected_losses, verify
 from fastbp.bench.workloads import Workload, select
 from fastbp.validation import check_choice, check_flag, check_positive_int
 
 Progress = Callable[[str], None]
-Factories = dict[str, list[Callable[[], Rival]]]  # by the task of a workload
+Factory = Callable[[], Rival]
 
-PEER_NAMES = tuple(dict.fromkeys([*PEERS, *PREDICTORS]))
+
+class TaskKind(NamedTuple):
+    """What a `Workload.task` comes to."""
+
+    rivals: tuple[Factory, ...]  # that are always there
+    peers: dict[str, Factory]  # by the names of `--peers`
+    expected: Callable[[Task], tuple[float, ...]]  # losses of the reference
+
+
+TASKS = {
+    "train": TaskKind((FastbpRival, NumpyRival), PEERS, expected_losses),
+    "predict": TaskKind((FastbpPredictor, NumpyPredictor), PREDICTORS, expected_losses_of_rows),
+    "sweep": TaskKind(
+        (FastbpSweep, OneThreadSweep, HalfDivergingSweep, lambda: Loop(NumpyRival())),
+        SWEEPERS,
+        expected_losses_of_rates,
+    ),
+}
+Factories = dict[str, list[Factory]]  # by the task of a workload
+
+PEER_NAMES = tuple(dict.fromkeys(name for kind in TASKS.values() for name in kind.peers))
 
 BASELINE_WORKLOAD = "mnist"  # where NumPy is held against its own bare matrix products
 BASELINE_LIMIT = 1.15
@@ -42,7 +65,7 @@ def run(
     Parameters
     ----------
     workloads : sequence of str, optional
-        Names from `WORKLOADS` and `PREDICTIONS`; all of them by default. Start-up is measured when `digits` is among
+        Names of `fastbp.bench.workloads`; by default all but the sweeps. Start-up is measured when `digits` is among
         them.
     peers : sequence of str
         Names from `PEER_NAMES`. One that is not installed is left out, with a note.
@@ -69,7 +92,7 @@ def run(
     peers, quick = [check_choice("peer", name, PEER_NAMES) for name in peers], check_flag("quick", quick)
     threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
     protocol = protocol or (QUICK if quick else FULL)
-    factories, notes = _installed(peers)
+    factories, notes = _installed(peers, {workload.task for workload in chosen})
     dtypes = sorted({workload.dtype for workload in chosen})
     start_up = None
     if any(workload.name == STARTUP_WORKLOAD for workload in chosen):
@@ -78,7 +101,11 @@ def run(
     progress("measuring the FMA peak")
     peaks = _probe(dtypes, threads, protocol)
     results = []
-    ends = math.inf if protocol.run_seconds is None else began + protocol.run_seconds * len(factories["train"]) / 2
+    ends = (
+        math.inf
+        if protocol.run_seconds is None
+        else began + protocol.run_seconds * max(map(len, factories.values())) / 2
+    )
     for number, workload in enumerate(chosen):
         now = time.perf_counter()
         deadline = now + (ends - now) / (len(chosen) - number)
@@ -113,7 +140,7 @@ def run_workload(
     """
     progress(f"{workload.name}: data and reference losses")
     task = Task.of(workload)
-    expected = expected_losses(task) if workload.task == "train" else (expected_loss(task),)
+    expected = TASKS[workload.task].expected(task)
     verdicts: dict[str, Verification | None] = {}
     running: list[Rival] = []
     try:
@@ -162,9 +189,9 @@ def _time(
         progress(f"{workload.name}: trying the settings of {rival.name}")
         # The bare products are those of NumPy: in its setting, whatever would suit them alone.
         settings = [chosen["numpy"]] if isinstance(rival, BareProducts) else rival.settings(threads)
-        setting, tried = try_settings(rival, settings, workload.steps_per_epoch, protocol)
+        setting, tried = try_settings(rival, settings, protocol)
         chosen[rival.name] = setting
-        entries.append(Entry(rival, setting, workload.steps_per_epoch))
+        entries.append(Entry(rival, setting))
         trials.append(tried)
     blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"), deadline)
     return {
@@ -173,20 +200,21 @@ def _time(
     }
 
 
-def _installed(peers: Sequence[str]) -> tuple[Factories, list[str]]:
-    """Factories of fastbp, NumPy and the peers that can be imported; a note for each that cannot."""
-    factories: Factories = {"train": [FastbpRival, NumpyRival], "predict": [FastbpPredictor, NumpyPredictor]}
+def _installed(peers: Sequence[str], tasks: set[str]) -> tuple[Factories, list[str]]:
+    """Factories of fastbp, NumPy and the peers that can be imported, by task; a note for each that cannot."""
+    factories: Factories = {name: list(kind.rivals) for name, kind in TASKS.items() if name in tasks}
     notes = []
-    for name in dict.fromkeys(peers):
-        for task, known in (("train", PEERS), ("predict", PREDICTORS)):
-            if name not in known:
+    for peer in dict.fromkeys(peers):
+        for task, rivals in factories.items():
+            factory = TASKS[task].peers.get(peer)
+            if factory is None:
                 continue
             try:
-                known[name]().load()
+                factory().load()
             except MissingPeerError as error:
                 notes.append(str(error))
             else:
-                factories[task].append(known[name])
+                rivals.append(factory)
     return factories, notes
 
 

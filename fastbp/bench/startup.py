@@ -14,9 +14,9 @@ from statistics import median
 import fastbp
 from fastbp.bench.result import Start, StartUp
 from fastbp.bench.workloads import WORKLOADS, Workload
-from fastbp.files import replacing
+from fastbp.io.files import replacing
+from fastbp.kernels.build import interpreter
 from fastbp.kernels.cache import user_cache_folder
-from fastbp.kernels.helper import interpreter
 
 CACHE_VARIABLE = "FASTBP_CACHE_DIR"
 TIMEOUT = 300.0  # seconds; far above any cold compile
@@ -56,7 +56,7 @@ def measure(*, repeats: int = 3) -> StartUp | None:
     with tempfile.TemporaryDirectory(prefix="fastbp-bench-") as folder:
         cold = start_process(workload, folder)
         cached = [start_process(workload, folder) for _ in range(repeats)]
-        _keep(Path(folder))
+        _fill_cache(Path(folder))
     return StartUp(
         cold,
         Start(
@@ -67,7 +67,7 @@ def measure(*, repeats: int = 3) -> StartUp | None:
     )
 
 
-def _keep(folder: Path) -> None:
+def _fill_cache(folder: Path) -> None:
     """Hand compiled files on to this user's cache; where that cannot be written, they are only compiled again."""
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: this user has no home
         for path in folder.rglob("*.bin"):

@@ -1,290 +1,232 @@
-"""`bench --workload sweep`: a learning-rate sweep of fastbp beside what else there is for it.
+"""The rivals of the task "sweep": fastbp's `lr_sweep`, JAX's `vmap` over the rates, and loops over them.
 
-The rivals are JAX's `vmap` over rates of a `jit` of one `lax.scan` over all steps, and loops over the rates with
-PyTorch, scikit-learn and NumPy. All train from the same weights on the same rows, shuffled by each in its own way.
+All train from the same weights on the same rows, shuffled by each in its own way. An epoch of `train` is a whole sweep,
+for a loop one rate of it. What is compared are the losses at a few of the rates.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from statistics import median
+import copy
+import itertools
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastbp.bench import machine
-from fastbp.bench.peers import PEERS
-from fastbp.bench.protocol import FULL, QUICK, Protocol
-from fastbp.bench.result import Setting
-from fastbp.bench.rivals import MissingPeerError, NumpyRival, Task
-from fastbp.bench.sweep_rivals import FastbpSweep, JaxSweep, Loop, SweepRival
-from fastbp.bench.verify import TOLERANCE, expected_losses, largest_difference
-from fastbp.bench.workloads import Workload
-from fastbp.validation import check_choice, check_flag, check_positive_int
+from fastbp._version import __version__
+from fastbp.bench import verify
+from fastbp.bench.peers import PEERS, JaxRival
+from fastbp.bench.result import HALF_DIVERGING, ONE_THREAD, Setting
+from fastbp.bench.rivals import FastbpRival, Rival, Task
+from fastbp.bench.workloads import SWEEP_EPOCHS, SWEEP_RATES, Array, Workload
 
-Progress = Callable[[str], None]
-
-NAME = "sweep"
-SCHEMA = 1
-EPOCHS = 5
-# None of these diverges on the workloads below; the second set differs in its upper half, where all of them do: losses
-# turn non-finite in the networks of relu; in that of tanh they stay finite, and the runs are given up.
-RATES = np.geomspace(1e-3, 1e-1, 32)
-HALF_DIVERGING = np.concatenate([RATES[:16], np.geomspace(1e4, 1e6, 16)])
-#: Rows of `digits` and the sizes of the issue; batches are whole, or JAX would compile the last one on its own.
-SWEEPS = (
-    Workload("sweep 64-64-10", (64, 64, 10), 32, 1_792),
-    Workload("sweep 64-256-128-10", (64, 256, 128, 10), 64, 1_792),
-    Workload("sweep 64-64-10 tanh", (64, 64, 10), 32, 1_792, activation="tanh"),
-)
-CHECKED = (0, len(RATES) // 2, len(RATES) - 1)  # the rates whose losses are compared
-# The loops' setting is found, and their caches are warmed, on a few rates.
-TRIAL_RATES = 2
-ONE_THREAD, HALF = "fastbp, 1 thread", "fastbp, half diverging"
+# Rates whose upper half diverges on all the workloads: losses turn non-finite in the networks of relu; in that of tanh
+# they stay finite, and the runs are given up.
+DIVERGING_RATES = np.concatenate([SWEEP_RATES[:16], np.geomspace(1e4, 1e6, 16)])
+CHECKED = SWEEP_RATES[[0, len(SWEEP_RATES) // 2, -1]]  # the rates whose losses are compared
 
 
-# --- the run --------------------------------------------------------------------------------------------------
+def at_rate(task: Task, rate: float) -> Task:
+    """The training at one of the rates."""
+    return replace(task, workload=replace(task.workload, task="train", lr=float(rate)))
 
 
-@dataclass(frozen=True)
-class SweepRow:
-    """One rival on one workload; without blocks if it missed the reference's losses."""
+def expected_losses(task: Task) -> tuple[float, ...]:
+    """Mean loss of each epoch of the reference at each of the rates that are compared, rate by rate."""
+    return tuple(loss for rate in CHECKED for loss in verify.expected_losses(at_rate(task, rate)))
 
-    rival: str
-    setting: Setting | None
-    difference: float | None  # largest relative difference from the reference; None where nothing was compared
-    passed: bool
-    blocks: tuple[float, ...] = ()  # seconds a sweep, by block
+
+class FastbpSweep(Rival):
+    """`fastbp.lr_sweep`, whole calls of it, checks of the arguments and all.
+
+    It needs rows to validate on, which the rivals do not do at all: it gets one batch of them.
+    """
+
+    name = "fastbp"
+    package = "fastbp"
+    rates = SWEEP_RATES
+
+    def __init__(self) -> None:
+        self.threads: int | None = None
+
+    def version(self) -> str:
+        return __version__
+
+    def settings(self, threads: int) -> tuple[Setting, ...]:
+        return (Setting(threads),)
+
+    def apply(self, setting: Setting) -> None:
+        self.threads = setting.threads
+
+    def notes(self) -> tuple[str, ...]:
+        return ("sweeps: fastbp validates on one batch after every epoch, the rivals not at all",)
+
+    def setup(self, task: Task) -> None:
+        from fastbp.network import MLP
+
+        workload, self.task = task.workload, task
+        self.net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, seed=workload.seed)
+        batch = slice(0, workload.batch_size)
+        self.held_out = task.X[batch], task.y[batch]
+
+    def reset(self) -> None:
+        pass  # every sweep begins at the initial weights
+
+    def train(self, epochs: int, *, shuffle: bool) -> list[float]:
+        if not shuffle:
+            return self.losses(epochs)
+        for _ in range(epochs):
+            self.sweep(self.rates, SWEEP_EPOCHS)
+        return []
+
+    def sweep(self, rates: Array, epochs: int) -> Any:
+        """The result of `lr_sweep`."""
+        from fastbp.many.runs import lr_sweep
+
+        workload = self.task.workload
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the best rate at an edge: here nobody asks for it
+            return lr_sweep(
+                self.net, self.task.X, self.task.y, rates, seeds=[workload.seed], epochs=epochs,
+                batch_size=workload.batch_size, optimizer=workload.make_optimizer(), validation_data=self.held_out,
+                threads=self.threads,
+            )  # fmt: skip
+
+    def losses(self, n: int) -> list[float]:
+        """Those of `fit`, once it is certain that a sweep has its bits; a sweep always shuffles."""
+        fits = Loop(FastbpRival())
+        fits.setup(self.task)
+        fits.reset()
+        found = self.sweep(CHECKED, n // len(CHECKED)).train_loss.ravel().tolist()
+        if found != fits.losses(n, shuffle=True):
+            return [float("nan")] * n
+        fits.reset()
+        return fits.losses(n, shuffle=False)
+
+
+class OneThreadSweep(FastbpSweep):
+    """The same on one thread, to see what the others are worth."""
+
+    name = ONE_THREAD
+
+    def settings(self, threads: int) -> tuple[Setting, ...]:
+        return (Setting(1),)
+
+
+class HalfDivergingSweep(FastbpSweep):
+    """The same with rates of which half diverge, to see what ending these runs early saves."""
+
+    name = HALF_DIVERGING
+    rates = DIVERGING_RATES
+
+
+class Loop(Rival):
+    """One training after the other, by a rival of the task "train"; making the networks is not timed."""
+
+    def __init__(self, rival: Rival) -> None:
+        self.rival = rival
+        self.name, self.package = f"{rival.name}, loop", rival.package
 
     @property
-    def seconds(self) -> float | None:
-        """Median over blocks."""
-        return median(self.blocks) if self.blocks else None
+    def steps_per_epoch(self) -> int:
+        """Of one rate: the loop takes as many times as long for all of them, and its trials are short."""
+        return self.task.workload.steps_per_epoch // len(SWEEP_RATES)
+
+    def load(self) -> None:
+        self.rival.load()
+
+    def unsupported(self, workload: Workload) -> str | None:
+        return self.rival.unsupported(workload)
+
+    def version(self) -> str:
+        return self.rival.version()
+
+    def settings(self, threads: int) -> tuple[Setting, ...]:
+        return self.rival.settings(threads)
+
+    def apply(self, setting: Setting) -> None:
+        self.rival.apply(setting)
+
+    def close(self) -> None:
+        self.rival.close()
+
+    def notes(self) -> tuple[str, ...]:
+        return (*self.rival.notes(), "sweeps: the set-up of the loops is not timed")
+
+    def setup(self, task: Task) -> None:
+        self.task = task
+        self.rival.setup(at_rate(task, SWEEP_RATES[0]))
+
+    def reset(self) -> None:
+        self.by_rate = [self._training(rate) for rate in SWEEP_RATES]
+        self.turns = itertools.cycle(self.by_rate)
+
+    def _training(self, rate: float) -> Rival:
+        rival = copy.copy(self.rival)
+        rival.setup(at_rate(self.task, rate))
+        return rival
+
+    def train(self, epochs: int, *, shuffle: bool) -> list[float]:
+        if not shuffle:
+            return self.losses(epochs, shuffle=False)
+        for _ in range(epochs):
+            next(self.turns).train(SWEEP_EPOCHS, shuffle=True)
+        return []
+
+    def losses(self, n: int, *, shuffle: bool) -> list[float]:
+        """Mean loss of each epoch at the rates that are compared, rate by rate."""
+        checked = [rival for rival, rate in zip(self.by_rate, SWEEP_RATES, strict=True) if rate in CHECKED]
+        return [float(loss) for rival in checked for loss in rival.train(n // len(CHECKED), shuffle=shuffle)]
 
 
-@dataclass(frozen=True)
-class SweepTable:
-    """All rivals on one workload."""
+class JaxSweep(JaxRival):
+    """JAX: `jit` of `vmap` over the rates of one `lax.scan` over all steps of all epochs.
 
-    workload: Workload
-    rows: tuple[SweepRow, ...]
-    threads: int
+    The rows of a batch are gathered once for all rates. Another number of rates or epochs is compiled anew.
+    """
 
-    def seconds(self, name: str) -> float | None:
-        """Of a rival, a sweep."""
-        return next((row.seconds for row in self.rows if row.rival == name), None)
+    name = "jax, vmap"
 
-    def ratio(self, name: str) -> float | None:
-        """Time of a rival over that of fastbp."""
-        ours, theirs = self.seconds("fastbp"), self.seconds(name)
-        return theirs / ours if ours and theirs else None
+    def setup(self, task: Task) -> None:
+        super().setup(task)
+        jax, loss_function = self.jax, self.make_loss()
 
-    @property
-    def efficiency(self) -> float | None:
-        """Of the threads: time on one over time on all, by their number."""
-        ratio = self.ratio(ONE_THREAD)
-        return ratio / self.threads if ratio and self.threads > 1 else None
+        def train(lr: Any, parameters: Any, X: Any, y: Any, order: Any) -> Any:
+            def step(parameters: Any, rows: Any) -> Any:
+                batch = [array.at[rows].get(mode="promise_in_bounds") for array in (X, y)]
+                loss, gradient = jax.value_and_grad(loss_function)(parameters, *batch)
+                return jax.tree.map(lambda p, g: p - lr * g, parameters, gradient), loss
 
-    def to_document(self) -> dict[str, Any]:
-        """Plain values, derived figures included."""
-        rows = [asdict(row) | {"seconds": row.seconds, "ratio": self.ratio(row.rival)} for row in self.rows]
-        return {
-            "workload": asdict(self.workload), "rivals": rows, "thread_efficiency": self.efficiency,
-            "half_diverging_ratio": self.ratio(HALF),
-        }  # fmt: skip
+            return jax.lax.scan(step, parameters, order)
 
+        self.compiled = jax.jit(jax.vmap(train, in_axes=(0, None, None, None, None)))
 
-@dataclass(frozen=True)
-class SweepBench:
-    """One run of the benchmark of sweeps."""
+    def train(self, epochs: int, *, shuffle: bool) -> list[float]:
+        if not shuffle:
+            steps = self.sweep(CHECKED, epochs // len(CHECKED), shuffle=False)
+            found: list[float] = np.asarray(steps, np.float64).reshape(epochs, -1).mean(axis=1).tolist()
+            return found
+        for _ in range(epochs):
+            self.sweep(SWEEP_RATES, SWEEP_EPOCHS, shuffle=True)
+        return []
 
-    date: str
-    machine: dict[str, Any]
-    versions: dict[str, str]
-    threads: int
-    settings: dict[str, Any]
-    tables: tuple[SweepTable, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def wrong(self) -> list[str]:
-        """Rivals that missed the reference's losses."""
-        return [
-            f"{row.rival} on {table.workload.name}" for table in self.tables for row in table.rows if not row.passed
-        ]
-
-    def to_document(self) -> dict[str, Any]:
-        """What `--out` and `--json` write."""
-        return {
-            "kind": "fastbp-sweep-bench", "schema": SCHEMA, "date": self.date, "machine": self.machine,
-            "versions": self.versions, "threads": self.threads, "settings": self.settings, "rates": RATES.tolist(),
-            "epochs": EPOCHS, "sweeps": [table.to_document() for table in self.tables], "notes": list(self.notes),
-        }  # fmt: skip
+    def sweep(self, rates: Array, epochs: int, *, shuffle: bool) -> Any:
+        """Losses of all steps, ``(K, steps)``, once they and the parameters are there."""
+        workload = self.task.workload
+        rows = np.arange(workload.n_samples, dtype=np.int32)
+        order = np.stack([self.rng.permutation(rows) if shuffle else rows for _ in range(epochs)])
+        lr = self.jnp.asarray(rates, workload.dtype)
+        order = order.reshape(-1, workload.batch_size)
+        return self.jax.block_until_ready(self.compiled(lr, self.parameters, self.X, self.y, order))[1]
 
 
-def run(
-    *,
-    peers: Sequence[str] = (),
-    threads: int | None = None,
-    quick: bool = False,
-    protocol: Protocol | None = None,
-    workloads: Sequence[Workload] = SWEEPS,
-    progress: Progress = lambda message: None,
-) -> SweepBench:
-    """Verify, then time, sweeps of fastbp beside NumPy and the peers; the arguments are those of `runner.run`."""
-    peers, quick = [check_choice("peer", name, PEERS) for name in peers], check_flag("quick", quick)
-    threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
-    protocol = protocol or (QUICK if quick else FULL)
-    factories: list[Callable[[], SweepRival]] = [
-        lambda: FastbpSweep(threads=threads),
-        lambda: FastbpSweep(ONE_THREAD, 1),
-        lambda: FastbpSweep(HALF, threads, HALF_DIVERGING),
-        lambda: Loop(NumpyRival()),
-    ]
-    notes = []
-    for name in dict.fromkeys(peers):
-        try:
-            PEERS[name]().load()
-        except MissingPeerError as error:
-            notes.append(str(error))
-        else:
-            factories.append(JaxSweep if name == "jax" else lambda name=name: Loop(PEERS[name]()))  # type: ignore[misc]
-    notes.append(
-        "fastbp validates on one batch after every epoch, the rivals not at all; the loops' set-up is not timed"
-    )
-    tables = tuple(_table(workload, factories, threads, protocol, progress) for workload in workloads)
-    return SweepBench(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine.describe(),
-        versions={rival.package: rival.version() for rival in (factory() for factory in factories)},
-        threads=threads,
-        settings={"quick": quick} | asdict(protocol),
-        tables=tables,
-        notes=tuple(notes),
-    )
+def _loop_with(peer: Callable[[], Rival]) -> Callable[[], Rival]:
+    return lambda: Loop(peer())
 
 
-def _table(
-    workload: Workload,
-    factories: Sequence[Callable[[], SweepRival]],
-    threads: int,
-    protocol: Protocol,
-    progress: Progress,
-) -> SweepTable:
-    """All rivals on one workload: check, choose settings, time in turns."""
-    progress(f"{workload.name}: data and reference losses")
-    task, rates = Task.of(workload), RATES[list(CHECKED)]
-    expected = [expected_losses(replace(task, workload=replace(workload, lr=float(rate)))) for rate in rates]
-    entries: list[tuple[SweepRival, Setting]] = []
-    rows: dict[str, SweepRow] = {}
-    rivals = [factory() for factory in factories]
-    try:
-        for rival in rivals:
-            progress(f"{workload.name}: verifying {rival.name}")
-            rival.setup(task)
-            differences = []
-            for setting in rival.settings(threads):
-                rival.apply(setting)
-                found = rival.losses(rates, len(expected[0]))
-                differences += [largest_difference(*pair) for pair in zip(found, expected, strict=True)]
-            worst = max(differences)
-            passed = worst <= TOLERANCE[workload.dtype]
-            rows[rival.name] = SweepRow(rival.name, None, worst if np.isfinite(worst) else None, passed)
-            if passed:
-                progress(f"{workload.name}: trying the settings of {rival.name}")
-                entries.append((rival, _better(rival, rival.settings(threads), protocol)))
-        for rival, setting, seconds in _interleave(workload, entries, protocol, progress):
-            rows[rival.name] = replace(rows[rival.name], setting=_shown(rival, setting), blocks=tuple(seconds))
-    finally:
-        for rival in rivals:
-            rival.close()
-    return SweepTable(workload, tuple(rows.values()), threads)
-
-
-def _shown(rival: SweepRival, setting: Setting) -> Setting:
-    return Setting(rival.threads) if isinstance(rival, FastbpSweep) else setting
-
-
-def _better(rival: SweepRival, settings: Sequence[Setting], protocol: Protocol) -> Setting:
-    """The setting that does a few rates fastest, by the best of a few trials, since noise only adds."""
-    best = dict.fromkeys(settings, float("inf"))
-    for _ in range(protocol.trial_rounds if len(settings) > 1 else 0):
-        for setting in settings:
-            rival.apply(setting)
-            time.sleep(protocol.idle_seconds)
-            best[setting] = min(best[setting], rival.sweep(RATES[:TRIAL_RATES], 1))
-    return min(best, key=lambda setting: best[setting])
-
-
-def _interleave(
-    workload: Workload, entries: Sequence[tuple[SweepRival, Setting]], protocol: Protocol, progress: Progress
-) -> list[tuple[SweepRival, Setting, list[float]]]:
-    """Seconds a sweep of each rival, block by block in turns, each after idling and a warm-up."""
-    found: list[tuple[SweepRival, Setting, list[float]]] = [(*entry, []) for entry in entries]
-    for turn in range(protocol.blocks):
-        for place in range(len(found)):
-            rival, setting, seconds = found[(turn + place) % len(found)]
-            progress(f"{workload.name}: block {turn + 1}/{protocol.blocks} {rival.name}")
-            rival.apply(setting)
-            time.sleep(protocol.idle_seconds)
-            # What is compiled for its shapes has to see those of the sweep; a loop is warm after a few rates.
-            rival.sweep(RATES[:TRIAL_RATES] if isinstance(rival, Loop) else RATES, EPOCHS)
-            each: list[float] = []
-            while sum(each) < protocol.block_seconds:
-                each.append(rival.sweep(RATES, EPOCHS))
-            seconds.append(sum(each) / len(each))
-    return found
-
-
-# --- for people -----------------------------------------------------------------------------------------------
-
-
-COLUMNS = ("setting", "seconds", "fastest to slowest", "sweeps/s", "over fastbp")
-
-
-def render(result: SweepBench) -> Any:
-    """Tables and what follows from them, for rich."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    about = result.machine
-    parts: list[Any] = [
-        Text(
-            f"{about['processor']} ({about['architecture']}, {about['system']}), Python {about['python']}, "
-            f"{result.date}\n"
-            f"{', '.join(f'{name} {version}' for name, version in result.versions.items())}\n"
-            f"{len(RATES)} rates, {EPOCHS} epochs, SGD; medians of {result.settings['blocks']} interleaved blocks"
-        )
-    ]
-    for table in result.tables:
-        workload = table.workload
-        title = f"{workload.name}, batches of {workload.batch_size}, {workload.n_samples:,} rows"
-        shown = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        shown.add_column("")
-        for name in COLUMNS:
-            shown.add_column(name, justify="left" if name == "setting" else "right")
-        for row in table.rows:
-            shown.add_row(row.rival, *_cells(table, row))
-        parts += [Text(), shown]
-        if table.efficiency is not None:
-            parts.append(Text(f"thread efficiency, 1 to {table.threads}: {100 * table.efficiency:.0f} %"))
-        if (half := table.ratio(HALF)) is not None:
-            kind = "losses stay finite" if workload.activation == "tanh" else "losses turn non-finite"
-            parts.append(Text(f"with half of the rates diverging ({kind}): {100 * half:.0f} % of the time"))
-    parts += [Text(f"note: {note}", style="yellow") for note in result.notes]
-    return Group(*parts)
-
-
-def _cells(table: SweepTable, row: SweepRow) -> list[str]:
-    if row.seconds is None or row.setting is None:
-        missed = "not finite" if row.difference is None else f"off by {row.difference:.1e}"
-        return ["losses differ", missed, "", "", ""]
-    ratio = table.ratio(row.rival)
-    return [
-        row.setting.label, f"{row.seconds:.3g}", f"{min(row.blocks):.3g} to {max(row.blocks):.3g}",
-        f"{1 / row.seconds:.3g}", "" if ratio is None else f"{ratio:.3g}x",
-    ]  # fmt: skip
+#: Peers by the names of `--peers`.
+SWEEPERS: dict[str, Callable[[], Rival]] = {
+    name: JaxSweep if name == "jax" else _loop_with(peer) for name, peer in PEERS.items()
+}

@@ -1,4 +1,4 @@
-"""The workloads that every timing in this project refers to: shapes, training recipe, synthetic data, flop counts."""
+"""The workloads that every timing in this project refers to: shapes, task, optimiser, synthetic data, flop counts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fastbp.optimizers import Optimizer
 
 Array = NDArray[Any]
+
+#: The learning rates of a sweep, of which none diverges on the workloads below, and its epochs.
+SWEEP_RATES, SWEEP_EPOCHS = np.geomspace(1e-3, 1e-1, 32), 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Workload:
     seed : int, default 0
         Seed of the data and of the initial weights.
     task : str, default "train"
-        "train", or "predict": a step is then one call of the forward pass over `batch_size` rows.
+        "train"; "predict": a step is then one call of the forward pass over `batch_size` rows; or "sweep": one training
+        at each of `SWEEP_RATES`, each of `SWEEP_EPOCHS` epochs.
     """
 
     name: str
@@ -70,8 +74,9 @@ class Workload:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in one pass over the rows."""
-        return self.n_samples // self.batch_size
+        """Steps in one pass over the rows; of a sweep, in all of its trainings."""
+        steps = self.n_samples // self.batch_size
+        return steps * SWEEP_EPOCHS * len(SWEEP_RATES) if self.task == "sweep" else steps
 
     @property
     def flops_forward(self) -> int:
@@ -112,7 +117,7 @@ class Workload:
         scores = X @ teacher
         if self.loss == "cross_entropy":
             classes = np.argmax(3.0 * scores + rng.gumbel(size=scores.shape), axis=1).astype(np.int64)
-            if self.task == "train":  # every class occurs: scikit-learn counts the outputs by the labels it sees
+            if self.task != "predict":  # every class occurs: scikit-learn counts the outputs by the labels it sees
                 classes[rng.choice(self.n_samples, n_out, replace=False)] = np.arange(n_out)
             return X.astype(self.dtype, copy=False), classes
         y = np.tanh(scores) + np.float32(0.1) * rng.standard_normal(scores.shape, dtype=np.float32)
@@ -135,6 +140,8 @@ class Workload:
         return replace(found, lr=self.lr)
 
 
+_ROWS = 100_000
+# All there is to say of a workload: a new one is a line here.
 _TABLE = (
     Workload("tiny", (4, 16, 3), 16, 1_600),
     Workload("digits", (64, 64, 10), 32, 1_792),
@@ -145,30 +152,34 @@ _TABLE = (
     Workload("online", (20, 40, 4), 1, 2_000),
     Workload("rl", (8, 64, 64, 2), 256, 10_240, activation="tanh", loss="mse", optimizer="adam", lr=1e-3),
     Workload("simplechains", (4, 32, 16, 4), 10_000, 10_000, activation="tanh", loss="mse", optimizer="adam", lr=1e-3),
-)
-
-#: Name -> workload, in the order of the report.
-WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _TABLE}
-
-_ROWS = 100_000
-_PREDICTIONS = (
     Workload("predict-row", (64, 64, 10), 1, 1, task="predict"),
     Workload("predict-64", (64, 64, 10), _ROWS, _ROWS, task="predict"),
     Workload("predict-128", (128, 128, 10), _ROWS, _ROWS, task="predict"),
     Workload("predict-784", (784, 128, 10), _ROWS, _ROWS, task="predict"),
+    # Rows of `digits`; batches are whole, or JAX would compile the last one on its own.
+    Workload("sweep 64-64-10", (64, 64, 10), 32, 1_792, task="sweep"),
+    Workload("sweep 64-256-128-10", (64, 256, 128, 10), 64, 1_792, task="sweep"),
+    Workload("sweep 64-64-10 tanh", (64, 64, 10), 32, 1_792, activation="tanh", task="sweep"),
 )
 
-#: The same for inference: one row as Python calls it, and many.
-PREDICTIONS: dict[str, Workload] = {workload.name: workload for workload in _PREDICTIONS}
+
+def _of_task(task: str) -> dict[str, Workload]:
+    return {workload.name: workload for workload in _TABLE if workload.task == task}
+
+
+#: Name -> workload, in the order of the report: trainings; inference, one row as Python calls it, and many; and sweeps.
+WORKLOADS, PREDICTIONS, SWEEPS = _of_task("train"), _of_task("predict"), _of_task("sweep")
+#: What the command line calls workloads by: "sweep" are all sweeps.
+NAMES = (*WORKLOADS, *PREDICTIONS, "sweep")
 
 
 def select(names: Sequence[str] | None) -> list[Workload]:
-    """The workloads of these names, in the order of the tables; all of them for None or nothing.
+    """The workloads of these names, in the order of the table; for None or nothing all but the sweeps.
 
     Raises
     ------
     ValueError
         A name that is not in the table.
     """
-    chosen = [check_choice("workload", name, [*WORKLOADS, *PREDICTIONS]) for name in names or ()]
-    return [workload for workload in (*_TABLE, *_PREDICTIONS) if not chosen or workload.name in chosen]
+    chosen = {check_choice("workload", name, [*NAMES, *SWEEPS]) for name in names or (*WORKLOADS, *PREDICTIONS)}
+    return [one for one in _TABLE if one.name in chosen or (one.task == "sweep" and "sweep" in chosen)]

@@ -1,4 +1,4 @@
-"""What threads that compute together need: atomics, the spin loop's courtesies, and clocks."""
+"""For threads that compute together: atomic operations, pauses for loops that wait, and clocks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def atomic_max(typingctx, address, n):
 
 @intrinsic
 def cycle_counter(typingctx):
-    """The CPU's time-stamp counter."""
+    """The time-stamp counter of the CPU."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(I64, [])
@@ -66,7 +66,7 @@ def cycle_counter(typingctx):
     return types.int64(), codegen
 
 
-# Elsewhere a program may be killed for the question.
+# On other CPUs the system may kill a program that reads the counter.
 TICKS_ARE_CYCLES = platform.machine().lower() in ("x86_64", "amd64")
 
 

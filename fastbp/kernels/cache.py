@@ -28,6 +28,7 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 from fastbp.kernels.notice import tell
+from fastbp.kernels.targets import cpu_name_and_features
 
 _DIGEST_BYTES = 32
 # Of Numba's settings, those that change the machine code.
@@ -35,19 +36,6 @@ _SETTINGS = (
     "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT", "BOUNDSCHECK",
     "EXTEND_VARIABLE_LIFETIMES", "DISABLE_INTEL_SVML",
 )  # fmt: skip
-
-
-def cpu_name_and_features() -> tuple[str, str]:
-    """The CPU that Numba compiles for, honouring NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
-
-    As in Numba, a name alone brings no features: they are those of this machine, but for "generic", which has none.
-    """
-    import llvmlite.binding as llvm
-
-    name, features = numba.config.CPU_NAME, numba.config.CPU_FEATURES
-    if features is None:
-        features = llvm.get_host_cpu_features().flatten()
-    return name or llvm.get_host_cpu_name(), features
 
 
 # --- what the machine code comes from -------------------------------------------------------------------------
@@ -105,7 +93,7 @@ def fingerprint() -> str:
     return digest.hexdigest()[:24]
 
 
-# --- where it is kept -----------------------------------------------------------------------------------------
+# --- where it lies --------------------------------------------------------------------------------------------
 
 
 def user_cache_folder() -> Path:
@@ -129,11 +117,11 @@ def user_cache_folder() -> Path:
 
 
 _temporary: list[Path | None] = []  # one at most
-_making = threading.Lock()  # the thread that compiles and the one that waits for it may both be the first to ask
+_making = threading.Lock()  # taken by the first that asks: the thread that compiles, or the one that waits for it
 
 
 def _renew_lock() -> None:
-    """In a forked child: who held it is not there any more."""
+    """In a forked child: the thread that may have held the lock does not exist there."""
     global _making
     _making = threading.Lock()
 

@@ -1,6 +1,6 @@
-"""Where the time of a step goes: ticks by phase and layer, counted by each thread when a profile is wanted.
+"""The profile of a step: each thread counts ticks by phase and layer, when a profile is wanted.
 
-A training is counted from a step on that the caller chooses: freshly woken threads wait for each other, and for a CPU.
+The caller chooses the first step that is counted: threads that have just been woken wait for each other, and for a CPU.
 """
 
 from __future__ import annotations

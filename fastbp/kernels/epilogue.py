@@ -1,11 +1,12 @@
-"""What happens to the finished accumulators of a product."""
+"""The end of a product: what is done with its finished accumulators."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
-from fastbp.kernels.rules import DECAY, LR
-from fastbp.kernels.simd import I64, TARGET, splat
+from fastbp.kernels.optimizers import DECAY, LR
+from fastbp.kernels.simd import I64, splat
+from fastbp.kernels.targets import TARGET
 
 STORE = 0  # C = acc
 MULTIPLY = 1  # C = C * acc: the deltas buffer holds f'(z), so the delta product needs no pass of its own
@@ -14,7 +15,7 @@ MULTIPLY = 1  # C = C * acc: the deltas buffer holds f'(z), so the delta product
 
 
 def descend(builder: ir.IRBuilder, fma: ir.Function, rates: ir.Value, vector: ir.VectorType):
-    """The function (gradient, weights) -> weights of `rules.sgd`, to the bit; rates: the address of a `rules.Rates`."""
+    """The function (gradient, weights) -> weights of `optimizers.sgd`, bit for bit; rates: address of the rates."""
 
     def rate(number: int) -> ir.Value:
         place = builder.add(rates, I64(number * TARGET.vector_bytes // vector.count))

@@ -10,9 +10,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
-from fastbp.kernels.simd import I64, TARGET, declare_fma, splat, vector_type
-
-FEW = 4
+from fastbp.kernels.simd import I64, declare_fma, splat, vector_type
+from fastbp.kernels.targets import TARGET
+from fastbp.kernels.tuning import FEW
 
 
 def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir.Function:
@@ -24,7 +24,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 11), name)
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
-    n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode = function.args
+    c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode = function.args
     entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
     builder = ir.IRBuilder(entry)
     fma = declare_fma(module, vector)
@@ -62,9 +62,8 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
         phi.add_incoming(first, entry)
         phi.add_incoming(later, builder.block)
-    more = builder.icmp_unsigned(">", after[0], I64(0))
     tail = builder.append_basic_block("tail")
-    builder.cbranch(more, body, tail)
+    builder.cbranch(builder.icmp_unsigned(">", after[0], I64(0)), body, tail)
     builder.position_at_end(tail)
     builder.cbranch(builder.icmp_unsigned("!=", with_sum, I64(0)), last, end)
     builder.position_at_end(last)
@@ -79,20 +78,20 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
 
 
 @intrinsic
-def few(typingctx, tag, k, vectors, n, a, a_k, b, b_k, c, c_row, init, init_row, with_sum, mode):
+def few(typingctx, k, vectors, c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode, tag):
     """The product of `_emit_few` for k of 1 to FEW."""
-    signature = types.void(tag, *[types.uintp] * 13)
+    signature = types.void(*[types.uintp] * 13, tag)
 
     def codegen(context, builder, signature, args):
         done = builder.append_basic_block("few_done")
-        variant = builder.add(builder.mul(args[1], I64(2)), args[2])
+        variant = builder.add(builder.mul(args[0], I64(2)), args[1])
         switch = builder.switch(variant, done)
         for k in range(1, FEW + 1):
             for vectors in (1, 2):
                 block = builder.append_basic_block(f"few_{k}_{vectors}")
                 switch.add_case(I64(2 * k + vectors), block)
                 builder.position_at_end(block)
-                builder.call(_emit_few(builder.module, signature.args[0], k, vectors), args[3:])
+                builder.call(_emit_few(builder.module, signature.args[-1], k, vectors), args[2:-1])
                 builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()

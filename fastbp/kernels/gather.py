@@ -1,4 +1,4 @@
-"""Rows of the data, gathered into the batch in the order of the epoch: any strides, three element types, scaled."""
+"""Copies the rows of a batch from the data, in the order of the epoch: any strides, three types, scaled if wanted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from numba import types
 
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.records import BAD_INPUT, Job
+from fastbp.kernels.records import BAD_INPUT, Job, MatrixType
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, prefetch_part, row_number, view
+from fastbp.kernels.tuning import PREFETCH_LINES
 
 LINE = np.uint64(64)
-# Rows of so many cache lines are fetched while the row before is copied: the shuffled order hides them from the CPU.
-FEW_LINES = np.uint64(4)
 KINDS = np.uint64(3)  # values of JOB["X_kind"]
 
 
@@ -22,7 +21,7 @@ def _copy_loop(sample):
     size = np.dtype(sample).itemsize
 
     @jit
-    def loop(tag, n, source, stride, target):
+    def loop(target, source, stride, n, tag):
         kind = sample(0)
         out = view(target, n, tag)
         if stride == size:
@@ -37,26 +36,26 @@ def _copy_loop(sample):
 
 
 # --- scaling ------------------------------------------------------------------------------------------------
-# The same numbers give the same bits in whatever type they come. In double precision alone, that would take 4 ns more a
+# Equal numbers give equal bits, whatever their type. In double precision alone, that would take 4 ns more a
 # row of 64, which is 6 % of a small network's prediction: so a float32 network scales in single precision what a
 # float32 can hold, wherever that is as exact.
 
 
 @element
-def _wide(tag, x, c, n, mean, scale, narrow):
+def _wide(x, c, n, mean, scale, narrow, tag):
     """(x - mean) * scale in double precision: float32 leaves of a number like 1.7e9 no more than multiples of 128."""
     return cast(tag, (np.float64(x) - view(mean, n, 0.0)[c]) * view(scale, n, 0.0)[c])
 
 
 @element
-def _narrow(tag, x, c, n, mean, scale, narrow):
+def _narrow(x, c, n, mean, scale, narrow, tag):
     """The same in float32, for what float32 can hold: next to a mean in two parts the first subtraction is exact."""
     parts = view(narrow, np.uintp(3) * n, tag)
     return ((cast(tag, x) - parts[c]) - parts[n + c]) * parts[TWO * n + c]
 
 
 @element
-def _narrow_or_wide(tag, x, c, n, mean, scale, narrow):
+def _narrow_or_wide(x, c, n, mean, scale, narrow, tag):
     """For float64: subtract in double precision what float32 cannot hold."""
     parts = view(narrow, np.uintp(3) * n, tag)
     single = cast(tag, x)
@@ -72,17 +71,17 @@ def _scale_loop(sample, one):
     size = np.dtype(sample).itemsize
 
     @jit
-    def loop(tag, n, source, stride, target, mean, scale, narrow):
+    def loop(target, source, stride, mean, scale, narrow, n, tag):
         kind = sample(0)
         out = view(target, n, tag)
         if stride == size:
             x = view(source, n, kind)
             for c in range(n):
-                out[c] = one(tag, x[c], c, n, mean, scale, narrow)
+                out[c] = one(x[c], c, n, mean, scale, narrow, tag)
         else:
             for c in range(n):
                 x = view(source + np.uintp(c) * np.uintp(stride), 1, kind)
-                out[c] = one(tag, x[0], c, n, mean, scale, narrow)
+                out[c] = one(x[0], c, n, mean, scale, narrow, tag)
 
     return loop
 
@@ -121,24 +120,24 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-@leaf(Job, *[types.uintp] * 5)
-def gather(job, n_in, first, rows, target, target_row, tag):
-    """Bring rows first .. first + rows of the epoch to (rows, target_row), scaled; seek NaN and infinity if asked."""
+@leaf(Job, MatrixType, *[types.uintp] * 3)
+def gather(job, target, first, rows, n_in, tag):
+    """Bring rows first .. first + rows of the epoch to `target`, scaled; look for NaN and infinity if asked."""
     lines = n_in * np.uintp(abs(job.X_column)) // LINE if job.order != 0 else ZERO
-    if lines < FEW_LINES:
+    if lines < PREFETCH_LINES:
         lines = ZERO
     way = job.X_kind if job.x_narrow != 0 else job.X_kind + KINDS
     for r in range(rows):
         row = row_number(job.order, first + r)
-        out = target + r * target_row
+        out = target.address + r * target.row
         if lines != ZERO and r + ONE < rows:
             ahead = row_number(job.order, first + r + ONE)
             prefetch_part(job.X + np.uintp(np.int64(ahead) * job.X_row), LINE, lines, ZERO, ONE)
         source = job.X + np.uintp(np.int64(row) * job.X_row)
         if job.x_mean != 0:
-            _scale_row(way, tag, n_in, source, job.X_column, out, job.x_mean, job.x_scale, job.x_narrow)
+            _scale_row(way, out, source, job.X_column, job.x_mean, job.x_scale, job.x_narrow, n_in, tag)
         else:
-            _copy_row(job.X_kind, tag, n_in, source, job.X_column, out)
+            _copy_row(job.X_kind, out, source, job.X_column, n_in, tag)
         if job.scan != 0:
             x = view(out, n_in, tag)
             wrong = False

@@ -2,7 +2,7 @@
 
 The key of a step is mixed from seed and step, that of a row from it, the layer and the row's place in the batch; the
 number of a unit from that. So the bits depend neither on the number of threads nor on where a training was resumed, and
-nothing has to be kept.
+nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels.elementwise import log
+from fastbp.kernels.activations import log
 from fastbp.kernels.gather import mix
 from fastbp.kernels.jit import element, jit, leaf
-from fastbp.kernels.records import Job, Layer
+from fastbp.kernels.records import BlockType, Job, Layer, MatrixType
 from fastbp.kernels.simd import ONE, cast, fma, polynomial, view
 
 # sqrt(2) erfinv(x) by the polynomials in -log(1 - x^2) of Giles, "Approximating the erfinv function" (GPU Computing
@@ -30,7 +30,7 @@ NORMAL_TAIL = (
 
 @jit
 def step_key(job, step):
-    """Where the numbers of update `step` (from 0) of a run begin; 0, if this call wants none."""
+    """Key of the random numbers of update number `step`, from 0; 0 if this call wants none."""
     if job.noisy == 0:
         return np.uint64(0)
     return mix(job.seed ^ mix(np.uint64(step) + np.uint64(0xD1B54A32D192ED03))) | ONE
@@ -52,23 +52,23 @@ def draw(column, low, high):
     return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
 
 
-@leaf(Layer, *[types.uintp] * 5)
-def drop(layer, number, key, rows, row, place, tag):
-    """Set units of a hidden layer to zero by chance, and scale the others up: f(z) and f'(z) alike.
+@leaf(Layer, types.uintp, types.uintp, BlockType)
+def drop(layer, number, key, block, tag):
+    """Dropout: set random units of a hidden layer to zero and scale the others up, in f(z) and in f'(z).
 
-    Dropout in its inverted form (Srivastava et al. 2014): inference needs no scaling.
+    This is the inverted form (Srivastava et al. 2014): inference needs no scaling.
     """
-    zero, scale, below = cast(tag, 0.0), cast(tag, layer.keep_scale), np.uint32(layer.drop_below)
-    n, first = layer.n_out, row * layer.output_row
-    for r in range(rows):
-        bits = row_key(key, number, place + r)
+    zero, scale, below = cast(tag, 0.0), cast(tag, layer.dropout_scale), np.uint32(layer.drop_below)
+    n, first = layer.n_out, block.row * layer.output_row
+    for r in range(block.rows):
+        bits = row_key(key, number, block.place + r)
         low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
         outputs = view(layer.outputs + first + r * layer.output_row, n, tag)
         slopes = view(layer.deltas + first + r * layer.output_row, n, tag)
         for j in range(n):
-            kept = scale if draw(j, low, high) >= below else zero
-            outputs[j] *= kept
-            slopes[j] *= kept
+            factor = scale if draw(j, low, high) >= below else zero
+            outputs[j] *= factor
+            slopes[j] *= factor
 
 
 _centre, _tail = polynomial(NORMAL_CENTRE, NORMAL_CENTRE), polynomial(NORMAL_TAIL, NORMAL_TAIL)
@@ -82,15 +82,15 @@ def _normal(x):
     return cast(x, 1.4142135623730951) * x * (near if w < cast(x, 5.0) else far)
 
 
-@leaf(Job, Layer, *[types.uintp] * 4)
-def add_noise(job, bottom, key, rows, row, place, tag):
+@leaf(Job, MatrixType, types.uintp, BlockType, types.uintp)
+def add_noise(job, inputs, key, block, n, tag):
     """Add normal noise of a given standard deviation to the gathered inputs, after their scaling."""
-    spread, n = cast(tag, job.input_noise), bottom.n_in
+    spread = cast(tag, job.input_noise)
     half, step, one = cast(tag, 0.5), cast(tag, 2.0**-22), cast(tag, 1.0)
-    for r in range(rows):
-        bits = row_key(key, np.uint64(0), place + r)
+    for r in range(block.rows):
+        bits = row_key(key, np.uint64(0), block.place + r)
         low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
-        x = view(bottom.inputs + (row + r) * bottom.input_row, n, tag)
+        x = view(inputs.address + r * inputs.row, n, tag)
         for j in range(n):
             # 23 bits, in the middle of their interval: exact in single precision, never -1 or 1
             uniform = fma(cast(tag, np.int32(draw(j, low, high) >> np.uint32(9))) + half, step, -one)

@@ -7,9 +7,9 @@ import warnings
 
 
 def tell(message: str, category: type[Warning], stacklevel: int = 1) -> None:
-    """`warnings.warn`, for what is told beside a result, or while work goes on: an error filter must not take it along.
+    """Warn as `warnings.warn` does, but never raise: an error filter must not cost the result of the work.
 
-    What is said before anything has been done, and so loses nothing, is a plain warning.
+    A warning that comes before any work has been done may raise: there, use `warnings.warn` itself.
     """
     try:
         warnings.warn(message, category, stacklevel=stacklevel + 1)

@@ -1,4 +1,4 @@
-"""What holds weights small, on the weights and never on the biases: l1 and l2 penalties, and a largest norm by unit."""
+"""The largest norm that the incoming weights of a unit may have; biases are left alone."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.records import Layer
+from fastbp.kernels.records import Layers
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, pick, view
 from fastbp.kernels.step import blocks_per_panel, panel_vectors, refresh_transposed
 from fastbp.kernels.update import SMALL_FACTOR, factor_of_large
 
 
-@leaf(types.Array(Layer, 1, "C"), types.float64, *[types.uintp] * 3)
-def hold_norms(layers, largest, first, step, scratch, tag):
-    """Scale the incoming weights of each unit down to a Euclidean norm, in every `step`-th panel of the network.
+@leaf(Layers, types.uintp, types.float64, types.uintp, types.uintp)
+def limit_norms(layers, scratch, largest, first, step, tag):
+    """Scale the incoming weights of each unit down to a Euclidean norm, in every `step`-th panel from `first`.
 
     A projection after the update (Srebro and Shraibman 2005; Srivastava et al. 2014, 5.1). A panel is one thread's.
     """
@@ -26,15 +26,15 @@ def hold_norms(layers, largest, first, step, scratch, tag):
             if number % step == first:
                 width = panel_vectors(layer.n_out, panel, size) * size
                 weights = layer.weights + panel * wide * (layer.n_in + ONE) * itemsize(tag)
-                _hold_panel(tag, weights, layer.n_in, width, largest, scratch)
+                _limit_panel(weights, scratch, largest, layer.n_in, width, tag)
                 if layer.transposed != 0:
-                    for block in range(blocks_per_panel(tag, layer)):
-                        refresh_transposed(tag, layer, panel, block)
+                    for block in range(blocks_per_panel(layer, tag)):
+                        refresh_transposed(layer, panel, block, tag)
             number += ONE
 
 
 @jit
-def _hold_panel(tag, weights, n_in, width, limit, scratch):
+def _limit_panel(weights, scratch, limit, n_in, width, tag):
     factors, row, one = view(scratch, width, tag), width * itemsize(tag), cast(tag, 1.0)
     for j in range(width):
         factors[j] = cast(tag, 0.0)
@@ -48,7 +48,7 @@ def _hold_panel(tag, weights, n_in, width, limit, scratch):
         norm = np.sqrt(factors[j])
         factors[j] = bound / norm if norm > bound else one
         if squares_underflow or norm - norm != cast(tag, 0.0) or factors[j] < cast(tag, SMALL_FACTOR):
-            _hold_column(tag, weights + np.uintp(j) * itemsize(tag), n_in, width, limit)
+            _limit_column(weights + np.uintp(j) * itemsize(tag), limit, n_in, width, tag)
             factors[j] = one
     for i in range(n_in):
         w = view(weights + np.uintp(i) * row, width, tag)
@@ -57,9 +57,9 @@ def _hold_panel(tag, weights, n_in, width, limit, scratch):
 
 
 @jit
-def _hold_column(tag, weights, n_in, width, limit):
+def _limit_column(weights, limit, n_in, width, tag):
     """The same for one unit, in double precision: its squares, or the factor, are beyond that of the network."""
-    factor = factor_of_large(tag, limit, weights, n_in, width)
+    factor = factor_of_large(weights, limit, n_in, width, tag)
     for i in range(n_in):
         w = view(weights + np.uintp(i) * width * itemsize(tag), ONE, tag)
         w[0] = cast(tag, np.float64(w[0]) * factor)

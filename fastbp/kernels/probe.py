@@ -11,9 +11,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.build import entry
 from fastbp.kernels.clock import now
-from fastbp.kernels.jit import entry, leaf
-from fastbp.kernels.simd import I64, TARGET, declare_fma, vector_type, view
+from fastbp.kernels.jit import leaf
+from fastbp.kernels.simd import I64, declare_fma, vector_type, view
+from fastbp.kernels.targets import TARGET
 
 # Two FMA units with 4 cycles of latency need 8 chains; more than that must not spill.
 CHAINS = 2 * TARGET.tile_rows
@@ -54,20 +56,20 @@ def _fma_chains(typingctx, n, tag):
     return tag(types.uintp, tag), codegen
 
 
-@leaf(types.uintp, types.uintp, alone=True)
-def fma_probe(n, result, tag):
+@leaf(types.uintp, types.uintp)
+def fma_probe(result, n, tag):
     """n rounds of the probe; the result is stored, so that the work cannot be dropped."""
     view(result, np.uintp(1), tag)[0] = _fma_chains(n, tag)
 
 
-@leaf(types.uintp, alone=True)
+@leaf(types.uintp)
 def tick_probe(result, tag):
     """The time in ticks, to an address."""
     view(result, np.uintp(1), np.int64(0))[0] = now()
 
 
-@leaf(*[types.uintp] * 4, alone=True)
-def add_probe(source, target, n, rounds, tag):
+@leaf(*[types.uintp] * 4)
+def add_probe(target, source, n, rounds, tag):
     """Add n numbers to n others, again and again: two reads and a write, and next to no arithmetic."""
     x, y = view(source, n, tag), view(target, n, tag)
     for _ in range(rounds):
@@ -83,7 +85,7 @@ def bandwidth(size: int, threads: int = 1, seconds: float = 0.1) -> float:
 
     def work(number: int) -> None:
         source, target = pairs[number]
-        kernel(source.ctypes.data, target.ctypes.data, n, rounds, np.float32(0))
+        kernel(target.ctypes.data, source.ctypes.data, n, rounds, np.float32(0))
 
     best, end = 0.0, time.perf_counter() + seconds
     while best == 0.0 or time.perf_counter() < end:
@@ -110,7 +112,7 @@ def fma_peak(dtype: str = "float32", threads: int = 1, seconds: float = 0.2) -> 
     while best == 0.0 or time.perf_counter() < end:
 
         def work(number: int, rounds: int = rounds) -> None:
-            kernel(rounds, results[number].ctypes.data, tag)
+            kernel(results[number].ctypes.data, rounds, tag)
 
         elapsed = _together(work, threads)
         best = max(best, threads * rounds * flops / elapsed / 1e9)

@@ -1,18 +1,21 @@
 """The network and the task as data: one record a layer, one record a call. No network shape triggers a compile.
 
 Every field is an integer or a float; addresses and strides are in bytes, counts in rows, columns or elements.
-Numba reads the fields by name in compiled code; `fastbp.plan` fills them in.
+Numba reads the fields by name in compiled code; `fastbp.engine.layout` fills them in.
 """
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import numpy as np
-from numba import from_dtype
+from numba import from_dtype, types
 
 _ADDRESS = _COUNT = _CODE = _STRIDE = np.uint64
 
 LAYER = np.dtype(
     [
+        ("kind", _CODE),  # of layer: DENSE_LAYER
         ("n_in", _COUNT),
         ("n_out", _COUNT),
         ("activation", _CODE),
@@ -26,18 +29,20 @@ LAYER = np.dtype(
         ("deltas", _ADDRESS),  # (batch, output_row): z, then f'(z), then dJ/dz
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
         ("drop_below", np.uint64),  # 0, or 2^32 times the chance that one of its units is dropped
-        ("keep_scale", np.float64),  # by what the units kept are scaled
+        ("dropout_scale", np.float64),  # by what the other units are scaled
     ],
     align=True,
 )
 
+# Values of LAYER["kind"].
+DENSE_LAYER = 0
 # Values of JOB["mode"].
 TRAIN, BACKPROP, UPDATE, FORWARD, EVALUATE = range(5)
 # Values of the status, which threads share; a thread only ever raises it (`atomic_max`): an error outranks a stop.
 # It tells the caller how a call has ended. Threads decide by their votes at a barrier instead, see `team.py`.
 RUNNING, STOPPED, DIVERGED, RUINED, BAD_INPUT, BAD_LABEL, STUCK = range(7)
 BAD = (BAD_INPUT, BAD_LABEL)
-# Values of the word that asks a call to end: a wish, or the news that a thread of the team will never come.
+# Values of the word that asks a call to end. ABANDON: a thread of the team will never come.
 GO_ON, STOP, ABANDON = range(3)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
@@ -52,8 +57,8 @@ JOB = np.dtype(
         ("n_threads", np.int64),
         ("noisy", np.int64),  # the call wants dropout and input noise
         ("input_deltas", _ADDRESS),  # BACKPROP: (n, input_row), dJ/dX; or 0
-        ("keep_every", _COUNT),  # keep the parameters after every such step of an epoch, or 0: never
-        ("keep_epochs", _COUNT),  # and at the end of every such epoch
+        ("snapshot_steps", _COUNT),  # take a snapshot after every so many steps of an epoch, or 0: never
+        ("snapshot_epochs", _COUNT),  # and at the end of every so many epochs
         ("n_blocks", _COUNT),  # weight blocks of all layers
         # data
         ("X", _ADDRESS),
@@ -63,7 +68,7 @@ JOB = np.dtype(
         ("x_mean", _ADDRESS),  # (n_in,) float64, or 0: the gathered rows become (x - mean) * scale
         ("x_scale", _ADDRESS),
         ("x_narrow", _ADDRESS),  # (3, n_in) float32: mean, what float32 leaves out of it, scale; or 0, see `gather.py`
-        ("scan", np.int64),  # look for NaN and infinity while gathering
+        ("scan", np.int64),  # look for NaN and infinity in the rows
         ("y", _ADDRESS),  # int64 labels (n,), or numbers (n, n_out) in the dtype of the network, without gaps:
         # targets, or (DELTAS) dJ/dz of the output layer itself
         ("y_kind", _CODE),
@@ -72,7 +77,7 @@ JOB = np.dtype(
         ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
         ("n_samples", _COUNT),
         ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps
-        # the walk over the data
+        # the steps
         ("batch_size", _COUNT),
         ("n_steps", _COUNT),
         ("position", _COUNT),  # rows of this epoch done
@@ -101,10 +106,7 @@ JOB = np.dtype(
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),
-        ("first", np.float64),  # what these four mean is a matter of the rule
-        ("second", np.float64),
-        ("low", np.float64),
-        ("high", np.float64),
+        ("coefficients", np.float64, (4,)),  # what they are called is said in the rule's line of `optimizers.RULES`
         ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
         ("t", _COUNT),  # updates done
@@ -118,9 +120,10 @@ JOB = np.dtype(
         ("state2", _ADDRESS),
         ("state3", _ADDRESS),
         # what to go back to after a divergence, see `snapshot.py`
-        ("kept", _ADDRESS),  # (1 + moments, n_parameters)
-        ("kept_products", _ADDRESS),  # (2,)
-        ("products", _ADDRESS),  # (2,) float64: product of NAdam's momenta after an even and an odd number of updates
+        ("snapshot", _ADDRESS),  # (1 + moments, n_parameters)
+        ("snapshot_scalars", _ADDRESS),  # (2, n_scalars)
+        ("scalars", _ADDRESS),  # (2, n_scalars) float64: the rule's own after an even and an odd number of updates
+        ("n_scalars", _COUNT),
         ("gradient", _ADDRESS),  # as parameters
         ("partials", _ADDRESS),  # (n_groups, n_parameters)
         ("n_parameters", _COUNT),  # elements, padding included
@@ -139,10 +142,23 @@ JOB = np.dtype(
         ("profile_from", _COUNT),  # step of a call with which its counting begins
         # results
         ("steps_done", _COUNT),  # updates of all calls: only ever grows
-        ("kept_step", _COUNT),  # steps of this call after which parameters were kept last, or 0
+        ("snapshot_step", _COUNT),  # steps of this call after which the last snapshot was taken, or 0
         ("bad_row", _COUNT),
     ],
     align=True,
 )
 
 Layer, Job = from_dtype(LAYER), from_dtype(JOB)
+
+# The rows of a step. start: place of the first in the epoch; rows: their number; weight: sum of their weights, 0 where
+# rows have none; key: of dropout and input noise in this step, or 0.
+Batch = namedtuple("Batch", "start rows weight key")
+# Rows that go through all layers together. row: the first in the buffers; rows: their number; place: of the first in
+# the batch.
+Block = namedtuple("Block", "row rows place")
+# A buffer of rows. address: of its first element; row: bytes from one row to the next.
+Matrix = namedtuple("Matrix", "address row")
+Layers = types.Array(Layer, 1, "C")
+BatchType = types.NamedTuple((types.uintp, types.uintp, types.float64, types.uintp), Batch)
+BlockType = types.NamedUniTuple(types.uintp, 3, Block)
+MatrixType = types.NamedUniTuple(types.uintp, 2, Matrix)

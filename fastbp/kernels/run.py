@@ -12,9 +12,9 @@ from fastbp.kernels import clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.loss import batch_weight
+from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
-from fastbp.kernels.penalty import hold_norms
+from fastbp.kernels.penalty import limit_norms
 from fastbp.kernels.records import (
     BACKPROP,
     DIVERGED,
@@ -25,11 +25,13 @@ from fastbp.kernels.records import (
     STOPPED,
     TRAIN,
     UPDATE,
+    Batch,
+    Block,
     Job,
-    Layer,
+    Layers,
 )
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
-from fastbp.kernels.snapshot import first_due, is_due, is_ruined, keep
+from fastbp.kernels.snapshot import first_due, is_due, is_ruined, save
 from fastbp.kernels.step import COMPLETE, FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
 from fastbp.kernels.team import (
     AT_GRADIENT,
@@ -41,12 +43,14 @@ from fastbp.kernels.team import (
     COMPUTING,
     GONE,
     LEAVE,
+    STAY,
     barrier,
     come,
 )
+from fastbp.kernels.tuning import CLAIM_PERCENT
 from fastbp.kernels.update import CLIP_REST, clips, penalises, write_clip_scale, write_rates
 
-CLAIM_ROUNDS = np.uint64(4)
+CLAIM_ROUNDS = np.uint64(len(CLAIM_PERCENT))
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
 assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
 
@@ -60,20 +64,16 @@ def even_blocks(n, limit):
 
 @jit
 def cut(n, number, parts):
-    """Where claim `number` of n things begins: a round of large claims, one a thread, and three of ever smaller ones.
-
-    Threads do not run at one speed for long; the small claims at the end level that out.
-    """
+    """Where claim `number` of n things begins: the claims of a round are of one size, those of the next are smaller."""
     turn, place = number // parts, number % parts
-    if turn == ZERO:
-        begin, size = np.uintp(0), np.uintp(70)
-    elif turn == ONE:
-        begin, size = np.uintp(70), np.uintp(16)
+    begin, size = np.uintp(0), np.uintp(CLAIM_PERCENT[0])
+    if turn == ONE:
+        begin, size = np.uintp(CLAIM_PERCENT[0]), np.uintp(CLAIM_PERCENT[1])
     elif turn == np.uintp(2):
-        begin, size = np.uintp(86), np.uintp(9)
+        begin, size = np.uintp(CLAIM_PERCENT[0] + CLAIM_PERCENT[1]), np.uintp(CLAIM_PERCENT[2])
     elif turn == np.uintp(3):
-        begin, size = np.uintp(95), np.uintp(5)
-    else:  # where the last claim ends
+        begin, size = np.uintp(100 - CLAIM_PERCENT[3]), np.uintp(CLAIM_PERCENT[3])
+    elif turn > np.uintp(3):  # where the last claim ends
         begin, size = np.uintp(100), np.uintp(0)
     return n * (begin * parts + size * place) // (np.uintp(100) * parts)
 
@@ -85,17 +85,17 @@ def take(job, taken):
 
 
 @jit
-def pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock):
+def pass_range(job, layers, row, end, batch, clock, tag):
     """Phase 1 of rows `row` .. `end`, in blocks."""
     block_rows = even_blocks(end - row, job.block_rows)
     while row < end and atomic_load(job.stop) == GO_ON:
         rows = min(block_rows, end - row)
-        pass_rows(job, layers, row, rows, start, row, batch_rows, key, weight, clock, tag)
+        pass_rows(job, layers, Block(row, rows, row), batch, clock, tag)
         row += rows
 
 
 @jit
-def phase_one(tag, job, layers, thread, start, batch_rows, key, weight, taken):
+def phase_one(job, layers, thread, batch, taken, tag):
     """This thread's share of the rows of a batch, or of its groups; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     clock = ticks.thread_clock(job, thread)
@@ -103,17 +103,16 @@ def phase_one(tag, job, layers, thread, start, batch_rows, key, weight, taken):
         group = take(job, taken)
         while group < job.n_groups:
             if atomic_load(job.stop) == GO_ON:
-                pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag)
+                pass_group(job, layers, slot, group, batch, clock, tag)
             group = take(job, taken)
         return taken + np.int64(job.n_groups) + job.n_threads
     if job.dynamic == 0 or parts == ONE:
-        row, end = share(batch_rows, slot, parts), share(batch_rows, slot + ONE, parts)
-        pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock)
+        pass_range(job, layers, share(batch.rows, slot, parts), share(batch.rows, slot + ONE, parts), batch, clock, tag)
         return taken
     number = take(job, taken)
     while number < CLAIM_ROUNDS * parts:
-        row, end = cut(batch_rows, number, parts), cut(batch_rows, number + ONE, parts)
-        pass_range(tag, job, layers, row, end, start, batch_rows, key, weight, clock)
+        row, end = cut(batch.rows, number, parts), cut(batch.rows, number + ONE, parts)
+        pass_range(job, layers, row, end, batch, clock, tag)
         number = take(job, taken)
     return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
@@ -125,7 +124,7 @@ def thread_rates(job, thread):
 
 
 @jit
-def phase_two(tag, job, layers, thread, batch_rows, rates, use, taken):
+def phase_two(job, layers, thread, batch_rows, rates, use, taken, tag):
     """This thread's share of the weight blocks; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     scratch, clock = thread_rates(job, thread) + np.uintp(RATES_BYTES), ticks.thread_clock(job, thread)
@@ -143,13 +142,13 @@ def phase_two(tag, job, layers, thread, batch_rows, rates, use, taken):
 
 @jit
 def constrain(job, layers, thread, tag):
-    """After an update: this thread's share of the panels, held to the largest norm of a unit's weights."""
+    """After an update: limit the norms of the weights in this thread's share of the panels."""
     scratch = thread_rates(job, thread) + np.uintp(RATES_BYTES)
-    hold_norms(layers, job.max_norm, np.uintp(thread), np.uintp(job.n_threads), scratch, tag)
+    limit_norms(layers, scratch, job.max_norm, np.uintp(thread), np.uintp(job.n_threads), tag)
 
 
 @jit
-def sum_losses(tag, job, batch_rows):
+def sum_losses(job, batch_rows, tag):
     """J of a batch: the row losses added in double precision, in their order."""
     losses = view(job.row_losses, batch_rows, tag)
     total = 0.0
@@ -160,7 +159,7 @@ def sum_losses(tag, job, batch_rows):
 
 @jit
 def wants_to_leave(job):
-    """A thread's vote at a barrier: a stop is wished for, or something is wrong with the data."""
+    """The vote of a thread at a barrier: True if a stop is asked for, or the data are bad."""
     if atomic_load(job.stop) != GO_ON:
         atomic_max(job.status, STOPPED)
         return True
@@ -177,40 +176,40 @@ def timed_barrier(job, thread, passed, leave, site, clock):
 
 
 @jit
-def descend(tag, job, layers, thread, rows, rates, passed, taken):
+def descend(job, layers, thread, rows, rates, passed, taken, tag):
     """Phase 2 of a step: the gradient, and the update by it; returns (barriers passed or LEAVE, claims taken)."""
     if job.two_pass != 0:
-        taken = phase_two(tag, job, layers, thread, rows, rates, STORE_GRADIENT, taken)
+        taken = phase_two(job, layers, thread, rows, rates, STORE_GRADIENT, taken, tag)
         passed = barrier(job, thread, passed, wants_to_leave(job), AT_GRADIENT)
         if passed == LEAVE:
             return passed, taken
-        write_clip_scale(tag, job, rates)
-        taken = phase_two(tag, job, layers, thread, rows, rates, USE_GRADIENT, taken)
+        write_clip_scale(job, rates, tag)
+        taken = phase_two(job, layers, thread, rows, rates, USE_GRADIENT, taken, tag)
     else:
-        taken = phase_two(tag, job, layers, thread, rows, rates, FUSED, taken)
+        taken = phase_two(job, layers, thread, rows, rates, FUSED, taken, tag)
     if job.max_norm > 0.0:
-        passed = barrier(job, thread, passed, False, AT_NORMS)
+        passed = barrier(job, thread, passed, STAY, AT_NORMS)
         if passed != LEAVE:
             constrain(job, layers, thread, tag)
     return passed, taken
 
 
 @jit
-def take_snapshot(tag, job, thread, passed, steps):
-    """Keep the parameters after so many steps of this call, if all of them are finite; if not, all threads leave."""
-    ruined = is_ruined(tag, job, thread)
+def take_snapshot(job, thread, passed, steps, tag):
+    """Copy the parameters after so many steps of this call, if all of them are finite; if not, all threads leave."""
+    ruined = is_ruined(job, thread, tag)
     if ruined:
         atomic_max(job.status, RUINED)
     passed = barrier(job, thread, passed, ruined, AT_SNAPSHOT)
     if passed != LEAVE:
-        keep(tag, job, thread)
+        save(job, thread, tag)
         if thread == 0:
-            job.kept_step = steps
+            job.snapshot_step = steps
     return passed
 
 
 @jit
-def train(tag, job, layers, thread):
+def train(job, layers, thread, tag):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
     passed = taken = np.int64(0)
     position, epoch = job.position, job.epoch
@@ -226,25 +225,24 @@ def train(tag, job, layers, thread):
             late = False
             if lead:
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
-            passed = barrier(job, thread, passed, False, AT_SHUFFLE)
+            passed = barrier(job, thread, passed, STAY, AT_SHUFFLE)
             if passed == LEAVE:
                 return
         rows = min(job.batch_size, job.n_samples - position)
-        weight = batch_weight(job, position, rows)
-        key = step_key(job, job.t + s)
-        taken = phase_one(tag, job, layers, thread, position, rows, key, weight, taken)
+        batch = Batch(position, rows, batch_weight(job, position, rows), step_key(job, job.t + s))
+        taken = phase_one(job, layers, thread, batch, taken, tag)
         passed = timed_barrier(job, thread, passed, wants_to_leave(job), AT_ROWS, clock)
         if passed == LEAVE:
             return
         diverged = False
         if lead:
-            loss = sum_losses(tag, job, rows)
+            loss = sum_losses(job, rows, tag)
             losses[s] = loss
             diverged = loss - loss != 0.0
             if job.row_weights != 0:
-                view(job.mean_weights, job.n_steps, 0.0)[s] = weight / float(rows)
-        write_rates(tag, job, job.t + s + ONE, s, rates)
-        passed, taken = descend(tag, job, layers, thread, rows, rates, passed, taken)
+                view(job.mean_weights, job.n_steps, 0.0)[s] = batch.weight / float(rows)
+        write_rates(job, job.t + s + ONE, s, rates, tag)
+        passed, taken = descend(job, layers, thread, rows, rates, passed, taken, tag)
         if passed == LEAVE:
             return
         if lead:
@@ -260,24 +258,25 @@ def train(tag, job, layers, thread):
             epoch += ONE
         now, due = is_due(job, position, epoch, due)
         if now:
-            passed = take_snapshot(tag, job, thread, passed, s + ONE)
+            passed = take_snapshot(job, thread, passed, s + ONE, tag)
             if passed == LEAVE:
                 return
 
 
 @jit
-def backprop(tag, job, layers, thread):
+def backprop(job, layers, thread, tag):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
-    weight, key = batch_weight(job, ZERO, job.n_samples), step_key(job, job.t)
-    taken = phase_one(tag, job, layers, thread, ZERO, job.n_samples, key, weight, np.int64(0))
+    n = job.n_samples
+    batch = Batch(ZERO, n, batch_weight(job, ZERO, n), step_key(job, job.t))
+    taken = phase_one(job, layers, thread, batch, np.int64(0), tag)
     if barrier(job, thread, np.int64(0), wants_to_leave(job), AT_ROWS) != LEAVE:
-        phase_two(tag, job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken)
+        phase_two(job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken, tag)
         if thread == 0:
-            view(job.losses, 1, 0.0)[0] = sum_losses(tag, job, job.n_samples)
+            view(job.losses, 1, 0.0)[0] = sum_losses(job, job.n_samples, tag)
 
 
 @jit
-def infer(tag, job, layers, thread):
+def infer(job, layers, thread, tag):
     """Outputs of the last layer before its activation, or the loss of every row, without gradients."""
     slot = np.uintp(thread)
     row = slot * job.block_rows
@@ -287,7 +286,7 @@ def infer(tag, job, layers, thread):
     while place < job.n_samples and atomic_load(job.stop) == GO_ON:
         rows = min(job.block_rows, job.n_samples - place)
         clock = ticks.thread_clock(job, thread)
-        pass_rows(job, layers, row, rows, ZERO, place, job.n_samples, ZERO, 0.0, clock, tag)
+        pass_rows(job, layers, Block(row, rows, place), Batch(ZERO, job.n_samples, 0.0, ZERO), clock, tag)
         if job.outputs != 0:
             for r in range(rows):
                 source = view(top.outputs + (row + r) * top.output_row, top.n_out, tag)
@@ -298,25 +297,30 @@ def infer(tag, job, layers, thread):
     wants_to_leave(job)  # for the status: there is no barrier
 
 
-@leaf(types.Array(Job, 1, "C"), types.Array(Layer, 1, "C"), types.int64)
+@leaf(
+    types.Array(Job, 1, "C"),
+    Layers,
+    types.int64,
+    calls=[pass_rows, pass_group, pass_blocks, limit_norms],
+)
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
     job = jobs[0]
     come(job, thread, COMPUTING)
     if job.mode == TRAIN:
-        train(tag, job, layers, thread)
+        train(job, layers, thread, tag)
     elif job.mode == BACKPROP:
-        backprop(tag, job, layers, thread)
+        backprop(job, layers, thread, tag)
     elif job.mode == UPDATE:
         rates = thread_rates(job, thread)
-        write_rates(tag, job, job.t + ONE, ZERO, rates)
+        write_rates(job, job.t + ONE, ZERO, rates, tag)
         if clips(job) and penalises(job):  # an update has one thread: none to wait for
-            phase_two(tag, job, layers, thread, ZERO, rates, COMPLETE, np.int64(0))
-        write_clip_scale(tag, job, rates)
-        phase_two(tag, job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0))
-        if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), False, AT_NORMS) != LEAVE:
+            phase_two(job, layers, thread, ZERO, rates, COMPLETE, np.int64(0), tag)
+        write_clip_scale(job, rates, tag)
+        phase_two(job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0), tag)
+        if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), STAY, AT_NORMS) != LEAVE:
             constrain(job, layers, thread, tag)
         job.steps_done += ONE  # by the one thread that an update has
     else:
-        infer(tag, job, layers, thread)
+        infer(job, layers, thread, tag)
     come(job, thread, GONE)

@@ -1,7 +1,7 @@
-"""The parameters of now and then, kept to go back to after a divergence.
+"""Snapshots: copies of the parameters and moments, to go back to after a divergence.
 
-They are kept at steps that are counted by the place in the data alone (`engine.snapshot_steps`), and never at moments
-of the clock: the same training leaves the same weights when it diverges.
+When they are taken depends on the place in the data alone (`engine.layout` chooses the steps), never on the clock: the
+same training leaves the same weights when it diverges.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 import numpy as np
 
 from fastbp.kernels.jit import jit
-from fastbp.kernels.simd import ONE, ZERO, cast, itemsize, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, view
 from fastbp.kernels.step import share
 
 
 @jit
 def first_due(job, position):
     """Place in the epoch of the next snapshot after `position`; 0 where none is wanted."""
-    stride = job.keep_every * job.batch_size
+    stride = job.snapshot_steps * job.batch_size
     return (position // stride + ONE) * stride if stride != ZERO else ZERO
 
 
 @jit
 def is_due(job, position, epoch, due):
-    """(whether the parameters are to be kept after the step that ended here, place of the next snapshot).
+    """(whether a snapshot is due after the step that ended here, place of the next one).
 
     An epoch's end is place 0 of the next. Epochs are counted from the first one of the network.
     """
-    stride = job.keep_every * job.batch_size
+    stride = job.snapshot_steps * job.batch_size
     if position == ZERO:
-        return stride != ZERO and epoch % job.keep_epochs == ZERO, stride
+        return stride != ZERO and epoch % job.snapshot_epochs == ZERO, stride
     return position == due, due + stride if position == due else due
 
 
@@ -42,7 +42,7 @@ def part(job, thread):
 
 
 @jit
-def is_ruined(tag, job, thread):
+def is_ruined(job, thread, tag):
     """Does a thread's part of the parameters hold NaN or infinity?"""
     first, n = part(job, thread)
     w, zero = view(job.parameters + first * itemsize(tag), n, tag), cast(tag, 0.0)
@@ -53,11 +53,11 @@ def is_ruined(tag, job, thread):
 
 
 @jit
-def keep(tag, job, thread):
+def save(job, thread, tag):
     """Copy a thread's part of the parameters and moments; the first thread copies what belongs to all."""
     first, n = part(job, thread)
     skip = first * itemsize(tag)
-    target = job.kept + skip
+    target = job.snapshot + skip
     for number in range(4):
         source = job.parameters if number == 0 else job.state1
         if number > 1:
@@ -69,5 +69,7 @@ def keep(tag, job, thread):
             out[i] = x[i]
         target += job.n_parameters * itemsize(tag)
     if thread == 0:
-        x, out = view(job.products, 2, 0.0), view(job.kept_products, 2, 0.0)
-        out[0], out[1] = x[0], x[1]
+        n = TWO * job.n_scalars
+        scalars, out = view(job.scalars, n, 0.0), view(job.snapshot_scalars, n, 0.0)
+        for i in range(n):
+            out[i] = scalars[i]

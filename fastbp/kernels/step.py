@@ -17,24 +17,32 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels import clock as ticks
+from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
-from fastbp.kernels.elementwise import activate
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.loss import CROSS_ENTROPY, cross_entropy, element_loss, given_deltas, weigh_rows
+from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
-from fastbp.kernels.records import BACKPROP, DELTAS, FORWARD, NO_TARGETS, TRAIN, Job, Layer
-from fastbp.kernels.rules import SGD
+from fastbp.kernels.optimizers import SGD
+from fastbp.kernels.records import (
+    BACKPROP,
+    DELTAS,
+    FORWARD,
+    NO_TARGETS,
+    TRAIN,
+    BatchType,
+    Block,
+    BlockType,
+    Job,
+    Layers,
+    Matrix,
+)  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import product, product_columns, transpose_square
+from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
 from fastbp.kernels.update import clip, clips, penalise, penalises, update
 
-# Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
-# cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
-ROW_BLOCK = 128
-# Weight blocks of a panel whose gradient is made in one go, before the update passes over it.
-MAX_RUN = 4
 # What phase 2 does with the gradient of a block: update by it at once, only store it, update by the stored one, or make
 # that the gradient of the whole cost, penalties included, which is what is clipped.
 FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in range(4))
@@ -42,7 +50,7 @@ FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in ran
 
 @jit
 def share(n, part, parts):
-    """First of the n things that fall to a part; the next part's first is where it ends."""
+    """Number of the first of n things in a part, of `parts` even ones. A part ends where the next one begins."""
     return np.uintp(n) * np.uintp(part) // np.uintp(parts)
 
 
@@ -50,96 +58,97 @@ def share(n, part, parts):
 
 
 @jit
-def forward(tag, job, layers, row, rows, place, with_output_activation, key, clock):
-    """Carry rows `row` .. of the buffers from the inputs to the outputs of the last layer; `key` is that of noise."""
+def forward(job, layers, block, key, with_output_activation, clock, tag):
+    """Carry a block of rows from the inputs to the outputs of the last layer; key: of dropout, or 0."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
     for k in range(job.n_layers):
         layer = layers[k]
-        a, outputs = layer.inputs + row * layer.input_row, layer.outputs + row * layer.output_row
-        deltas = layer.deltas + row * layer.output_row
+        a = Matrix(layer.inputs + block.row * layer.input_row, layer.input_row)
+        outputs, deltas = layer.outputs + block.row * layer.output_row, layer.deltas + block.row * layer.output_row
         active = k < last or with_output_activation
+        result = Matrix(deltas if active else outputs, layer.output_row)
         product(
-            rows, layer.n_out, a, layer.input_row, layer.weights, layer.n_in + ONE, layer.n_in,
-            deltas if active else outputs, layer.output_row, ZERO, np.uintp(STORE), tag,
-        )  # fmt: skip
+            result, a, layer.weights, layer.n_in + ONE, ZERO, block.rows, layer.n_out, layer.n_in, np.uintp(STORE), tag
+        )
         if active:
-            activate(layer.activation, rows * layer.output_row // itemsize(tag), deltas, outputs, tag)
+            activate(layer.activation, outputs, deltas, block.rows * layer.output_row // itemsize(tag), tag)
             if key != ZERO and layer.drop_below != ZERO:
-                drop(layer, k + ONE, key, rows, row, place, tag)
+                drop(layer, k + ONE, key, block, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
 @jit
-def output_loss(tag, job, layer, row, rows, first, batch_rows, weight, losses):
-    """Loss of each row to an address, and dJ/dz of the output layer; `first` is the row's place in the epoch.
-
-    `weight` is the sum of the batch's weights.
-    """
-    scale = 1.0 / float(batch_rows * job.loss_columns)
+def output_loss(job, layer, losses, block, batch, tag):
+    """Loss of each row of a block to an address, and dJ/dz of the output layer."""
+    scale = 1.0 / float(batch.rows * job.loss_columns)
+    first = batch.start + block.place
     if job.y_kind == np.uint64(DELTAS):
-        given_deltas(job, layer, row, rows, first, losses, tag)
-    elif job.loss == CROSS_ENTROPY:
-        cross_entropy(job, layer, row, rows, first, scale, losses, tag)
+        given_deltas(job, layer, losses, block, first, tag)
+    elif job.loss >= FIRST_ROW_LOSS:
+        row_loss(job, layer, losses, block, first, scale, tag)
     else:
-        element_loss(job, layer, row, rows, first, scale, losses, tag)
+        element_loss(job, layer, losses, block, first, scale, tag)
     if job.row_weights != 0:
-        weigh_rows(job, layer, row, rows, first, batch_rows, weight, losses, tag)
+        weigh_rows(job, layer, losses, block, batch, tag)
 
 
 @jit
-def backward(tag, job, layers, row, rows, place, clock):
+def backward(job, layers, block, clock, tag):
     """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
     since = ticks.start(clock)
     for k in range(job.n_layers - ONE, ZERO, -1):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
-        product_down(tag, layer, rows, row, below.deltas + row * below.output_row, job.zeros, np.uintp(MULTIPLY))
+        product_down(layer, below.deltas + block.row * below.output_row, block, job.zeros, np.uintp(MULTIPLY), tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.BACKWARD), since)
     if job.input_deltas != 0:
         bottom = layers[0]
-        result = job.input_deltas + place * bottom.input_row
-        product_down(tag, bottom, rows, row, result, job.zeros, np.uintp(STORE))
+        result = job.input_deltas + block.place * bottom.input_row
+        product_down(bottom, result, block, job.zeros, np.uintp(STORE), tag)
 
 
 @jit
-def product_down(tag, layer, rows, row, result, zeros, mode):
+def product_down(layer, result, block, zeros, mode, tag):
     """result (rows, n_in) = delta . W^T, or result times that."""
     size = lanes(tag)
     k_rows = (layer.n_out + size - ONE) // size * size
+    deltas = Matrix(layer.deltas + block.row * layer.output_row, layer.output_row)
     product(
-        rows, layer.n_in, layer.deltas + row * layer.output_row, layer.output_row, layer.transposed, k_rows,
-        layer.n_out, result, layer.input_row, zeros, mode, tag,
+        Matrix(result, layer.input_row), deltas, layer.transposed, k_rows, zeros, block.rows, layer.n_in, layer.n_out,
+        mode, tag,
     )  # fmt: skip
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 6, types.float64, types.uintp)
-def pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag):
-    """Phase 1 of a block of rows at `row` in the buffers and at `place` in the batch, which begins at `start`.
-
-    key: of dropout and input noise in this step, or 0; weight: sum of the weights of the batch.
-    """
+@leaf(
+    Job, Layers, BlockType, BatchType, types.uintp,
+    calls=[
+        gather, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
+    ],
+)  # fmt: skip
+def pass_rows(job, layers, block, batch, clock, tag):
+    """Phase 1 of a block of rows."""
     bottom, top = layers[0], layers[job.n_layers - ONE]
     since = ticks.start(clock)
-    gather(job, bottom.n_in, start + place, rows, bottom.inputs + row * bottom.input_row, bottom.input_row, tag)
-    if key != ZERO and job.input_noise > 0.0:
-        add_noise(job, bottom, key, rows, row, place, tag)
+    inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
+    gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
+    if batch.key != ZERO and job.input_noise > 0.0:
+        add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
     ticks.charge(clock, ticks.GATHER, since)
-    forward(tag, job, layers, row, rows, place, job.mode != FORWARD and job.loss != CROSS_ENTROPY, key, clock)
+    forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
-        losses = job.row_losses + place * itemsize(tag)
-        output_loss(tag, job, top, row, rows, start + place, batch_rows, weight, losses)
+        output_loss(job, top, job.row_losses + block.place * itemsize(tag), block, batch, tag)
         ticks.charge(clock, ticks.LOSS, since)
     if job.mode == TRAIN or job.mode == BACKPROP:
-        backward(tag, job, layers, row, rows, place, clock)
+        backward(job, layers, block, clock, tag)
 
 
 # --- phase 2 ------------------------------------------------------------------------------------------------
 
 
 @jit
-def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zeros, weights, rates):
+def gradient_blocks(layer, result, panel, block, count, row, rows, add, zeros, weights, rates, tag):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
     Over `rows` rows of the buffers from `row` on; added to what is there, or not. With `rates`, plain gradient descent
@@ -159,8 +168,8 @@ def gradient_blocks(tag, layer, panel, block, count, row, rows, result, add, zer
         begin, begin_row = (result, width) if add or r0 > 0 else (zeros, ZERO)
         end, mode = (weights, rates) if rates != ZERO and r0 + now == rows else (result, np.uintp(STORE))
         product_columns(
-            n, vectors, a, layer.input_row, b, layer.output_row, now, end, width, begin, begin_row, mode,
-            i0 + n == layer.n_in, tag,
+            Matrix(end, width), Matrix(begin, begin_row), Matrix(a, layer.input_row), Matrix(b, layer.output_row),
+            n, vectors, now, mode, i0 + n == layer.n_in, tag,
         )  # fmt: skip
         a += now * layer.input_row
         b += now * layer.output_row
@@ -175,14 +184,14 @@ def panel_vectors(n, panel, size):
 
 
 @jit
-def blocks_per_panel(tag, layer):
+def blocks_per_panel(layer, tag):
     """Weight blocks, each 2 vectors high, in a panel of a layer."""
     wide = TWO * lanes(tag)
     return (layer.n_in + wide - ONE) // wide
 
 
 @jit
-def blocks_at(tag, layer, local):
+def blocks_at(layer, local, tag):
     """(panel, block, blocks that go on from there in one run) of a layer's weight block number `local`.
 
     Blocks count along a run, then from panel to panel, then from run to run: the activations that a run reads stay in
@@ -190,16 +199,16 @@ def blocks_at(tag, layer, local):
     """
     wide, run = TWO * lanes(tag), np.uintp(MAX_RUN)
     panels = (layer.n_out + wide - ONE) // wide
-    group = local // (run * panels)
-    rest = local - group * run * panels
-    in_run = min(run, blocks_per_panel(tag, layer) - group * run)
+    band = local // (run * panels)
+    rest = local - band * run * panels
+    in_run = min(run, blocks_per_panel(layer, tag) - band * run)
     panel = rest // in_run
     place = rest - panel * in_run
-    return panel, group * run + place, in_run - place
+    return panel, band * run + place, in_run - place
 
 
 @jit
-def blocks_place(tag, layer, panel, block, count):
+def blocks_place(layer, panel, block, count, tag):
     """(first element, elements) of some blocks of a panel in the flat parameters, where they lie together."""
     size = lanes(tag)
     wide = TWO * size
@@ -212,7 +221,7 @@ def blocks_place(tag, layer, panel, block, count):
 
 
 @jit
-def weights_in(tag, layer, panel, block, count):
+def weights_in(layer, panel, block, count, tag):
     """Elements of some blocks of a panel that are weights, not biases: those come last."""
     size = lanes(tag)
     wide = TWO * size
@@ -220,8 +229,8 @@ def weights_in(tag, layer, panel, block, count):
 
 
 @jit
-def refresh_transposed(tag, layer, panel, block):
-    """Bring a block of weights to the transposed copy, from which deltas go down."""
+def refresh_transposed(layer, panel, block, tag):
+    """Copy a block of weights to the transposed weights, which `backward` reads."""
     size, item = lanes(tag), itemsize(tag)
     wide, one = TWO * size, ONE
     vectors = panel_vectors(layer.n_out, panel, size)
@@ -236,8 +245,8 @@ def refresh_transposed(tag, layer, panel, block):
         i = ZERO
         while i + size <= n:
             transpose_square(
-                tag, source + i * source_row + v * size * item, source_row,
                 target + v * size * target_row + i * item, target_row,
+                source + i * source_row + v * size * item, source_row, tag,
             )  # fmt: skip
             i += size
         for ii in range(i, n):
@@ -247,8 +256,8 @@ def refresh_transposed(tag, layer, panel, block):
 
 
 @jit
-def sum_partials(tag, job, offset, n, result):
-    """Add up the gradients of the groups, in their order."""
+def sum_partials(job, result, offset, n, tag):
+    """Add up the gradients of the groups, in the order of the groups."""
     out = view(result, n, tag)
     for g in range(job.n_groups):
         part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
@@ -262,13 +271,13 @@ def sum_partials(tag, job, offset, n, result):
 
 @jit
 def is_plain(job):
-    """Does nothing but plain gradient descent come between a gradient and its weights?"""
+    """Is the update plain gradient descent, by a gradient that needs no clipping, penalty or sum of groups?"""
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 7)
+@leaf(Job, Layers, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
 def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
-    """Phase 2 of the weight blocks first .. end: make or read their gradient, keep it or update by it."""
+    """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it."""
     item = itemsize(tag)
     descend = rates if use == FUSED and is_plain(job) else ZERO
     clipping, penalties = clips(job), penalises(job)
@@ -279,31 +288,31 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
         while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
             k += ONE
         layer = layers[k]
-        panel, block, count = blocks_at(tag, layer, number - layer.first_block)
+        panel, block, count = blocks_at(layer, number - layer.first_block, tag)
         count = min(count, end - number)
-        offset, n = blocks_place(tag, layer, panel, block, count)
+        offset, n = blocks_place(layer, panel, block, count, tag)
         gradient = scratch if use == FUSED else job.gradient + offset * item
         if use in (FUSED, STORE_GRADIENT):
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
-                    tag, layer, panel, block, count, ZERO, rows, gradient, False, job.zeros, weights, descend
+                    layer, gradient, panel, block, count, ZERO, rows, False, job.zeros, weights, descend, tag
                 )  # fmt: skip
             else:
-                sum_partials(tag, job, offset, n, gradient)
+                sum_partials(job, gradient, offset, n, tag)
         if completes or (penalties and not clipping and use != STORE_GRADIENT):
-            n_weights, result = weights_in(tag, layer, panel, block, count), gradient if completes else scratch
-            penalise(job, n_weights, n, job.parameters + offset * item, gradient, result, tag)
+            n_weights, result = weights_in(layer, panel, block, count, tag), gradient if completes else scratch
+            penalise(job, result, job.parameters + offset * item, gradient, n_weights, n, tag)
             gradient = result
         if use in (FUSED, USE_GRADIENT):
             if clipping:
-                clip(job, rates, n, gradient, scratch, tag)
+                clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
             if descend == ZERO:
-                update(job, rates, offset, n, gradient, tag)
+                update(job, gradient, rates, offset, n, tag)
             if layer.transposed != 0:
                 for b in range(count):
-                    refresh_transposed(tag, layer, panel, block + b)
+                    refresh_transposed(layer, panel, block + b, tag)
         elif use == STORE_GRADIENT and atomic_load(job.stop) != 0:
             break
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
@@ -313,15 +322,15 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@leaf(Job, types.Array(Layer, 1, "C"), *[types.uintp] * 5, types.float64, types.uintp)
-def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, tag):
-    """Both phases, but for the update, of one share of the batch, in the buffers of one thread.
+@leaf(Job, Layers, types.uintp, types.uintp, BatchType, types.uintp, calls=[pass_rows, product_columns])
+def pass_group(job, layers, slot, group, batch, clock, tag):
+    """Phase 1 and the weight gradient of one group of the batch, in the buffers of one thread.
 
     Block by block of rows, each added to the group's own gradient while its activations are in the cache.
     """
     row, item = slot * job.block_rows, itemsize(tag)
     wide = TWO * lanes(tag)
-    begin, end = share(batch_rows, group, job.n_groups), share(batch_rows, group + ONE, job.n_groups)
+    begin, end = share(batch.rows, group, job.n_groups), share(batch.rows, group + ONE, job.n_groups)
     place = begin
     if begin == end:  # fewer rows than groups: the last, short batch
         part = view(job.partials + group * job.n_parameters * item, job.n_parameters, tag)
@@ -329,16 +338,16 @@ def pass_group(job, layers, slot, group, start, batch_rows, key, weight, clock, 
             part[i] = cast(tag, 0.0)
     while place < end and atomic_load(job.stop) == 0:
         rows = min(job.block_rows, end - place)
-        pass_rows(job, layers, row, rows, start, place, batch_rows, key, weight, clock, tag)
+        pass_rows(job, layers, Block(row, rows, place), batch, clock, tag)
         since = ticks.start(clock)
         for k in range(job.n_layers):
             layer = layers[k]
             for panel in range((layer.n_out + wide - ONE) // wide):
-                count = blocks_per_panel(tag, layer)
-                offset = blocks_place(tag, layer, panel, ZERO, count)[0]
+                count = blocks_per_panel(layer, tag)
+                offset = blocks_place(layer, panel, ZERO, count, tag)[0]
                 result = job.partials + (group * job.n_parameters + offset) * item
                 gradient_blocks(
-                    tag, layer, panel, ZERO, count, row, rows, result, place > begin, job.zeros, ZERO, ZERO
+                    layer, result, panel, ZERO, count, row, rows, place > begin, job.zeros, ZERO, ZERO, tag
                 )  # fmt: skip
             since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

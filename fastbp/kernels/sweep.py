@@ -18,6 +18,7 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
 from fastbp.kernels.run import run
 from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, view
+from fastbp.kernels.tuning import VALIDATED_PER_TRAINED
 
 _ADDRESS = _COUNT = np.uint64
 
@@ -30,12 +31,12 @@ RUN = np.dtype(
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (epochs * steps,) float64 learning rates that take its place, or 0
         ("start", _ADDRESS),  # the block to begin with, see SWEEP
-        ("block", _ADDRESS),  # where this run's own block is kept, or 0: it lives in a thread's, and is not kept
+        ("block", _ADDRESS),  # this run's own block, or 0: it uses that of its thread, and its weights are lost
         ("subset", _ADDRESS),  # (n,) int64 rows to train on, or 0 for all
-        ("held", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
+        ("held_out", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
         ("losses", _ADDRESS),  # (epochs * steps,) float64: J of every step
         ("mean_weights", _ADDRESS),  # (epochs * steps,) float64: mean weight of every step's rows, or 0
-        ("held_losses", _ADDRESS),  # (epochs, n_held): loss of every row held out, after every epoch
+        ("held_out_losses", _ADDRESS),  # (epochs, n_held): loss of every row held out, after every epoch
         ("epoch_ticks", _ADDRESS),  # (epochs,) int64: training time of every epoch
         ("limit", np.float64),  # loss of a step above which there is little hope, see `hopeless`
         ("means", _ADDRESS),  # float64 means of such losses over windows
@@ -92,7 +93,7 @@ CLEAR_FALL = 0.75  # a loss that falls by more than a quarter falls, whatever th
 
 
 @jit
-def copy_words(source, target, n_bytes):
+def copy_words(target, source, n_bytes):
     """Copy a whole number of 8-byte words."""
     n = n_bytes // np.uint64(8)
     a, b = view(source, n, np.int64(0)), view(target, n, np.int64(0))
@@ -101,16 +102,16 @@ def copy_words(source, target, n_bytes):
 
 
 @jit
-def take_up(tag, plan, worker, job, layers, one, place):
-    """Point a thread's job (`place`: its address) and layers at a run, which begins if it has not yet."""
+def take_up(shared, worker, job, layers, one, place, tag):
+    """Point the job (at address `place`) and the layers of a thread at a run; begin the run, if it is new."""
     block = one.block if one.block != ZERO else worker.block
     if one.epoch == ZERO and one.step == ZERO:
-        copy_words(one.start, block, plan.block_size)
+        copy_words(block, one.start, shared.block_size)
     job.parameters = block
-    states = view(plan.states, TWO * plan.n_states, np.uint64(0))
-    for number in range(plan.n_states):
+    states = view(shared.states, TWO * shared.n_states, np.uint64(0))
+    for number in range(shared.n_states):
         view(place + states[TWO * number], ONE, np.uint64(0))[0] = block + states[TWO * number + ONE]
-    transposed = block + plan.transposed
+    transposed = block + shared.transposed
     for k in range(job.n_layers):
         layer = layers[k]
         layer.weights = block + layer.offset * itemsize(tag)
@@ -121,16 +122,33 @@ def take_up(tag, plan, worker, job, layers, one, place):
 
 
 @jit
+def next_steps(shared, job, one, budget):
+    """Point the job at the next steps of a run, at most to the epoch's end; returns the number of steps done before."""
+    done = one.epoch * shared.steps + one.step
+    job.mode, job.n_threads = TRAIN, 1
+    job.n_steps = min(shared.steps - one.step, budget)
+    if one.above != ZERO:  # no further than to the end of the window, which may be the last
+        job.n_steps = min(job.n_steps, shared.window - one.above % shared.window)
+    job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
+    job.losses = one.losses + done * np.uint64(8)
+    job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
+    job.momenta = shared.momenta + done * np.uint64(8) if shared.momenta != ZERO else ZERO
+    if one.mean_weights != ZERO:
+        job.mean_weights = one.mean_weights + done * np.uint64(8)
+    return done
+
+
+@jit
 def clear(job):
-    """Before a call of the entry by one thread."""
+    """Reset what a call of the entry begins with, for one thread."""
     atomic_store(job.barrier, 0)
     atomic_store(job.claims, 0)
     atomic_store(job.status, RUNNING)
 
 
 @jit
-def steady(means, count, back):
-    """Is each of the last `back` means below the one before it?"""
+def falls_steadily(means, count, back):
+    """True if each of the last `back` means is below the one before it."""
     found = True
     for number in range(count - back, count):
         found &= means[number] < means[number - ONE]
@@ -138,12 +156,12 @@ def steady(means, count, back):
 
 
 @jit
-def hopeless(plan, one, first, n):
-    """Have the losses stayed above the limit for long, without falling? Looks at n steps more, from step `first` on.
+def hopeless(shared, one, first, n):
+    """True if the losses have stayed above the limit for long and do not fall; n more steps, from `first`, are read.
 
-    Four windows without a step below the limit are long. Then the means of the later half of the windows are looked
-    at: noise, which that distance outgrows, neither passes for a fall nor hides a slow one. The run is given up where
-    they have not fallen one after the other, nor by much in all, and twice that would not lead below the limit in time.
+    Long are four windows without a step below the limit. The means of the later half of the windows then decide: over
+    that many, noise neither looks like a fall nor hides a slow one. The run is given up if these means have not fallen
+    one after the other, nor by much in all, and twice that fall would not lead below the limit in time.
     """
     losses = view(one.losses, first + n, 0.0)
     for s in range(first, first + n):
@@ -154,22 +172,22 @@ def hopeless(plan, one, first, n):
             continue
         one.above += ONE
         one.total += losses[s]
-        if one.above % plan.window == ZERO:
-            count = one.above // plan.window
+        if one.above % shared.window == ZERO:
+            count = one.above // shared.window
             means, back = view(one.means, count, 0.0), count // TWO
-            latest = one.total / float(plan.window)
+            latest = one.total / float(shared.window)
             means[count - ONE], one.total = latest, 0.0
-            if count >= LONG and not steady(means, count, back):
+            if count >= LONG and not falls_steadily(means, count, back):
                 fall = latest / means[count - ONE - back]
-                times = float(plan.n_steps - s - ONE) / float(back * plan.window)
+                times = float(shared.n_steps - s - ONE) / float(back * shared.window)
                 if fall > CLEAR_FALL and math.log(latest / one.limit) + times * math.log(0.5 * fall) > 0.0:
                     return True
     return False
 
 
 @jit
-def finite_parameters(tag, job):
-    """Has no step ruined the weights after its own loss was fine?"""
+def finite_parameters(job, tag):
+    """True if all parameters are finite: the last step may have ruined them, though its own loss was finite."""
     values, bad = view(job.parameters, job.n_parameters, tag), 0
     for i in range(job.n_parameters):
         bad += values[i] - values[i] != 0
@@ -178,41 +196,31 @@ def finite_parameters(tag, job):
 
 @leaf(
     types.Array(Sweep, 1, "C"), types.Array(Worker, 1, "C"), types.Array(Job, 3, "C"), types.Array(Layer, 2, "C"),
-    types.Array(Run, 1, "C"), types.int64,
+    types.Array(Run, 1, "C"), types.int64, calls=[run],
 )  # fmt: skip
 def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
     """Train runs on one thread until none is left to take, its budget of steps is spent, or a stop is asked for.
 
-    jobs: (threads, 2, 1), for training and for validation; layers: (threads, n_layers). A run in hand is gone on with
-    at the next call. Threads need not call together.
+    jobs: (threads, 2, 1), for training and for validation; layers: (threads, n_layers). A run that is not
+    finished goes on at the next call. Threads need not call together.
     """
-    plan, worker = sweeps[0], workers[thread]
+    shared, worker = sweeps[0], workers[thread]
     training, validation, own_layers = jobs[thread, TRAINING], jobs[thread, VALIDATION], layers[thread]
     job, check = training[0], validation[0]
-    place = plan.jobs + np.uint64(thread) * TWO * JOB_BYTES
+    place = shared.jobs + np.uint64(thread) * TWO * JOB_BYTES
     spent, entered = ZERO, now()
     while spent < worker.budget and atomic_load(job.stop) == 0:
         if worker.current < 0:
-            number = atomic_add(plan.claims, 1)
-            if number >= np.int64(plan.n_runs):
+            number = atomic_add(shared.claims, 1)
+            if number >= np.int64(shared.n_runs):
                 break
             worker.current = number
             runs[number].thread = thread
-            take_up(tag, plan, worker, job, own_layers, runs[number], place)
+            take_up(shared, worker, job, own_layers, runs[number], place, tag)
         one = runs[worker.current]
         epoch_ticks = view(one.epoch_ticks, one.end, np.int64(0))
         since = now()
-        done = one.epoch * plan.steps + one.step
-        job.mode, job.n_threads = TRAIN, 1
-        job.n_steps = min(plan.steps - one.step, worker.budget - spent)
-        if one.above != ZERO:  # no further than to the end of the window, which may be the last
-            job.n_steps = min(job.n_steps, plan.window - one.above % plan.window)
-        job.position, job.epoch, job.t, job.steps_done = one.step * job.batch_size, one.epoch, done, ZERO
-        job.losses = one.losses + done * np.uint64(8)
-        job.lrs = one.lrs + done * np.uint64(8) if one.lrs != ZERO else ZERO
-        job.momenta = plan.momenta + done * np.uint64(8) if plan.momenta != ZERO else ZERO
-        if one.mean_weights != ZERO:
-            job.mean_weights = one.mean_weights + done * np.uint64(8)
+        done = next_steps(shared, job, one, worker.budget - spent)
         clear(job)
         run(training, own_layers, 0, tag)
         one.step += job.steps_done
@@ -223,21 +231,21 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
             one.status = NOT_FINITE
         elif status >= BAD_INPUT:
             one.status, one.bad_row = BAD_ROW, job.bad_row
-        elif hopeless(plan, one, done, job.steps_done):
+        elif hopeless(shared, one, done, job.steps_done):
             one.status = HOPELESS
-        elif one.step == plan.steps:
-            check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held
-            check.row_losses = one.held_losses + one.epoch * check.n_samples * itemsize(tag)
+        elif one.step == shared.steps:
+            check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held_out
+            check.row_losses = one.held_out_losses + one.epoch * check.n_samples * itemsize(tag)
             clear(check)
             run(validation, own_layers, 0, tag)
             status = atomic_load(check.status)
-            spent += max(ONE, check.n_samples // (np.uint64(3) * check.batch_size))
+            spent += max(ONE, check.n_samples // (VALIDATED_PER_TRAINED * check.batch_size))
             if status >= BAD_INPUT:
                 one.status, one.bad_row = BAD_ROW, check.bad_row
             if status != STOPPED:  # otherwise the epoch stays open: it has not been validated
                 one.epoch, one.step = one.epoch + ONE, ZERO
                 if one.status == OPEN and one.epoch == one.end:
-                    one.status = FINISHED if finite_parameters(tag, job) else NOT_FINITE
+                    one.status = FINISHED if finite_parameters(job, tag) else NOT_FINITE
         one.ticks += now() - since
         if one.status != OPEN:
             worker.current = -1

@@ -7,11 +7,11 @@ leave, one for barriers of even and one for those of odd number. A thread arrive
 vote if it wants to leave. It waits until the arrivals of this barrier are complete, and leaves if its counter of votes
 is not zero.
 
-All threads come to the same answer, however late they look:
+All threads come to the same answer, however late they read the word:
 
 - The votes of barrier k are complete when its arrivals are, since each came in one addition with its arrival.
-- They stay as they are until every thread has looked: the same counter is used again at barrier k + 2, and no thread
-  arrives there before all have arrived at k + 1, and so have looked at k.
+- They stay as they are until every thread has read them: the same counter is used again at barrier k + 2, and no thread
+  arrives there before all have arrived at k + 1, and so have read them at k.
 - A counter that is not zero makes every thread leave, so it need never be cleared within a call.
 
 What else threads share (`stop`, `status`) may change at any time. A thread may turn what it has read there into a vote,
@@ -36,36 +36,43 @@ from fastbp.kernels.atomics import (
     yield_cpu,
 )
 from fastbp.kernels.gather import mix
-from fastbp.kernels.jit import jit
+from fastbp.kernels.jit import element, jit
 from fastbp.kernels.records import ABANDON, STUCK
 from fastbp.kernels.simd import ONE, ZERO, view
-
-# Oversubscribed, a pure spin costs milliseconds a barrier; 64 pauses and then sched_yield 3 to 9 microseconds.
-SPINS = 64
+from fastbp.kernels.tuning import SPINS
 
 ARRIVALS = 0xFFFFFFFF
 EVEN, ODD = 32, 48  # the lowest bits of the two counters of votes
 VOTES = 0x7FFF
 MAX_THREADS = 4096  # 2^16 steps of six barriers each still fit into the arrivals, and all votes into their counter
-LEAVE = -1
+LEAVE = -1  # what a barrier returns where the threads leave
+STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 
 # The record of a thread in JOB["watch"], in int64 words: the system's number of the thread; where it is, see SITES;
 # arrivals that it waits for; how long it has waited, of which patience (nanoseconds); the time and the CPU time of
-# the team when it looked last; and the random state and longest delay (pauses) of tests.
+# the team when it last checked; and the random state and longest delay (pauses) of tests.
 THREAD, SITE, TARGET, PATIENCE, WAITED, LOOKED, CPU, STATE, DELAY = (np.uint64(word) for word in range(9))
 WATCH_WORDS = np.uint64(16)
 SITES = ("not come yet", "computing", "gone", "shuffle", "rows", "gradient", "norms", "step", "snapshot")
-OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT = range(9)
+# Typed: Numba compiles a function once more for every plain number that it is called with.
+OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT = map(np.int64, range(9))
 
 
-@jit
+@element
 def barrier(job, thread, passed, leave, site):
     """Wait until all threads have come. Returns LEAVE if one of them wants to, else what to pass to the next barrier.
 
-    passed: 0 at the first barrier of a call, then what the last one returned; site: the name of this one.
+    passed: 0 at the first barrier of a call, then what the last one returned; site: the name of this one. Inlined, so
+    that a thread alone pays for no call.
     """
     if job.n_threads == 1:
         return LEAVE if leave else passed
+    return _meet(job, thread, passed, leave, site)
+
+
+@jit
+def _meet(job, thread, passed, leave, site):
+    """`barrier` of more than one thread."""
     votes = EVEN if passed & 1 << ODD else ODD
     passed = (passed + job.n_threads) ^ 1 << ODD
     target = passed & ARRIVALS
@@ -97,14 +104,14 @@ def record(job, thread):
 
 @jit
 def come(job, thread, site):
-    """A thread enters or leaves the kernel; one that leaves because it is stuck says where it was."""
+    """Note that a thread enters or leaves the kernel; for one that is stuck, the place where it waited stays noted."""
     if job.watch != ZERO and atomic_load(job.status) != STUCK:
         view(record(job, thread), WATCH_WORDS, 0)[SITE] = site
 
 
 @jit
 def linger(job, thread, site, target):
-    """Note where a thread is; in tests, wait there for a time of chance, so that threads come late, and look late."""
+    """Note where a thread is. In tests, wait there for a random time, so that threads arrive and read late."""
     mine = view(record(job, thread), WATCH_WORDS, 0)
     mine[SITE], mine[TARGET], mine[LOOKED] = site, target, 0
     if mine[DELAY] > 0:

@@ -18,13 +18,13 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
-from fastbp.kernels.few import FEW, few
+from fastbp.kernels.few import few
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.records import Matrix, MatrixType
 from fastbp.kernels.simd import (
     I32,
     I64,
     ONE,
-    TARGET,
     TWO,
     ZERO,
     declare_fma,
@@ -36,14 +36,10 @@ from fastbp.kernels.simd import (
     splat,
     vector_type,
 )
+from fastbp.kernels.targets import TARGET
+from fastbp.kernels.tuning import FEW, K_BLOCK, NEAR_BYTES, TILE_UNROLL
 
 TILE_ROWS = TARGET.tile_rows
-UNROLL = 4
-# Rows of a weight panel kept in L1 while the rows of a block pass over it: 256 * 16 * 4 bytes is half of a 32 KiB L1.
-K_BLOCK = 256
-# Weights of more bytes come from the third-level cache or memory: a block is fetched while the one before is worked on.
-# (1024x1024 weights, 126 rows: 0.93 instead of 0.88 of the speed of a tile in L1. For deltas it changed nothing.)
-NEAR_BYTES = 128 * 1024
 
 
 class _Tile:
@@ -71,7 +67,7 @@ class _Tile:
         self.function.linkage = "linkonce_odr"
         self.function.attributes.add("noinline")
         self.function.attributes.add("nounwind")
-        a, a_row, a_k, b, self.b_k, k, c, c_row, init, init_row, mode = self.function.args
+        c, c_row, init, init_row, a, a_row, a_k, b, self.b_k, k, mode = self.function.args
         self.b = builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         # One of A's two strides is a constant, which frees a register and lets offsets fold into addresses.
         self.a_k = I64(self.item) if self.layout == "rows" else a_k
@@ -79,9 +75,9 @@ class _Tile:
         self.a_rows = [builder.add(a, builder.mul(a_row, I64(m))) for m in range(self.rows)]
         n_rows = self.rows + self.column_sum
         acc = [self.load_row(builder.add(init, builder.mul(init_row, I64(m)))) for m in range(n_rows)]
-        unrolled = builder.udiv(k, I64(UNROLL))
-        rest = builder.and_(k, I64(UNROLL - 1))
-        offset, b, acc = self.loop("main", unrolled, UNROLL, I64(0), b, acc)
+        unrolled = builder.udiv(k, I64(TILE_UNROLL))
+        rest = builder.and_(k, I64(TILE_UNROLL - 1))
+        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, I64(0), b, acc)
         _, _, acc = self.loop("rest", rest, 1, offset, b, acc)
         self.finish(acc, c, c_row, mode)
         return self.function
@@ -163,18 +159,18 @@ def _variants(layout: str) -> list[tuple[int, int, bool]]:
 
 def _make_tile(layout: str):
     @intrinsic
-    def tile(typingctx, tag, variant, a, a_row, a_k, b, b_k, k, c, c_row, init, init_row, mode):
-        signature = types.void(tag, *[types.uintp] * 12)
+    def tile(typingctx, variant, c, c_row, init, init_row, a, a_row, a_k, b, b_k, k, mode, tag):
+        signature = types.void(*[types.uintp] * 12, tag)
 
         def codegen(context, builder, signature, args):
-            variant, rest = args[1], args[2:]
+            variant, rest = args[0], args[1:-1]
             done = builder.append_basic_block("tile_done")
             switch = builder.switch(variant, done)
             for code, (rows, vectors, column_sum) in enumerate(_variants(layout)):
                 block = builder.append_basic_block(f"tile_{code}")
                 switch.add_case(I64(code), block)
                 builder.position_at_end(block)
-                emitted = _Tile(builder.module, signature.args[0], rows, vectors, layout, column_sum).emit()
+                emitted = _Tile(builder.module, signature.args[-1], rows, vectors, layout, column_sum).emit()
                 builder.call(emitted, rest)
                 builder.branch(done)
             builder.position_at_end(done)
@@ -189,8 +185,8 @@ _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
 @jit
-def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, mode, ahead, lines):
-    """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; strides in bytes.
+def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
+    """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; b: address of the panel.
 
     The rows are shared evenly among the tiles, so that no tile is left with one row and no latency hidden.
     Meanwhile `lines` cache lines from `ahead` on are fetched.
@@ -200,24 +196,30 @@ def product_rows(tag, rows, vectors, a, a_row, b, k, c, c_row, init, init_row, m
     small = rows // n_tiles
     n_large = rows - small * n_tiles
     first = (vectors - ONE) * tile_rows - ONE
+    c_now, init_now, a_now = c.address, init.address, a.address
     for t in range(n_tiles):
         m = small + ONE if t < n_large else small
         if lines != ZERO:
             prefetch_part(ahead, np.uintp(64), lines, np.uintp(t), n_tiles)
-        _tile_rows(tag, first + m, a, a_row, item, b, vectors * width, k, c, c_row, init, init_row, mode)
-        a += m * a_row
-        c += m * c_row
-        init += m * init_row
+        _tile_rows(
+            first + m, c_now, c.row, init_now, init.row, a_now, a.row, item, b, vectors * width, k, mode, tag
+        )  # fmt: skip
+        a_now += m * a.row
+        c_now += m * c.row
+        init_now += m * init.row
 
 
-@leaf(*[types.uintp] * 12, types.boolean)
-def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, mode, with_sum, tag):
+@leaf(*[MatrixType] * 4, *[types.uintp] * 4, types.boolean)
+def product_columns(c, init, a, b, rows, vectors, k, mode, with_sum, tag):
     """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B.
 
     mode: STORE, or the address of rates by which that gradient changes C.
     """
     if k <= np.uintp(FEW):
-        few(tag, k, vectors, rows, a, a_k, b, b_k, c, c_row, init, init_row, ONE if with_sum else ZERO, mode)
+        few(
+            k, vectors, c.address, c.row, init.address, init.row, a.address, a.row, b.address, b.row, rows,
+            ONE if with_sum else ZERO, mode, tag,
+        )  # fmt: skip
         return
     tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
@@ -226,17 +228,20 @@ def product_columns(rows, vectors, a, a_k, b, b_k, k, c, c_row, init, init_row, 
     n_large = all_rows - small * n_tiles
     plain = (vectors - one) * tile_rows - one
     summing = TWO * tile_rows + (vectors - one) * tile_rows - one
+    c_now, init_now, a_now = c.address, init.address, a.address
     for t in range(n_tiles):
         m = small + one if t < n_large else small
         variant = summing + m if with_sum and t == n_tiles - one else plain + m
-        _tile_columns(tag, variant, a, item, a_k, b, b_k, k, c, c_row, init, init_row, mode)
-        a += m * item
-        c += m * c_row
-        init += m * init_row
+        _tile_columns(
+            variant, c_now, c.row, init_now, init.row, a_now, item, a.row, b.address, b.row, k, mode, tag
+        )  # fmt: skip
+        a_now += m * item
+        c_now += m * c.row
+        init_now += m * init.row
 
 
-@leaf(*[types.uintp] * 11)
-def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag):
+@leaf(MatrixType, MatrixType, *[types.uintp] * 7)
+def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """C (rows, n) = init + A (rows, k) . B, B in column panels of `panel_rows` rows each, starting at `panels`.
 
     init: address of n numbers that every row starts from (a bias), or 0: the row `k` of each panel, where the bias
@@ -250,7 +255,7 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
     k0 = ZERO
     while k0 < k:
         k_now = min(k_block, k - k0)
-        panel, out, start = panels, c, init
+        panel, out, start = panels, c.address, init
         column = ZERO
         while column < n:
             vectors = wide if n - column > size else ONE
@@ -259,11 +264,11 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
             if k0 == 0:
                 first, first_row = (start, ZERO) if init != 0 else (panel + k * panel_row, ZERO)
             else:
-                first, first_row = out, c_row
+                first, first_row = out, c.row
             lines = k_now * panel_row // np.uintp(64) if far else ZERO
             product_rows(
-                tag, rows, vectors, a + k0 * itemsize(tag), a_row, b, k_now, out, c_row, first, first_row, mode,
-                b + panel_rows * panel_row, lines,
+                Matrix(out, c.row), Matrix(first, first_row), Matrix(a.address + k0 * itemsize(tag), a.row), b, rows,
+                vectors, k_now, mode, b + panel_rows * panel_row, lines, tag,
             )  # fmt: skip
             panel += panel_rows * panel_row
             out += panel_row
@@ -276,14 +281,14 @@ def product(rows, n, a, a_row, panels, panel_rows, k, c, c_row, init, mode, tag)
 
 
 @intrinsic
-def transpose_square(typingctx, tag, source, source_row, target, target_row):
+def transpose_square(typingctx, target, target_row, source, source_row, tag):
     """Transpose a block of lanes x lanes elements, in registers; strides in bytes."""
-    signature = types.void(tag, *[types.uintp] * 4)
+    signature = types.void(*[types.uintp] * 4, tag)
 
     def codegen(context, builder, signature, args):
-        dtype = signature.args[0]
+        dtype = signature.args[-1]
         size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
-        _, source, source_row, target, target_row = args
+        target, target_row, source, source_row, _ = args
         rows = []
         for i in range(size):
             pointer = builder.inttoptr(builder.add(source, builder.mul(source_row, I64(i))), vector.as_pointer())

@@ -7,19 +7,57 @@ by the same two FMAs.
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import jit, leaf, switch
+from fastbp.kernels.optimizers import N_RATES, RULES, Rates, Step
 from fastbp.kernels.records import Job
-from fastbp.kernels.rules import N_RATES, RULES, Rates
-from fastbp.kernels.simd import ONE, ZERO, cast, fma, itemsize, lanes, row_square_sum, view
+from fastbp.kernels.rows import row_square_sum
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, view
+from fastbp.kernels.tuning import NORM_VECTORS
 
-_own_rates = switch([rule.rates for rule in RULES.values()])
+
+def _own_rates_of(rule):
+    """A case of the switch: what computes and writes the rates that a rule has beside `Rates`."""
+    if not rule.rates and not rule.coefficients:
+        return _no_rates
+    Coefficients, n = namedtuple("Coefficients", rule.coefficients), len(rule.coefficients)
+    function, n_own = rule.rates or _as_they_are, len(rule.rate_names) - len(Rates._fields)
+
+    @jit
+    def write(coefficients, step, address, tag):  # without a loop, whose index would make a switch of the tuple
+        r = view(address, N_RATES, tag)
+        values = function(Coefficients(*coefficients[:n]), step)
+        r[OWN] = cast(tag, values[0])
+        if n_own > 1:
+            r[OWN + ONE] = cast(tag, values[1])
+        if n_own > 2:
+            r[OWN + TWO] = cast(tag, values[2])
+        if n_own > 3:
+            r[OWN + TWO + ONE] = cast(tag, values[3])
+
+    return write
 
 
 @jit
-def write_rates(tag, job, t, s, address):
+def _as_they_are(coefficients, step):
+    return coefficients
+
+
+@jit
+def _no_rates(coefficients, step, address, tag):
+    return
+
+
+OWN = np.uint64(len(Rates._fields))  # place of a rule's own rates
+_own_rates = switch([_own_rates_of(rule) for rule in RULES.values()])
+
+
+@jit
+def write_rates(job, t, s, address, tag):
     """Write the rates of update number t (from 1), step s of the call, computed in double precision."""
     lr = job.lr if job.lrs == 0 else view(job.lrs, job.n_steps, 0.0)[s]
     beta1 = job.beta1 if job.momenta == 0 else view(job.momenta, job.n_steps, 0.0)[s]
@@ -36,38 +74,37 @@ def write_rates(tag, job, t, s, address):
     r[7] = cast(tag, 1.0 - job.beta2)
     r[8] = cast(tag, job.eps)
     r[9] = cast(tag, 1.0 / np.sqrt(corrected2))
-    r[10] = cast(tag, job.first)
-    r[11] = cast(tag, job.second)
-    r[12] = cast(tag, job.low)
-    r[13] = cast(tag, job.high)
-    _own_rates(job.optimizer, tag, job, t, lr, beta1, address)
+    # Every thread reads the scalars of the last update and writes those of this one, in its own time: two places.
+    size = job.n_scalars * np.uint64(8)
+    step = Step(t, lr, beta1, job.beta2, job.scalars + (t - ONE & ONE) * size, job.scalars + (t & ONE) * size)
+    c = job.coefficients
+    _own_rates(job.optimizer, (c[0], c[1], c[2], c[3]), step, address, tag)
 
 
 # In the scratch of a thread, behind the rates; two factors, since 1 / 1e38 has few digits in single precision.
 CLIP_SCALE = np.uint64(N_RATES)
 CLIP_REST = CLIP_SCALE + ONE
-NORM_VECTORS = np.uint64(512)
 # Below this a factor is split, or applied in double precision.
 SMALL_FACTOR = 2.0**-96
 
 
 @jit
 def clips(job):
-    """Is the gradient to be clipped?"""
+    """True if the gradient is clipped."""
     return job.clip_norm > 0.0 or job.clip_value > 0.0
 
 
 @jit
 def penalises(job):
-    """Has the cost penalties on the weights?"""
+    """True if the cost has penalties on the weights."""
     return job.l1 > 0.0 or job.l2 > 0.0
 
 
 @jit
-def factor_of_large(tag, limit, address, n, stride):
-    """By what n numbers, `stride` elements apart, come to a norm of `limit`, at most 1, if their squares may overflow.
+def factor_of_large(address, limit, n, stride, tag):
+    """The factor, at most 1, that brings n numbers, `stride` elements apart, to a norm of `limit`.
 
-    NaN or infinity among them is to be seen, and returned.
+    For numbers whose squares may overflow. If NaN or infinity is among them, it is returned: divergence must be seen.
     """
     largest, total = 0.0, 0.0
     for i in range(n):
@@ -84,8 +121,8 @@ def factor_of_large(tag, limit, address, n, stride):
 
 
 @jit
-def write_clip_scale(tag, job, address):
-    """Write by what the whole gradient, which is stored, is to be multiplied: PyTorch's clip_grad_norm_.
+def write_clip_scale(job, address, tag):
+    """Write the factor that clips the norm of the whole gradient, which is stored, as PyTorch's clip_grad_norm_ does.
 
     Every thread sums all of it, in one order: cheaper than another barrier, and the same bits on any number of threads.
     """
@@ -95,20 +132,20 @@ def write_clip_scale(tag, job, address):
         vectors = job.n_parameters // lanes(tag)
         while done < vectors:
             n = min(NORM_VECTORS, vectors - done)
-            total += row_square_sum(tag, job.gradient + done * lanes(tag) * itemsize(tag), n)
+            total += row_square_sum(job.gradient + done * lanes(tag) * itemsize(tag), n, tag)
             done += n
         if total - total == 0.0:
             scale = min(1.0, job.clip_norm / (np.sqrt(total) + 1e-6))
         else:
-            scale = factor_of_large(tag, job.clip_norm, job.gradient, job.n_parameters, ONE)
+            scale = factor_of_large(job.gradient, job.clip_norm, job.n_parameters, ONE, tag)
     factors = view(address, CLIP_REST + ONE, tag)
     factors[CLIP_REST] = cast(tag, SMALL_FACTOR if scale < SMALL_FACTOR else 1.0)
     factors[CLIP_SCALE] = cast(tag, scale / SMALL_FACTOR if scale < SMALL_FACTOR else scale)
 
 
 @leaf(Job, *[types.uintp] * 4)
-def clip(job, rates, n, gradient, result, tag):
-    """Scale n numbers of the gradient to the norm allowed, and hold them within the value allowed.
+def clip(job, result, gradient, rates, n, tag):
+    """Scale n numbers of the gradient to the norm allowed, then clip them to the value allowed.
 
     Not in place: other threads may still be summing the gradient's squares.
     """
@@ -124,7 +161,7 @@ def clip(job, rates, n, gradient, result, tag):
 
 
 @leaf(Job, *[types.uintp] * 5)
-def penalise(job, n_weights, n, weights, gradient, result, tag):
+def penalise(job, result, weights, gradient, n_weights, n, tag):
     """Add the gradient of l1 |w| + l2 w^2 to that of n_weights weights, and leave those of the biases behind them.
 
     In place before clipping, which is of the gradient of the whole cost. A gradient that is stored elsewhere stays as
@@ -142,54 +179,57 @@ def penalise(job, n_weights, n, weights, gradient, result, tag):
         g[i] = fma(l2, w[i], g[i]) + sign
 
 
-def _update_loop(rule, n_moments):
-    if n_moments == 0:
+def _update_loop(rule):
+    """A case of the switch: the loop around a rule."""
+    function, n_rates = rule.function, len(rule.rate_names)
+    # One type for all rules without rates of their own: what they share is compiled once.
+    kind = Rates if n_rates == len(Rates._fields) else namedtuple("OwnRates", rule.rate_names)
+    if rule.n_moments == 0:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
-            w, g = view(weights, n, tag), view(gradient, n, tag)
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
+            w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             for i in range(n):
-                w[i] = rule(w[i], g[i], rates)
+                w[i] = function(w[i], g[i], r)
 
-    elif n_moments == 1:
+    elif rule.n_moments == 1:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
-            w, g, m = view(weights, n, tag), view(gradient, n, tag), view(state1, n, tag)
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
+            w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
+            m = view(state1, n, tag)
             for i in range(n):
-                w[i], m[i] = rule(w[i], g[i], m[i], rates)
+                w[i], m[i] = function(w[i], g[i], m[i], r)
 
-    elif n_moments == 2:
+    elif rule.n_moments == 2:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
-            w, g = view(weights, n, tag), view(gradient, n, tag)
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
+            w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m, v = view(state1, n, tag), view(state2, n, tag)
             for i in range(n):
-                w[i], m[i], v[i] = rule(w[i], g[i], m[i], v[i], rates)
+                w[i], m[i], v[i] = function(w[i], g[i], m[i], v[i], r)
 
     else:
 
         @jit
-        def loop(tag, n, weights, gradient, state1, state2, state3, rates):
-            w, g = view(weights, n, tag), view(gradient, n, tag)
+        def loop(weights, state1, state2, state3, gradient, values, n, tag):
+            w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m, v, x = view(state1, n, tag), view(state2, n, tag), view(state3, n, tag)
             for i in range(n):
-                w[i], m[i], v[i], x[i] = rule(w[i], g[i], m[i], v[i], x[i], rates)
+                w[i], m[i], v[i], x[i] = function(w[i], g[i], m[i], v[i], x[i], r)
 
     return loop
 
 
-_rules = switch([_update_loop(rule.function, rule.n_moments) for rule in RULES.values()])
+_rules = switch([_update_loop(rule) for rule in RULES.values()])
 
 
 @leaf(Job, *[types.uintp] * 4)
-def update(job, rates, offset, n, gradient, tag):
+def update(job, gradient, rates, offset, n, tag):
     """Update n parameters from element `offset` on, by the gradient and the rates of the step at their addresses."""
     r = view(rates, N_RATES, tag)
-    rates_now = Rates(
-        r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13]
-    )  # fmt: skip
+    values = (r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13])
     skip = offset * itemsize(tag)
     state1, state2, state3 = job.state1 + skip, job.state2 + skip, job.state3 + skip
-    _rules(job.optimizer, tag, n, job.parameters + skip, gradient, state1, state2, state3, rates_now)
+    _rules(job.optimizer, job.parameters + skip, state1, state2, state3, gradient, values, n, tag)

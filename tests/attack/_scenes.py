@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastbp
-import fastbp.training
-from fastbp import MLP, SGD, Adam, Checkpoint, EarlyStopping, LayerStatistics, NAdam, schedules, team
-from fastbp.engine import Engine
+import fastbp.callbacks.base
+from fastbp import MLP, SGD, Adam, Checkpoint, EarlyStopping, LayerStatistics, NAdam, schedules
+from fastbp.engine import team, tuning
+from fastbp.engine.engine import Engine
 
 RNG = np.random.default_rng(21)
 X, Y = RNG.standard_normal((60, 9)).astype(np.float32), RNG.integers(0, 3, 60)
@@ -328,9 +329,9 @@ def check_process(net: MLP) -> None:
         if thread.name == "fastbp compiler":  # ends with what it has in hand
             thread.join(60)
     assert gc.isenabled(), "garbage is not collected any more"
-    assert not net._lock._is_owned(), "this thread still holds the network"  # type: ignore[attr-defined]
-    assert net._trainer is None, "the network thinks that it is being trained"
-    assert not fastbp.training._reserved, "callbacks are thought to be in use"
+    assert not net.session.lock._is_owned(), "this thread still holds the network"  # type: ignore[attr-defined]
+    assert net.session.trainer is None, "the network thinks that it is being trained"
+    assert not fastbp.callbacks.base._reserved, "callbacks are thought to be in use"
     assert all(not worker.busy for worker in team._idle)
     assert threading.active_count() < 20, "threads are left over"
 
@@ -338,12 +339,12 @@ def check_process(net: MLP) -> None:
 @contextmanager
 def one_step_a_call() -> Iterator[None]:
     """Let every native call of a fit make a single step."""
-    before = fastbp.training.MAX_STEPS, fastbp.training.FIRST_STEPS
-    fastbp.training.MAX_STEPS = fastbp.training.FIRST_STEPS = 1
+    before = tuning.MAX_STEPS, tuning.FIRST_STEPS
+    tuning.MAX_STEPS = tuning.FIRST_STEPS = 1
     try:
         yield
     finally:
-        fastbp.training.MAX_STEPS, fastbp.training.FIRST_STEPS = before
+        tuning.MAX_STEPS, tuning.FIRST_STEPS = before
 
 
 @contextmanager
@@ -356,7 +357,7 @@ def seeing(net: MLP, seen: set[str]) -> Iterator[None]:
     def see(method: Any) -> Any:
         @functools.wraps(method)
         def watched(self: Any, *arguments: Any, **options: Any) -> Any:
-            ours = self in (net, net._engine)
+            ours = self in (net, net.session.engine)
             if ours:
                 seen.add(state_of(net).parameters())
             result = method(self, *arguments, **options)

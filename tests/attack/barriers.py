@@ -18,7 +18,8 @@ import numpy as np
 from processes import succeed
 
 import fastbp
-from fastbp import MLP, SGD, Adam, watch
+from fastbp import MLP, SGD, Adam
+from fastbp.engine import watchdog
 
 CODE = "import sys; from tests.attack.barriers import child; child(*map(int, sys.argv[1:4]), float(sys.argv[4]))"
 LONGEST_DELAY = 2000  # pauses
@@ -64,7 +65,7 @@ def child(threads: int, n_cpus: int, seed: int, seconds: float) -> None:
     counts = {"divergences": 0, "stops": 0}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        watch.delays = LONGEST_DELAY, int(rng.integers(1 << 20))
+        watchdog.delays = LONGEST_DELAY, int(rng.integers(1 << 20))
         for name, attack in (("divergences", diverge), ("stops", stop)):
             attack(rng, data, threads)
             counts[name] += 1
@@ -98,7 +99,7 @@ def stop(rng: np.random.Generator, data: tuple[Any, Any], threads: int) -> None:
     """A training that Ctrl-C ends in the middle of a native call; its twin makes as many steps, to the same bits."""
     net, options = network(rng)
     recipe = Adam(clip_norm=0.5) if rng.integers(2) else Adam()
-    call, delay = net._engine.call, float(rng.uniform(0.0, 0.01))
+    call, delay = net.session.engine.call, float(rng.uniform(0.0, 0.01))
 
     def detached(mode: int, n: int, **_: Any) -> int:  # so that the calling thread sees the signal at once
         nonlocal timer
@@ -108,7 +109,7 @@ def stop(rng: np.random.Generator, data: tuple[Any, Any], threads: int) -> None:
         return call(mode, n, detached=True)
 
     timer: threading.Timer | None = None
-    net._engine.call = detached  # type: ignore[method-assign]
+    net.session.engine.call = detached  # type: ignore[method-assign]
     try:
         net.fit(*data, epochs=10**6, optimizer=recipe, threads=threads, **options)
         raise AssertionError("it came to its end")

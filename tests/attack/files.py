@@ -25,10 +25,14 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 import fastbp
-from fastbp import MLP, Adam, checkpoints, lr_sweep, schedules, serialization, tables, training
+from fastbp import MLP, Adam, lr_sweep, schedules
 from fastbp.bench import report
 from fastbp.callbacks import Checkpoint, EarlyStopping, LayerStatistics, MaxSeconds
-from fastbp.cli import main
+from fastbp.cli.main import main
+from fastbp.data import tables
+from fastbp.engine import tuning
+from fastbp.io import model_files
+from fastbp.training import checkpoints
 
 HANG = 120  # seconds that one case may last before a traceback of all threads ends the process
 ROOM = 2 << 30  # bytes that it may ask for
@@ -86,19 +90,19 @@ def chunks() -> list[tuple[Any, Any]]:
 @contextlib.contextmanager
 def short_chunks() -> Iterator[None]:
     """Checkpoints come after every third step."""
-    before = training.MAX_STEPS, training.FIRST_STEPS
-    training.MAX_STEPS = training.FIRST_STEPS = 3
+    before = tuning.MAX_STEPS, tuning.FIRST_STEPS
+    tuning.MAX_STEPS = tuning.FIRST_STEPS = 3
     try:
         yield
     finally:
-        training.MAX_STEPS, training.FIRST_STEPS = before
+        tuning.MAX_STEPS, tuning.FIRST_STEPS = before
 
 
 class Pause(MaxSeconds):
     """Stops in the middle of the second epoch."""
 
     def on_pause(self, fit: Any, final: bool) -> None:
-        if not final and not fit.history.stop_reason and len(fit.history.loss) == 1 and fit.done:
+        if not final and not fit.history.stop_reason and len(fit.history.loss) == 1 and fit.feed.done:
             fit.stop("enough", pauses=True)
 
 
@@ -141,7 +145,7 @@ def without_checksum(content: bytes, folder: Path) -> bytes:
         return re.sub(rb', "checksum": "[0-9a-f]{16}"\}', b"}", content)
     path = folder / "old.safetensors"
     path.write_bytes(content)
-    tensors, description = serialization.load(path)
+    tensors, description = model_files.load(path)
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     save_file(arrays, path, {"fastbp": json.dumps(description)})
     return path.read_bytes()
@@ -266,7 +270,7 @@ def _flipped(content: bytes, rng: np.random.Generator, n: int) -> bytes:
 def lied(content: bytes, path: Path, rng: np.random.Generator) -> tuple[str, bytes]:
     """A safetensors file with a right checksum, whose description or arrays are wrong in one place."""
     path.write_bytes(content)
-    tensors, description = serialization.load(path)
+    tensors, description = model_files.load(path)
     if rng.random() < 0.3:
         name = list(tensors)[int(rng.integers(len(tensors)))]
         array = tensors[name]
@@ -281,7 +285,7 @@ def lied(content: bytes, path: Path, rng: np.random.Generator) -> tuple[str, byt
         description.pop(name, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        serialization.save(path, tensors, description)
+        model_files.save(path, tensors, description)
     return f"lie about {what}", path.read_bytes()
 
 

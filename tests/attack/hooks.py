@@ -100,7 +100,7 @@ METHODS = {
 # What a network is, and what belongs to whoever made it.
 ATTRIBUTES = {
     "sizes", "activations", "output_activation", "loss", "regularization", "dtype", "init", "history", "scaling",
-    "class_labels", "seed",
+    "class_labels", "seed", "session",
 }  # fmt: skip
 # Methods that leave the weights as they are, which L-BFGS does not begin anew for.
 LEAVE_WEIGHTS = {"seed", "load_optimizer_state"}

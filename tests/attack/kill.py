@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from test_kill import same_file
+from processes import same_file
 
 import fastbp
-from fastbp import MLP, SGD, Adam, checkpoints, lr_sweep, schedules, serialization
+from fastbp import MLP, SGD, Adam, lr_sweep, model, schedules
 from fastbp.callbacks import Checkpoint, EarlyStopping
+from fastbp.io import model_files
+from fastbp.training import checkpoints
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = [str(ROOT), str(ROOT / "tests"), str(Path(fastbp.__file__).parents[1])]
@@ -152,8 +154,8 @@ def _look_at(run: Path) -> None:
     left = {name for name in names if LEFT.fullmatch(name)}
     assert len(left) <= 1, left
     for name in names - left:
-        tensors, description = serialization.load(run / name)
-        serialization.model_from_state(tensors, description)
+        tensors, description = model_files.load(run / name)
+        model.from_file(tensors, description)
     assert checkpoints.find(run, []) is not None
 
 

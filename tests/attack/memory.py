@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import carray, cfunc, types
 
-import fastbp.plan
+import fastbp.engine.memory
 from tests.attack import _apart, _scenes
 
 
@@ -30,7 +30,7 @@ def run(seconds: float, seed: int) -> dict[str, int]:
 def child(seconds: float, seed: int) -> None:
     """`run`, in a process of its own."""
     rng, end = np.random.default_rng(seed), time.monotonic() + seconds
-    fastbp.plan.HUGE = 1 << 10  # so that even small buffers come from the system
+    fastbp.engine.tuning.HUGE = 1 << 10  # so that even small buffers come from the system
     plans = {name: _scenes.Plan(name) for name in _scenes.SCENES}
     memory = Memory()
     numbers = {name: [str(number) for number in range(allocations_of(plan, memory))] for name, plan in plans.items()}
@@ -88,11 +88,11 @@ class Memory:
         """Let this allocation of the block fail; -1: none."""
         self.counts[:] = 0, number
         before = self._set(self._capsule)
-        fastbp.plan.mmap = SimpleNamespace(**{**vars(mmap), "mmap": self._map})  # type: ignore[assignment]
+        fastbp.engine.memory.mmap = SimpleNamespace(**{**vars(mmap), "mmap": self._map})  # type: ignore[assignment]
         try:
             yield
         finally:
-            fastbp.plan.mmap = mmap
+            fastbp.engine.memory.mmap = mmap
             self._set(before)
 
     def _map(self, *arguments: Any) -> mmap.mmap:

@@ -1,0 +1,156 @@
+"""Callbacks that end a training: by its loss, by the clock, by its gradient."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastbp.arrays import check_weights
+from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
+from fastbp.engine.session import Network
+from fastbp.errors import DivergenceError
+from fastbp.io import saved_training as saved
+from fastbp.validation import (
+    check_flag,
+    check_non_negative_finite,
+    check_positive_finite,
+    check_positive_int,
+    checked_by,
+    one_of,
+    setting,
+)
+
+
+@dataclass
+class EarlyStopping(Watcher):
+    """Stop when the loss or score has not improved for some epochs, and go back to the best weights.
+
+    It stops after `patience` epochs since the best one. That is not the rule of scikit-learn's `tol` and
+    `n_iter_no_change`, which compares with the best loss in another way and stops at other epochs.
+
+    Parameters
+    ----------
+    monitor : {"val_loss", "loss", "val_score"}
+        What to watch; the first and last need validation data.
+    patience : int
+        Epochs without improvement before the training stops.
+    min_delta : float
+        What counts as an improvement: more than this.
+    restore_best : bool
+        Leave the network with the weights of its best epoch (moments and counters stay as they are), also where the
+        training ends by a `DivergenceError`.
+
+    Examples
+    --------
+    >>> stopping = fastbp.EarlyStopping("loss", patience=1, min_delta=10.0)
+    >>> net.fit(X, y, epochs=10, callbacks=[stopping]).stop_reason
+    'EarlyStopping: loss has not improved for 1 epochs'
+    """
+
+    monitor: str = setting("val_loss", one_of(*MONITORS))
+    patience: int = setting(10, check_positive_int)
+    min_delta: float = setting(0.0, check_non_negative_finite)
+    restore_best: bool = setting(True, check_flag)
+    brief = True
+    best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
+    best_epoch: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._weights: tuple[Any, Any] | None = None
+
+    @property
+    def needs_validation(self) -> bool:  # type: ignore[override]
+        return self.monitor != "loss"
+
+    def on_fit_begin(self, net: Network) -> None:
+        self.best, self.best_epoch, self._weights = math.inf, 0, None
+        self._shape = net.sizes, net.dtype
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        now = monitored(state.history, self.monitor)
+        if improves(now, self.best - self.min_delta):
+            self.best, self.best_epoch = now, state.epoch
+            self._weights = (state.net.weights, state.net.biases) if self.restore_best else None
+        if state.epoch - self.best_epoch >= self.patience:
+            return f"{self.monitor} has not improved for {self.patience} epochs"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep."""
+        best = None if math.isinf(self.best) else self.best
+        return {"best": best, "best_epoch": self.best_epoch, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best = math.inf if state["best"] is None else saved.number("best", state["best"])
+        self.best_epoch, self._weights = saved.count("best_epoch", state["best_epoch"]), None
+        if state["weights"] is not None:  # checked now, not when the training is over
+            weights, biases = state["weights"]
+            self._weights = check_weights(weights, biases, *self._shape)
+
+    def on_divergence(self, net: Network, error: DivergenceError) -> None:
+        if self._weights is not None:
+            error.best_epoch = self.best_epoch
+        self.on_fit_end(net)
+
+    def on_fit_end(self, net: Network) -> None:
+        if self._weights is not None:
+            net.set_weights(*self._weights)
+            self._weights = None
+
+
+@dataclass
+class MaxSeconds(Watcher):
+    """Stop when so many seconds have passed since the training began or was resumed, in the middle of an epoch too.
+
+    An epoch that is cut short is not in the history. A training with a `Checkpoint` can be resumed from there.
+
+    Examples
+    --------
+    >>> len(net.fit(X, y, epochs=2, callbacks=[fastbp.MaxSeconds(60)]).loss)
+    2
+    """
+
+    seconds: float = field(metadata=checked_by(check_positive_finite))
+    brief = pauses = True
+
+    def on_fit_begin(self, net: Network) -> None:
+        self._end = time.monotonic() + self.seconds
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        return f"{self.seconds:g} s have passed" if time.monotonic() >= self._end else None
+
+    def on_pause(self, fit: Training, final: bool) -> None:
+        if not final and not fit.history.stop_reason and time.monotonic() >= self._end:
+            fit.stop(f"{type(self).__name__}: {self.seconds:g} s have passed", pauses=True)
+
+
+@dataclass
+class StopGradientNorm(Watcher):
+    """Stop where the gradient over all training rows is (nearly) zero: the network has stopped learning.
+
+    Parameters
+    ----------
+    threshold : float
+        Euclidean norm at or below which to stop.
+    every : int
+        Epochs from one look to the next; a look costs as much as half an epoch.
+
+    Examples
+    --------
+    >>> net.fit(X, y, epochs=10, callbacks=[fastbp.StopGradientNorm(1e3)]).stop_reason.split(":")[0]
+    'StopGradientNorm'
+    """
+
+    threshold: float = field(metadata=checked_by(check_non_negative_finite))
+    every: int = setting(1, check_positive_int)
+    needs_rows = True
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        if state.epoch % self.every:
+            return None
+        norm = state.gradient_norm()
+        return f"the gradient's norm is {norm:.3g}" if norm <= self.threshold else None

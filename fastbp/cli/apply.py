@@ -1,0 +1,130 @@
+"""`fastbp predict` and `fastbp evaluate`: a saved network applied to a table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastbp.cli.output import json_option, make_ready, print_json, score_text
+
+if TYPE_CHECKING:
+    from fastbp.data.tables import Array, Table
+    from fastbp.network import MLP
+
+_model_argument = click.argument("model", type=click.Path(dir_okay=False))
+_data_argument = click.argument("data", type=click.Path(dir_okay=False))
+
+
+@click.command()
+@_model_argument
+@_data_argument
+@click.option("--target", metavar="NAME", help="A CSV column to leave out: the target, where the file has one.")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write to FILE (.csv, .npz), not stdout.")
+@click.option("--proba", is_flag=True, help="Add the probability of every class.")
+@json_option
+def predict(model: str, data: str, target: str | None, out: str | None, proba: bool, as_json: bool) -> None:
+    """Apply the network in file MODEL to each row of DATA: an NPZ with X, or a CSV.
+
+    Prints CSV: a column `prediction` (or one for each output), and with --proba a column for each class. What was
+    standardised in training is standardised here, and classes get their original labels back.
+    """
+    import numpy as np
+
+    import fastbp
+    from fastbp.data import tables
+
+    net = fastbp.load(model)
+    if proba and not net.loss.link.classifies:
+        raise click.UsageError(f"--proba needs a classifier, but {model} was trained with the loss {net.loss.name}")
+    table = _read(net, data, target, needs_y=False)
+    make_ready([net.dtype.name])
+    predicted = np.asarray(net.predict(table.X))
+    labels = net.class_labels
+    if labels is not None and predicted.ndim == 1:
+        predicted = np.asarray(labels)[predicted.astype(np.int64)]
+    arrays = {"prediction": predicted}
+    columns = _columns("prediction", predicted, labels or range(net.sizes[-1]))
+    if proba:
+        arrays["proba"] = np.asarray(net.predict_proba(table.X))
+        columns |= _columns("proba", arrays["proba"], labels or range(net.sizes[-1]))
+    if out is not None:
+        tables.write_predictions(out, columns, arrays)
+    if as_json:
+        print_json(dict(arrays) if out is None else {"rows": len(predicted), "out": out})
+    elif out is not None:
+        click.echo(f"wrote {len(predicted):,} predictions to {out}")
+    else:
+        tables.write_columns(sys.stdout, columns)
+
+
+@click.command()
+@_model_argument
+@_data_argument
+@click.option("--target", metavar="NAME", help="The column of a CSV that holds the true values.")
+@json_option
+def evaluate(model: str, data: str, target: str | None, as_json: bool) -> None:
+    """Measure the network in file MODEL on DATA: loss, and accuracy or r2.
+
+    DATA is an NPZ with X and y (X_test and y_test are used instead, if it has them), or a CSV with --target.
+    """
+    import fastbp
+
+    net = fastbp.load(model)
+    table = _read(net, data, target, needs_y=True)
+    X, y = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
+    assert y is not None  # read_table was told that it is needed
+    make_ready([net.dtype.name])
+    scores = net.evaluate(X, targets_for(net, y))
+    part = "all rows" if table.X_test is None else "X_test, y_test"
+    if as_json:
+        print_json({**scores, "rows": len(X), "part": part, "data": data, "model": model})
+    else:
+        click.echo(f"{score_text(scores)}  ({len(X):,} rows: {part})")
+
+
+def targets_for(net: MLP, y: Array) -> Array:
+    """Return the targets of a file in the form that `net.evaluate` takes: class labels as class indices."""
+    from fastbp.data import tables
+
+    text = y.dtype.kind in "US"
+    if net.class_labels is None and not text and not net.loss.link.one_class:
+        return y
+    if not net.loss.link.classifies:
+        return tables.numbers_of(y, net.loss.name)
+    if y.ndim == 2 and y.shape[1] == 1 and net.loss.link.one_class:
+        y = y[:, 0]
+    if y.ndim != 1:
+        return y
+    if tables.whole_numbers(y):
+        y = y.astype("int64")
+    if net.class_labels is None and not text:
+        return y
+    return tables.encode(y, net.class_labels or range(max(2, net.sizes[-1])))
+
+
+def _read(net: MLP, data: str, target: str | None, *, needs_y: bool) -> Table:
+    """Read a table for a network; a column too many is most likely the target."""
+    from fastbp.data import tables
+
+    names = bool(net.class_labels) and isinstance(net.class_labels[0], str)  # type: ignore[index]
+    try:
+        table = tables.read_table(data, target, needs_y=needs_y, names=names)
+    except tables.TargetNeeded as error:
+        raise click.UsageError(str(error)) from error
+    if target is None and Path(data).suffix.lower() != ".npz" and table.X.shape[1] == net.sizes[0] + 1:
+        raise click.UsageError(
+            f"{data} has {table.X.shape[1]} columns, the network takes {net.sizes[0]}; name the one to leave out "
+            "with --target NAME"
+        )
+    return table
+
+
+def _columns(name: str, array: Array, labels: Any) -> dict[str, Array]:
+    """Name the columns of an array: `name` alone if there is one, else `name_label`."""
+    if array.ndim == 1:
+        # The one probability of a binary classifier is that of its second class.
+        return {f"{name}_{labels[-1]}" if name == "proba" and len(labels) == 2 else name: array}
+    return {f"{name}_{label}": array[:, k] for k, label in enumerate(labels)}

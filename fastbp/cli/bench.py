@@ -1,0 +1,152 @@
+"""`fastbp bench`: fastbp beside NumPy and other libraries, as tables, after all files are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from fastbp.bench import report
+from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
+from fastbp.bench.workloads import NAMES, select
+from fastbp.cli.checks import check_out
+from fastbp.cli.output import console, json_option, make_ready, print_json
+
+
+def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split the comma-separated names."""
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    for name in names:
+        if name not in PEER_NAMES:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(PEER_NAMES)}", param=parameter)
+    return names
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Write everything measured to FILE as JSON.",
+)
+@json_option
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    type=click.Choice(NAMES),
+    help="Run only this workload; may be given several times. `sweep`, learning-rate sweeps, runs only if named.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="The most threads any rival may use.  [default: the processors this process may run on]",
+)
+@click.option("--quick", is_flag=True, help="Shorter blocks: everything against NumPy in under 60 s.")
+@click.option(
+    "--peers",
+    default="",
+    callback=_peers,
+    metavar="NAME,...",
+    help=f"Compare with these too, where installed: {','.join(PEER_NAMES)}.",
+)
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Instead: take fastbp's step apart, by layer and phase, and say what limits each.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE.png",
+    help="With --profile: draw the parts under the machine's roofline (extra plot).",
+)
+def bench(
+    out: Path | None,
+    as_json: bool,
+    workloads: tuple[str, ...],
+    threads: int | None,
+    quick: bool,
+    peers: tuple[str, ...],
+    profile: bool,
+    plot_path: Path | None,
+) -> None:
+    """Check that fastbp, NumPy and the peers reach the same losses, then time them side by side.
+
+    Exits with 1 when a rival misses the losses of the float64 NumPy reference.
+    """
+    check_out(out, "--out")
+    check_out(plot_path, "--plot")
+    if profile:
+        _profile(workloads, threads, out, as_json, plot_path)
+        return
+    if plot_path is not None:
+        raise click.UsageError("--plot draws what --profile measures: give both")
+    chosen = select(workloads)
+    if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
+        make_ready(sorted({workload.dtype for workload in chosen}))
+    try:
+        result = run(workloads, peers=peers, threads=threads, quick=quick, progress=_progress)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        _progress("")
+    _tell(result.to_document(), out, as_json, lambda width: report.render(result, width=width))
+    if not result.passed:
+        wrong = [
+            f"{entry.rival} on {workload.workload.name}"
+            for workload in result.workloads
+            for entry in workload.rivals
+            if entry.verification and not entry.verification.passed
+        ]
+        raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(wrong)}")
+
+
+def _profile(
+    workloads: tuple[str, ...], threads: int | None, out: Path | None, as_json: bool, plot_path: Path | None
+) -> None:
+    """`bench --profile`."""
+    from fastbp.bench import profile, roofline
+
+    if plot_path is not None:
+        try:
+            roofline.check_plot()
+        except ImportError as error:
+            raise click.ClickException(str(error)) from error
+    make_ready(sorted({workload.dtype for workload in select(workloads)}))
+    try:
+        found = profile.run(workloads, threads=threads, progress=_progress)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    _progress("")
+    if plot_path is not None:
+        roofline.plot(found, plot_path)
+    document = {"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}
+    _tell(document, out, as_json, lambda width: roofline.render(found))
+
+
+def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Callable[[int], Any]) -> None:
+    """Write the document to its file, then print it, or the tables; these also where the file cannot be written."""
+    try:
+        if out is not None:
+            report.save(document, out)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {out}: {error.strerror}; choose another --out FILE") from error
+    finally:
+        if as_json:
+            print_json(document)
+        else:
+            shown = console()
+            shown.print(tables(shown.width))
+
+
+def _progress(message: str) -> None:
+    """A line that overwrites itself, between blocks: a live display redraws in a thread that would be timed too."""
+    status = Console(stderr=True, highlight=False)
+    if status.is_terminal:
+        status.file.write(f"\r\x1b[2K{message}")
+        status.file.flush()

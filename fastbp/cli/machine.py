@@ -1,0 +1,46 @@
+"""`fastbp info` and `fastbp warmup`: what this machine offers, and everything compiled ahead of time."""
+
+from __future__ import annotations
+
+import click
+
+from fastbp.cli.output import json_option, make_ready, print_json
+
+
+@click.command()
+@json_option
+def info(as_json: bool) -> None:
+    """Show what fastbp found: CPU, vector width, tile, threads, cache folder, measured FMA peak."""
+    from fastbp.bench.machine import machine
+
+    found = machine()
+    if as_json:
+        print_json(found)
+        return
+    rows = {key.replace("_", " "): str(value) for key, value in found.items() if key != "fma_peak_gflops"}
+    for dtype, peaks in found["fma_peak_gflops"].items():
+        rows[f"FMA peak {dtype}"] = ", ".join(
+            f"{gflops:.4g} GFLOP/s with {count} thread{'s' * (count != 1)}" for count, gflops in peaks.items()
+        )
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        click.echo(f"{name:<{width}}  {text}")
+
+
+@click.command()
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(["float32", "float64"]),
+    help="Compile for this dtype only; may be given twice.  [default: both]",
+)
+@json_option
+def warmup(dtypes: tuple[str, ...], as_json: bool) -> None:
+    """Compile everything now and keep it in the cache folder, so that no later run has to."""
+    chosen = dtypes or ("float32", "float64")
+    seconds = make_ready(chosen)
+    if as_json:
+        print_json({"dtypes": chosen, "seconds": seconds})
+    else:
+        click.echo(f"{' and '.join(chosen)} ready in {seconds:.1f} s")

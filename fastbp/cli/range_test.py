@@ -1,0 +1,136 @@
+"""`fastbp range-test`: train while the learning rate rises, show where the loss falls and climbs, and suggest rates."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastbp.cli import build
+from fastbp.cli.checks import check_effects, check_outs, check_picture
+from fastbp.cli.defaults import complete
+from fastbp.cli.options import FRACTION, data_options, run_options
+from fastbp.cli.output import console, json_option, make_ready, print_json, say, say_all, seconds_text
+from fastbp.cli.summary import of_network
+from fastbp.cli.train import train
+
+if TYPE_CHECKING:
+    from fastbp.many.range_result import RangeTest
+
+WIDE = 132  # columns from which on the table names its sources
+
+
+def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
+    """Parse `1e-6:10`."""
+    try:
+        low, high = (float(part) for part in value.split(":"))
+    except ValueError:
+        low = high = 0.0
+    if not 0.0 < low < high < float("inf"):
+        raise click.BadParameter(f"{value!r} is not a range such as 1e-6:10, from the lower to the higher rate")
+    return low, high
+
+
+@click.command("range-test")
+@data_options
+@click.option("--lr", "span", metavar="LO:HI", default="1e-6:10", show_default=True, callback=_span, help="The ramp.")
+@click.option("--steps", type=click.IntRange(min=20), default=500, show_default=True, help="Steps of the ramp.")
+@click.option(
+    "--ramp", type=click.Choice(["exponential", "linear"]), default="exponential", show_default=True, help="Its shape."
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Batch orders, from the same weights."
+)
+@click.option(
+    "--smoothing",
+    type=FRACTION,
+    help="Weight of the past in the running mean of the loss.  [default: lags by a 25th of the ramp]",
+)
+@click.option("--held-out", is_flag=True, help="Judge by the loss on the rows that `train` would test on.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+@click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a step.")
+@run_options
+@json_option
+def range_test(**options: Any) -> None:
+    """Train on DATA while the learning rate rises from step to step, and suggest rates.
+
+    DATA, network and rows are those of `fastbp train`; without DATA, the embedded digits. A quick look by a few steps
+    at each rate, not a proof.
+    """
+    # What is not offered here is as `train` has it: the share of rows held out, for one.
+    settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, **options})
+    check_outs(settings, ("plot", "csv"))
+    check_picture(settings.plot, "--plot")
+    hyper = complete(settings)
+    optimizer = build.optimizer(settings, hyper)
+    check_effects(settings, hyper, optimizer, rates=True)
+
+    from fastbp.cli.load import load_data
+    from fastbp.many.range_test import lr_range_test
+
+    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
+    net = build.network(settings, hyper, prepared)
+    validation: Any = (prepared.X_test, prepared.y_test) if settings.held_out else None
+    startup = make_ready([net.dtype.name])
+    result = lr_range_test(
+        net,
+        prepared.X_train,
+        prepared.y_train,
+        lr_min=settings.span[0],
+        lr_max=settings.span[1],
+        n_steps=settings.steps,
+        ramp=settings.ramp,
+        batch_size=hyper.batch_size,
+        optimizer=optimizer,
+        smoothing=settings.smoothing,
+        seeds=settings.seeds,
+        validation_data=validation,
+        threads=settings.threads,
+        progress=not settings.as_json and sys.stderr.isatty(),
+    )
+    if settings.csv is not None:
+        result.to_csv(settings.csv)
+    if settings.plot is not None:
+        result.plot(settings.plot)
+    if settings.as_json:
+        print_json(of_network(settings, hyper, prepared, net) | result.document())
+        return
+    say_all("data", prepared.notes)
+    say("network", f"{'-'.join(map(str, net.sizes))}, {hyper.activation}, {net.n_parameters:,} parameters")
+    _show(result, startup)
+    for label, path in (("picture", settings.plot), ("table", settings.csv)):
+        if path is not None:
+            say(label, f"in {path}")
+
+
+def _show(result: RangeTest, startup: float) -> None:
+    """The ramp, what stopped it, the suggestions as a table, and what to bear in mind."""
+    from rich.table import Table
+
+    said = result.settings
+    say(
+        "ramp",
+        f"{said['optimizer']}, lr {said['lr_min']:g} to {said['lr_max']:g} in {len(result.learning_rates)} steps "
+        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} batch orders, "
+        f"{seconds_text(result.seconds)} (after {seconds_text(startup)} of start-up)",
+    )
+    ends = [reason for reason in result.stopped if reason]
+    first = f", one at {ends[0]}" if ends else ": the loss never climbed that far"
+    say("stopped", f"{len(ends)} of {len(result.seeds)} batch orders{first}")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("suggestion")
+    for name in ("lr", "over batch orders"):
+        table.add_column(name, justify="right")
+    table.add_column("formula (L: smoothed loss)")
+    shown = console()
+    wide = shown.width >= WIDE
+    if wide:
+        table.add_column("source")
+    for name, one in result.suggestions.items():
+        cells = (name, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}", one.formula, one.source)
+        table.add_row(*cells[: 4 + wide])
+    shown.print(table)
+    for note in result.notes:
+        say("note", note)

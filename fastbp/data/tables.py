@@ -1,0 +1,376 @@
+"""Tables for the command line: NPZ and CSV files in, labels turned into classes, predictions out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import difflib
+import io
+import itertools
+import math
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import arrays
+from fastbp.io import npz
+from fastbp.io.files import damaged, opened, replacing
+
+Array = npt.NDArray[Any]
+Path_ = str | os.PathLike[str]
+
+_DELIMITERS = ",;\t|"
+LONGEST_NAME = 256  # of a class: an array of names is as wide as the longest
+_ARRAYS = ("X", "y", "X_test", "y_test")
+# What NumPy's reader takes for a number; Python's own takes 1_1 too, and the digits of every script.
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_DIGITS = re.compile(r"[+-]?\d+", re.ASCII)
+
+
+class TargetNeeded(ValueError):
+    """A CSV was given without the name of its target column: wrong usage rather than bad data."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a data file holds.
+
+    Targets keep the kind they have in the file: integers (or names, as strings) are classes, floats are quantities. In
+    a CSV they are integers only if each is written as an ordinary one is: 007 is a name, apart from 7.
+    """
+
+    X: Array  # (n, n_in)
+    y: Array | None  # (n,) or (n, n_out); None if the file has no targets
+    X_test: Array | None = None  # rows set apart in the file itself
+    y_test: Array | None = None
+
+
+def read_table(
+    path: str | os.PathLike[str], target: str | None = None, *, needs_y: bool = True, names: bool = False
+) -> Table:
+    """Read ``.npz`` (arrays X, y, optionally X_test, y_test) or ``.csv`` (a header line, then numbers).
+
+    Parameters
+    ----------
+    path : path
+        The ending decides the format; ``.tsv`` and ``.txt`` are read as CSV. Delimiters: comma, semicolon, tab, bar.
+    target : str, optional
+        The CSV column that holds y. Its values may be names; every other column must be numbers.
+    needs_y : bool
+        Whether a file without targets is an error. If not, the target column of a CSV is left out unread.
+    names : bool
+        The targets of a CSV are names, whatever they look like.
+
+    Raises
+    ------
+    TargetNeeded
+        If `needs_y`, the file is a CSV, and `target` is None.
+    ValueError
+        If the file is not in a known format, or a cell is no finite number; names the place.
+    OSError
+        If it cannot be read.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".npz" and target is not None:
+        raise ValueError(f"{path} is an NPZ file, whose targets are its array y; leave out --target {target}")
+    if ending not in (".npz", ".csv", ".tsv", ".txt"):
+        raise ValueError(f"{path}: unknown kind of file {ending!r}; expected .npz with arrays X and y, or .csv")
+    with opened(path) as file, damaged(path, "cannot be read"):
+        return _read_npz(path, file, needs_y) if ending == ".npz" else _read_csv(path, file, target, needs_y, names)
+
+
+def class_labels(*targets: Array | None) -> list[int] | list[str]:
+    """Return all classes that occur, sorted: integers by value, names by alphabet."""
+    found = [np.asarray(y).ravel() for y in targets if y is not None]
+    if len({y.dtype.kind in "US" for y in found}) > 1:
+        raise ValueError("y and y_test must both hold names, or both hold integers")
+    if any(y.dtype.kind == "f" for y in found):
+        raise ValueError("y holds whole numbers, but y_test fractions; classes must be integers or names in both")
+    labels: list[int] | list[str] = np.unique(np.concatenate(found)).tolist()
+    return [int(one) if isinstance(one, bool) else one for one in labels]  # type: ignore[return-value]
+
+
+def encode(y: Array, labels: Sequence[int] | Sequence[str]) -> Array:
+    """Return the position in `labels` of every entry of y, int64; an unknown label raises ``ValueError``."""
+    known = np.asarray(labels)
+    if (known.dtype.kind in "US") != (y.dtype.kind in "US"):  # 1 and 2 are among the names 1, 2 and 2b
+        known, y = known.astype(np.str_), y.astype(np.str_)
+    values, inverse = np.unique(y, return_inverse=True)
+    order = np.argsort(known, kind="stable")
+    place = np.minimum(np.searchsorted(known, values, sorter=order), len(known) - 1)
+    position = order[place]
+    strange = known[position] != values
+    if strange.any():
+        row = int(np.flatnonzero(strange[inverse.ravel()])[0])
+        raise ValueError(f"y[{row}] is {y.ravel()[row]}, which is none of the model's classes {_listed(labels)}")
+    encoded: Array = position[inverse].astype(np.int64).reshape(y.shape)
+    return encoded
+
+
+def odd_integer(y: Array) -> str | None:
+    """The first label for which y holds names although all of them are whole numbers: 007, +7, or beyond 64 bits."""
+    if y.dtype.kind != "U" or not all(map(_is_whole, y.flat)):
+        return None
+    return next((str(one) for one in y.flat if _ordinary_integers(np.array([one])) is None), None)
+
+
+def numbers_of(y: Array, loss: str, hint: str = "") -> Array:
+    """Targets as numbers, which names such as 007 are, for a loss that takes them; ``ValueError`` if one is none."""
+    if y.dtype.kind not in "US":
+        return y
+    for one in y.flat:
+        if not _is_number(str(one)):
+            raise ValueError(f"y holds names such as {one}, but {loss} takes numbers{hint}")
+    found: Array = y.astype(np.float64)
+    return found
+
+
+def whole_numbers(y: Array) -> bool:
+    """Whether y holds floats that are all integers, such as classes written as 1.0 and 2.0."""
+    return y.dtype.kind == "f" and bool(np.all(y == np.rint(y)))
+
+
+def write_predictions(path: str | os.PathLike[str], columns: dict[str, Array], arrays: dict[str, Array]) -> None:
+    """Write predictions atomically: `arrays` to an ``.npz``, `columns` (name to 1-D array) to a ``.csv``."""
+    ending = Path(path).suffix.lower()
+    if ending not in (".npz", ".csv"):
+        raise ValueError(f"{path}: unknown kind of file {ending!r}; predictions go to .csv or .npz")
+    with replacing(path, "wb" if ending == ".npz" else "w") as file:
+        if ending == ".npz":
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        else:
+            write_columns(file, columns)
+
+
+def write_columns(file: IO[str], columns: dict[str, Array]) -> None:
+    """Write equally long columns as CSV. Floats get the shortest digits that read back as the same number.
+
+    A name that a spreadsheet would take for a formula, as ``=cmd``, gets an apostrophe before it.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    # str of a NumPy float is that shortest form, in its own precision; tolist would print float32 with float64 digits.
+    printed = [
+        [str(one) for one in column] if column.dtype.kind == "f" else list(map(_harmless, column.tolist()))
+        for column in columns.values()
+    ]
+    writer.writerows(zip(*printed, strict=True))
+
+
+def _harmless(cell: Any) -> Any:
+    formula = isinstance(cell, str) and len(cell) > 1 and cell[0] in "=+-@" and not _is_number(cell)
+    return f"'{cell}" if formula else cell
+
+
+def _listed(labels: Sequence[object]) -> str:
+    shown = ", ".join(str(label) for label in labels[:10])
+    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"
+
+
+def _read_npz(path: Path_, file: BinaryIO, needs_y: bool) -> Table:
+    arrays, found = npz.read(file, _ARRAYS)
+    wanted = ("X", "y") if needs_y else ("X",)
+    if missing := [name for name in wanted if name not in arrays]:
+        raise ValueError(f"{path} has no array {missing[0]}; it holds {', '.join(found) or 'nothing'}")
+    if needs_y and ("X_test" in arrays) != ("y_test" in arrays):
+        raise ValueError(f"{path} has only one of X_test and y_test; expected both or neither")
+    for X, y in (("X", "y"), ("X_test", "y_test")):
+        if X in arrays and y in arrays and arrays[X].shape[:1] != arrays[y].shape[:1]:
+            raise ValueError(f"{path}: {X} has shape {arrays[X].shape} and {y} {arrays[y].shape}; rows must match")
+    return Table(arrays["X"], arrays.get("y"), arrays.get("X_test"), arrays.get("y_test"))
+
+
+@contextlib.contextmanager
+def _text(file: BinaryIO) -> Iterator[TextIO]:
+    """The file from its beginning, as text; it stays open."""
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+def _read_csv(path: Path_, file: BinaryIO, target: str | None, needs_y: bool, as_names: bool) -> Table:
+    names, delimiter, start = _header(path, file)
+    target = None if target is None else _tidy(target)
+    if target is None and needs_y:
+        raise TargetNeeded(f"{path} needs --target NAME, the column to learn; it has {_listed(names)}")
+    if target is not None and target not in names:
+        near = difflib.get_close_matches(target, names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{path} has no column {target!r}{hint}; it has {_listed(names)}")
+    features = [k for k, name in enumerate(names) if name != target]
+    if not features:
+        raise ValueError(f"{path} has no column besides the target {target!r}")
+    X = _columns(path, file, delimiter, start, features, names, np.dtype(np.float64))
+    y = None
+    if target is not None and needs_y:
+        # As Python's text: an array of fixed width would make every name as wide as the longest.
+        cells = _columns(path, file, delimiter, start, [names.index(target)], names, np.dtype(object))
+        y = _target(cells[:, 0].tolist(), path, target, as_names)
+    return Table(X, y)
+
+
+def _rows(path: Path_, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV that are not blank, each with the number of its last line."""
+    with _text(file) as text:
+        reader = csv.reader(text, delimiter=delimiter)
+        try:
+            for row in reader:
+                if len(row) > 1 or (row and row[0].strip()):
+                    yield reader.line_num, row
+        except csv.Error as error:  # a cell of more than 131,072 characters
+            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _tidy(name: str) -> str:
+    """A column's name on one line."""
+    return " ".join(name.split())
+
+
+def _header(path: Path_, file: BinaryIO) -> tuple[list[str], str, int]:
+    """Column names of a CSV, its delimiter, and the number of the header's last line.
+
+    The delimiter splits header and first row into as many cells, into more than any other does; a .tsv may hold commas.
+    """
+    heads: dict[str, list[tuple[int, list[str]]]] = {}
+    wrong: ValueError | None = None
+    for delimiter in _DELIMITERS:
+        try:
+            heads[delimiter] = list(itertools.islice(_rows(path, file, delimiter), 2))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
+        except ValueError as error:  # a line of many columns is one long cell by another delimiter
+            wrong = error
+    if wrong is not None and not any(heads.values()):
+        raise wrong
+
+    def fitness(delimiter: str) -> tuple[bool, bool, int]:
+        counts = [len(cells) for _, cells in heads[delimiter]]
+        fits = bool(counts) and counts[0] > 1 and counts[0] == counts[-1]
+        return fits, fits and delimiter == "\t" and Path(path).suffix.lower() == ".tsv", max(counts[:1], default=0)
+
+    delimiter = max(heads, key=fitness)
+    start, cells = heads[delimiter][0] if heads[delimiter] else (0, [])
+    names = [_tidy(name) for name in cells]
+    if not any(names):
+        raise ValueError(f"{path} is empty; expected a line of column names, then rows of numbers")
+    if all(_is_number(name) for name in names):
+        raise ValueError(f"{path} starts with a line of numbers; its first line must name the columns")
+    if "" in names:
+        raise ValueError(
+            f"{path}: column {names.index('') + 1} has no name; name it, or leave it out (pandas: to_csv(index=False))"
+        )
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} names column {twice!r} twice; column names must differ")
+    return names, delimiter, start
+
+
+def _columns(
+    path: Path_, file: BinaryIO, delimiter: str, start: int, columns: list[int], names: list[str], dtype: np.dtype[Any]
+) -> Array:  # fmt: skip
+    """Some columns of a CSV as a 2-D array, by NumPy's C reader; on any fault a slow second reading says where."""
+    try:
+        with _text(file) as text, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # blank lines, or no rows at all: told below
+            for _ in range(start):
+                text.readline()
+            table: Array = np.loadtxt(
+                text, dtype, delimiter=delimiter, usecols=columns, ndmin=2, comments=None, quotechar='"'
+            )
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
+    except ValueError as error:
+        raise _first_fault(path, file, delimiter, columns, names, str(error)) from error
+    if not len(table):
+        raise ValueError(f"{path} has no rows below its header")
+    limit = float(np.finfo(np.float64).max)
+    if table.dtype.kind == "f" and arrays.first_outside(table, -limit, limit) is not None:
+        raise _first_fault(path, file, delimiter, columns, names, "it holds a value that is not finite")
+    return table
+
+
+def _first_fault(
+    path: Path_, file: BinaryIO, delimiter: str, columns: list[int], names: list[str], otherwise: str
+) -> ValueError:
+    """The error for the first cell that is no finite number, or the first row of a wrong length."""
+    for line, row in itertools.islice(_rows(path, file, delimiter), 1, None):
+        where = f"{path}, line {line}"
+        if len(row) != len(names):
+            return ValueError(f"{where}: {len(row)} cells, but the header names {len(names)} columns")
+        for k in columns:
+            cell = row[k].strip()
+            if not cell:
+                return ValueError(f"{where}: column {names[k]!r} is empty; fill or drop missing values")
+            if _has_commas(cell):
+                return ValueError(f"{where}: column {names[k]!r} is {cell!r}; {_COMMAS}")
+            if not _is_number(cell):
+                return ValueError(
+                    f"{where}: column {names[k]!r} is {cell!r}, but only the target may be text: drop the column, "
+                    f"or use --target {names[k]} if it is the target"
+                )
+            if not math.isfinite(float(cell)):
+                return ValueError(f"{where}: column {names[k]!r} is {cell}; fill or drop values that are not finite")
+    return ValueError(f"{path} cannot be read: {otherwise}")
+
+
+def _target(texts: list[str], path: Path_, target: str, as_names: bool) -> Array:
+    """A column of text as integers if each is an ordinary one, else as floats if there are fractions, else as names."""
+    for row, text in enumerate(texts, 1):
+        if len(text) > LONGEST_NAME:
+            raise ValueError(
+                f"{path}: target {target!r} has {len(text):,} characters in row {row} below the header, more than the "
+                f"{LONGEST_NAME} of the longest class: is a quote missing?"
+            )
+    cells = np.char.strip(np.array(texts))
+    found, faults, fault, written = cells, cells == "", "empty", cells.tolist()
+    if not as_names:
+        ordinary = _ordinary_integers(cells)
+        if ordinary is not None:
+            return ordinary
+        if all(map(_is_number, written)) and not all(map(_is_whole, written)):
+            found = cells.astype(np.float64)
+            faults, fault = ~np.isfinite(found), "not finite"
+    if faults.any():
+        row = int(np.argmax(faults))
+        raise ValueError(
+            f"{path}: target {target!r} is {fault} in row {row + 1} below the header; fill or drop such rows"
+        )
+    commas = next(filter(_has_commas, written), None)
+    if commas is not None and not as_names and all(_is_number(cell) or _has_commas(cell) for cell in written):
+        raise ValueError(f"{path}: target {target!r} is {commas!r}; {_COMMAS}")
+    return found
+
+
+def _ordinary_integers(cells: Array) -> Array | None:
+    """Text as int64, if every one is what that number is written as."""
+    try:
+        numbers: Array = cells.astype(np.int64)
+    except (ValueError, OverflowError):
+        return None
+    return numbers if (numbers.astype(np.str_) == cells).all() else None
+
+
+_COMMAS = "numbers are written with a point, as 3.7, and with nothing between thousands"
+
+
+def _has_commas(text: str) -> bool:
+    return "," in text and _is_number(text.replace(",", ""))
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None
+
+
+def _is_whole(text: str) -> bool:
+    return _DIGITS.fullmatch(text) is not None

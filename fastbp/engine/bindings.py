@@ -1,0 +1,238 @@
+"""The job of an engine: what the compiled code works on, and the memory that it needs for that."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from fastbp.engine import memory, tuning
+from fastbp.engine.layout import Buffers, Layout
+from fastbp.engine.memory import address
+from fastbp.engine.state import Store
+from fastbp.kernels import records
+from fastbp.kernels.records import JOB
+from fastbp.kernels.run import RATES_BYTES
+from fastbp.kernels.tuning import MAX_RUN
+from fastbp.losses import Loss
+from fastbp.optimizers import Optimizer
+from fastbp.types import Array
+
+_X_KINDS = {
+    np.dtype("float32"): records.FLOAT32,
+    np.dtype("float64"): records.FLOAT64,
+    np.dtype("uint8"): records.UINT8,
+}
+# The fields of a job that describe its data stand together, and are written in one go: one by one, they would cost a
+# small call more than its arithmetic.
+_DATA_FIELDS = (
+    "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "x_narrow", "scan", "y", "y_kind",
+    "row_weights", "order", "subset", "n_samples", "outputs",
+)  # fmt: skip
+_DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
+_DATA_START = JOB.fields["X"][1]  # type: ignore[index]
+assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
+_TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
+
+
+class Bindings(Store):
+    """The job of one network, and all memory of it. A caller holds the network's lock.
+
+    An exception may come at any line: of Ctrl-C, of a signal handler, for want of memory. So each call sets all that it
+    depends on, whatever earlier ones have left behind; and what says that something is ready is forgotten before that
+    changes, and set when it is done.
+    """
+
+    def __init__(self, layout: Layout, loss: Loss) -> None:
+        self.job = np.zeros(1, JOB)
+        parameters, self.transposed = memory.allocate_all([layout.n_parameters, layout.n_transposed], layout.dtype)
+        super().__init__(layout, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
+        self.gradient: Array | None = None
+        self.zeros = memory.allocate(layout.zeros_size, layout.dtype)
+        self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
+        self.buffers: Buffers | None = None
+        self.scratch = self.partials = self.row_losses = memory.allocate(0, layout.dtype)
+        self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
+        self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
+        # What the job points at, kept alive, and whether it says what was asked for last.
+        self._bound: tuple[Any, ...] = ()
+        self._rates: tuple[Array | None, Array | None] = None, None
+        self._optimizer: Optimizer | None = None
+        self._prepared: tuple[int, int, int, bool] | None = None
+        self._pointed: tuple[Array, list[Array], Array] | None = None
+        self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
+        self._scans = False  # the job looks for NaN and infinity
+        self._stage: Any = None  # how to repeat the last call cheaply; forgotten with each change
+        job, at = self.job[0], address(self.sync)
+        job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
+        job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
+        job["zeros"] = address(self.zeros)
+        job["loss"], job["loss_parameter"] = loss.code, loss.parameter
+        job["loss_columns"] = loss.link.loss_columns(layout.sizes[-1])
+        penalties = layout.regularization
+        job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
+        job["l1"], job["l2"] = penalties.l1, penalties.l2
+
+    def change(self, **parts: Any) -> None:
+        self._stage = None
+        super().change(**parts)
+
+    def bind_data(
+        self, X: Array, y: Array | None, scaling: tuple[Array, ...] | None, weights: Array | None = None,
+        *, scan: bool = False, rows: Array | None = None, outputs: Array | None = None,
+    ) -> None:  # fmt: skip
+        """Point the job at samples and targets, both checked and in the kernels' form.
+
+        scan: look for NaN and infinity while gathering. rows: numbers of the rows that are meant, in their order.
+        outputs: room for what the network puts out.
+        """
+        self._stage = None
+        mean, scale, narrow = (*map(address, scaling or ()), 0, 0, 0)[:3]
+        if y is None:
+            at, kind = 0, records.NO_TARGETS
+        else:
+            at, kind = address(y), records.LABELS if y.ndim == 1 else records.DENSE
+        weighed = 0 if weights is None else address(weights)
+        row, column = X.strides
+        order, n = (0, len(X)) if rows is None else (address(rows), len(rows))
+        room = 0 if outputs is None else address(outputs)
+        _DATA.pack_into(
+            self._bytes, _DATA_START, address(X), row, column, _X_KINDS[X.dtype], mean, scale, narrow, scan, at, kind,
+            weighed, order, 0, n, room,
+        )  # fmt: skip
+        self._bound, self._scans = (X, y, scaling, weights, rows, outputs), scan
+
+    def bind_order(self, n_rows: int, subset: Array | None, order: Array | None) -> None:
+        """Of the bound data, train on the rows of these numbers (None: all), in an order that is written to `order`.
+
+        order: room for `n_rows` row numbers; None: the rows as they stand.
+        """
+        job, rows = self.job[0], 0 if subset is None else address(subset)
+        job["n_samples"], job["subset"] = n_rows, rows
+        job["order"] = rows if order is None else address(order)
+
+    def bind_output_gradient(self) -> None:
+        """Take the bound targets for dJ/dz of the output layer."""
+        self.job[0]["y_kind"] = records.DELTAS
+
+    def bind_steps(
+        self, n_steps: int, position: int = 0, epoch: int = 0, shuffle: int = records.IN_ORDER, *, two_pass: bool
+    ) -> None:
+        """The steps to come, from a row of the epoch on; two_pass: store the gradient before any parameter changes."""
+        if two_pass:
+            self.need_gradient()
+        job = self.job[0]
+        job["n_steps"], job["position"], job["epoch"], job["shuffle"] = n_steps, position, epoch, shuffle
+        job["snapshot_step"], job["two_pass"] = 0, two_pass
+
+    def bind_step(self, optimizer: Optimizer, n_rows: int, n_threads: int, *, two_pass: bool) -> None:
+        """One step on all bound rows."""
+        self.bind_rates(None, None)
+        self.bind_optimizer(optimizer, self.steps)
+        self.prepare(n_rows, n_threads, whole=True)
+        self.count_steps()
+        self.bind_steps(1, two_pass=two_pass)
+
+    def set_seed(self, seed: int) -> None:
+        """Of the order of the rows, dropout and noise."""
+        self.job[0]["seed"] = np.uint64(seed)
+
+    def bind_optimizer(self, optimizer: Optimizer, t: int) -> None:
+        """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
+        assert len(self.moments) == optimizer.n_moments, "moments of another rule"
+        job = self.job[0]
+        self.set_time(t)
+        if optimizer is self._optimizer:
+            return
+        self._stage = self._optimizer = None
+        job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
+        job["weight_decay"], job["decoupled"] = optimizer.decays
+        job["beta1"], job["beta2"], eps = optimizer.betas_and_eps
+        # With eps = 0, what has no gradient, such as the padding, would become 0 / 0.
+        job["eps"] = max(eps, float(np.finfo(self.layout.dtype).tiny))
+        job["coefficients"] = 0.0
+        job["coefficients"][: len(optimizer.coefficients)] = optimizer.coefficients
+        job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
+        self._optimizer = optimizer
+
+    def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
+        """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
+        self._stage = None
+        job, self._rates = self.job[0], (lrs, momenta)
+        job["lrs"] = 0 if lrs is None else address(lrs)
+        job["momenta"] = 0 if momenta is None else address(momenta)
+
+    def set_time(self, t: int) -> None:
+        """The number of updates done."""
+        _TIME.pack_into(self._bytes, _TIME_START, t)
+
+    def need_gradient(self) -> Array:
+        """The buffer of a whole gradient, made when it is first needed."""
+        if self.gradient is None:
+            self._stage = None
+            made = memory.allocate(self.layout.n_parameters, self.layout.dtype)
+            self.job[0]["gradient"] = address(made)
+            self.gradient = made
+        return self.gradient
+
+    def state(self) -> dict[str, Array]:
+        """What the optimiser changes besides the parameters, by the field of the job that holds its address."""
+        return {f"state{number}": moment for number, moment in enumerate(self.moments, 1)} | {
+            "scalars": self.scalars.ravel()
+        }
+
+    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
+        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
+        wanted = (batch, n_threads, n_steps, whole)
+        if wanted == self._prepared:
+            return
+        self._stage = self._prepared = None
+        layout, job = self.layout, self.job[0]
+        block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes))
+        groups = layout.n_groups(batch) if whole else 0
+        rows = batch if whole and not groups else min(block, batch) * n_threads
+        if self.buffers is None or self.buffers.rows < rows:
+            self._pointed = None
+            self.buffers = Buffers(layout, rows, self.transposed)
+        self.row_losses = _room(self.row_losses, batch)
+        self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
+        block_bytes = (2 * layout.lanes) * (2 * layout.lanes * MAX_RUN + 1) * layout.dtype.itemsize
+        per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
+        self.scratch = _room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
+        self.partials = _room(self.partials, groups * layout.n_parameters)
+        job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
+        job["dynamic"] = batch * layout.flops_per_row > tuning.DYNAMIC_FLOPS
+        job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
+        job["mean_weights"] = address(self.mean_weights)
+        job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
+        job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
+        self._prepared = wanted
+
+    def _point(self, parameters: Array) -> None:
+        """Have job and layers work on these parameters, and on the moments that there are."""
+        moments, scalars, then = self.moments, self.scalars, self._pointed
+        if then is not None and then[0] is parameters and then[1] is moments and then[2] is scalars:
+            return
+        self._pointed = None
+        assert self.buffers is not None
+        self.buffers.point(parameters)
+        job, places = self.job[0], [address(moment) for moment in moments] + [0, 0, 0]
+        job["parameters"] = address(parameters)
+        job["scalars"], job["n_scalars"] = address(scalars), scalars.shape[1]
+        job["state1"], job["state2"], job["state3"] = places[:3]
+        self._pointed = parameters, moments, scalars
+
+    def mirror(self, parameters: Array | None = None) -> None:
+        """Have the transposed copy of these parameters, or of the network's own, at hand; updates keep it fresh."""
+        parameters = self.parameters if parameters is None else parameters
+        if self._mirrored is not parameters:
+            self._mirrored = None
+            for layer in self.layout.layers:
+                self.layout.transpose_layer(layer, self.layout.unpack_layer(layer, parameters)[0], self.transposed)
+            self._mirrored = parameters
+
+
+def _room(buffer: Array, n: int) -> Array:
+    """The buffer, or a larger one."""
+    return buffer if buffer.size >= n else memory.allocate(n, buffer.dtype)

@@ -1,0 +1,299 @@
+"""The engine of one network: calls of the compiled entry on its parameters, moments and buffers."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastbp import arrays
+from fastbp.engine import memory, team, threads, tuning, watchdog
+from fastbp.engine.bindings import Bindings
+from fastbp.engine.layout import Layout
+from fastbp.engine.memory import address
+from fastbp.engine.threads import Chooser
+from fastbp.kernels import clock, records
+from fastbp.kernels.build import entry
+from fastbp.kernels.records import JOB
+from fastbp.kernels.run import run as run_kernel
+from fastbp.kernels.team import MAX_THREADS
+from fastbp.losses import Loss
+from fastbp.numerics import quiet
+from fastbp.optimizers import Optimizer
+from fastbp.types import Array
+
+_MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
+_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
+assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+assert threads.MOST <= MAX_THREADS
+_SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
+
+
+class Stage(NamedTuple):
+    """Where a small call of the same kind as the last finds its batch, and leaves its outputs.
+
+    To copy a small batch to where the job points already costs less than to point the job at the caller's arrays.
+    """
+
+    mode: int
+    X: Array
+    y: Array | None
+    outputs: Array | None
+    optimizer: object
+    scaling: object
+    weights: Array | None
+    plain: bool  # targets of the same type and shape need no more than to be copied
+    shape: tuple[int, ...]  # of X
+    dtype: np.dtype[Any]
+    kernel: Any
+    records: Array
+
+
+class Engine(Bindings):
+    """Calls the compiled code on what the job says, alone or by a team of threads. A caller holds the lock."""
+
+    def __init__(self, layout: Layout, loss: Loss) -> None:
+        super().__init__(layout, loss)
+        self._sync = memoryview(self.sync)  # type: ignore[arg-type]
+        self._tag = layout.dtype.type(1)
+        self._kernel: Any = None
+        self._chooser: tuple[tuple[int | None, int, int], Chooser] | None = None
+        self._alone = False  # the last call ran on the calling thread
+        self._watch: Array | None = None
+        self._broken: str | None = None  # why no call is possible any more
+
+    # --- calls ----------------------------------------------------------------------------------------------
+
+    def call(
+        self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
+        input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
+    ) -> int:  # fmt: skip
+        """Run the compiled entry with some threads; returns its status.
+
+        noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
+        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
+        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
+        """
+        job, tag, sync = self.job, self._tag, self._sync
+        self._stage = None
+        self._alone = n_threads == 1 and not detached
+        self._refuse_if_broken()
+        if self._kernel is None:
+            self._kernel = entry(run_kernel, self.layout.dtype.name, self._end_if_asked)
+        kernel = self._kernel
+        assert self.buffers is not None
+        layout, layers = self.layout, self.buffers.records
+        if parameters is not None:
+            self._mirrored = None  # others may have been there
+        parameters = self.parameters if parameters is None else parameters
+        self._point(parameters)
+        if mode not in (records.FORWARD, records.EVALUATE):
+            self.mirror(parameters)
+        noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
+        layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
+        if snapshots[0]:
+            assert self.has_snapshot, "there is no room for one"
+            job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.snapshot), address(self.snapshot_scalars)
+        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
+        sync[0] = sync[16] = sync[24] = 0
+        if n_threads == 1 and not detached:
+            kernel(job, layers, 0, tag)
+        else:
+            self._call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
+        return int(sync[16])
+
+    def _call_together(self, work: team.Work, n_threads: int, detached: bool) -> None:
+        """Have a team do the work, watched if FASTBP_WATCHDOG says so."""
+        patience = watchdog.patience()
+
+        def begin(threads: list[int]) -> None:
+            self.job[0]["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            self._watch = watchdog.records(threads, patience)
+            self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
+
+        def stop(word: int) -> None:
+            self._sync[8] = word
+
+        try:
+            team.run(work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience)
+        except BaseException:
+            self.clear_stop()
+            raise
+        finally:
+            self.job[0]["watch"] = 0
+            if self.status == records.STUCK and self._watch is not None and patience is not None:
+                self._broken = watchdog.dump(self._watch, self.job[0], int(self._sync[0]), patience)
+        self._refuse_if_broken()
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken is not None:
+            raise RuntimeError(self._broken)
+
+    def _end_if_asked(self, _done: int) -> None:
+        """Within `team.interruptible`, Ctrl-C is a request to stop: nothing runs yet that could honour it later."""
+        if self._sync[8]:
+            self.clear_stop()
+            raise KeyboardInterrupt
+
+    def update(self, optimizer: Optimizer) -> None:
+        """Change the parameters by the gradient in `need_gradient()`."""
+        self.bind_rates(None, None)
+        self.bind_optimizer(optimizer, self.steps)
+        self.prepare(1, 1, whole=False)
+        self.count_steps()
+        self.call(records.UPDATE, 1)
+
+    def stage(
+        self, mode: int, X: Array, y: Array | None, outputs: Array | None, optimizer: object, scaling: object,
+        weights: Array | None = None, *, plain: bool = False,
+    ) -> None:  # fmt: skip
+        """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
+        if self._alone and self.buffers is not None:
+            kernel, layers = self._kernel, self.buffers.records
+            self._stage = Stage(
+                mode, X, y, outputs, optimizer, scaling, weights, plain, X.shape, X.dtype, kernel, layers
+            )
+
+    def call_again(
+        self, mode: int, X: Array, y: Array | None, optimizer: object, scaling: object, weights: Array | None = None,
+        *, checked: bool = True, scan: bool = False,
+    ) -> Stage | None:  # fmt: skip
+        """Repeat the last call with another batch, if that differed in nothing else; None if it did.
+
+        checked: X and y are in the kernels' form. Otherwise they are arrays as the user gave them.
+        scan: look for NaN and infinity in X; the status tells.
+        """
+        stage: Stage | None = self._stage
+        if (
+            stage is None
+            or stage.mode != mode
+            or stage.shape != X.shape
+            or stage.dtype is not X.dtype
+            or stage.optimizer is not optimizer
+            or stage.scaling is not scaling
+            or (stage.weights is None) != (weights is None)
+            or not (checked or stage.plain)
+        ):
+            return None
+        if stage.y is not None:
+            if y is None or y.dtype is not stage.y.dtype:
+                return None
+            if y.shape == stage.y.shape:
+                stage.y[:] = y
+            elif stage.y.shape == (*y.shape, 1):  # one output
+                stage.y[:, 0] = y
+            else:
+                return None
+        if stage.weights is not None:
+            stage.weights[:] = weights
+        stage.X[:] = X
+        if scan is not self._scans:
+            self._scans = scan
+            _SCAN.pack_into(self._bytes, _SCAN_START, scan)
+        self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
+        stage.kernel(self.job, stage.records, 0, self._tag)
+        return stage
+
+    @property
+    def status(self) -> int:
+        """Of the last call."""
+        return int(self._sync[16])
+
+    @property
+    def snapshot_step(self) -> int:
+        """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
+        return int(self.job[0]["snapshot_step"])
+
+    @property
+    def loss_columns(self) -> int:
+        """Columns of the outputs that the loss of a row is a sum over; 1 if it is not."""
+        return int(self.job[0]["loss_columns"])
+
+    @quiet
+    def bad_input(self, name: str = "X", *, in_order: bool = False, row: int | None = None) -> ValueError:
+        """What to raise where the kernels met NaN or infinity, or a label that changed after it had been checked.
+
+        in_order: all rows before the one that they tell have been gathered too, perhaps by other threads: seek the
+        first that is bad. row: that somebody else has met, of the bound data; None: that of the last call.
+        """
+        X, y, scaling, dtype = *self._bound[:3], self.layout.dtype
+        row = int(self.job[0]["bad_row"]) if row is None else row
+        first = 0 if in_order else row
+        found = arrays.first_not_finite(X[first : row + 1], dtype, scaling)
+        if found is None and y is not None and y.ndim == 1:
+            n_out = self.layout.sizes[-1]
+            return ValueError(
+                f"y[{row}] is {y[row]} now, but labels for {n_out} outputs run from 0 to {n_out - 1}: it has been "
+                "changed since y was checked; leave y alone while the network reads it"
+            )
+        if found is None:  # too large for arithmetic in float32 by less than its rounding
+            column = int(np.argmax(np.abs(X[row].astype(np.float64) - scaling[0]) * scaling[1]))
+            found = arrays.Offence((row - first, column), float(X[row, column]))
+        offence = arrays.Offence((first + found.at[0], found.at[1]), found.value)
+        return ValueError(arrays.not_finite(offence, name, dtype, scaled=scaling is not None))
+
+    def lend(self) -> tuple[Array, tuple[Any, ...]]:
+        """The job as it is bound now, to be copied; and what has to stay alive for as long as the copy is in use."""
+        return self.job, (*self._bound, self._rates)
+
+    def request_stop(self) -> None:
+        """Ask a running call to end before it changes parameters again."""
+        self._sync[8] = 1
+
+    def clear_stop(self) -> None:
+        """Forget an earlier request."""
+        self._sync[8] = 0
+
+    @contextlib.contextmanager
+    def clock(self, n_threads: int, skip: int) -> Iterator[Array]:
+        """Ticks by thread and by slot of `fastbp.kernels.clock`, of the steps of a training call after the first few.
+
+        skip: so many first steps are not counted.
+        """
+        slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.layout.layers)))
+        room = -(-slots // 8) * 8  # whole cache lines
+        counts = memory.allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
+        job, self._profile = self.job[0], counts  # kept: should the end of the block be cut off, the job points at it
+        job["profile"], job["profile_size"], job["profile_from"] = address(counts), room * 8, skip
+        try:
+            yield counts[:, :slots]
+        finally:
+            job["profile"] = 0
+
+    def backprop(self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False) -> tuple[int, Array]:
+        """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in).
+
+        noisy: with the dropout and input noise, if there are any, of the next step.
+        """
+        layout, first = self.layout, self.layout.layers[0]
+        self.need_gradient()
+        self.prepare(rows, n_threads, whole=True)
+        assert self.buffers is not None
+        stride = layout.stride(first.n_in)
+        input_deltas = memory.allocate(rows * stride, layout.dtype)
+        # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
+        layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
+        status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
+        return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
+
+    def chooser(self, wanted: int | None, batch: int) -> Chooser:
+        """What chooses the number of threads for `fit`; the last one, if it was for the same: it has learnt by now."""
+        key = wanted, batch, wanted or team.default_threads()
+        if self._chooser is None or self._chooser[0] != key:
+            expected = self.choose_threads(wanted, batch, self.layout.flops_per_row)
+            self._chooser = key, Chooser(wanted, expected, key[2])
+        return self._chooser[1]
+
+    def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float | None = None) -> int:
+        """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""
+        if wanted is not None:
+            return wanted
+        alone = rows * flops_per_row / tuning.THREAD_FLOPS
+        cost = tuning.BARRIER_SECONDS if cost is None else cost
+        if alone < cost:
+            return 1
+        available = team.default_threads()
+        return available if alone > alone / available + cost else 1

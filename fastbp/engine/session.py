@@ -1,0 +1,388 @@
+"""A session: the spec, the memory and the lock of one network, and the calls of the engine on checked data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import activations, arrays
+from fastbp.data import checks, labels, sample_weights
+from fastbp.engine import team, tuning
+from fastbp.engine.engine import Engine
+from fastbp.engine.layout import Layout
+from fastbp.engine.state import OptimizerState
+from fastbp.kernels import records
+from fastbp.model import Model
+from fastbp.numerics import quiet
+from fastbp.optimizers import Optimizer
+from fastbp.spec import Gradient, NetworkSpec, Samples, Scaling
+from fastbp.types import Array
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _new_locks() -> None:
+    """In a forked child: who held a lock is not there any more."""
+    for session in _sessions:
+        session.lock, session.trainer = threading.RLock(), None
+        session.engine.clear_stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_locks)
+
+
+class Network(Protocol):
+    """What training and callbacks ask of a network: `fastbp.MLP` is one, and has the documentation."""
+
+    history: Any
+    seed: int
+    scaling: Scaling | None
+    class_labels: list[Any] | None
+
+    @property
+    def session(self) -> Session: ...
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def activations(self) -> tuple[str, ...]: ...
+    @property
+    def output_activation(self) -> str | None: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def weights(self) -> list[Array]: ...
+    @property
+    def biases(self) -> list[Array]: ...
+    def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None: ...
+    def backprop(
+        self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, training: bool = True,
+    ) -> Gradient: ...  # fmt: skip
+    def predict(self, X: npt.ArrayLike) -> Array: ...
+    def predict_proba(self, X: npt.ArrayLike) -> Array: ...
+    def forward(self, X: npt.ArrayLike) -> Array: ...
+    def evaluate(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> dict[str, float]: ...
+    def train_step(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | Optimizer, *,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> float: ...  # fmt: skip
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+
+
+class Session:
+    """What a network holds: its spec, its engine, its lock, and how it standardises data.
+
+    "Checked" data are in the form that kernels read; see `check_batch`. Methods that work on the engine are called
+    with the lock held, but for those that take data as a user gives them.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    weights, biases : list of array
+        Parameters to begin with.
+
+    Attributes
+    ----------
+    layout : Layout
+        Of the memory.
+    engine : Engine
+    lock : RLock
+        Held while the engine works.
+    trainer : int or None
+        The thread that runs `fit`.
+    """
+
+    def __init__(self, spec: NetworkSpec, weights: Sequence[Array], biases: Sequence[Array]) -> None:
+        self.spec = spec
+        layers = [activations.get(name) for name in spec.layer_activations]
+        self.layout = Layout(spec.sizes, layers, spec.dtype, spec.regularization)
+        self.engine = Engine(self.layout, spec.loss)
+        self.layout.pack(weights, biases, self.engine.parameters)
+        self.lock = threading.RLock()
+        self.trainer: int | None = None
+        self.scaling: Scaling | None = None
+        self.class_labels: list[Any] | None = None
+        self._for_kernels: tuple[Scaling | None, tuple[Array, ...] | None] | None = None
+        _sessions.add(self)
+
+    # --- what a network is ----------------------------------------------------------------------------------
+
+    def set_seed(self, seed: int) -> None:
+        """Draw by this seed from now on."""
+        self.spec = self.spec.with_seed(seed)
+        self.engine.set_seed(seed)
+
+    def set_scaling(self, scaling: Scaling | None) -> None:
+        """Standardise data by these means and deviations from now on, or not at all."""
+        if scaling is not None and not isinstance(scaling, Scaling):
+            raise TypeError(f"scaling must be None or a Scaling, as net.standardize makes one; got {scaling!r:.80}")
+        self.refuse_in_training("scaling")
+        self.scaling = None if scaling is None else scaling.check(self.spec.sizes, self.spec.loss)
+
+    def set_class_labels(self, class_labels: object) -> None:
+        """Name the classes, or not."""
+        self.class_labels = labels.check(class_labels, self.spec.loss, self.spec.n_out)
+
+    def kernel_scaling(self) -> tuple[Array, ...] | None:
+        """What the engine needs to standardise the inputs."""
+        if self._for_kernels is None or self._for_kernels[0] is not self.scaling:
+            self._for_kernels = (
+                self.scaling,
+                None if self.scaling is None else self.scaling.for_kernels(self.spec.dtype),
+            )
+        return self._for_kernels[1]
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the network standardises all that can be."""
+        scaling = self.scaling
+        return scaling is not None and (not self.spec.loss.link.can_scale_y or scaling.y_mean is not None)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Held with the lock by a `fit`, which gives up the lock while it calls code of the user."""
+        here, before = threading.get_ident(), self.trainer
+        if before not in (None, here):
+            raise RuntimeError(
+                "this network is being trained by another thread, which is in a callback or fetches a chunk; wait "
+                "until it is done, or train net.copy()"
+            )
+        try:
+            try:
+                self.trainer = here
+                yield
+            finally:
+                self.trainer = before
+        finally:
+            self.trainer = before  # if an exception has cut the first off
+
+    def refuse_in_training(self, what: str) -> None:
+        """Raise where something is called that would pull the ground from under a `fit` that goes on."""
+        if self.trainer is not None:
+            raise RuntimeError(f"{what} must be left alone while the network is being trained: use it before fit")
+
+    # --- parameters and the optimiser's state ---------------------------------------------------------------
+
+    def parameters(self) -> tuple[list[Array], list[Array]]:
+        """Read-only copies of weights and biases."""
+        with self.lock:
+            return self.layout.unpack(self.engine.parameters)
+
+    def put(
+        self, parameters: tuple[Sequence[npt.ArrayLike], Sequence[npt.ArrayLike]] | None = None,
+        optimizer: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Set all weights and biases, the optimiser's state, or both at the same time; nothing if anything is wrong."""
+        sizes, dtype = self.spec.sizes, self.spec.dtype
+        checked = None if parameters is None else arrays.check_weights(*parameters, sizes, dtype)
+        saved = None if optimizer is None else OptimizerState.check(optimizer, sizes, dtype)
+        with self.lock:
+            self.engine.put(checked, saved)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """Moments and counters, as plain values and flat arrays by layer."""
+        with self.lock:
+            return self.engine.optimizer_state().to_dict()
+
+    def use(self, optimizer: Optimizer) -> None:
+        """Keep the moments if they fit the optimiser, or start anew."""
+        if optimizer.state_layout != self.engine.state_layout or len(self.engine.moments) != optimizer.n_moments:
+            self.engine.begin(optimizer.initial_state, optimizer.state_layout)
+
+    def values(self) -> Model:
+        """All of the network, of one moment."""
+        with self.lock:
+            return Model(self.spec, *self.parameters(), self.scaling, self.class_labels, self.optimizer_state())
+
+    @classmethod
+    def of(cls, values: Model) -> Session:
+        """The session of a network of these values."""
+        spec = values.spec
+        session = cls(spec, *arrays.check_weights(values.weights, values.biases, spec.sizes, spec.dtype))
+        session.set_scaling(values.scaling)
+        session.set_class_labels(values.class_labels)
+        if values.optimizer is not None:
+            session.put(optimizer=values.optimizer)
+        return session
+
+    def reset_optimizer(self) -> None:
+        """Forget moments, and the counts of steps and epochs."""
+        with self.lock:
+            self.engine.begin((), None)
+
+    def summary(self) -> str:
+        """A table of layers, parameters and flops, and the memory that training takes."""
+        rows = [("layer", "shape", "activation", "parameters")]
+        names, layout = self.spec.layer_activations, self.layout
+        for k, layer in enumerate(layout.layers):
+            rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
+        widths = [max(len(row[c]) for row in rows) for c in range(4)]
+        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if penalties := str(self.spec.regularization):
+            lines.append(penalties)
+        flops = sum(2 * layer.n_in * layer.n_out for layer in layout.layers)
+        lines.append(
+            f"{self.spec.n_parameters:,} parameters, {flops:,} flops a row forward, "
+            f"{layout.flops_per_row:,} a training row"
+        )
+        plain, adam = (layout.memory(0, n_moments) for n_moments in (0, 2))
+        row = layout.memory(1, 0) - plain
+        lines.append(
+            f"memory of fit: {plain / 1e6:,.3g} MB with SGD, {adam / 1e6:,.3g} MB with Adam, and {row / 1e3:,.3g} kB "
+            "for each row of a batch"
+        )
+        return "\n".join(lines)
+
+    # --- data -----------------------------------------------------------------------------------------------
+
+    def check_X(self, X: npt.ArrayLike, *, exact: bool = False) -> Array:
+        """Samples in the kernels' form, with all their digits if they are to be scaled."""
+        spec = self.spec
+        return checks.check_X(X, spec.n_in, dtype=spec.dtype, exact=exact or self.scaling is not None)
+
+    def check_batch(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None, *, scan: bool = False,
+        names: tuple[str, str, str] = ("X", "y", "sample_weight"), gathered: bool = False,
+    ) -> Samples:  # fmt: skip
+        """Samples, targets and weights in the kernels' form, targets standardised; see `sample_weights.check_batch`."""
+        return sample_weights.check_batch(
+            self.spec, self.scaling, X, y, sample_weight, scan=scan, names=names, gathered=gathered
+        )
+
+    # --- training steps -------------------------------------------------------------------------------------
+
+    def bind(self, samples: Samples) -> tuple[int, bool]:
+        """Point the engine at one checked batch; returns the threads to use, and whether the call can last long."""
+        flops, n = self.layout.flops_per_row, len(samples.X)
+        self.engine.bind_data(samples.X, samples.y, self.kernel_scaling(), samples.weights)
+        self.engine.set_seed(self.spec.seed)
+        return self.engine.choose_threads(None, n, flops, tuning.WAKE_SECONDS), n * flops > tuning.LONG_STEP_FLOPS
+
+    def train_step(self, samples: Samples, optimizer: Optimizer) -> float:
+        """One step on a checked batch; returns its loss before the update."""
+        engine = self.engine
+        self.use(optimizer)
+        engine.set_time(engine.steps)
+        again = engine.call_again(records.TRAIN, samples.X, samples.y, optimizer, self.scaling, samples.weights)
+        if again is not None:
+            return float(engine.losses.item(0))
+        batch, small = self._staged(samples)
+        threads, long = self.bind(batch)
+        engine.bind_step(optimizer, len(batch.X), threads, two_pass=long or optimizer.clips)
+        if self._call(records.TRAIN, threads, long) in records.BAD:
+            raise engine.bad_input()
+        if small:
+            plain = self.spec.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
+            engine.stage(records.TRAIN, batch.X, batch.y, None, optimizer, self.scaling, batch.weights, plain=plain)
+        return float(engine.losses.item(0))
+
+    def backprop(self, samples: Samples, *, deltas: bool, noisy: bool) -> Gradient:
+        """Loss and gradient of a checked batch.
+
+        deltas: `samples.y` holds dJ/dz of the outputs instead of targets. noisy: with the dropout and the input noise
+        that the next step would draw.
+        """
+        engine, n = self.engine, len(samples.X)
+        threads, long = self.bind(samples)
+        engine.set_time(engine.steps)
+        if deltas:
+            engine.bind_output_gradient()
+        engine.clear_stop()  # of an earlier call that an exception cut off
+        with team.interruptible(engine.request_stop) as interrupted:
+            status, inputs = engine.backprop(n, threads, noisy=noisy, detached=long)
+        engine.clear_stop()
+        if interrupted():
+            raise KeyboardInterrupt
+        if status in records.BAD:
+            raise engine.bad_input()
+        weights, biases = self.layout.unpack(engine.need_gradient())
+        if self.scaling is not None:  # by a float64: columns of 1e-40 have derivatives that no float32 holds
+            inputs = inputs / self.scaling.x_scale
+        return Gradient(None if deltas else float(engine.losses[0]), weights, biases, inputs)
+
+    @quiet
+    def apply(self, optimizer: Optimizer, gradient: Gradient) -> None:
+        """Update the parameters by a gradient: the work of `Optimizer.update`."""
+        given = list(gradient.weights), list(gradient.biases)
+        weights, biases = arrays.check_weights(*given, self.spec.sizes, self.spec.dtype)
+        with self.lock:
+            self.use(optimizer)
+            self.layout.pack(weights, biases, self.engine.need_gradient())
+            self.engine.update(optimizer)
+
+    # --- inference ------------------------------------------------------------------------------------------
+
+    def evaluate(self, samples: Samples, threads: int | None = None, *, scan: bool = False) -> dict[str, float]:
+        """Loss and score of checked samples."""
+        outputs, loss = self.infer(samples, activated=True, threads=threads, scan=scan)
+        score = self.spec.loss.link.score(outputs, samples.own_targets, samples.own_weights)
+        return {"loss": loss, self.spec.loss.score_name: score}
+
+    def outputs(self, X: npt.ArrayLike, *, activated: bool = False, scan: bool = False) -> Array:
+        """Outputs for samples as a user gives them; scan: those that are not finite are refused."""
+        engine, plain = self.engine, type(X) is np.ndarray
+        mode = records.EVALUATE if activated and self.spec.output_activation is not None else records.FORWARD
+        given = X if plain else self.check_X(X)
+        with self.lock:  # an array of the type and shape of the last needs no check: that was of no more than these
+            ready = engine.call_again(mode, given, None, None, self.scaling, scan=scan)  # type: ignore[arg-type]
+            if ready is not None:
+                if scan and engine.status == records.BAD_INPUT:
+                    raise engine.bad_input(in_order=True)
+                return ready.outputs.copy()  # type: ignore[union-attr]
+        checked = self.check_X(X) if plain else given
+        with self.lock:
+            samples, small = self._staged(Samples(checked, None))  # type: ignore[arg-type]
+            outputs = self.infer(samples, activated=activated, scan=scan)[0]
+            if not small:
+                return outputs
+            engine.stage(mode, samples.X, None, outputs, None, self.scaling)
+            return outputs.copy()
+
+    def infer(
+        self, samples: Samples, *, activated: bool = False, threads: int | None = None, scan: bool = False
+    ) -> tuple[Array, float]:
+        """Outputs of checked samples; and their mean loss, if they have targets."""
+        engine, n, rows = self.engine, samples.n_rows, samples.rows
+        X, y = samples.X, samples.y
+        outputs = np.empty((n, self.spec.n_out), self.spec.dtype)
+        scan = scan or (y is not None and isinstance(X, np.memmap))
+        engine.bind_data(X, y, self.kernel_scaling(), scan=scan, rows=rows, outputs=outputs)
+        chosen = engine.choose_threads(threads, n, self.layout.flops_per_row / 3, tuning.WAKE_SECONDS)
+        engine.prepare(n, chosen, whole=False)
+        active = activated and self.spec.output_activation is not None
+        mode = records.EVALUATE if active or y is not None else records.FORWARD
+        if self._call(mode, chosen, long=n * self.layout.flops_per_row > tuning.LONG_STEP_FLOPS) in records.BAD:
+            raise engine.bad_input(in_order=rows is None)
+        if y is None:
+            return outputs, 0.0
+        return outputs, sample_weights.mean(engine.row_losses[:n], samples.own_weights, engine.loss_columns)
+
+    # --- shared ---------------------------------------------------------------------------------------------
+
+    def _staged(self, samples: Samples) -> tuple[Samples, bool]:
+        """A small batch as arrays of our own, which later calls may copy theirs to; and whether it is a small one."""
+        if samples.X.dtype != self.spec.dtype or samples.X.size > tuning.STAGE_SIZE:
+            return samples, False
+        return Samples(*(None if one is None else one.copy() for one in samples[:3])), True  # type: ignore[arg-type]
+
+    def _call(self, mode: int, threads: int, long: bool) -> int:
+        """Run the engine, answering Ctrl-C if that may take long; returns its status."""
+        self.engine.clear_stop()  # of an earlier call that an exception cut off
+        if threads == 1 and not long:
+            return self.engine.call(mode, threads)
+        with team.interruptible(self.engine.request_stop) as interrupted:
+            status = self.engine.call(mode, threads, detached=long)
+        self.engine.clear_stop()
+        if interrupted():
+            raise KeyboardInterrupt
+        return status

@@ -1,0 +1,48 @@
+"""Constants that decide speed, and nothing else but speed; each with the measurement that chose it.
+
+What they decide follows from sizes alone where it decides the order of a sum: bits must not depend on the machine.
+"""
+
+# Rows go through all layers in blocks whose activations take a part of the second-level cache, but in no fewer than
+# these, or weights that come from further away are read too often.
+BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
+# A batch whose activations leave the second-level cache is cut into shares with a gradient of their own (`step.py`),
+# if adding these up costs less than reading the activations again.
+CACHE_BYTES = 512 * 1024
+N_GROUPS = 16
+# A batch of no more numbers than this is copied to a stage.
+STAGE_SIZE = 4096
+# Steps with more flops than this can last long enough to delay Ctrl-C.
+LONG_STEP_FLOPS = 5e9
+# Steps of more flops last longer than a time slice: threads then claim their work bit by bit, because one of them may
+# have to wait. Beside a busy loop on one of two cores, `large` ran 1.1x faster so, but `mnist` 1.25x slower.
+DYNAMIC_FLOPS = 1e9
+# What the choice of the number of threads assumes: flop/s of one thread, and seconds a step for two barriers.
+THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
+# What the choice of steps after which parameters are kept assumes: the share of the time that this may cost; seconds of
+# a copy of nothing, and bytes/s of one within the caches and beyond; flop/s and overhead of a step of the fastest
+# machine. Kept at every step, as without those seconds, `tiny` took 4 % longer.
+SNAPSHOT_SHARE, COPY_SECONDS = 0.01, 8e-8
+NEAR_BYTES, FAR_BYTES = 1e11, 2e10
+FAST_FLOPS, STEP_SECONDS = 4e11, 1e-6
+# A call of one step or one prediction also wakes the parked threads: 45 us, more where they are put on one CPU.
+WAKE_SECONDS = 1e-4
+# Seconds of a chunk of steps: the progress bar and Ctrl-C wait no longer; and the most steps of one.
+CHUNK_SECONDS, MAX_STEPS = 0.05, 1 << 16
+# Steps of the first chunk on a number of threads, whose speed is a guess: 40 thin layers, 5 threads on 2 CPUs took a
+# hundred times longer, and Ctrl-C 6 s.
+FIRST_STEPS = 64
+# Rows that the whole gradient is summed over at a time.
+GRADIENT_ROWS = 4096
+# Trials of another number of threads. Share of the time since the last trial that one may take, at the speed of the
+# present choice; the least and the most seconds of a trial; seconds between two trials, at first and at most; what more
+# threads must gain, since a moment's advantage of less is soon lost when one of them has to wait; and by how much a
+# chunk is slower than those before where something has changed.
+TRIAL_SHARE = 0.025
+TRIAL_LEAST, TRIAL_MOST = 0.001, 0.01
+TRIAL_PAUSE, TRIAL_LONGEST = 0.2, 1.6
+TRIAL_MARGIN, TRIAL_SLOWER = 1.15, 1.25
+# Rows of at least so many bytes lie an odd number of vectors apart, see `Layout.stride`.
+WIDE_ROW = 256
+# Arrays allocated together lie on huge pages from this many bytes on: fewer would waste most of one.
+HUGE = 1 << 19

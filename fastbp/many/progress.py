@@ -1,0 +1,63 @@
+"""The progress bar of a sweep: runs done, time left, the best rate so far."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastbp.io.progress import ProgressBar
+from fastbp.many.ledger import DIVERGED, STOPPED, Ledger
+from fastbp.types import Array
+
+
+class SweepProgress:
+    """Counts the runs of a ledger that have ended; shows nothing unless `show`."""
+
+    def __init__(self, ledger: Ledger, n_seeds: int, epochs: int, *, show: bool) -> None:
+        self.ledger, self.n_seeds, self.epochs = ledger, n_seeds, epochs
+        self.bar = ProgressBar("runs", len(ledger), show=show)
+        self.dropped = np.zeros(len(ledger), np.bool_)
+
+    def __enter__(self) -> SweepProgress:
+        self.bar.__enter__()
+        self.update()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.__exit__(*error)
+
+    def drop(self, which: Array) -> None:
+        """Count the runs of these numbers as ended: they are not continued."""
+        self.dropped[which] = True
+        self.update()
+
+    def update(self) -> None:
+        """Update the bar."""
+        if not self.bar.shown:
+            return
+        ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
+        text, best = "", best_so_far(ledger, self.n_seeds)
+        if best is not None:
+            text = f"best so far lr {best[0]:.3g}  val_loss {best[1]:.4g}"
+        if diverged.any():
+            text += f"  {int(diverged.sum())} diverged"
+        ended = int(((ledger.done == self.epochs) | (ledger.status >= DIVERGED) | self.dropped).sum())
+        self.bar.update(ended, text)
+
+
+def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
+    """(rate, mean validation loss) of the best rate so far; None if there is none.
+
+    Compared are the rates all of whose seeds have done the same, largest number of epochs, none with a loss above that
+    of its initial weights.
+    """
+    shape = (-1, n_seeds)
+    done = ledger.done.reshape(shape)
+    reached = done.min(axis=1)
+    complete = (done == reached[:, None]).all(axis=1) & (reached > 0)
+    complete &= reached == max(reached[complete], default=0)
+    by_seed = ledger.val_loss.reshape(*shape, ledger.val_loss.shape[1])[np.arange(len(done)), :, reached - 1]
+    complete &= ~(by_seed > ledger.start_loss.reshape(shape)).any(axis=1)
+    last = by_seed.mean(axis=1)
+    last[~complete | ~np.isfinite(last)] = np.inf
+    best = int(np.argmin(last))
+    return (float(ledger.learning_rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None

@@ -1,0 +1,113 @@
+"""`RangeTest`, the result of a range test: its curves and suggestions as text, files and a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp.io import documents
+from fastbp.io.tabular import Tabular
+from fastbp.many import range_picture
+from fastbp.many.range_data import Array, RangeData
+from fastbp.numerics import quiet_results
+
+
+@quiet_results
+class RangeTest(RangeData, Tabular):
+    """Losses while the learning rate rises, and the rates that they suggest. ``print(result)`` shows a table.
+
+    A curve has a point for every step; with held-out data, for every so many steps. S seeds, n steps, q points.
+
+    Attributes
+    ----------
+    learning_rates : array, (n,)
+        Of every step.
+    losses : array, (S, n)
+        Of the batch of every step before its update; NaN once a seed has stopped, and where nothing in a batch counts.
+    held_out : array, (S, q), or None
+        Loss on the held-out data after the steps in `steps`.
+    steps : array, (q,)
+        Number of the step, from 0, of every point.
+    smoothed : array, (S, q)
+        ``losses``, or `held_out` where there is one, as a running mean with bias correction; NaN before the first loss
+        and once a seed has stopped.
+    stopped : list of str
+        Why each seed stopped before the last step; empty if it did not.
+    suggestions : dict of Suggestion
+        ``steepest``, ``minimum/10`` and ``valley``.
+    notes : list of str
+        What to bear in mind.
+    seeds : list of int
+        Of the batch orders.
+    settings : dict
+        The arguments: optimizer, batch_size, ramp, smoothing, k and others.
+    seconds : float
+        Duration of all seeds.
+    """
+
+    def __str__(self) -> str:
+        what = "held-out loss" if self.held_out is not None else "batch loss"
+        said = self.settings
+        rows = [("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")]
+        for name, one in self.suggestions.items():
+            spread = f"{one.low:.3g} .. {one.high:.3g}"
+            rows.append((name, f"{one.value:.3g}", spread, one.formula))
+        widths = [max(len(row[k]) for row in rows) for k in range(4)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        ends = [reason for reason in self.stopped if reason]
+        lines = [
+            f"range test of {said['optimizer']}: {len(self.learning_rates)} steps, lr {self.learning_rates[0]:g} to "
+            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, "
+            f"{len(self.seeds)} batch orders, smoothed {what}",
+            f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else ""),
+            *table,
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns with one entry a step, by name; NaN where nothing was measured."""
+
+        def spread(points: Array) -> Array:
+            full = np.full(len(self.learning_rates), np.nan)
+            full[self.steps] = points
+            return full
+
+        named: dict[str, npt.NDArray[Any]] = {
+            "step": np.arange(len(self.learning_rates)), "lr": self.learning_rates, "mean": spread(self.mean),
+            "low": spread(self.band[0]), "high": spread(self.band[1]),
+        }  # fmt: skip
+        for k, seed in enumerate(self.seeds):
+            named[f"loss_{seed}"] = self.losses[k]
+            if self.held_out is not None:
+                named[f"held_out_{seed}"] = spread(self.held_out[k])
+            named[f"smoothed_{seed}"] = spread(self.smoothed[k])
+        return named
+
+    def document(self) -> dict[str, Any]:
+        """Everything, as plain values: what `to_json` writes."""
+        low, high = self.band
+        return documents.plain(  # type: ignore[no-any-return]
+            {
+                "settings": self.settings,
+                "seeds": self.seeds,
+                "seconds": self.seconds,
+                "stopped": self.stopped,
+                "suggestions": {name: vars(one) for name, one in self.suggestions.items()},
+                "notes": self.notes,
+                "learning_rates": self.learning_rates,
+                "losses": self.losses,
+                "held_out": self.held_out,
+                "steps": self.steps,
+                "smoothed": self.smoothed,
+                "mean": self.mean,
+                "low": low,
+                "high": high,
+            }
+        )
+
+    def draw(self) -> Any:
+        """Losses (faint), the smoothed mean with its band, and the suggestions."""
+        return range_picture.draw(self)

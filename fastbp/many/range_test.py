@@ -1,0 +1,384 @@
+"""The learning-rate range test: train a copy while the rate rises, and watch the loss."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import optimizers, validation
+from fastbp.data import sample_weights
+from fastbp.engine import team, tuning
+from fastbp.engine.session import Network
+from fastbp.io.progress import ProgressBar
+from fastbp.kernels import records
+from fastbp.many.range_data import SKIP
+from fastbp.many.range_result import RangeTest
+from fastbp.network import MLP
+from fastbp.numerics import own
+from fastbp.spec import Samples
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
+from fastbp.training.rate_table import RateTable
+from fastbp.training.settings import FitSettings, check_threads
+
+Array = npt.NDArray[Any]
+
+RAMPS = ("exponential", "linear")
+LEAST_STEPS = 20
+LAG = 25.0  # n_steps over the steps that the default smoothing lags by
+MOST_CHUNK = 64  # steps between two evaluations of the stopping rule, at most
+# eps of the stopping rule, as a share of the loss before the first step: near zero, a loss may quadruple by noise.
+FLOOR = 0.1
+START_ROWS = 4096  # rows, evenly spread, that this loss is measured on
+POINTS = 20  # a held-out curve has at least these
+
+
+@own
+def lr_range_test(
+    net: MLP,
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    lr_min: float = 1e-6,
+    lr_max: float = 10.0,
+    n_steps: int = 500,
+    ramp: str = "exponential",
+    batch_size: int = 32,
+    optimizer: str | optimizers.Optimizer = "adam",
+    smoothing: float | None = None,
+    k: float = 4.0,
+    seeds: int | Sequence[int] = 3,
+    validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    validation_every: int | None = None,
+    threads: int | None = None,
+    progress: bool = False,
+) -> RangeTest:
+    """Train copies of a network while the learning rate rises from step to step, and suggest rates (Smith 2017).
+
+    Each seed takes another order of the batches, from the network's current weights on, with a fresh optimiser; epochs
+    follow each other for as long as there are steps. The network, its moments, counters, history and seed stay as they
+    are. A seed equals, bit for bit, a `fit` of such a copy with that seed and a schedule of these rates, whatever the
+    number of threads.
+
+    A seed stops where its loss is not finite, or where its smoothed loss exceeds
+    ``best + (k - 1) max(|best|, eps)``, which is ``k best`` for positive losses and right for negative ones; best is
+    the lowest so far and eps a tenth of the loss before the first step. The first tenth of the steps is too short to
+    be smooth: it stops nothing, unless it is not finite, and makes no suggestion.
+
+    Parameters
+    ----------
+    net : MLP
+        Stays as it is.
+    X, y : array-like
+        Samples and targets, as `MLP.fit` takes them.
+    lr_min, lr_max : float
+        First and last learning rate.
+    n_steps : int
+        Steps of the ramp, at least 20.
+    ramp : {"exponential", "linear"}
+        ``lr_min (lr_max / lr_min)^(i / (n - 1))``, or ``lr_min + (lr_max - lr_min) i / (n - 1)``.
+    batch_size : int
+        Rows a step.
+    optimizer : str or Optimizer
+        As in `MLP.fit`; its learning rate is not used.
+    smoothing : float, optional
+        beta of the running mean ``s <- beta s + (1 - beta) loss``, shown as ``s / (1 - beta^i)`` (bias correction).
+        It lags by ``1 / (1 - beta)`` steps; by default by a 25th of the ramp, 0.95 for 500 steps.
+    k : float
+        Above 1: see the stopping rule.
+    seeds : int or sequence of int
+        Orders of the batches: that many (0, 1, ...), or these.
+    validation_data : tuple (X, y), optional
+        Measure, stop and suggest by the loss on these data instead, after every so many steps; the running mean then
+        takes ``beta^every``.
+    validation_every : int, optional
+        These steps; by default so many that it costs about as much as the training, with 20 points or more.
+    threads : int, optional
+        By default what is fastest.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    RangeTest
+        Curves, band and `suggestions`, each with its formula, source and spread over seeds.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described.
+    KeyboardInterrupt
+        On Ctrl-C; the network is as it was.
+
+    Notes
+    -----
+    A quick look, not a proof: it judges a rate by a few steps after all smaller rates. `fastbp.lr_sweep` trains.
+
+    - ``steepest``: the rate where dL/d(log lr) of the smoothed loss L is most negative up to the lowest L, by central
+      differences over a 25th of the ramp to either side.
+    - ``minimum/10``: a tenth of the rate where L is lowest.
+    - ``valley``: the rate two thirds along the longest strictly decreasing subsequence of L. (fastai describes it so;
+      its code takes the middle of as many steps up to the end of that subsequence.)
+
+    References
+    ----------
+    Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3. fastai, `lr_find` and its
+    suggestion functions `steep`, `minimum` and `valley` (the last by ESRI): docs.fast.ai/callback.schedule.html.
+
+    Examples
+    --------
+    >>> test = fastbp.lr_range_test(net, X, y)
+    >>> sorted(test.suggestions)  # each with its value, its spread over seeds and its source
+    ['minimum/10', 'steepest', 'valley']
+    """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
+    ramp = validation.check_choice("ramp", ramp, RAMPS)
+    rates = _rates(lr_min, lr_max, n_steps, ramp)
+    optimizer = optimizers.get(optimizer)
+    optimizer.check_step()
+    if isinstance(optimizer, optimizers.Rprop):
+        raise ValueError(f"{optimizer!r} adapts the sizes of its steps by itself: it has no learning rate to test")
+    n_steps, batch_size = len(rates), validation.check_positive_int("batch_size", batch_size)
+    beta = max(0.0, 1.0 - LAG / n_steps) if smoothing is None else validation.check_fraction("smoothing", smoothing)
+    k = validation.check_positive_finite("k", k)
+    if k <= 1.0:
+        raise ValueError(f"k must be above 1, got {k!r}")
+    orders, threads = check_seeds(seeds), check_threads(threads)
+    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
+    sample_weights.check_total(weights, what="training rows")
+    batch_size, held_out, every = min(batch_size, len(samples)), None, 1
+    if validation_data is not None:
+        names = "validation X", "validation y", "validation sample_weight"
+        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
+        sample_weights.check_total(held_out[2], what="validation rows")
+        every = _every(validation_every, len(held_out[0]), batch_size, n_steps)
+    elif validation_every is not None:
+        raise ValueError(f"validation_every={validation_every!r} needs validation_data")
+    began = time.perf_counter()
+    driver = _Driver(net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, threads)
+    with ProgressBar("range test", len(orders) * n_steps, show=progress, transient=True) as bar:
+        curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(orders)]
+    settings = {
+        "optimizer": optimizer.name, "optimizer_options": {**vars(optimizer), "lr": None}, "batch_size": batch_size,
+        "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
+        "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
+    }  # fmt: skip
+    return RangeTest(
+        rates,
+        np.stack([curve.losses for curve in curves]),
+        None if held_out is None else np.stack([curve.held_out for curve in curves]),
+        np.arange(every - 1, n_steps, every),
+        np.stack([curve.smoothed for curve in curves]),
+        [curve.stopped for curve in curves],
+        orders,
+        settings,
+        time.perf_counter() - began,
+    )
+
+
+def check_seeds(seeds: object) -> list[int]:
+    """Return 0 .. seeds - 1, or the seeds of a sequence of different ones."""
+    if isinstance(seeds, int | np.integer):
+        return list(range(validation.check_positive_int("seeds", seeds)))
+    if isinstance(seeds, str | bytes) or not isinstance(seeds, Sequence | np.ndarray) or not len(seeds):
+        raise TypeError(f"seeds must be a positive integer or a sequence of integers, got {seeds!r}")
+    checked = [validation.check_seed(seed) for seed in seeds]
+    if None in checked or len(set(checked)) < len(checked):
+        raise ValueError(f"seeds must be different integers, got {seeds!r}")
+    return [int(seed) for seed in checked if seed is not None]
+
+
+def _rates(lr_min: float, lr_max: float, n_steps: int, ramp: str) -> npt.NDArray[np.float64]:
+    low = validation.check_positive_finite("lr_min", lr_min)
+    high = validation.check_positive_finite("lr_max", lr_max)
+    if low >= high:
+        raise ValueError(f"lr_min must be below lr_max, got lr_min={lr_min!r} and lr_max={lr_max!r}")
+    n_steps = validation.check_positive_int("n_steps", n_steps)
+    if n_steps < LEAST_STEPS:
+        raise ValueError(f"n_steps must be at least {LEAST_STEPS}, got {n_steps!r}")
+    return np.geomspace(low, high, n_steps) if ramp == "exponential" else np.linspace(low, high, n_steps)
+
+
+def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
+    """Steps between two evaluations of the held-out rows: a forward pass costs a third of a training step."""
+    most = n_steps // POINTS
+    if wanted is None:
+        return min(most, max(1, math.ceil(rows / (3 * batch_size))))
+    every = validation.check_positive_int("validation_every", wanted)
+    if every > most:
+        raise ValueError(
+            f"validation_every must leave {POINTS} points: at most {most} for {n_steps} steps, got {every}"
+        )
+    return every
+
+
+class _Ramp(RateTable):
+    """The learning rate of every step, as a `Loop` asks for it."""
+
+    def __init__(self, rates: npt.NDArray[np.float64], steps: int) -> None:
+        super().__init__(None, 0.0, steps)
+        self.rates = rates
+
+    @property
+    def constant(self) -> bool:
+        return False
+
+    def tables(self, epoch: int, first: int, n: int, step: int) -> tuple[Any, Any]:
+        return self.rates[step : step + n], None
+
+
+class Smoother:
+    """A running mean with bias correction, and the rule that stops a seed."""
+
+    def __init__(self, beta: float, k: float, skip: int, start: float) -> None:
+        self.beta, self.k, self.skip = beta, k, skip
+        self.best = start if math.isfinite(start) else math.inf
+        self.eps = FLOOR * abs(self.best)
+        self.sum, self.rest, self.count = 0.0, 1.0, 0
+
+    @property
+    def value(self) -> float:
+        """The running mean; NaN before the first loss."""
+        return self.sum / (1.0 - self.rest) if self.count else math.nan
+
+    def add(self, value: float) -> tuple[float, str]:
+        """Take one loss; returns the smoothed one, and why to stop, if so."""
+        if not math.isfinite(value):
+            return math.nan, "not finite"
+        self.sum = self.beta * self.sum + (1.0 - self.beta) * value
+        self.rest *= self.beta
+        self.count += 1
+        smooth = self.value
+        if self.count > self.skip:
+            if smooth > self.best + (self.k - 1.0) * max(abs(self.best), self.eps):
+                return smooth, f"above {self.best:.4g} + {self.k - 1.0:g} * {max(abs(self.best), self.eps):.4g}"
+            self.best = min(self.best, smooth)
+        return smooth, ""
+
+
+def _loss(net: Network, data: tuple[Array, Array, Array | None], threads: int | None) -> float:
+    """The loss on checked data, without a score; infinite where it overflows."""
+    return net.session.infer(Samples(*data), activated=True, threads=threads)[1]
+
+
+@dataclass
+class _Curve:
+    """One seed; NaN from where it has stopped."""
+
+    losses: Array  # (n,)
+    held_out: Array  # (q,)
+    smoothed: Array  # (q,)
+    stopped: str = ""
+
+
+@dataclass
+class _Driver:
+    """Trains one seed after the other along the ramp, in native calls of many steps."""
+
+    net: MLP
+    samples: Array
+    targets: Array
+    weights: Array | None
+    rates: npt.NDArray[np.float64]
+    batch_size: int
+    optimizer: optimizers.Optimizer
+    smoothing: float
+    k: float
+    held_out: tuple[Array, Array, Array | None] | None
+    every: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        self.start = self._loss_before()
+
+    def _loss_before(self) -> float:
+        """The loss of the current weights on some rows, or on the held-out data."""
+        data = self.held_out
+        if data is None:
+            counted = np.arange(len(self.samples)) if self.weights is None else np.flatnonzero(self.weights)
+            rows = counted[:: -(-len(counted) // START_ROWS)]
+            weights = None if self.weights is None else self.weights[rows]
+            data = np.asarray(self.samples[rows]), np.ascontiguousarray(self.targets[rows]), weights
+        return _loss(self.net.copy(), data, None)
+
+    def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
+        """Train a copy of the network with one order of the batches."""
+        n, points = len(self.rates), len(self.rates) // self.every
+        curve = _Curve(np.full(n, np.nan), np.full(points, np.nan), np.full(points, np.nan))
+        loop = self._prepare(seed)
+        smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
+        engine, per_epoch = loop.engine, loop.learning_rates.steps
+        done, step_seconds = 0, loop.step_flops / tuning.THREAD_FLOPS + 1e-6
+        try:
+            with team.interruptible(engine.request_stop) as interrupted:
+                while done < n and not curve.stopped:
+                    threads, seconds = loop.threads.next(tuning.CHUNK_SECONDS)
+                    step_seconds = loop.threads.seconds.get(threads, step_seconds)
+                    now = min(n - done, max(1, min(MOST_CHUNK, int(seconds / step_seconds))))
+                    if self.held_out is not None:
+                        now = min(now, self.every - done % self.every)
+                    long = step_seconds > tuning.CHUNK_SECONDS
+                    began = time.perf_counter()
+                    status, made = loop.chunk(done % per_epoch, now, threads, long=long)
+                    if made:
+                        loop.threads.note(threads, made, time.perf_counter() - began)
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    if status in records.BAD:
+                        raise engine.bad_input()
+                    self._record(loop, curve, smoother, done, made, diverged=status == records.DIVERGED)
+                    done += made
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    bar.update(done_before + done)
+        finally:
+            engine.clear_stop()
+        return curve
+
+    def _prepare(self, seed: int) -> Loop:
+        """A copy with this order of batches and a fresh optimiser, ready to train."""
+        twin = self.net.copy()
+        twin.reset_optimizer()
+        twin.seed = seed
+        twin.session.use(self.optimizer)
+        settings = FitSettings(self.optimizer, batch_size=self.batch_size, threads=self.threads)
+        samples = Samples(self.samples, self.targets, self.weights)
+        loop = Loop(twin, ArrayFeed(samples, 1, self.batch_size, shuffle=True), settings)
+        loop.learning_rates = _Ramp(self.rates, loop.learning_rates.steps)
+        return loop
+
+    def _record(self, loop: Loop, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool) -> None:
+        """Write the losses of a chunk into the curve, up to where the rule stops it.
+
+        A batch in which nothing counts has no loss, and leaves the running mean as it is.
+        """
+        counted = np.ones(made, np.bool_) if self.weights is None else loop.engine.mean_weights[:made] > 0.0
+        losses = np.where(counted, loop.engine.losses[:made], np.nan).tolist()
+        if self.held_out is not None:
+            curve.losses[done : done + made] = losses
+            if diverged:
+                curve.stopped = self._reason(done + made, "not finite")
+            elif (done + made) % self.every == 0:
+                point = (done + made) // self.every - 1
+                loss = _loss(loop.net, self.held_out, loop.threads.best)
+                curve.smoothed[point], reason = smoother.add(loss)
+                curve.held_out[point] = loss if math.isfinite(loss) else math.nan
+                curve.stopped = self._reason(done + made - 1, reason)
+            return
+        for step, loss in enumerate(losses + [math.nan] * diverged, done):
+            empty = step - done < made and not counted[step - done]
+            smooth, reason = (smoother.value, "") if empty else smoother.add(loss)
+            curve.smoothed[step], curve.losses[step] = smooth, loss
+            if reason:
+                curve.stopped = self._reason(step, reason)
+                return
+
+    def _reason(self, step: int, reason: str) -> str:
+        return f"step {step}, lr {self.rates[min(step, len(self.rates) - 1)]:.3g}: {reason}" if reason else ""

@@ -1,0 +1,332 @@
+"""A sweep as one web page that needs nothing else: figures, charts to hover over (by plotly.js), a table to sort."""
+
+from __future__ import annotations
+
+import html
+import platform
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from os import PathLike
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastbp._version import __version__
+from fastbp.io import documents
+from fastbp.io.documents import plain
+from fastbp.io.files import replacing
+from fastbp.kernels.targets import TARGET
+from fastbp.many.stability import CAVEAT, Stability, stability_line
+from fastbp.many.sweep_data import SweepData
+from fastbp.many.text import FAILURES, failures, nothing_found
+from fastbp.many.text import notes as notes_of
+from fastbp.types import Array
+
+TITLE = "Learning-rate sweep"
+MARKED = [kind for kind, _ in FAILURES.values()]
+DIGITS = 6  # significant, of the numbers in the page
+# Heading of each column of the table, and how its cells are sorted.
+COLUMNS = (
+    ("rate", "number"), ("validation", "number"), ("± error", "number"), ("training", "number"), ("finished", "number"),
+    ("seconds", "number"), ("samples/s", "number"), ("GFLOP/s", "number"), ("verdict", "text"),
+)  # fmt: skip
+
+
+def write(
+    sweep: SweepData,
+    path: str | PathLike[str],
+    *,
+    stability: Stability | float | None = None,
+    command: str | None = None,
+) -> None:
+    """Write the page; see `LrSweep.report`."""
+    line = stability_line(stability)
+    script = plotly_script()
+    # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
+    text = page(sweep, script, line, command).encode(errors="replace")
+    with replacing(path, "wb") as file:
+        file.write(text)
+
+
+def _part(name: str) -> str:
+    """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
+    return resources.files("fastbp").joinpath("many", "page", name).read_text(encoding="utf-8")
+
+
+def plotly_script() -> str:
+    """The charting library's own source.
+
+    Raises
+    ------
+    ImportError
+        plotly is not installed (extra `report`).
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise ImportError('a report needs plotly: pip install "fastbp[report]"') from error
+    script: str = get_plotlyjs()
+    return script
+
+
+def page(sweep: SweepData, script: str, line: float | None, command: str | None) -> str:
+    """The whole page; all text that is not ours is escaped."""
+    parts = {
+        "title": TITLE,
+        "css": _part("page.css"),
+        "about": about(sweep),
+        "tiles": tiles(sweep),
+        "notes": notes(sweep),
+        "epochs": _epochs(sweep),
+        "legend": "Shaded: the interval of rates as good as the best." if sweep.interval is not None else "",
+        "caveat": "" if line is None else f'<p class="lead">Stability line: {html.escape(CAVEAT)}.</p>',
+        "head": "".join(
+            f'<th scope="col" data-kind="{kind}"{_SORTED * (not number)}><button type="button">{name}</button></th>'
+            for number, (name, kind) in enumerate(COLUMNS)
+        ),
+        "rows": "\n".join(rows(sweep)),
+        "profile": profile(sweep),
+        "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
+        "versions": html.escape(versions()),
+        # A "<" could end the script element, or begin a comment.
+        "data": documents.text(view(sweep, line), indent=None).replace("<", "\\u003c"),
+        "plotly": script,
+        "js": _part("page.js"),
+    }
+    # Piece by piece, not by repeated replacement: a text that looks like a place to fill is left as it is.
+    first, *rest = _part("page.html").split("[[")
+    filled = [first]
+    for piece in rest:
+        name, _, after = piece.partition("]]")
+        filled += [parts[name], after]
+    return "".join(filled)
+
+
+_SORTED = ' aria-sort="ascending"'
+
+
+# --- words ------------------------------------------------------------------------------------------------------
+
+
+def about(sweep: SweepData) -> str:
+    """What was swept."""
+    said = sweep.about
+    words = [
+        f"{_counted(len(sweep.learning_rates), 'learning rate')} x {_counted(len(sweep.seeds), 'seed')}",
+        _counted(sweep.epochs, "epoch"),
+        f"{sweep.n_train:,} rows to train on, {sweep.n_held:,} held out",
+        str(said.get("optimizer", "")),
+        f"batches of {said['batch_size']}" if "batch_size" in said else "",
+        f"schedule {said['schedule']}" if said.get("schedule") else "",
+        f"halving {sweep.halving}" if sweep.halving else "",
+        str(said.get("network", "")).strip("<>").removeprefix("fastbp."),
+    ]
+    return html.escape(" · ".join(word for word in words if word))
+
+
+def tiles(sweep: SweepData) -> str:
+    """The result in a few large figures."""
+    found = []
+    if sweep.best_index is not None and sweep.interval is not None:
+        k, (low, high) = sweep.best_index, sweep.interval
+        error = sweep.val_error[k]
+        spread = f" ± {error:.2g}" if np.isfinite(error) else ""
+        found += [
+            ("recommended", _rate(sweep.recommended_lr), "centre of the interval"),
+            ("best rate", _rate(sweep.best_lr), f"after {_counted(sweep.epochs, 'epoch')}"),
+            (
+                "as good as the best",
+                f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g}",
+                "within a standard error",
+            ),
+            ("lowest validation loss", f"{sweep.mean_val_loss[k]:.4g}", f"mean over seeds{spread}"),
+        ]
+    else:
+        found.append(("recommended", "none", nothing_found(sweep).partition(":")[0]))
+    if sweep.divergence_boundary is not None:
+        below, at = sweep.divergence_boundary
+        found.append(("diverges from", _rate(at), "" if below is None else f"not yet at {below:.3g}"))
+    if sweep.sensitivity is not None:
+        found.append(("sensitivity", f"{sweep.sensitivity:.3g}", "mean excess loss over log lr"))
+    return "\n".join(
+        f'<div class="tile{" first" * (not number)}"><div class="name">{name}</div><div class="value">{value}</div>'
+        f'<div class="more">{more}</div></div>'
+        for number, (name, value, more) in enumerate(found)
+    )
+
+
+def notes(sweep: SweepData) -> str:
+    """The notes of the result; all but the last word on short horizons are warnings."""
+    found = [
+        f'<li class="{"note" if text.startswith("best after") else "warning"}">{html.escape(text)}</li>'
+        for text in notes_of(sweep)
+    ]
+    return f'<ul class="notes">{"".join(found)}</ul>' if found else ""
+
+
+def rows(sweep: SweepData) -> Iterable[str]:
+    """The body of the table of rates: what a cell shows, and the value that it is sorted by."""
+    finished = (sweep.status == "finished").sum(axis=1)
+    speed, gflops, seconds = (
+        [_median(row) for row in values] for values in (sweep.samples_per_second, sweep.gflops, sweep.seconds)
+    )
+    for k, rate in enumerate(sweep.learning_rates.tolist()):
+        tags = verdict(sweep, k)
+        cells = [
+            _cell(rate, "{:.3g}"), _cell(float(sweep.mean_val_loss[k]), "{:.4g}"),
+            _cell(float(sweep.val_error[k]), "{:.2g}"), _cell(float(sweep.mean_train_loss[k]), "{:.4g}"),
+            f'<td data-value="{finished[k]}">{finished[k]}/{len(sweep.seeds)}</td>',
+            _cell(seconds[k], "{:.3g}"), _cell(speed[k], "{:,.0f}"), _cell(gflops[k], "{:.3g}"),
+            f'<td data-value="{html.escape(", ".join(text for _, text in tags))}">'
+            + "".join(f'<span class="tag {kind}">{html.escape(text)}</span>' for kind, text in tags)
+            + "</td>",
+        ]  # fmt: skip
+        kind = "inside" if sweep.in_interval[k] else "" if sweep.eligible[k] else "out"
+        yield f'<tr class="{kind}">{"".join(cells)}</tr>'
+
+
+def verdict(sweep: SweepData, k: int) -> list[tuple[str, str]]:
+    """(kind, words) for the last column of the table: recommended, best, diverged, ..."""
+    found = []
+    if sweep.learning_rates[k] == sweep.recommended_lr:
+        found.append(("recommended", "recommended"))
+    if k == sweep.best_index:
+        found.append(("best", "best"))
+    elif sweep.in_interval[k]:
+        found.append(("inside", "as good"))
+    failed = failures(sweep, k)
+    if not failed and sweep.eliminated[k]:
+        failed.append(("eliminated", f"eliminated after epoch {sweep.eliminated[k]}"))
+    elif not failed and not sweep.eligible[k]:
+        failed.append(("missing", "missing"))
+    return found + failed
+
+
+def profile(sweep: SweepData) -> str:
+    """Where the time went, as a list of figures."""
+    found = sweep.profile
+    total = max(float(np.nansum(sweep.seconds)), 1e-12)  # of all runs, those in a journal too
+    figures = [
+        ("duration", _seconds(found["wall_seconds"])),
+        ("threads", f"{found['threads']}, {100 * found['occupancy']:.0f} % busy"),
+        ("an epoch", _seconds(found["seconds_per_epoch"])),
+        ("a whole run", _seconds(found["seconds_per_run"])),
+        ("samples/s a run", _figure(found["samples_per_second"], "{:,.0f}")),
+        ("GFLOP/s a run", _figure(found["gflops"], "{:.3g}")),
+        ("diverged, or given up", f"{_seconds(found['lost_seconds'])} ({100 * found['lost_seconds'] / total:.1f} %)"),
+    ]
+    if sweep.halving:
+        dropped = found["eliminated_seconds"]
+        figures.append(("eliminated rates", f"{_seconds(dropped)} ({100 * dropped / total:.1f} %)"))
+    if sweep.target_loss is not None:
+        reached = f"{found['reached_target']} of {sweep.status.size} runs"
+        taken = "" if found["seconds_to_target"] is None else f", {_seconds(found['seconds_to_target'])}"
+        figures.append((f"to a loss of {sweep.target_loss:g}", reached + taken))
+    return "\n".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in figures)
+
+
+def versions() -> str:
+    """What made the page, and when."""
+    try:
+        plotly = f", plotly {metadata.version('plotly')}"
+    except metadata.PackageNotFoundError:  # a copy without metadata can be imported all the same
+        plotly = ""
+    return (
+        f"fastbp {__version__}, NumPy {np.__version__}, Numba {numba.__version__}{plotly}, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()} ({TARGET.name}), "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    )
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------
+
+
+def view(sweep: SweepData, line: float | None) -> dict[str, Any]:
+    """What the charts draw; None for what is not finite."""
+    runs = [
+        {
+            "lr": row["learning_rate"], "kind": FAILURES.get(row["status"], (row["status"], ""))[0],
+            "seconds": _short(row["seconds"]),
+            "text": f"seed {row['seed']}, {_figure(row['samples_per_second'], '{:,.0f}')} samples/s, "
+            f"{_figure(row['gflops'], '{:.3g}')} GFLOP/s",
+        }
+        for row in sweep.rows()
+    ]  # fmt: skip
+    losses = _known_mean(sweep.val_loss)
+    marks = [
+        {
+            "lr": float(rate), "kind": kind, "text": text,
+            "loss": _short(losses[k, sweep.eliminated[k] - 1]) if kind == "eliminated" else None,
+        }
+        for k, rate in enumerate(sweep.learning_rates)
+        for kind, text in verdict(sweep, k)
+        if kind == "eliminated" or kind in MARKED
+    ]  # fmt: skip
+    return {
+        # Rates keep all digits: the script compares them.
+        **{name: plain(getattr(sweep, name)) for name in ("learning_rates", "best_lr", "recommended_lr", "interval")},
+        "best_by_epoch": plain(sweep.best_by_epoch),
+        "epochs": sweep.epochs,
+        "stability": line,
+        "start_loss": _short(sweep.start_loss.mean()),
+        "val_loss": _short(sweep.mean_val_loss),
+        "val_error": _short(sweep.val_error),
+        "train_loss": _short(sweep.mean_train_loss),
+        "train_error": _short(sweep.train_error),
+        "val_by_epoch": _short(losses),
+        "train_by_epoch": _short(_known_mean(sweep.train_loss)),
+        "whole": plain(sweep.eligible),
+        "marks": marks,
+        "runs": runs,
+    }
+
+
+def _known_mean(values: Array) -> Array:
+    """Mean over the seeds that reached an epoch, ``(K, S, epochs) -> (K, epochs)``."""
+    known = np.isfinite(values)
+    counts = known.sum(axis=1)
+    mean: Array = np.divide(
+        np.where(known, values, 0.0).sum(axis=1), counts, out=np.full(counts.shape, np.nan), where=counts > 0
+    )
+    return mean
+
+
+def _short(values: Any) -> Any:
+    """Numbers rounded to `DIGITS` digits: they make up most of the size of a page."""
+    if isinstance(values, np.ndarray) and values.ndim:
+        return [_short(one) for one in values]
+    number = float(values)
+    return float(f"{number:.{DIGITS}g}") if np.isfinite(number) else None
+
+
+def _median(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None or not np.isfinite(value) else form.format(value)
+
+
+def _cell(value: float, form: str) -> str:
+    return f'<td data-value="{value!r}">{form.format(value)}</td>' if np.isfinite(value) else '<td data-value="">-</td>'
+
+
+def _rate(value: float | None) -> str:
+    return _figure(value, "{:.3g}")
+
+
+def _seconds(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "-"
+    return f"{value:.3g} s" if value >= 1.0 or value == 0.0 else f"{1e3 * value:.3g} ms"
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def _epochs(sweep: SweepData) -> str:
+    return _counted(sweep.epochs, "epoch")

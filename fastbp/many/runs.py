@@ -1,0 +1,358 @@
+"""`lr_sweep`: which runs to train, in what order, and where. The training itself is in `native.py`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastbp import optimizers, schedules, validation
+from fastbp.data import sample_weights, splits
+from fastbp.engine import team
+from fastbp.errors import SweepInterrupted
+from fastbp.kernels.notice import tell
+from fastbp.many.journal import Journal
+from fastbp.many.ledger import DIVERGED, Ledger
+from fastbp.many.native import Native
+from fastbp.many.progress import SweepProgress
+from fastbp.many.result import LrSweep
+from fastbp.many.run_spec import RunSpec, fresh
+from fastbp.network import MLP
+from fastbp.numerics import own
+from fastbp.training.settings import check_threads
+from fastbp.types import Array
+
+# Tasks for each worker of an executor: enough that a slow worker delays the end by little.
+TASKS_A_WORKER = 4
+
+
+@own
+def lr_sweep(
+    net: MLP,
+    X: npt.ArrayLike,
+    y: npt.ArrayLike,
+    learning_rates: Iterable[float],
+    *,
+    seeds: int | Sequence[int] = 3,
+    epochs: int = 5,
+    batch_size: int = 32,
+    optimizer: str | optimizers.Optimizer = "adam",
+    schedule: schedules.Schedule | Callable[[int], float] | None = None,
+    validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    halving: int | None = None,
+    target_loss: float | None = None,
+    threads: int | None = None,
+    journal: str | PathLike[str] | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    progress: bool = False,
+) -> LrSweep:
+    """Train a network anew with each of some learning rates and seeds, and say which rate is best.
+
+    A run with rate r and seed s is, bit for bit, ``MLP(..., seed=s).fit(X, y, optimizer=replace(optimizer, lr=r),
+    validation_split=0.2, ...)``, or with `validation_data` that fit's: the seed decides initial weights, order of rows
+    and what is held out. Runs are spread over threads, one thread a run. `net` itself is only read: its configuration
+    and its scaling (`MLP.standardize`), not its weights.
+
+    A run is judged by its end. One that turns non-finite has diverged, and ends at once. One whose last validation loss
+    exceeds that of its initial weights, J0, is no better than untrained, and its rate not eligible. To save time, a run
+    is given up whose loss has been above ``J0 + 10 max(|J0|, 1)`` at every step of an epoch, and of 50 steps, and does
+    not fall: in the later half of that time neither steadily nor by a quarter, nor so that twice its fall would lead
+    below that in time. Where the validation loss alone is not finite, the values held out are named, not the rate.
+
+    Parameters
+    ----------
+    net : MLP
+        What to train; stays as it is.
+    X, y : array-like
+        As `MLP.fit` takes them.
+    learning_rates : iterable of float
+        Positive; sorted, and each once.
+    seeds : int or sequence of int
+        So many seeds, counted from ``net.seed``; or the seeds themselves.
+    epochs, batch_size : int
+        Of every run.
+    optimizer : str or Optimizer
+        Its own rate is not used.
+    schedule : Schedule or callable, optional
+        Factors of the swept rate: a schedule, or a function from the number of the step to a factor.
+    validation_data : tuple (X, y), optional
+        What runs are compared on. Without it each seed holds out a fifth of the rows, by classes where y holds classes.
+    halving : int, optional
+        Successive halving (Jamieson and Talwalkar 2016): all rates train for a share of the epochs, the best 1/halving
+        of them (by mean validation loss) go on for about halving times as long, and so forth, at least one epoch each.
+        What is eliminated leaves the statistics.
+    target_loss : float, optional
+        Validation loss to which the time is taken.
+    threads : int, optional
+        By default all that the process may use; with an executor, one in each task. Results do not depend on it.
+    journal : path-like, optional
+        File to which every finished run is appended, as a line of JSON. If it is there already, only what it lacks is
+        run; it must be of the same data and settings.
+    executor : concurrent.futures.Executor, optional
+        Trains the runs elsewhere: in a pool of processes, with Dask, Ray or MPI. The results are the same bits on
+        machines of one kind. With `halving`, what survives a round is trained anew from its start.
+    progress : bool
+        Show a progress bar on stderr.
+
+    Returns
+    -------
+    LrSweep
+        Losses by rate, seed and epoch; best rate, interval and recommendation; time and speed of every run.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is not as described, or the journal is of another sweep.
+    SweepInterrupted
+        On Ctrl-C: a KeyboardInterrupt whose `result` holds the runs that had finished.
+
+    Warns
+    -----
+    UserWarning
+        If the best rate is the lowest or highest of those swept.
+
+    Examples
+    --------
+    >>> sweep = fastbp.lr_sweep(net, X, y, learning_rates=[1e-3, 1e-2, 1e-1], seeds=2, epochs=5)
+    >>> sweep.val_loss.shape  # rates, seeds, epochs
+    (3, 2, 5)
+    """
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
+    rates = check_rates(learning_rates)
+    chosen = check_seeds(seeds, net.seed)
+    spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
+    epochs, threads, halving = spec.epochs, check_threads(threads), check_halving(halving)
+    if target_loss is not None:
+        target_loss = validation.check_finite_number("target_loss", target_loss)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
+    ends = rungs(len(rates), epochs, halving)
+    ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs)
+    with Journal(journal, spec) as log, SweepProgress(ledger, len(chosen), epochs, show=progress) as bar:
+        log.read(ledger)
+
+        def report(which: Array) -> None:
+            log.write(ledger, which)
+            bar.update()
+
+        runner: Runner
+        if executor is None:
+            runner = Native(spec, ledger, threads or team.default_threads(), resumable=len(ends) > 1, report=report)
+        else:
+            runner = Remote(executor, spec, ledger, threads or 1, report)
+        started = time.perf_counter()
+        eliminated, completed = halve(runner, ledger, len(chosen), ends, halving or 1, bar.drop)
+        wall = time.perf_counter() - started
+    result = LrSweep.of(
+        spec, ledger, chosen, eliminated, wall=wall, busy=runner.busy_seconds, threads=runner.n_threads,
+        halving=halving, target_loss=target_loss,
+    )  # fmt: skip
+    if not completed:
+        done = int((result.status != "open").sum())
+        kept = f", and kept in {os.fspath(journal)}" if journal is not None else ""
+        raise SweepInterrupted(f"{done} of {len(ledger)} runs had finished{kept}", result)
+    if result.edge:
+        tell(result.edge, UserWarning, stacklevel=3)
+    return result
+
+
+class Runner(Protocol):
+    """Trains runs of a ledger."""
+
+    @property
+    def busy_seconds(self) -> float:
+        """Time that threads have spent on runs."""
+
+    @property
+    def n_threads(self) -> int:
+        """Threads, of all workers."""
+
+    def train(self, which: Array, end: int) -> bool:
+        """Train the runs of these numbers to the end of epoch `end`; returns False after Ctrl-C."""
+
+
+class Remote:
+    """Trains runs in the tasks of an executor; each task trains some of them natively, from their start."""
+
+    def __init__(
+        self, executor: concurrent.futures.Executor, spec: RunSpec, ledger: Ledger, threads: int,
+        report: Callable[[Array], None],
+    ) -> None:  # fmt: skip
+        self.executor, self.spec, self.ledger, self.threads = executor, spec, ledger, threads
+        self.report = report
+        # There is no public name for this: pools of the standard library have the one, `DaskExecutor` the other.
+        workers = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
+        self.workers = workers if isinstance(workers, int) else os.cpu_count() or 1
+        self.n_threads = self.workers * threads
+        self.busy_seconds = 0.0
+
+    def train(self, which: Array, end: int) -> bool:
+        """Deal the runs out to tasks, so that each has small and large rates, and record the results."""
+        n_tasks = min(len(which), TASKS_A_WORKER * self.workers)
+        tasks = {}
+        try:
+            for number in range(n_tasks):
+                part = which[number::n_tasks]
+                future = self.executor.submit(run_chunk, self.spec, self.ledger.part(part), end, self.threads)
+                tasks[future] = part
+            failed: BaseException | None = None
+            for future in concurrent.futures.as_completed(list(tasks)):
+                error = None if future.cancelled() else future.exception()
+                if error is None:
+                    self._record(future, tasks.pop(future))
+                    continue
+                for other in tasks:  # tasks that are running finish, and are recorded
+                    other.cancel()
+                failed = failed or error
+            if failed is not None:
+                raise failed
+        except KeyboardInterrupt:
+            for future in [one for one in tasks if one.done() and not one.cancelled() and one.exception() is None]:
+                self._record(future, tasks.pop(future))
+            return False
+        finally:
+            for future in tasks:
+                future.cancel()
+        return True
+
+    def _record(self, future: concurrent.futures.Future[Ledger], part: Array) -> None:
+        """Copy the runs of a task that succeeded into the ledger."""
+        if not future.cancelled():
+            found = future.result()
+            self.ledger.take(part, found)
+            self.busy_seconds += float(found.seconds.sum())
+            self.report(part)
+
+
+@own
+def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledger:
+    """Train all runs of a ledger from their start to the end of epoch `end`: what an executor's task does."""
+    runner = Native(spec, ledger, threads, resumable=False, report=lambda which: None)
+    if not runner.train(np.arange(len(ledger)), end):
+        raise KeyboardInterrupt
+    return ledger
+
+
+# --- successive halving -------------------------------------------------------------------------------------
+
+
+def rungs(n_rates: int, epochs: int, factor: int | None) -> list[int]:
+    """Epochs after which rates are compared: the last, and before it each about a `factor`-th of the next.
+
+    As many as it takes to come from all rates to fewer than `factor`, but at least an epoch apart.
+    """
+    n = 1
+    while factor and factor**n <= n_rates and n < epochs:
+        n += 1
+    ends = [epochs]
+    for number in range(n - 1, 0, -1):
+        ends.insert(0, max(number, ends[0] // (factor or 1)))
+    return ends
+
+
+def halve(
+    runner: Runner, ledger: Ledger, n_seeds: int, ends: list[int], factor: int, dropped: Callable[[Array], None]
+) -> tuple[Array, bool]:
+    """Train rung by rung; returns after which epoch each rate was eliminated (0: never), and whether all was done.
+
+    dropped: called with the numbers of the runs that are not continued.
+    """
+    n_rates = len(ledger) // n_seeds
+    eliminated, alive = np.zeros(n_rates, np.int64), np.ones(n_rates, np.bool_)
+    for end in ends:
+        open_runs = np.repeat(alive, n_seeds) & (ledger.done < end) & (ledger.status < DIVERGED)
+        if open_runs.any() and not runner.train(np.flatnonzero(open_runs), end):
+            return eliminated, False
+        if end == ends[-1]:
+            break
+        # A rate with a diverged seed has a NaN here: it is out because it diverged, and does not count as eliminated.
+        means = ledger.val_loss.reshape(n_rates, n_seeds, -1)[:, :, end - 1].mean(axis=1)
+        means[~alive] = np.nan
+        going_on = np.argsort(means, kind="stable")[: -(-int(alive.sum()) // factor)]
+        going_on = going_on[np.isfinite(means[going_on])]
+        lost = alive & np.isfinite(means)
+        lost[going_on] = False
+        eliminated[lost], alive[:] = end, False
+        alive[going_on] = True
+        dropped(np.flatnonzero(np.repeat(~alive, n_seeds)))
+    return eliminated, True
+
+
+# --- checks -------------------------------------------------------------------------------------------------
+
+
+def make_spec(
+    net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int, batch_size: int, optimizer: str | optimizers.Optimizer,
+    schedule: Any, validation_data: Any,
+) -> RunSpec:  # fmt: skip
+    """What the runs of a sweep depend on, from arguments as `MLP.fit` takes them, all checked."""
+    optimizer, schedule = optimizers.get(optimizer), schedules.get(schedule)
+    epochs = validation.check_positive_int("epochs", epochs)
+    batch_size = validation.check_positive_int("batch_size", batch_size)
+    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
+    held_out = None
+    if validation_data is not None:
+        names = "validation X", "validation y", "validation sample_weight"
+        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
+        sample_weights.check_total(held_out[2], what="validation rows")
+    strata = sample_weights.strata(net.loss, y, targets)
+    spec = RunSpec(
+        fresh(net, net.seed), samples, targets, weights, strata, held_out, epochs, batch_size, optimizer, schedule
+    )  # fmt: skip
+    if optimizer.full_batch:
+        raise ValueError(
+            f"optimizer={optimizer!r} finds the lengths of its steps itself: it has no learning rate to sweep"
+        )
+    if held_out is None:
+        rare = splits.rare_classes(net.session.spec, net.class_labels, strata, *spec.rows(net.seed))  # type: ignore[arg-type]
+        if rare:
+            warnings.warn(f"rows that each seed holds out: {rare}", UserWarning, stacklevel=4)
+    optimizer.check_fit(spec.n_train, batch_size, schedule, net.regularization)
+    return spec if batch_size <= spec.n_train else spec.with_batch(spec.n_train)
+
+
+def check_rates(learning_rates: object) -> Array:
+    """The rates, checked, sorted, and without repetitions."""
+    if isinstance(learning_rates, str) or not isinstance(learning_rates, Iterable):
+        raise TypeError(f"learning_rates must be a sequence of numbers, got {learning_rates!r}")
+    values = list(learning_rates)
+    if not values:
+        raise ValueError("learning_rates is empty: give some, e.g. numpy.geomspace(1e-4, 1, 13)")
+    return np.unique(
+        [validation.check_positive_finite(f"learning_rates[{k}]", value) for k, value in enumerate(values)]
+    )
+
+
+def check_seeds(seeds: object, first: int) -> list[int]:
+    """The seeds, checked: those given, or so many from `first` on."""
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        values = []
+        for k, seed in enumerate(seeds):
+            checked = validation.check_seed(seed)
+            if checked is None:
+                raise TypeError(f"seeds[{k}] must be an integer, got None")
+            values.append(checked)
+        if not values or len(set(values)) != len(values):
+            raise ValueError(f"seeds must be different integers, at least one, got {values}")
+        return values
+    return [(first + k) % (1 << 64) for k in range(validation.check_positive_int("seeds", seeds))]
+
+
+def check_halving(halving: int | None) -> int | None:
+    """None, or an integer of at least 2."""
+    if halving is None:
+        return None
+    factor = validation.check_positive_int("halving", halving)
+    if factor < 2:
+        raise ValueError(
+            f"halving must be at least 2: after each round one in so many of the rates trains on; got {factor}"
+        )
+    return factor

@@ -1,0 +1,298 @@
+"""The figures of a learning-rate sweep: losses, the best rate and how sure that is, time and speed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from fastbp.many import statistics
+from fastbp.many.ledger import DIVERGED, FINISHED, OVERFLOWED, STATUSES, STOPPED, Ledger, outcomes
+from fastbp.many.run_spec import RunSpec
+from fastbp.numerics import quiet_results
+from fastbp.types import Array
+
+# Outcome of a run that finished with a loss above that of its initial weights.
+NO_BETTER = "no better than untrained"
+
+
+@quiet_results
+@dataclass
+class SweepData:
+    """Losses, times and what became of the runs of K learning rates and S seeds; see `LrSweep` for the fields."""
+
+    learning_rates: Array
+    seeds: Array
+    train_loss: Array
+    val_loss: Array
+    epoch_seconds: Array
+    seconds: Array
+    status: Array
+    epochs_done: Array
+    start_loss: Array
+    eliminated: Array
+    wall_seconds: float
+    busy_seconds: float
+    threads: int
+    n_train: int
+    n_held: int
+    flops_per_row: int
+    halving: int | None = None
+    target_loss: float | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, spec: RunSpec, ledger: Ledger, seeds: list[int], eliminated: Array, *, wall: float, busy: float,
+        threads: int, halving: int | None, target_loss: float | None,
+    ) -> Self:  # fmt: skip
+        """Make the result from a ledger whose runs are ordered by rate, then by seed."""
+        n = len(seeds)
+        status = ledger.status.copy()
+        # Rates that were dropped, and what was interrupted between two rungs, have not finished.
+        status[(status == FINISHED) & (ledger.done < spec.epochs)] = STATUSES.index("open")
+        # A journal may know more of a rate that was eliminated than this sweep has asked for.
+        ends = np.repeat(np.where(eliminated > 0, eliminated, spec.epochs), n)
+        status[ends < spec.epochs] = STATUSES.index("open")
+        beyond = np.arange(spec.epochs) >= ends[:, None]
+        found = np.array(STATUSES)[outcomes(ledger, status)]
+        parts = {
+            name: array.reshape(-1, n, *array.shape[1:]).copy()
+            for name, array in {
+                "train_loss": np.where(beyond, np.nan, ledger.train_loss),
+                "val_loss": np.where(beyond, np.nan, ledger.val_loss),
+                "epoch_seconds": np.where(beyond, np.nan, ledger.epoch_seconds),
+                "seconds": ledger.seconds, "status": found,
+                "epochs_done": np.minimum(ledger.done, ends),
+            }.items()
+        }  # fmt: skip
+        net = spec.net
+        about = {
+            "network": repr(net),
+            "loss": net.loss.name,
+            "optimizer": _without_rate(spec),
+            "schedule": None if spec.schedule is None else repr(spec.schedule),
+            "batch_size": spec.batch_size,
+            "epochs": spec.epochs,
+            "held_out": "validation_data" if spec.held_out is not None else "a fifth, by seed",
+        }
+        if (found == STATUSES[OVERFLOWED]).any():
+            about["largest_value"] = spec.largest_value()
+        n_held = len(spec.held_out[0]) if spec.held_out is not None else len(spec.X) - spec.n_train
+        return cls(
+            learning_rates=ledger.learning_rates[::n].copy(), seeds=np.array(seeds, np.uint64),
+            start_loss=ledger.start_loss[:n].copy(), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
+            threads=threads, n_train=spec.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
+            halving=halving, target_loss=target_loss, about=about, **parts,
+        )  # fmt: skip
+
+    # --- which rate -----------------------------------------------------------------------------------------
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a whole run."""
+        return int(self.val_loss.shape[2])
+
+    @property
+    def diverged(self) -> Array:
+        """Runs that turned non-finite or were given up, ``(K, S)``."""
+        return np.isin(self.status, (STATUSES[DIVERGED], STATUSES[STOPPED]))
+
+    @property
+    def no_better(self) -> Array:
+        """Runs that finished with a validation loss above that of their initial weights, ``(K, S)``."""
+        return np.asarray((self.status == "finished") & (self.val_loss[:, :, -1] > self.start_loss))
+
+    @property
+    def outcome(self) -> Array:
+        """`status`, with "no better than untrained" where a run finished so, ``(K, S)`` of str."""
+        return np.where(self.no_better, NO_BETTER, self.status)
+
+    @property
+    def eligible(self) -> Array:
+        """Rates of which every seed has finished with a loss no worse than that of its initial weights, ``(K,)``."""
+        found: Array = ((self.status == "finished") & ~self.no_better).all(axis=1)
+        return found
+
+    @property
+    def final_loss(self) -> Array:
+        """Validation loss after the last epoch, ``(K, S)``; NaN for runs that did not reach it."""
+        final: Array = np.where(self.status == "finished", self.val_loss[:, :, -1], np.nan)
+        return final
+
+    @property
+    def mean_val_loss(self) -> Array:
+        """Final validation loss, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
+        means: Array = self._eligible_loss.mean(axis=1)
+        return means
+
+    @property
+    def _eligible_loss(self) -> Array:
+        """`final_loss`, NaN for rates that are not eligible: one bad seed widens an error beyond any difference."""
+        return np.where(self.eligible[:, None], self.final_loss, np.nan)
+
+    @property
+    def mean_train_loss(self) -> Array:
+        """Mean training loss of the last epoch, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
+        return np.where(self.eligible, self.train_loss[:, :, -1].mean(axis=1), np.nan)
+
+    @property
+    def val_error(self) -> Array:
+        """Standard error of `mean_val_loss` over seeds; NaN with a single seed."""
+        return statistics.standard_error(self._eligible_loss)
+
+    @property
+    def train_error(self) -> Array:
+        """Standard error of `mean_train_loss` over seeds; NaN with a single seed."""
+        return statistics.standard_error(np.where(self.eligible[:, None], self.train_loss[:, :, -1], np.nan))
+
+    @cached_property
+    def best_index(self) -> int | None:
+        """Number of the best rate, or None where no rate is eligible."""
+        return statistics.best(self.mean_val_loss)
+
+    @property
+    def best_lr(self) -> float | None:
+        """The eligible rate with the lowest mean validation loss over seeds after the last epoch."""
+        return None if self.best_index is None else float(self.learning_rates[self.best_index])
+
+    @cached_property
+    def in_interval(self) -> Array:
+        """Rates as good as the best, ``(K,)`` of bool: see the class."""
+        return statistics.interval(self._eligible_loss, self.best_index)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Lowest and highest rate as good as the best."""
+        rates = self.learning_rates[self.in_interval]
+        return (float(rates[0]), float(rates[-1])) if rates.size else None
+
+    @property
+    def recommended_lr(self) -> float | None:
+        """The swept rate nearest to the geometric centre of the interval; of two, that with the lower loss."""
+        inside = self.in_interval
+        if not inside.any():
+            return None
+        return statistics.nearest_to_centre(self.learning_rates[inside], self.mean_val_loss[inside])
+
+    @property
+    def edge(self) -> str:
+        """A warning if the best rate is the lowest or highest of those swept; otherwise empty."""
+        best, k = self.best_index, len(self.learning_rates)
+        if best is None or k == 1 or 0 < best < k - 1 or self.missing or self.in_interval.all():
+            return ""
+        side, where = ("lowest", "downwards") if best == 0 else ("highest", "upwards")
+        return f"the best learning rate, {self.best_lr:.3g}, is the {side} of those swept: extend the sweep {where}"
+
+    @property
+    def best_by_epoch(self) -> Array:
+        """The rate with the lowest mean validation loss after each epoch, among the eligible, ``(epochs,)``, or NaN."""
+        return statistics.best_by_epoch(self.learning_rates, self.val_loss, self.eligible)
+
+    @property
+    def divergence_boundary(self) -> tuple[float | None, float] | None:
+        """(highest rate below which no seed diverged, lowest rate at which one did); None where none did.
+
+        The first is None where the lowest rate itself diverged.
+        """
+        return statistics.boundary(self.learning_rates, self.diverged)
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Mean over log lr of ``min(J, J0) - J*``: what a wrong rate costs (Wortsman et al. 2023, section 2.2).
+
+        J: final validation loss, J0 where a run diverged; J*: that of the best rate. By the trapezoidal rule over log
+        lr, mean over seeds. None where rates were eliminated or interrupted: their final loss is not known.
+        """
+        return statistics.sensitivity(
+            self.learning_rates, self.final_loss, self.diverged, self.start_loss, self.best_index
+        )
+
+    @property
+    def missing(self) -> int:
+        """Number of runs that an interrupted sweep has not finished."""
+        return int(((self.status == "open") & (self.eliminated == 0)[:, None] & ~self._given_up).sum())
+
+    @property
+    def _given_up(self) -> Array:
+        """Rates whose remaining runs halving has not continued, since a seed has no loss, ``(K, 1)``."""
+        lost = np.isin(self.status, STATUSES[DIVERGED:]).any(axis=1, keepdims=True)
+        return np.asarray(lost & (self.halving is not None))
+
+    # --- how long -------------------------------------------------------------------------------------------
+
+    @property
+    def seconds_to_target(self) -> Array:
+        """Training time until the validation loss is at most `target_loss`, ``(K, S)``; NaN where it never is."""
+        return statistics.seconds_to(self.target_loss, self.val_loss, self.epoch_seconds)
+
+    @property
+    def samples_per_second(self) -> Array:
+        """Training rows a second, ``(K, S)``; NaN where no epoch was finished."""
+        each = np.nansum(self.epoch_seconds, axis=2)
+        speed: Array = np.where(each > 0, self.epochs_done * self.n_train / each, np.nan)
+        return speed
+
+    @property
+    def gflops(self) -> Array:
+        """Floating-point operations of training a second, in 1e9, ``(K, S)``."""
+        speed: Array = self.samples_per_second * (self.flops_per_row / 1e9)
+        return speed
+
+    @property
+    def profile(self) -> dict[str, Any]:
+        """Where the time went: of an epoch, to the target, rates of work, occupancy of the threads, retired runs.
+
+        Medians over runs; times in seconds. `lost_seconds` went to runs that diverged or were stopped,
+        `eliminated_seconds` to rates that halving dropped.
+        """
+        dropped = (self.eliminated > 0)[:, None] & ~self.diverged
+        return {
+            "wall_seconds": self.wall_seconds,
+            "busy_seconds": self.busy_seconds,
+            "threads": self.threads,
+            "occupancy": min(1.0, self.busy_seconds / max(1e-12, self.threads * self.wall_seconds)),
+            "seconds_per_epoch": _median(self.epoch_seconds),
+            "seconds_per_run": _median(self.seconds[self.status == "finished"]),
+            "seconds_to_target": _median(self.seconds_to_target),
+            "reached_target": int(np.isfinite(self.seconds_to_target).sum()),
+            "samples_per_second": _median(self.samples_per_second),
+            "gflops": _median(self.gflops),
+            "lost_seconds": float(self.seconds[self.diverged].sum()),
+            "eliminated_seconds": float(self.seconds[dropped].sum()),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary a run; NaN where a figure is missing."""
+        target, speed, gflops, final = self.seconds_to_target, self.samples_per_second, self.gflops, self.val_loss
+        outcome = self.outcome
+        found = []
+        for k, s in np.ndindex(self.status.shape):
+            last = int(self.epochs_done[k, s]) - 1
+            found.append({
+                "learning_rate": float(self.learning_rates[k]),
+                "seed": int(self.seeds[s]),
+                "status": "eliminated" if self.eliminated[k] and not self.diverged[k, s] else str(outcome[k, s]),
+                "epochs": last + 1,
+                "train_loss": float(self.train_loss[k, s, last]) if last >= 0 else float("nan"),
+                "val_loss": float(final[k, s, last]) if last >= 0 else float("nan"),
+                "seconds": float(self.seconds[k, s]),
+                "seconds_to_target": float(target[k, s]),
+                "samples_per_second": float(speed[k, s]),
+                "gflops": float(gflops[k, s]),
+            })  # fmt: skip
+        return found
+
+
+def _without_rate(spec: RunSpec) -> str:
+    fields = {f.name: getattr(spec.optimizer, f.name) for f in dataclasses.fields(spec.optimizer)}
+    shown = ", ".join(f"{name}={value!r}" for name, value in fields.items() if name != "lr" and value is not None)
+    return f"{type(spec.optimizer).__name__}({shown})"
+
+
+def _median(values: Array) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else None

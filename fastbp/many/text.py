@@ -1,0 +1,176 @@
+"""A sweep as text: a table by rate, and the curve of losses in block characters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastbp.many.sweep_data import NO_BETTER, SweepData
+
+# How a run can fail: outcome -> (kind, words).
+FAILURES = {
+    "diverged": ("diverged", "diverged"), "stopped": ("stopped", "given up"),
+    NO_BETTER: ("worse", NO_BETTER),
+    "overflowed": ("overflowed", "held-out loss not finite"),
+}  # fmt: skip
+# Below so many seeds a standard error is itself hardly known.
+FEW_SEEDS = 5
+BLOCKS = " ▁▂▃▄▅▆▇█"
+HEIGHT = 5
+# Columns of the curve for each rate.
+WIDTH = 2
+
+
+def describe(sweep: SweepData) -> str:
+    """Head, table, curve, result and notes."""
+    n = len(sweep.seeds)
+    head = (
+        f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}, "
+        f"{sweep.about.get('optimizer', '')}\n{sweep.about.get('network', '')}"
+    )
+    return "\n\n".join(part for part in (head.strip(), table(sweep), curve(sweep), summary(sweep)) if part)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def table(sweep: SweepData) -> str:
+    """A line a rate: losses with their standard errors, seeds that finished, what became of it."""
+    rows = [("lr", "val loss", "+-", "train loss", "finished", "")]
+    finished = (sweep.status == "finished").sum(axis=1)
+    for k, rate in enumerate(sweep.learning_rates):
+        rows.append((
+            f"{rate:.3g}", _figure(sweep.mean_val_loss[k]), _figure(sweep.val_error[k], "{:.1g}"),
+            _figure(sweep.mean_train_loss[k]), f"{finished[k]}/{len(sweep.seeds)}", _remark(sweep, k),
+        ))  # fmt: skip
+    widths = [max(len(row[c]) for row in rows) for c in range(5)]
+    lines = []
+    for row in rows:
+        cells = [text.rjust(width) for text, width in zip(row[:5], widths, strict=True)]
+        lines.append("  ".join([*cells, row[5]]).rstrip())
+    return "\n".join(lines)
+
+
+def _figure(value: float, form: str = "{:.4g}") -> str:
+    return form.format(value) if np.isfinite(value) else "-"
+
+
+def _remark(sweep: SweepData, k: int) -> str:
+    remarks = [words for _, words in failures(sweep, k)]
+    if not remarks and sweep.eliminated[k]:
+        remarks.append(f"eliminated after epoch {sweep.eliminated[k]}")
+    elif not remarks and not sweep.eligible[k]:
+        remarks.append("missing")
+    if k == sweep.best_index:
+        remarks.append("best")
+    elif sweep.in_interval[k]:
+        remarks.append("as good")
+    if sweep.learning_rates[k] == sweep.recommended_lr:
+        remarks.append("recommended")
+    return ", ".join(remarks)
+
+
+def failures(sweep: SweepData, k: int) -> list[tuple[str, str]]:
+    """(kind, words) of how seeds of a rate failed."""
+    found = []
+    for outcome, (kind, words) in FAILURES.items():
+        if count := int((sweep.outcome[k] == outcome).sum()):
+            found.append((kind, f"{words} ({count} of {len(sweep.seeds)})"))
+    return found
+
+
+def curve(sweep: SweepData) -> str:
+    """Bars of the mean validation loss by rate, cut off at J0; x where a seed failed, a dot where it is not known."""
+    means = sweep.mean_val_loss
+    known = np.isfinite(means)
+    if not known.any():
+        return ""
+    low = float(means[known].min())
+    high = max(low, min(float(sweep.start_loss.mean()), float(means[known].max())))
+    span = high - low if high > low else 1.0
+    # The best rate has one eighth of a line: every bar is seen.
+    eighths = 1 + np.round((np.minimum(means, high) - low) / span * (8 * HEIGHT - 1))
+    lines = []
+    for line in range(HEIGHT - 1, -1, -1):
+        cells = [
+            BLOCKS[int(np.clip(e - 8 * line, 0, 8))] * WIDTH if ok else " " * WIDTH
+            for e, ok in zip(eighths, known, strict=True)
+        ]
+        label = f"{high:.3g}" if line == HEIGHT - 1 else f"{low:.3g}" if line == 0 else ""
+        lines.append(f"{label:>9} |{''.join(cells)}".rstrip())
+    marks = []
+    for k, ok in enumerate(known):
+        mark = "^" if k == sweep.best_index else "=" if sweep.in_interval[k] else " " if ok else "x"
+        marks.append((mark if ok or failures(sweep, k) else ".").ljust(WIDTH))
+    first, last = f"{sweep.learning_rates[0]:.3g}", f"{sweep.learning_rates[-1]:.3g}" if len(means) > 1 else ""
+    width = max(WIDTH * len(means), len(first) + len(last) + 1)
+    lines.append(f"{'':>9} +{''.join(marks)}".rstrip())
+    lines.append(f"{'lr':>9}  {first}{last:>{width - len(first)}}")
+    return "\n".join(lines)
+
+
+def summary(sweep: SweepData) -> str:
+    """The rates found, the boundary, the profile and the notes."""
+    lines = []
+    if sweep.best_lr is not None and sweep.interval is not None:
+        lines.append(
+            f"best lr {sweep.best_lr:.3g}, as good from {sweep.interval[0]:.3g} to {sweep.interval[1]:.3g}, "
+            f"recommended {sweep.recommended_lr:.3g}"
+        )
+        by_epoch = ", ".join(f"{rate:.3g}" for rate in sweep.best_by_epoch)
+        lines.append(f"best by epoch: {by_epoch}")
+    if sweep.divergence_boundary is not None:
+        below, at = sweep.divergence_boundary
+        lines.append(f"diverges from {at:.3g} on" + ("" if below is None else f", not yet at {below:.3g}"))
+    if sweep.sensitivity is not None:
+        lines.append(f"sensitivity {sweep.sensitivity:.3g}: the mean excess loss over this range of log lr")
+    profile = sweep.profile
+    if profile["seconds_per_epoch"] is not None:
+        text = (
+            f"{profile['wall_seconds']:.3g} s on {_count(profile['threads'], 'thread')}, "
+            f"{100 * profile['occupancy']:.0f} % busy; an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
+            f"{profile['samples_per_second']:,.0f} samples/s and {profile['gflops']:.3g} GFLOP/s a run"
+        )
+        lost = profile["lost_seconds"]
+        lines.append(text + (f"; {lost:.2g} s went to runs that diverged or were given up" if lost else ""))
+    if sweep.target_loss is not None:
+        taken = profile["seconds_to_target"]
+        reached = f"{profile['reached_target']} of {sweep.status.size} runs reached a validation loss of"
+        lines.append(f"{reached} {sweep.target_loss:g}" + ("" if taken is None else f", in {taken:.3g} s (median)"))
+    return "\n".join([*lines, *(f"note: {note}" for note in notes(sweep))])
+
+
+def notes(sweep: SweepData) -> list[str]:
+    """What a reader should know of the figures, the most important first."""
+    n, found = len(sweep.seeds), [f"best after {_count(sweep.epochs, 'epoch')}: short horizons favour small rates"]
+    if n == 1:
+        found.append("one seed: no standard error, so the interval is the best rate alone")
+    elif n < FEW_SEEDS:
+        found.append(f"{n} seeds: the interval is indicative; {FEW_SEEDS} or more make it reliable")
+    if sweep.missing:
+        found.insert(0, f"the sweep was interrupted, {sweep.missing} runs are missing: what is said is provisional")
+    elif sweep.best_index is None:
+        found.insert(0, nothing_found(sweep))
+    if overflowed := int((sweep.status == "overflowed").sum()):
+        largest = f" (the largest: {sweep.about['largest_value']})" if "largest_value" in sweep.about else ""
+        found.insert(
+            0,
+            f"the loss on the rows held out is not finite in {_count(overflowed, 'run')} whose training is fine: by "
+            f"values that overflow{largest}, not by the rate; scale them (net.standardize), or take dtype='float64'",
+        )
+    if sweep.edge:
+        found.insert(0, sweep.edge)
+    return found
+
+
+def nothing_found(sweep: SweepData) -> str:
+    """Why there is no best rate, by what became of the lowest."""
+    lowest = sweep.outcome[0]
+    if (lowest == "overflowed").any():
+        return "no rate has finished with all its seeds"
+    if (lowest == NO_BETTER).any():
+        return (
+            "no rate has finished with all its seeds better than the untrained network: try smaller rates or more "
+            "epochs, or see what the data hold"
+        )
+    return "no rate has finished with all its seeds: try smaller rates, or scale the inputs (net.standardize)"

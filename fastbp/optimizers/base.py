@@ -1,0 +1,163 @@
+"""What an optimiser is: the base of all descriptions, from which networks and `fit` read what to do."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from fastbp.regularization import PLAIN, Regularization
+from fastbp.types import Array
+from fastbp.validation import (
+    Checked,
+    check_fraction,
+    check_non_negative_finite,
+    check_positive_finite,
+    checked_by,
+    optional,
+    setting,
+)
+
+BATCH_SIZE = 32  # rows a step, unless a fit is told
+
+
+class Updatable(Protocol):
+    """A network, as far as an optimiser has to know."""
+
+    @property
+    def session(self) -> Any:
+        """What applies gradients to its parameters."""
+
+
+class Derivatives(Protocol):
+    """The part of a `Gradient` that belongs to the parameters."""
+
+    weights: list[Array]
+    biases: list[Array]
+
+
+@dataclass(frozen=True)
+class Optimizer(Checked):
+    """Gradient descent, in one of its forms.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate: positive, finite.
+    weight_decay : float
+        Coefficient of the l2 penalty, added to the gradient of weights and biases as PyTorch does.
+    clip_norm, clip_value : float, optional
+        Before that, scale the gradient of the cost, the network's l1 and l2 included, down to this Euclidean norm (over
+        all weights and biases), or hold each of its elements within plus and minus this value: PyTorch's
+        `clip_grad_norm_` and `clip_grad_value_`. With both, the norm comes first.
+    """
+
+    lr: float = field(metadata=checked_by(check_non_negative_finite))
+    weight_decay: float = setting(0.0, check_non_negative_finite)
+    clip_norm: float | None = field(default=None, kw_only=True, metadata=checked_by(optional(check_positive_finite)))
+    clip_value: float | None = field(default=None, kw_only=True, metadata=checked_by(optional(check_positive_finite)))
+
+    name: ClassVar[str]
+    full_batch: ClassVar[bool] = False  # makes no single steps, only whole fits
+    decoupled: ClassVar[bool] = False  # weights shrink by lr * weight_decay, instead of a penalty
+
+    @property
+    def clips(self) -> bool:
+        """Whether the gradient is clipped, which needs all of it before the update."""
+        return self.clip_norm is not None or self.clip_value is not None
+
+    @property
+    def rule(self) -> str:
+        """Name of the compiled rule that makes the updates."""
+        return self.name
+
+    @property
+    def code(self) -> int:
+        """Number of its case in the compiled switch."""
+        return _compiled(self.rule)[0]
+
+    @property
+    def state_layout(self) -> tuple[str, int]:
+        """What the moments of each weight mean, and their number. A network with others begins with new moments."""
+        return self.name, self.n_moments
+
+    @property
+    def n_moments(self) -> int:
+        """How many moments there are for each weight."""
+        return _compiled(self.rule)[1]
+
+    @property
+    def initial_state(self) -> tuple[float, ...]:
+        """The first value of each moment."""
+        return (0.0,) * self.n_moments
+
+    @property
+    def decays(self) -> tuple[float, float]:
+        """Weight decay: added to the gradient as a penalty, and decoupled from it as in AdamW."""
+        return (0.0, self.weight_decay) if self.decoupled else (self.weight_decay, 0.0)
+
+    @property
+    def betas_and_eps(self) -> tuple[float, float, float]:
+        """beta1, beta2 and eps, or what the rule uses in their place."""
+        return 0.0, 0.0, 0.0
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The numbers that only this rule reads, by the names in `fastbp.kernels.optimizers.Rule`."""
+        return tuple(getattr(self, name) for name in _compiled(self.rule)[2])
+
+    def check_step(self) -> None:
+        """Raise ValueError if this optimiser makes no single steps."""
+
+    def check_fit(self, n: int, batch_size: int, schedule: Any, regularization: Regularization = PLAIN) -> None:
+        """Raise ValueError if a fit to n rows has arguments that this optimiser would ignore, or cannot honour."""
+
+    def update(self, net: Updatable, gradient: Derivatives) -> None:
+        """Gradient descent alone: change the parameters of a network by a gradient that `net.backprop` made.
+
+        Afterwards the network is, bit for bit, what `net.train_step` would have made of it.
+        """
+        self.check_step()
+        net.session.apply(self, gradient)
+
+
+@functools.cache
+def _compiled(rule: str) -> tuple[int, int, tuple[str, ...]]:
+    """Code of a rule in the compiled switch, its number of moments, and the names of its own coefficients."""
+    from fastbp.kernels.optimizers import RULES
+
+    return list(RULES).index(rule), RULES[rule].n_moments, RULES[rule].coefficients
+
+
+def two_numbers(name: str, value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be two numbers, got {value!r}") from None
+    return check_non_negative_finite(f"{name}[0]", first), check_non_negative_finite(f"{name}[1]", second)
+
+
+def check_betas(name: str, value: Any) -> tuple[float, float]:
+    beta1, beta2 = two_numbers(name, value)
+    return check_fraction(f"{name}[0]", beta1), check_fraction(f"{name}[1]", beta2)
+
+
+def check_dampening(name: str, value: Any) -> float:
+    dampening = check_non_negative_finite(name, value)
+    if dampening > 1.0:
+        raise ValueError(f"{name} must be from 0 to 1, got {dampening!r}")
+    return dampening
+
+
+def check_etas(name: str, value: Any) -> tuple[float, float]:
+    etas = two_numbers(name, value)
+    if not 0.0 < etas[0] < 1.0 < etas[1]:
+        raise ValueError(f"{name} must be one number between 0 and 1 and one above 1, got {etas!r}")
+    return etas
+
+
+def check_step_sizes(name: str, value: Any) -> tuple[float, float]:
+    sizes = two_numbers(name, value)
+    if not sizes[0] <= sizes[1]:
+        raise ValueError(f"{name} must be the smallest and the largest, got {sizes!r}")
+    return sizes

@@ -1,0 +1,96 @@
+"""What `MLP.fit` is given, checked before anything is changed, and handed to the loop."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from fastbp import validation
+from fastbp.data import sample_weights, splits
+from fastbp.engine.session import Network
+from fastbp.history import History
+from fastbp.spec import Samples
+from fastbp.training import chunks
+from fastbp.training.feeds import ArrayFeed
+from fastbp.training.loop import Loop
+from fastbp.training.settings import FitSettings
+
+_VALIDATION_NAMES = "validation X", "validation y", "validation sample_weight"
+
+
+def fit(
+    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
+    sample_weight: Any, class_weight: Any,
+) -> History:  # fmt: skip
+    """`MLP.fit` on rows that are at hand."""
+    session, optimizer = net.session, settings.optimizer
+    samples = session.check_batch(X, y, sample_weight, scan=True)
+    held_out = None
+    if validation_split:
+        if validation_data is not None:
+            raise ValueError(f"give validation_data or validation_split={validation_split!r}, not both")
+        samples, held_out = hold_out(net, samples, y, validation_split, settings)
+    elif validation_data is not None:
+        held_out = check_validation_data(net, validation_data)
+    if held_out is None:
+        settings.check_validation_is_not_needed()
+    spec, rows = session.spec, samples.rows
+    weights = sample_weights.apply_class_weight(class_weight, spec, y, samples.y, samples.weights, rows)
+    sample_weights.check_total(weights, rows, "training rows")
+    if sample_weight is not None or class_weight is not None:
+        sample_weights.check_effect(weights, rows, settings.batch_size)
+    samples = samples._replace(weights=weights)
+    optimizer.check_fit(samples.n_rows, settings.batch_size, settings.schedule, spec.regularization)
+    kind = ArrayFeed
+    if optimizer.full_batch:
+        from fastbp.training import lbfgs
+
+        lbfgs.check(settings)
+        kind = lbfgs.FullBatchFeed
+    with session.lock:
+        feed = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle)
+        return Loop(net, feed, settings, held_out).run()
+
+
+def fit_chunks(
+    net: Network, X: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
+    steps_per_epoch: int | None,
+) -> History:  # fmt: skip
+    """`MLP.fit` on rows that come in chunks."""
+    settings.optimizer.check_step()  # chunks come one after the other: there is no full batch
+    steps_per_epoch = chunks.check(settings.schedule, steps_per_epoch, validation_split, settings.callbacks)
+    source = chunks.source_of(X, settings.epochs)
+    held_out = None
+    if validation_data is None:
+        settings.check_validation_is_not_needed()
+    else:
+        held_out = check_validation_data(net, validation_data)
+    with net.session.lock:
+        feed = chunks.ChunkFeed(
+            source, settings.epochs, settings.batch_size, shuffle=settings.shuffle, steps_per_epoch=steps_per_epoch
+        )
+        return Loop(net, feed, settings, held_out).run()
+
+
+def check_validation_data(net: Network, validation_data: Any) -> Samples:
+    """The samples of `validation_data`."""
+    parts = sample_weights.parts(validation_data)
+    samples = net.session.check_batch(*parts, scan=True, names=_VALIDATION_NAMES)
+    sample_weights.check_total(samples.weights, what="validation rows")
+    return samples
+
+
+def hold_out(
+    net: Network, samples: Samples, y: Any, validation_split: float, settings: FitSettings
+) -> tuple[Samples, Samples]:
+    """The rows to train on and those of `validation_split`, of the same arrays."""
+    fraction = validation.check_fraction("validation_split", validation_split)
+    seed = net.seed if settings.saved is None else settings.saved.seed
+    rows, held, rare = splits.hold_out(
+        net.session.spec, net.class_labels, y, samples.y, fraction, seed, in_order=not settings.shuffle
+    )
+    if rare:
+        warnings.warn(f"validation_split={fraction:g}: {rare}", UserWarning, stacklevel=5)
+    weights = samples.weights
+    sample_weights.check_total(None if weights is None else weights[held], what="held-out rows")
+    return samples._replace(rows=rows), samples._replace(rows=held)

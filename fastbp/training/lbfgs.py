@@ -1,0 +1,157 @@
+"""L-BFGS on all rows at once: SciPy's, led by the gradient of our kernels (extra `lbfgs`)."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from fastbp.callbacks.checkpoint import Checkpoint
+from fastbp.engine import memory, team, tuning
+from fastbp.errors import DivergenceError
+from fastbp.kernels import records
+from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
+from fastbp.training.feeds import ArrayFeed, Loop
+from fastbp.training.settings import FitSettings
+from fastbp.types import Array
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, on its way out through SciPy."""
+
+
+def check(settings: FitSettings) -> None:
+    """Refuse what L-BFGS cannot do."""
+    if settings.saved is not None or any(isinstance(one, Checkpoint) for one in settings.callbacks):
+        raise ValueError(
+            "L-BFGS cannot be resumed to the same bits, for SciPy keeps its memory: leave Checkpoint and resume "
+            "out; net.save keeps the weights"
+        )
+
+
+class FullBatchFeed(ArrayFeed):
+    """All rows at once, as often as SciPy asks for them."""
+
+    def train(self, loop: Loop) -> None:
+        """All iterations."""
+        Minimization(loop, self).run()
+
+
+class Minimization:
+    """One fit by SciPy. The network always holds an iterate: the line search looks at other points beside it."""
+
+    def __init__(self, loop: Loop, feed: ArrayFeed) -> None:
+        self.loop, self.session, self.engine, self.history = loop, loop.session, loop.session.engine, loop.history
+        optimizer, layout = loop.settings.optimizer, loop.session.layout
+        assert isinstance(optimizer, LBFGS)
+        self.optimizer, self.samples, self.n, self.mean_weight = optimizer, feed.samples, feed.n_rows, feed.mean_weight
+        self.places, self.trial = layout.places(), memory.allocate(layout.n_parameters, layout.dtype)
+        l2 = loop.session.spec.regularization.l2
+        self.decay = optimizer.weight_decay + 2.0 * l2 * layout.weight_mask()[self.places]
+        self.all_rows = feed.all_rows()
+        self.started = time.perf_counter()
+
+    def run(self) -> None:
+        """All iterations."""
+        try:
+            with team.interruptible(self.engine.request_stop) as self.loop.interrupted:
+                while self.minimize():
+                    pass
+        except _Interrupted:
+            raise KeyboardInterrupt from None
+
+    def minimize(self) -> bool:
+        """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
+        optimizer, epochs = self.optimizer, self.loop.settings.epochs
+        self.session.use(optimizer)
+        self.seen: tuple[Array, float] | None = None
+        self.before_iteration: float | None = None
+        self.changed, left = False, epochs - len(self.history.loss)
+        options = {
+            "maxiter": left, "maxfun": left * (optimizer.max_line_search + 1) + 1, "maxcor": optimizer.memory,
+            "maxls": optimizer.max_line_search, "gtol": optimizer.gtol, "ftol": optimizer.ftol,
+        }  # fmt: skip
+        start = self.engine.parameters[self.places].astype(np.float64)
+        result = scipy_minimize()(
+            self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
+        )
+        if self.history.stop_reason:
+            return False
+        if self.changed:
+            return len(self.history.loss) < epochs
+        if result.nit < left:
+            what = "converged" if result.success else "found no lower point"
+            self.history.stop_reason = f"LBFGS: {what}: {result.message}"
+        return False
+
+    def put(self, point: Array, parameters: Array) -> None:
+        """Write the weights and biases of a point into flat parameters."""
+        parameters[self.places] = point  # infinity in single precision gives a loss that is seen
+
+    def cost(self, point: Array) -> tuple[float, Array]:
+        """Loss and penalty at a point, and their gradient, summed in double precision block by block."""
+        self.put(point, self.trial)
+        loss, gradient, weights = 0.0, np.zeros(len(point)), self.samples.weights
+        for start in range(0, self.n, tuning.GRADIENT_ROWS):
+            block = self.all_rows[start : start + tuning.GRADIENT_ROWS]
+            counted = len(block) if weights is None else weights[block].sum() / self.mean_weight
+            if counted == 0:
+                continue
+            share = counted / self.n
+            loss += share * self.block_loss(block)
+            gradient += share * self.engine.need_gradient()[self.places]
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            where = self.engine.epochs, self.engine.steps
+            raise DivergenceError(*where, None, self.history, self.session.standardizes)
+        self.seen = point.copy(), loss
+        if self.before_iteration is None:
+            self.before_iteration = loss
+        decay = self.decay * point
+        return loss + 0.5 * float(point @ decay), gradient + decay
+
+    def block_loss(self, block: Array) -> float:
+        """Loss of some rows, by their numbers; leaves their gradient in the engine."""
+        engine, (X, y, weights, _) = self.engine, self.samples
+        flops, candidates = self.session.layout.flops_per_row, self.loop.threads.candidates
+        scaling, scan = self.session.kernel_scaling(), isinstance(X, np.memmap)
+        engine.bind_data(X, y, scaling, weights, scan=scan, rows=block)
+        asked = candidates[0] if len(candidates) == 1 else None
+        threads = engine.choose_threads(asked, len(block), flops)
+        engine.need_gradient()
+        engine.prepare(len(block), threads, whole=True)
+        long = len(block) * flops > tuning.LONG_STEP_FLOPS
+        status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
+        if self.loop.interrupted():
+            raise _Interrupted
+        if status in records.BAD:
+            raise engine.bad_input()
+        return float(engine.losses[0])
+
+    def loss_at(self, point: Array) -> float:
+        """Loss at a point, without penalty; where it was computed last it is known."""
+        if self.seen is None or not np.array_equal(self.seen[0], point):
+            self.cost(point)
+        assert self.seen is not None
+        return self.seen[1]
+
+    def end_iteration(self, intermediate_result: Any) -> None:
+        """What SciPy calls after each iteration: write the history, validate, ask the callbacks."""
+        history, engine, n = self.history, self.engine, len(self.history.loss)
+        loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
+        iterate = memory.allocate(len(self.trial), self.trial.dtype)
+        self.put(intermediate_result.x, iterate)
+        engine.change(parameters=iterate, counters=engine.counters_from(engine.steps + 1, engine.epochs + 1))
+        assert self.before_iteration is not None
+        history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
+        self.before_iteration = loss
+        then = engine.steps, engine.state_layout
+        self.loop.end_epoch()
+        self.loop.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
+        if self.loop.interrupted():
+            raise _Interrupted
+        self.changed = engine.parameters is not iterate or then != (engine.steps, engine.state_layout)
+        if history.stop_reason or self.changed:
+            raise StopIteration
+        self.started = time.perf_counter()
