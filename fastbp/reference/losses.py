@@ -109,7 +109,7 @@ def pseudo_huber(ws: Workspace, description: Any) -> float:
     # With d = p - y and root = sqrt(1 + (d / delta)^2), the gradient is d / root and the loss d^2 / (1 + root).
     difference = np.subtract(ws.output, ws.targets, out=ws.scratch)
     root = np.hypot(1.0, np.multiply(difference, 1 / description.delta, out=ws.targets), out=ws.targets)
-    delta = np.divide(difference, root, out=ws.deltas[-1])
+    delta: Array = np.divide(difference, root, out=ws.deltas[-1])
     np.add(root, 1.0, out=root)
     loss = float(np.vdot(difference, np.divide(difference, root, out=root))) / delta.size
     np.multiply(delta, 1 / delta.size, out=delta)
