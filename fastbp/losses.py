@@ -23,7 +23,18 @@ from fastbp.validation import (
 )
 
 # The registry: what is named here is also a name of fastbp itself.
-__all__ = ["CrossEntropy", "BinaryCrossEntropy", "MSE", "MAE", "Huber", "Poisson", "LogCosh", "Quantile", "Focal"]  # noqa: RUF022
+__all__ = [  # noqa: RUF022
+    "CrossEntropy",
+    "BinaryCrossEntropy",
+    "MSE",
+    "MAE",
+    "Huber",
+    "Poisson",
+    "LogCosh",
+    "Quantile",
+    "Focal",
+    "PseudoHuber",
+]
 
 
 def _check_label(name: str, value: Any) -> int:
@@ -194,6 +205,20 @@ class Focal(Loss):
     @property
     def parameter(self) -> float:
         return self.gamma
+
+
+@dataclass(frozen=True)
+class PseudoHuber(Loss):
+    """Huber's loss without its kinks: ``J = 1/(NM) sum delta^2 (sqrt(1 + (d / delta)^2) - 1)``, d = p - y."""
+
+    delta: float = setting(1.0, check_positive_finite)
+
+    name = "pseudo_huber"
+    link = IDENTITY
+
+    @property
+    def parameter(self) -> float:
+        return self.delta
 
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (globals()[name] for name in __all__)}

@@ -122,8 +122,14 @@ def focal(z: Array, y: Array, *, gamma: float = 2.0) -> tuple[Array, Array]:
     return J, p * (d_p - (d_p * p).sum(axis=1, keepdims=True))
 
 
+def pseudo_huber(p: Array, y: Array, *, delta: float = 1.0) -> tuple[Array, Array]:
+    d, root = p - y, np.sqrt(1 + ((p - y) / delta) ** 2)
+    return (Wide(delta) ** 2 * (root - 1)).mean(axis=1), d / root / y.shape[1]
+
+
 LOSSES: dict[str, Callable[..., tuple[Array, Array]]] = {
-    f.__name__: f for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile, focal)
+    f.__name__: f
+    for f in (cross_entropy, binary_cross_entropy, mse, mae, huber, poisson, log_cosh, quantile, focal, pseudo_huber)
 }
 
 # --- update rules: the new w, in step t = 1, 2, ...; `s` keeps what the next step needs, `o` has the options ----

@@ -219,6 +219,11 @@ LOSSES = {
         options=(losses.Focal(gamma=0.5), losses.Focal(gamma=0.0)),
         least_outputs=2,
     ),
+    "pseudo_huber": LossCase(
+        lambda loss: lambda p, y: (loss.delta**2 * (torch.sqrt(1 + ((p - y) / loss.delta) ** 2) - 1)).mean(),
+        {"real": _real},
+        options=(losses.PseudoHuber(delta=0.7),),
+    ),
 }
 
 

@@ -200,6 +200,7 @@ def test_a_plateau_of_negative_losses() -> None:
 def test_formulas() -> None:
     points = np.array([0.0, 0.5, 3.0])
     np.testing.assert_allclose(schedules.InverseTime(2.0).factors(points), [1, 1 / 2, 1 / 7])
+    np.testing.assert_allclose(schedules.InverseSqrt().factors(points), [1, 1.5**-0.5, 1 / 2])
     then = schedules.Warmup(2, schedules.Exponential(0.5))
     np.testing.assert_allclose(then.factors(np.array([0.0, 1.0, 2.0, 4.0])), [0, 0.5, 1, 0.25])
 

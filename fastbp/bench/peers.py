@@ -22,6 +22,15 @@ def require(module: str, peer: str) -> Any:
         raise MissingPeerError(f'peer "{peer}" is not installed: pip install "fastbp[peers]"') from error
 
 
+def _not_written(workload: Workload) -> str | None:
+    """What of a workload the programs below were not written for, if there is anything."""
+    if workload.loss not in ("cross_entropy", "mse"):
+        return f"is measured with cross_entropy and mse alone, not with {workload.loss}"
+    if workload.optimizer not in ("sgd", "adam"):
+        return f"is measured with sgd and adam alone, not with {workload.optimizer}"
+    return None
+
+
 class SklearnRival(BlasThreads):
     """scikit-learn's MLPClassifier or MLPRegressor: `fit` with `warm_start`, so that it starts from the given weights.
 
@@ -40,7 +49,7 @@ class SklearnRival(BlasThreads):
     def unsupported(self, workload: Workload) -> str | None:
         if workload.activation not in self.activations:
             return f"has no activation {workload.activation}"
-        return None
+        return _not_written(workload)
 
     def setup(self, task: Task) -> None:
         self.task = task
@@ -110,6 +119,9 @@ class TorchRival(Rival):
     def close(self) -> None:
         self.torch.set_num_threads(self.threads_before)
 
+    def unsupported(self, workload: Workload) -> str | None:
+        return _not_written(workload)
+
     def setup(self, task: Task) -> None:
         self.task = task
         self.X, self.y = self.torch.from_numpy(task.X), self.torch.from_numpy(task.y)
@@ -170,6 +182,9 @@ class JaxRival(Rival):
 
     def notes(self) -> tuple[str, ...]:
         return (f"{self.name}: runs on its own threads; XLA reads their number from the environment, once",)
+
+    def unsupported(self, workload: Workload) -> str | None:
+        return _not_written(workload)
 
     def setup(self, task: Task) -> None:
         jnp, workload = self.jnp, task.workload

@@ -40,7 +40,7 @@ class Workload:
     activation : str, default "relu"
         Activation of the hidden layers; the output layer is linear.
     loss : str, default "cross_entropy"
-        "cross_entropy" (integer classes) or "mse" (real targets).
+        Any of fastbp's; peers are measured with "cross_entropy" (integer classes) and "mse" (real targets).
     optimizer : str, default "sgd"
         "sgd" (no momentum) or "adam" (PyTorch's defaults apart from `lr`); "momentum" (0.9) for fastbp and NumPy alone;
         any other of fastbp's for its profile.
@@ -106,7 +106,7 @@ class Workload:
         Returns
         -------
         X : (n_samples, n_in) array of `dtype`
-        y : (n_samples,) int64 classes, or (n_samples, n_out) array of `dtype`
+        y : (n_samples,) int64 classes, or (n_samples, n_out) array of `dtype`, of the kind that the loss takes
             Classes are the largest of a random linear map plus Gumbel noise. A loss that went to zero would fill the
             gradients with subnormal numbers and time those instead of the training.
         """
@@ -115,12 +115,17 @@ class Workload:
         X = rng.standard_normal((self.n_samples, n_in), dtype=np.float32)
         teacher = rng.standard_normal((n_in, n_out), dtype=np.float32) / np.float32(np.sqrt(n_in))
         scores = X @ teacher
-        if self.loss == "cross_entropy":
+        from fastbp import losses
+
+        target = losses.LOSSES[self.loss].link.target
+        if target == "classes":
             classes = np.argmax(3.0 * scores + rng.gumbel(size=scores.shape), axis=1).astype(np.int64)
             if self.task != "predict":  # every class occurs: scikit-learn counts the outputs by the labels it sees
                 classes[rng.choice(self.n_samples, n_out, replace=False)] = np.arange(n_out)
             return X.astype(self.dtype, copy=False), classes
-        y = np.tanh(scores) + np.float32(0.1) * rng.standard_normal(scores.shape, dtype=np.float32)
+        y: Array = np.tanh(scores) + np.float32(0.1) * rng.standard_normal(scores.shape, dtype=np.float32)
+        if target != "real":  # as its sign, or as the logarithm of a rate
+            y = rng.poisson(np.exp(y)) if target == "counts" else y > 0.0
         return X.astype(self.dtype, copy=False), y.astype(self.dtype, copy=False)
 
     def initial_weights(self) -> tuple[list[Array], list[Array]]:

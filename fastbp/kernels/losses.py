@@ -15,7 +15,7 @@ from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, BatchType, BlockType, Job, Layer
 from fastbp.kernels.rows import row_scale, row_shift, row_sum
-from fastbp.kernels.simd import ONE, cast, itemsize, lanes, row_number, view
+from fastbp.kernels.simd import ONE, cast, fma, itemsize, lanes, row_number, view
 
 
 @element
@@ -92,6 +92,26 @@ def quantile(p, y, parameter):
     return slope * difference, slope
 
 
+@element
+def pseudo_huber(p, y, parameter):
+    """delta^2 (sqrt(1 + (d / delta)^2) - 1), d = p - y, as |d| m / (1 + root), m the smaller of |d| and delta
+
+    By the ratio of the smaller to the larger: no square overflows, and near zero nothing cancels.
+    """
+    difference = p - y
+    size, one = abs(difference), cast(p, 1.0)
+    far = size > parameter
+    zero = cast(p, 0.0)
+    smaller, larger = (parameter if far else size), (size if far else parameter)
+    ratio = zero if larger == zero else smaller / larger  # a tiny delta is 0 in single precision
+    root = np.sqrt(fma(ratio, ratio, one))
+    slope = smaller / root
+    return (
+        size * (smaller / (root + (ratio if far else one))),
+        -slope if difference < zero else slope,
+    )
+
+
 # The code of an element-wise loss is its position; those of ROW_LOSSES, at the end of this file, come after.
 ELEMENT_LOSSES = {
     "mse": mse,
@@ -101,6 +121,7 @@ ELEMENT_LOSSES = {
     "binary_cross_entropy": binary_cross_entropy,
     "log_cosh": log_cosh,
     "quantile": quantile,
+    "pseudo_huber": pseudo_huber,
 }
 
 

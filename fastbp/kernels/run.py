@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels import clock as ticks
+import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf

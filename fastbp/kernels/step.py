@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from fastbp.kernels import clock as ticks
+import fastbp.kernels.clock as ticks
 from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE

@@ -105,6 +105,17 @@ def focal(ws: Workspace, description: Any) -> float:
     return -float(np.vdot(weight, log_p)) / ws.rows
 
 
+def pseudo_huber(ws: Workspace, description: Any) -> float:
+    # With d = p - y and root = sqrt(1 + (d / delta)^2), the gradient is d / root and the loss d^2 / (1 + root).
+    difference = np.subtract(ws.output, ws.targets, out=ws.scratch)
+    root = np.hypot(1.0, np.multiply(difference, 1 / description.delta, out=ws.targets), out=ws.targets)
+    delta: Array = np.divide(difference, root, out=ws.deltas[-1])
+    np.add(root, 1.0, out=root)
+    loss = float(np.vdot(difference, np.divide(difference, root, out=root))) / delta.size
+    np.multiply(delta, 1 / delta.size, out=delta)
+    return loss
+
+
 LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
@@ -115,6 +126,7 @@ LOSSES: dict[str, Callable[[Workspace, Any], float]] = {
     "log_cosh": log_cosh,
     "quantile": quantile,
     "focal": focal,
+    "pseudo_huber": pseudo_huber,
 }
 
 

@@ -150,6 +150,21 @@ class InverseTime(Schedule):
 
 
 @dataclass(frozen=True)
+class InverseSqrt(Schedule):
+    """1 / sqrt(1 + epoch)
+
+    Examples
+    --------
+    >>> history = net.fit(X, y, epochs=3, optimizer=fastbp.SGD(lr=0.1), schedule=fastbp.schedules.InverseSqrt())
+    >>> [f"{lr:.3g}" for lr in history.lr]  # of the last step of each epoch
+    ['0.0816', '0.0632', '0.0535']
+    """
+
+    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
+        return np.asarray(1.0 / np.sqrt(1.0 + steps / per_epoch))
+
+
+@dataclass(frozen=True)
 class Cosine(Schedule):
     """end + (1 - end) (1 + cos(pi t)) / 2, t from 0 to 1 over a cycle (Loshchilov and Hutter 2017).
 

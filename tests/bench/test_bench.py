@@ -21,7 +21,7 @@ from peers import REQUIRED
 from rich.console import Console
 from threadpoolctl import threadpool_info
 
-from fastbp import initializers
+from fastbp import MLP, initializers
 from fastbp.bench import (
     machine,
     peers,
@@ -40,6 +40,7 @@ from fastbp.bench import (
 from fastbp.bench.result import Block, Peak, RivalResult, Setting, Start, StartUp, Trial, Verification, WorkloadResult
 from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, Workload
 from fastbp.cli import bench
+from fastbp.losses import LOSSES
 
 INSTANT = protocol.Protocol(
     block_seconds=0.001,
@@ -171,6 +172,20 @@ def test_sklearn_trains_the_same_with_either_optimizer_and_loss(loss: str, optim
 
 def test_sklearn_refuses_an_activation_it_lacks() -> None:
     assert peers.SklearnRival().unsupported(replace(SMALL, activation="gelu")) == "has no activation gelu"
+
+
+@pytest.mark.parametrize("kind", [peers.SklearnRival, peers.TorchRival, peers.JaxRival])
+@pytest.mark.parametrize("change", [{"loss": "huber"}, {"optimizer": "momentum"}])
+def test_peers_refuse_what_they_were_not_written_for(kind: Any, change: dict[str, str]) -> None:
+    (value,) = change.values()
+    assert kind().unsupported(SMALL) is None
+    assert value in kind().unsupported(replace(SMALL, **change))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_workload_has_targets_for_its_loss(loss: str) -> None:
+    X, y = replace(SMALL, loss=loss).data()
+    assert np.isfinite(MLP(SMALL.sizes, loss=loss, seed=0).fit(X, y, epochs=1).loss).all()
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.0101}, {"activation": "tanh"}, {"seed": 1}])

@@ -5,6 +5,7 @@ A layer whose weights are the identity hands its inputs on as logits, and the de
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import naive
@@ -53,6 +54,27 @@ def assert_close(found: Any, loss: Any, delta: np.ndarray, output: str | None) -
     assert found.loss == pytest.approx(float(loss), rel=8 * eps, abs=8 * eps)
     atol = 16 * eps * rough * float(np.abs(delta).max())
     np.testing.assert_allclose(found.inputs, delta.astype(float), rtol=16 * eps, atol=atol)
+
+
+TINY = [
+    kind(**{field.name: 1e-46})
+    for kind in losses.LOSSES.values()
+    for field in dataclasses.fields(kind)
+    if field.init and isinstance(field.default, float)
+]
+
+
+@pytest.mark.parametrize("loss", TINY, ids=repr)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_option_that_single_precision_takes_for_zero(dtype: str, loss: Any) -> None:
+    case = oracles.loss(loss.name)
+    n = max(3, case.least_outputs)
+    z, y = np.zeros((4, n)), next(iter(case.targets.values()))(np.random.default_rng(0), 4, n)
+    if loss.link.target == "real":
+        y[0] = 0.0  # no difference at all
+    found = identity(fastbp.MLP, n, loss, dtype).backprop(z, y)
+    assert np.isfinite(found.loss)
+    assert np.isfinite(found.inputs).all()
 
 
 EVERY_SHAPE = pytest.mark.parametrize(
