@@ -1,4 +1,4 @@
-"""Anything array-like as a numeric array: lists, tensors, data frames; and what to say of that which is none."""
+"""Conversion of lists, tensors and data frames to numeric arrays, and checks of arrays that every module may need."""
 
 from __future__ import annotations
 

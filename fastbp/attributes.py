@@ -1,4 +1,4 @@
-"""Attributes of finished networks: what would be accepted and have no effect is refused."""
+"""Attributes of finished networks: setting one that would have no effect raises an error."""
 
 from __future__ import annotations
 

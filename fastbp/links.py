@@ -1,4 +1,4 @@
-"""From the outputs of a network to its predictions, and back to what y may hold: one link for each kind of loss.
+"""Links: how outputs become predictions, probabilities and scores, and what y may hold; one for each kind of loss.
 
 A loss names its link in one line, and everything else follows: predictions, probabilities, the score, the checks of y.
 """

@@ -1,4 +1,4 @@
-"""What a network is: `MLP`, whose methods are short calls of the modules below it."""
+"""`MLP`, the network: its methods are short calls of the modules below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy's error state while we compute, our own whatever the caller's program asks for; and a norm.
+"""NumPy's floating-point error state, set to our own while fastbp computes; and a norm that does not overflow.
 
 What overflows or underflows in our arithmetic is seen in its result; ``np.seterr(all="raise")`` is about the caller's.
 """

@@ -1,4 +1,4 @@
-"""What keeps a network from learning its training rows by heart: noise while it trains, and small weights."""
+"""Regularisation against overfitting: dropout, input noise, penalties and limits of the weights."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,17 @@ from fastbp.losses import Loss
 from fastbp.numerics import quiet
 from fastbp.regularization import Regularization
 from fastbp.types import Array
+
+
+class Packing(Protocol):
+    """How the parameters of a network lie in memory."""
+
+    @property
+    def key(self) -> object:
+        """Equal where the layout is."""
+
+    def unpack(self, parameters: Array) -> tuple[list[Array], list[Array]]:
+        """Weights and biases out of flat parameters."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +159,10 @@ class Samples(NamedTuple):
         return self.y if self.y is None or self.rows is None else self.y[self.rows]
 
 
-@dataclass
 class Gradient:
     """What backpropagation yields: the loss and its derivative by every parameter, and by the inputs.
 
-    Attributes
+    Parameters
     ----------
     loss : float or None
         J of the batch; None where an output gradient was handed in.
@@ -160,12 +170,59 @@ class Gradient:
         dJ/dW ``(n_in, n_out)`` and dJ/db ``(n_out,)``, one a layer.
     inputs : array
         dJ/dX, ``(n, n_in)``; in float64 where the network standardises its inputs.
+
+    All four are attributes that can be set.
     """
 
-    loss: float | None
-    weights: list[Array]
-    biases: list[Array]
-    inputs: Array
+    def __init__(self, loss: float | None, weights: list[Array], biases: list[Array], inputs: Array) -> None:
+        self.loss, self.inputs = loss, inputs
+        self._parts: tuple[list[Array], list[Array]] | None = (weights, biases)
+        self._packed: tuple[Array, Packing] | None = None
+
+    @classmethod
+    def of_packed(cls, loss: float | None, flat: Array, packing: Packing, inputs: Array) -> Gradient:
+        """A gradient in the memory layout of a network: taken apart when it is looked at, and not before."""
+        made = cls(loss, [], [], inputs)
+        made._parts, made._packed = None, (flat, packing)
+        return made
+
+    def packed(self, packing: Packing) -> Array | None:
+        """The gradient in this memory layout, if it was made in it and nobody has looked at its parts since."""
+        if self._packed is None or self._packed[1].key != packing.key:
+            return None
+        return self._packed[0]
+
+    @property
+    def weights(self) -> list[Array]:
+        """dJ/dW, one a layer."""
+        return self._apart()[0]
+
+    @weights.setter
+    def weights(self, weights: list[Array]) -> None:
+        self._parts = weights, self._apart()[1]
+
+    @property
+    def biases(self) -> list[Array]:
+        """dJ/db, one a layer."""
+        return self._apart()[1]
+
+    @biases.setter
+    def biases(self, biases: list[Array]) -> None:
+        self._parts = self._apart()[0], biases
+
+    def _apart(self) -> tuple[list[Array], list[Array]]:
+        """Weights and biases, which from now on may be changed by whoever has them."""
+        if self._parts is None:
+            assert self._packed is not None
+            flat, packing = self._packed
+            self._parts, self._packed = packing.unpack(flat), None
+        return self._parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Gradient, (self.loss, self.weights, self.biases, self.inputs)
+
+    def __repr__(self) -> str:
+        return f"Gradient(loss={self.loss!r}, weights={self.weights!r}, biases={self.biases!r}, inputs={self.inputs!r})"
 
 
 @dataclass(frozen=True)

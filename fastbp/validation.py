@@ -1,4 +1,4 @@
-"""Every check of what a user hands in: the one place that words such errors, so that kernels may assume.
+"""Checks of numbers, names and flags: they return plain values, or raise an error that says what is wrong.
 
 All checks are pure: they return the checked value in the form the kernels take, or raise ``ValueError`` (right type,
 wrong value) or ``TypeError`` (wrong type) with a text that names the argument, its value and what is expected. Use what

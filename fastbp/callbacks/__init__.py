@@ -1,4 +1,4 @@
-"""What may watch a training at the end of every epoch, and stop it: any object with `on_epoch_end(state)`."""
+"""Callbacks: `fit` calls their `on_epoch_end(state)` after every epoch, and they may stop the training."""
 
 from fastbp.callbacks.base import Callback, EpochState, Watcher
 from fastbp.callbacks.checkpoint import Checkpoint

@@ -1,4 +1,4 @@
-"""What a callback is: the shape that `fit` asks for, what it is shown, and the base of fastbp's own."""
+"""The interface of callbacks, the state that they are given, and the base class of fastbp's own."""
 
 from __future__ import annotations
 

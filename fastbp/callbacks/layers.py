@@ -1,4 +1,4 @@
-"""Looking inside a training: activations and gradients of every layer, epoch by epoch."""
+"""The callback that records activations and gradients of every layer, epoch by epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the classes, kept with a network: checked, for they end up in terminals and tables."""
+"""Checks of class labels: they end up in terminals and tables."""
 
 from __future__ import annotations
 

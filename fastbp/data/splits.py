@@ -1,4 +1,4 @@
-"""Rows that a training does not see, to watch it by: which they are, and what of it a user should know."""
+"""Validation splits: which rows are held out, and which classes have too few rows for that."""
 
 from __future__ import annotations
 

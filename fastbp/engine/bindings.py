@@ -185,8 +185,11 @@ class Bindings(Store):
     def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
         """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
         wanted = (batch, n_threads, n_steps, whole)
-        if wanted == self._prepared:
+        had = self._prepared
+        if wanted == had:
             return
+        if not whole and n_threads == 1 and had is not None and had[0] == batch and had[3]:
+            return  # what is enough to train on these rows is enough for one thread to look at them
         self._stage = self._prepared = None
         layout, job = self.layout, self.job[0]
         block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes))

@@ -142,7 +142,8 @@ class Engine(Bindings):
         """Change the parameters by the gradient in `need_gradient()`."""
         self.bind_rates(None, None)
         self.bind_optimizer(optimizer, self.steps)
-        self.prepare(1, 1, whole=False)
+        if self._prepared is None:  # what there is of scratch is enough, whatever it was made for
+            self.prepare(1, 1, whole=False)
         self.count_steps()
         self.call(records.UPDATE, 1)
 

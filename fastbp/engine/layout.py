@@ -65,6 +65,7 @@ class Layout:
     ) -> None:
         self.regularization = regularization or Regularization()
         self.sizes, self.dtype = tuple(sizes), dtype
+        self.key = self.sizes, dtype
         self.lanes = TARGET.vector_bytes // dtype.itemsize
         self.layers: list[LayerLayout] = []
         offset = transposed = blocks = 0

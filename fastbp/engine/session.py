@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -297,27 +297,27 @@ class Session:
         engine.set_time(engine.steps)
         if deltas:
             engine.bind_output_gradient()
-        engine.clear_stop()  # of an earlier call that an exception cut off
-        with team.interruptible(engine.request_stop) as interrupted:
-            status, inputs = engine.backprop(n, threads, noisy=noisy, detached=long)
-        engine.clear_stop()
-        if interrupted():
-            raise KeyboardInterrupt
+        made: list[tuple[int, Array]] = []
+        self._interruptibly(lambda: made.append(engine.backprop(n, threads, noisy=noisy, detached=long)), threads, long)
+        status, inputs = made[0]
         if status in records.BAD:
             raise engine.bad_input()
-        weights, biases = self.layout.unpack(engine.need_gradient())
         if self.scaling is not None:  # by a float64: columns of 1e-40 have derivatives that no float32 holds
             inputs = inputs / self.scaling.x_scale
-        return Gradient(None if deltas else float(engine.losses[0]), weights, biases, inputs)
+        loss = None if deltas else float(engine.losses[0])
+        return Gradient.of_packed(loss, engine.need_gradient().copy(), self.layout, inputs)
 
     @quiet
     def apply(self, optimizer: Optimizer, gradient: Gradient) -> None:
         """Update the parameters by a gradient: the work of `Optimizer.update`."""
-        given = list(gradient.weights), list(gradient.biases)
-        weights, biases = arrays.check_weights(*given, self.spec.sizes, self.spec.dtype)
+        flat = gradient.packed(self.layout)
+        if flat is None or not np.isfinite(flat).all():  # in which case the check below says where
+            given = list(gradient.weights), list(gradient.biases)
+            parts = arrays.check_weights(*given, self.spec.sizes, self.spec.dtype)
+            flat = self.engine.packed(*parts)
         with self.lock:
             self.use(optimizer)
-            self.layout.pack(weights, biases, self.engine.need_gradient())
+            self.engine.need_gradient()[:] = flat
             self.engine.update(optimizer)
 
     # --- inference ------------------------------------------------------------------------------------------
@@ -377,12 +377,17 @@ class Session:
 
     def _call(self, mode: int, threads: int, long: bool) -> int:
         """Run the engine, answering Ctrl-C if that may take long; returns its status."""
+        self._interruptibly(lambda: self.engine.call(mode, threads, detached=long), threads, long)
+        return self.engine.status
+
+    def _interruptibly(self, work: Callable[[], Any], threads: int, long: bool) -> None:
+        """Do some work of the engine, which Ctrl-C ends if it may take long; a short call is over before it matters."""
         self.engine.clear_stop()  # of an earlier call that an exception cut off
         if threads == 1 and not long:
-            return self.engine.call(mode, threads)
+            work()
+            return
         with team.interruptible(self.engine.request_stop) as interrupted:
-            status = self.engine.call(mode, threads, detached=long)
+            work()
         self.engine.clear_stop()
         if interrupted():
             raise KeyboardInterrupt
-        return status

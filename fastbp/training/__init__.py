@@ -1,1 +1,1 @@
-"""What `MLP.fit` does: the loop over epochs, the feeds of rows, L-BFGS, history, checkpoints and progress."""
+"""What `MLP.fit` does: the loop over epochs, the feeds of rows, L-BFGS, checkpoints and progress."""

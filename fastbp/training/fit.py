@@ -1,4 +1,4 @@
-"""What `MLP.fit` is given, checked before anything is changed, and handed to the loop."""
+"""The arguments of `MLP.fit`: checked before anything is changed, and handed to the loop."""
 
 from __future__ import annotations
 
