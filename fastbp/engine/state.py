@@ -217,18 +217,12 @@ class Store:
         self.snapshot_counters = self.steps, self.epochs
         self.snapshot_of = self.moments
 
-    def note_snapshot(self, steps: int, epochs: int, first: int, per_epoch: int) -> None:
-        """Kernels have taken a snapshot in a call that began after so many steps and epochs.
+    def note_snapshot(self, done: int, steps: int, epochs: int, first: int, per_epoch: int) -> None:
+        """Kernels have taken a snapshot after `done` steps of a call that began after so many steps and epochs.
 
         first: steps that the open epoch had then. per_epoch: steps of an epoch; 0: no step of the call ends one.
         """
-        done = self.snapshot_step
         self.snapshot_counters = steps + done, epochs + ((first + done) // per_epoch if per_epoch else 0)
-
-    @property
-    def snapshot_step(self) -> int:
-        """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
-        raise NotImplementedError
 
     def go_back(self) -> None:
         """Return to what was remembered last."""

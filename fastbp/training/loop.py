@@ -198,8 +198,8 @@ class Loop:
         steps, epochs = engine.steps, engine.epochs
         status = engine.call(records.TRAIN, threads, detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
-        if engine.snapshot_step:
-            engine.note_snapshot(steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
+        if saved := engine.snapshot_step:
+            engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
         self.left = engine.mark()
         self.last_lr = float(self.lrs[max(0, made - 1)])
         made -= status == records.DIVERGED  # the step whose loss is not finite
