@@ -38,7 +38,8 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     "workloads",
     multiple=True,
     type=click.Choice(NAMES),
-    help="Run only this workload; may be given several times. `sweep`, learning-rate sweeps, runs only if named.",
+    help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
+    "trainings of other shapes than the usual ones.",
 )
 @click.option(
     "--threads",
