@@ -16,8 +16,8 @@ from rich.text import Text
 from fastbp.bench.result import BenchResult, Block, RivalResult, WorkloadResult
 
 #: A change below this is noise whatever the rounds say: memory lies elsewhere, the CPU's clock is another. More than
-#: this the rivals tell alone: in three pairs of quick runs of the same code on a shared host, fastbp's medians (`digits`,
-#: `mnist`) differed by 2 to 10 %, NumPy's by 2 to 15 %, three times of six by more than its rounds did.
+#: this the rivals tell alone: in three pairs of quick runs of the same code on a shared host, medians of fastbp differed
+#: by 2 to 10 % (`digits`, `mnist`), those of NumPy by 2 to 15 %, three times of six by more than its rounds did.
 FLOOR = 0.02
 RESAMPLES, CONFIDENCE = 2_000, 0.95
 KNOWN = ("near", "between", "far")  # states of the cores in which blocks can be compared

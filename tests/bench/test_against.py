@@ -35,9 +35,9 @@ def scaled(by: float) -> tuple[Block, ...]:
 
 
 def outcome(
-    ours: tuple[Block, ...], numpy: tuple[Block, ...] = (), *, threads: int | None = None, **changes: Any
+    ours: tuple[Block, ...], numpy: tuple[Block, ...] = (), *, alone: bool = False, **changes: Any
 ) -> BenchResult:
-    rivals = [RivalResult("fastbp", Setting(threads), GOOD, (), ours)]
+    rivals = [RivalResult("fastbp", Setting(1 if alone else None), GOOD, (), ours)]
     if numpy:
         rivals.append(RivalResult("numpy", Setting(1), GOOD, (), numpy))
     found = BenchResult(
@@ -109,7 +109,7 @@ def test_blocks_are_compared_in_one_state_of_the_cores() -> None:
     assert (found.cores, found.verdict) == ("near", "noise")
     found = rows(outcome(near), outcome(far))["fastbp"]
     assert (found.cores, found.verdict) == ("differ", "other cores")
-    found = rows(outcome(near, threads=1), outcome(far, threads=1))["fastbp"]
+    found = rows(outcome(near, alone=True), outcome(far, alone=True))["fastbp"]
     assert (found.cores, found.verdict) == ("", "slower")  # one thread does not care where the other core is
     found = rows(outcome(scaled(1.0)), outcome(far))["fastbp"]
     assert (found.cores, found.verdict) == ("", "slower")  # not known of the old run: all blocks
