@@ -16,10 +16,11 @@ from rich.text import Text
 from fastbp.bench.result import BenchResult, Block, RivalResult, WorkloadResult
 
 #: A change below this is noise whatever the rounds say: memory lies elsewhere, the CPU's clock is another. More than
-#: this the rivals tell alone: in three pairs of quick runs of the same code on a shared host, medians of fastbp differed
-#: by 2 to 10 % (`digits`, `mnist`), those of NumPy by 2 to 15 %, three times of six by more than its rounds did.
+#: this the rivals tell alone: in three pairs of quick runs of the same code on a shared host, medians of fastbp were 2
+#: to 10 % apart (`digits`, `mnist`), those of NumPy 2 to 15 %, three times of six by more than its rounds were.
 FLOOR = 0.02
 RESAMPLES, CONFIDENCE = 2_000, 0.95
+FULL_WIDTH = 110  # columns that the whole table needs
 KNOWN = ("near", "between", "far")  # states of the cores in which blocks can be compared
 
 
@@ -166,31 +167,37 @@ def _differences(old: BenchResult, new: BenchResult) -> Iterator[str]:
         yield from (f"in the {which} run: {warning}" for warning in run.warnings)
 
 
-def render(found: Comparison) -> RenderableType:
-    """The rows as a table, and how to read it."""
+def render(found: Comparison, *, width: int = FULL_WIDTH) -> RenderableType:
+    """The rows as a table, and how to read it; on narrow screens without the intervals."""
     table = Table(title=f"New run of {found.new_date} beside that of {found.old_date}")
     for heading in ("workload", "rival", "cores"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("old µs", "new µs", "new/old", "95 % of it", "rivals", "verdict"):
-        table.add_column(heading, justify="left" if heading == "verdict" else "right", no_wrap=True)
+        if heading != "95 % of it" or width >= FULL_WIDTH:
+            table.add_column(heading, justify="left" if heading == "verdict" else "right", no_wrap=True)
     style = {"slower": "bold red", "faster": "bold green"}
     for row in found.rows:
         table.add_row(
-            row.workload, row.rival, {"differ": "differ", "": "all"}.get(row.cores, row.cores),
-            f"{row.old_seconds * 1e6:,.4g}" if row.old_seconds < 1e-2 else f"{row.old_seconds * 1e6:,.0f}",
-            f"{row.new_seconds * 1e6:,.4g}" if row.new_seconds < 1e-2 else f"{row.new_seconds * 1e6:,.0f}",
-            f"{row.change:.3f}", f"{row.low:.3f} to {row.high:.3f}",
-            "" if row.rivals is None else f"{row.rivals:.3f}", Text(row.verdict, style=style.get(row.verdict, "")),
-        )  # fmt: skip
-    peaks = ", ".join(f"{dtype} {n}: {old:.1f} then, {new:.1f} now" for dtype, n, old, new in found.peaks)
-    parts: list[RenderableType] = [table]
-    parts.append(
-        Text(
-            f"noise: the rounds of the two runs do not tell them apart, or by less than {FLOOR:.0%}, as two runs "
-            "of the same code. the machine: so did rivals whose version is the same (rivals: their new/old), or it is "
-            "one. cores: the blocks compared, by the state of the cores."
+            *(row.workload, row.rival, row.cores or "all"),
+            *(_microseconds(row.old_seconds), _microseconds(row.new_seconds), f"{row.change:.3f}"),
+            *([f"{row.low:.3f} to {row.high:.3f}"] if width >= FULL_WIDTH else []),
+            "" if row.rivals is None else f"{row.rivals:.3f}",
+            Text(row.verdict, style=style.get(row.verdict, "")),
         )
-    )
-    if peaks:
+    parts: list[RenderableType] = [
+        table,
+        Text(
+            f"noise: the rounds of the two runs do not tell them apart, or by less than {FLOOR:.0%}, as two runs of "
+            "the same code.\nthe machine: so did rivals whose version is the same (rivals: their new/old), or it is one.\n"
+            "cores: the blocks that were compared, by the state of the cores."
+        ),
+    ]
+    if found.peaks:
+        peaks = ", ".join(f"{dtype} {n}: {old:.1f} then, {new:.1f} now" for dtype, n, old, new in found.peaks)
         parts.append(Text(f"FMA peak, GFLOP/s, by threads: {peaks}"))
     return Group(*parts, *(Text(f"note: {note}", style="yellow") for note in found.notes))
+
+
+def _microseconds(seconds: float) -> str:
+    """Four digits, thousands separated."""
+    return f"{seconds * 1e6:,.0f}" if seconds >= 1e-3 else f"{seconds * 1e6:.4g}"

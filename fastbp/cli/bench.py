@@ -52,13 +52,13 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
 )
 @click.option(
     "--against",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="OLD.json",
     help="Compare with an earlier run, row by row, and say what is noise. Runs its workloads, where none are named.",
 )
 @click.option(
     "--show",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.json",
     help="Measure nothing: show the run in FILE, or with --against compare it.",
 )
@@ -150,7 +150,7 @@ def _load(path: Path, option: str) -> BenchResult:
 def _tables(result: BenchResult, found: Comparison | None, width: int) -> Any:
     """What a run comes to, and beside an earlier one."""
     tables = report.render(result, width=width)
-    return tables if found is None else Group(tables, render(found))
+    return tables if found is None else Group(tables, render(found, width=width))
 
 
 def _profile(

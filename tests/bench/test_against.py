@@ -147,10 +147,12 @@ def test_what_cannot_be_compared_is_named() -> None:
 def test_the_table_has_all_of_it(width: int) -> None:
     found = compare(outcome(scaled(1.0), scaled(1.0)), outcome(scaled(1.25), scaled(1.0)))
     console = Console(width=width, file=StringIO())
-    console.print(render(found))
+    console.print(render(found, width=width))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for piece in ("mnist", "1.250", "slower", "noise", "1.000", "200.0 now"):
         assert piece in text, piece
+    assert "…" not in text
+    assert ("1.2" in text and " to " in text.splitlines()[4]) == (width == 120)
 
 
 def test_a_file_of_before_is_compared_from_the_command_line(tmp_path: Path) -> None:
