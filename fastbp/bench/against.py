@@ -188,8 +188,8 @@ def render(found: Comparison, *, width: int = FULL_WIDTH) -> RenderableType:
         table,
         Text(
             f"noise: the rounds of the two runs do not tell them apart, or by less than {FLOOR:.0%}, as two runs of "
-            "the same code.\nthe machine: so did rivals whose version is the same (rivals: their new/old), or it is one.\n"
-            "cores: the blocks that were compared, by the state of the cores."
+            "the same code.\nthe machine: so did rivals whose version is the same (rivals: their new/old), or it is "
+            "one.\ncores: the blocks that were compared, by the state of the cores."
         ),
     ]
     if found.peaks:

@@ -312,7 +312,7 @@ def test_a_profile_adds_up(tmp_path: Path) -> None:
         assert sum(part.seconds for part in one.parts) == pytest.approx(one.seconds, rel=0.2)
         assert sum(part.flops for part in one.parts) == one.workload.flops_per_step
         assert {part.phase for part in one.parts} == {
-            "gather", "forward", "loss", "backward", "update", "barrier", "other"
+            "gather", "forward", "loss", "backward", "update", "waiting", "barrier", "other"
         }  # fmt: skip
         assert all(part.limit in ("", "FMA", *profile.LEVELS) for part in one.parts)
     json.dumps([one.to_document() for one in found], allow_nan=False)
