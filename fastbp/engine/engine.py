@@ -83,8 +83,10 @@ class Engine(Bindings):
         """
         job, tag, sync = self.job, self._tag, self._sync
         n_threads, columns, parts = placement
-        if parts == 1 or mode != records.TRAIN or not self.has_areas(parts):
+        if mode != records.TRAIN or not self.has_areas(parts):
             columns, parts = 0, 1
+        assert 0 <= columns < len(self.layout.layers)
+        assert n_threads % parts == 0
         self._stage = None
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
