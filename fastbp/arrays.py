@@ -233,6 +233,16 @@ def check_finite(
         raise ValueError(not_finite(offence, name, dtype, scaled=scaling is not None))
 
 
+def all_finite(flat: Array) -> bool:
+    """Whether all numbers of an array without gaps are finite; False also where they are so large that it is doubtful.
+
+    The product with itself takes 0.5 us of 5,520 numbers, `isfinite` 1.4. Above 10,000 BLAS would call its threads.
+    """
+    if flat.size > 8192:
+        return bool(np.isfinite(flat).all())
+    return math.isfinite(flat.dot(flat))
+
+
 def first_not_finite(
     array: Array, dtype: np.dtype[Any] | None = None, scaling: tuple[Array, ...] | None = None
 ) -> Offence | None:

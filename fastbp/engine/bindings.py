@@ -63,7 +63,11 @@ class Bindings(Store):
         self._pointed: tuple[Array, list[Array], Array] | None = None
         self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._scans = False  # the job looks for NaN and infinity
-        self._stage: Any = None  # how to repeat the last call cheaply; forgotten with each change
+        # How to repeat earlier calls cheaply (see `stages.py`), and the one of them that the job says at present.
+        self._stages: dict[Any, Any] = {}
+        self._current: Any = None
+        self._input_mirror: tuple[int, int] | None = None  # the `mark` at which layer 0 was in the transposed copy
+        self._seed: int | None = None
         job, at = self.job[0], address(self.sync)
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
@@ -75,8 +79,17 @@ class Bindings(Store):
         job["l1"], job["l2"] = penalties.l1, penalties.l2
 
     def change(self, **parts: Any) -> None:
-        self._stage = None
+        self.forget_stages()
         super().change(**parts)
+
+    def forget_stages(self) -> None:
+        """Set up all of the next call: what earlier ones pointed at is there no more, or means something else."""
+        self._current, self._stages = None, {}
+
+    def forget_bindings(self) -> None:
+        """Set up all of the job in the next call that is no repetition."""
+        self._current = self._optimizer = self._prepared = None
+        self._rates = None, None
 
     def bind_data(
         self, X: Array, y: Array | None, scaling: tuple[Array, ...] | None, weights: Array | None = None,
@@ -87,7 +100,7 @@ class Bindings(Store):
         scan: look for NaN and infinity while gathering. rows: numbers of the rows that are meant, in their order.
         outputs: room for what the network puts out.
         """
-        self._stage = None
+        self._current = None
         mean, scale, narrow = (*map(address, scaling or ()), 0, 0, 0)[:3]
         if y is None:
             at, kind = 0, records.NO_TARGETS
@@ -136,7 +149,11 @@ class Bindings(Store):
 
     def set_seed(self, seed: int) -> None:
         """Of the order of the rows, dropout and noise."""
-        self.job[0]["seed"] = np.uint64(seed)
+        if seed != self._seed:
+            self.forget_stages()
+            self._seed = None
+            self.job[0]["seed"] = np.uint64(seed)
+            self._seed = seed
 
     def bind_optimizer(self, optimizer: Optimizer, t: int) -> None:
         """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
@@ -145,7 +162,7 @@ class Bindings(Store):
         self.set_time(t)
         if optimizer is self._optimizer:
             return
-        self._stage = self._optimizer = None
+        self._current = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
         job["beta1"], job["beta2"], eps = optimizer.betas_and_eps
@@ -158,7 +175,7 @@ class Bindings(Store):
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
-        self._stage = None
+        self._current = None
         job, self._rates = self.job[0], (lrs, momenta)
         job["lrs"] = 0 if lrs is None else address(lrs)
         job["momenta"] = 0 if momenta is None else address(momenta)
@@ -170,7 +187,7 @@ class Bindings(Store):
     def need_gradient(self) -> Array:
         """The buffer of a whole gradient, made when it is first needed."""
         if self.gradient is None:
-            self._stage = None
+            self.forget_stages()
             made = memory.allocate(self.layout.n_parameters, self.layout.dtype)
             self.job[0]["gradient"] = address(made)
             self.gradient = made
@@ -190,20 +207,21 @@ class Bindings(Store):
             return
         if not whole and n_threads == 1 and had is not None and had[0] == batch and had[3]:
             return  # what is enough to train on these rows is enough for one thread to look at them
-        self._stage = self._prepared = None
+        self._current = self._prepared = None
         layout, job = self.layout, self.job[0]
         block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes))
         groups = layout.n_groups(batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:
+            self.forget_stages()
             self._pointed = None
             self.buffers = Buffers(layout, rows, self.transposed)
-        self.row_losses = _room(self.row_losses, batch)
-        self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
+        self.row_losses = self._room(self.row_losses, batch)
+        self.losses, self.mean_weights = self._room(self.losses, n_steps), self._room(self.mean_weights, n_steps)
         block_bytes = (2 * layout.lanes) * (2 * layout.lanes * MAX_RUN + 1) * layout.dtype.itemsize
         per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
-        self.scratch = _room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
-        self.partials = _room(self.partials, groups * layout.n_parameters)
+        self.scratch = self._room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
+        self.partials = self._room(self.partials, groups * layout.n_parameters)
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
         job["dynamic"] = batch * layout.flops_per_row > tuning.DYNAMIC_FLOPS
         job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
@@ -217,6 +235,7 @@ class Bindings(Store):
         moments, scalars, then = self.moments, self.scalars, self._pointed
         if then is not None and then[0] is parameters and then[1] is moments and then[2] is scalars:
             return
+        self.forget_stages()
         self._pointed = None
         assert self.buffers is not None
         self.buffers.point(parameters)
@@ -230,12 +249,24 @@ class Bindings(Store):
         """Have the transposed copy of these parameters, or of the network's own, at hand; updates keep it fresh."""
         parameters = self.parameters if parameters is None else parameters
         if self._mirrored is not parameters:
-            self._mirrored = None
+            self.forget_stages()
+            self._mirrored = self._input_mirror = None
             for layer in self.layout.layers:
                 self.layout.transpose_layer(layer, self.layout.unpack_layer(layer, parameters)[0], self.transposed)
-            self._mirrored = parameters
+            self._mirrored, self._input_mirror = parameters, self.mark() if parameters is self.parameters else None
 
+    def mirror_inputs(self) -> None:
+        """Have layer 0 in the transposed copy, for dJ/dX: training does not read it there, nor keep it fresh."""
+        now = self.mark()
+        if self._input_mirror != now:
+            self._input_mirror = None
+            layout, first = self.layout, self.layout.layers[0]
+            layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
+            self._input_mirror = now
 
-def _room(buffer: Array, n: int) -> Array:
-    """The buffer, or a larger one."""
-    return buffer if buffer.size >= n else memory.allocate(n, buffer.dtype)
+    def _room(self, buffer: Array, n: int) -> Array:
+        """The buffer, or a larger one."""
+        if buffer.size >= n:
+            return buffer
+        self.forget_stages()
+        return memory.allocate(n, buffer.dtype)
