@@ -33,7 +33,12 @@ _DATA_FIELDS = (
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
 assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
-_TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
+# Counts, codes and addresses are words; to write one by its place takes 0.02 us, by its name 0.4.
+assert all(dtype.itemsize % 8 == 0 and offset % 8 == 0 for dtype, offset, *_ in JOB.fields.values())  # type: ignore[union-attr]
+AT = {name: JOB.fields[name][1] // 8 for name in JOB.names}  # type: ignore[index,union-attr]
+_N_SAMPLES, _SUBSET, _ORDER, _LRS, _MOMENTA = (AT[name] for name in ("n_samples", "subset", "order", "lrs", "momenta"))
+_N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
+_SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
 
 
 class Bindings(Store):
@@ -55,6 +60,7 @@ class Bindings(Store):
         self.scratch = self.partials = self.row_losses = memory.allocate(0, layout.dtype)
         self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
         self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
+        self._words = memoryview(self.job.view(np.uint64))  # type: ignore[arg-type]
         # What the job points at, kept alive, and whether it says what was asked for last.
         self._bound: tuple[Any, ...] = ()
         self._rates: tuple[Array | None, Array | None] = None, None
@@ -121,9 +127,9 @@ class Bindings(Store):
 
         order: room for `n_rows` row numbers; None: the rows as they stand.
         """
-        job, rows = self.job[0], 0 if subset is None else address(subset)
-        job["n_samples"], job["subset"] = n_rows, rows
-        job["order"] = rows if order is None else address(order)
+        words, rows = self._words, 0 if subset is None else address(subset)
+        words[_N_SAMPLES], words[_SUBSET] = n_rows, rows
+        words[_ORDER] = rows if order is None else address(order)
 
     def bind_output_gradient(self) -> None:
         """Take the bound targets for dJ/dz of the output layer."""
@@ -135,9 +141,9 @@ class Bindings(Store):
         """The steps to come, from a row of the epoch on; two_pass: store the gradient before any parameter changes."""
         if two_pass:
             self.need_gradient()
-        job = self.job[0]
-        job["n_steps"], job["position"], job["epoch"], job["shuffle"] = n_steps, position, epoch, shuffle
-        job["snapshot_step"], job["two_pass"] = 0, two_pass
+        words = self._words
+        words[_N_STEPS], words[_POSITION], words[_EPOCH], words[_SHUFFLE] = n_steps, position, epoch, shuffle
+        words[_SNAPSHOT_STEP], words[_TWO_PASS] = 0, two_pass
 
     def bind_step(self, optimizer: Optimizer, n_rows: int, n_threads: int, *, two_pass: bool) -> None:
         """One step on all bound rows."""
@@ -158,10 +164,10 @@ class Bindings(Store):
     def bind_optimizer(self, optimizer: Optimizer, t: int) -> None:
         """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
         assert len(self.moments) == optimizer.n_moments, "moments of another rule"
-        job = self.job[0]
         self.set_time(t)
         if optimizer is self._optimizer:
             return
+        job = self.job[0]
         self._current = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
@@ -176,13 +182,13 @@ class Bindings(Store):
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
         self._current = None
-        job, self._rates = self.job[0], (lrs, momenta)
-        job["lrs"] = 0 if lrs is None else address(lrs)
-        job["momenta"] = 0 if momenta is None else address(momenta)
+        words, self._rates = self._words, (lrs, momenta)
+        words[_LRS] = 0 if lrs is None else address(lrs)
+        words[_MOMENTA] = 0 if momenta is None else address(momenta)
 
     def set_time(self, t: int) -> None:
         """The number of updates done."""
-        _TIME.pack_into(self._bytes, _TIME_START, t)
+        self._words[_TIME] = t
 
     def need_gradient(self) -> Array:
         """The buffer of a whole gradient, made when it is first needed."""

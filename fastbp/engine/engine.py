@@ -11,6 +11,7 @@ import numpy as np
 
 from fastbp import arrays
 from fastbp.engine import memory, team, threads, tuning, watchdog
+from fastbp.engine.bindings import AT
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
 from fastbp.engine.stages import Stages, room_for_inputs
@@ -28,6 +29,7 @@ from fastbp.types import Array
 _MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
 _MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
 assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+_SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
 assert threads.MOST <= MAX_THREADS
 
 
@@ -72,7 +74,8 @@ class Engine(Stages):
         layers["transposed"][0] = address(self.transposed) if below else 0  # 0: no delta goes below layer 0
         if snapshots[0]:
             assert self.has_snapshot, "there is no room for one"
-            job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.snapshot), address(self.snapshot_scalars)
+            words = self._words
+            words[_SNAPSHOT], words[_SNAPSHOT_SCALARS] = address(self.snapshot), address(self.snapshot_scalars)
         _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
@@ -129,7 +132,7 @@ class Engine(Stages):
     @property
     def snapshot_step(self) -> int:
         """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
-        return int(self.job[0]["snapshot_step"])
+        return self._words[AT["snapshot_step"]]
 
     @property
     def loss_columns(self) -> int:

@@ -113,6 +113,7 @@ class Session:
         self.scaling: Scaling | None = None
         self.class_labels: list[Any] | None = None
         self._for_kernels: tuple[Scaling | None, tuple[Array, ...] | None] | None = None
+        self._used: tuple[Optimizer | None, list[Array] | None] = None, None  # moments that are known to fit
         _sessions.add(self)
 
     # --- what a network is ----------------------------------------------------------------------------------
@@ -196,8 +197,12 @@ class Session:
 
     def use(self, optimizer: Optimizer) -> None:
         """Keep the moments if they fit the optimiser, or start anew."""
-        if optimizer.state_layout != self.engine.state_layout or len(self.engine.moments) != optimizer.n_moments:
-            self.engine.begin(optimizer.initial_state, optimizer.state_layout)
+        engine = self.engine
+        if self._used[0] is optimizer and self._used[1] is engine.moments:
+            return
+        if optimizer.state_layout != engine.state_layout or len(engine.moments) != optimizer.n_moments:
+            engine.begin(optimizer.initial_state, optimizer.state_layout)
+        self._used = optimizer, engine.moments
 
     def values(self) -> Model:
         """All of the network, of one moment."""

@@ -7,23 +7,19 @@ holds the job of its call as bytes, which are put back (0.04 us) if another call
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
-import numpy as np
-
 from fastbp.engine import memory
-from fastbp.engine.bindings import Bindings
+from fastbp.engine.bindings import AT, Bindings
 from fastbp.engine.layout import Layout
 from fastbp.kernels import records
 from fastbp.kernels.records import JOB
 from fastbp.losses import Loss
 from fastbp.types import Array
 
-_SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
-_TIME = JOB.fields["t"][1] // 8  # type: ignore[index]
+_SCAN, _TIME, _PROFILE = (AT[name] for name in ("scan", "t", "profile"))
 # What comes before is set by Python; behind, kernels leave what they have found, and count updates.
-_END = JOB.fields["steps_done"][1]  # type: ignore[index]
+_END = 8 * AT["steps_done"]
 _RESULTS = "steps_done", "snapshot_step", "bad_row"
 assert JOB.names[-len(_RESULTS) :] == _RESULTS  # type: ignore[index]
 MOST = 16  # stages of one network
@@ -99,7 +95,6 @@ class Stages(Bindings):
     def __init__(self, layout: Layout, loss: Loss) -> None:
         super().__init__(layout, loss)
         self._sync = memoryview(self.sync)  # type: ignore[arg-type]
-        self._words = memoryview(self.job.view(np.uint64))  # type: ignore[arg-type]
         self._tag = layout.dtype.type(1)
         self._kernel: Any = None
         self._alone = False  # the last call ran on the calling thread
@@ -124,7 +119,7 @@ class Stages(Bindings):
 
         kind: of `records.TRAIN` and its like, with DELTAS and NOISY for a backpropagation.
         """
-        if not self._alone or self.buffers is None or self.job[0]["profile"]:
+        if not self._alone or self.buffers is None or self._words[_PROFILE]:
             return
         made = Stage(
             X, y, weights, outputs=outputs, inputs=inputs, optimizer=optimizer, scaling=scaling, plain=plain
@@ -156,7 +151,7 @@ class Stages(Bindings):
             self._put_back(stage)
         if scan is not self._scans:
             self._scans = scan
-            _SCAN.pack_into(self._bytes, _SCAN_START, scan)
+            self._words[_SCAN] = scan
         if stage.outputs is None:
             self._words[_TIME] = self.steps
             if stage.inputs is not None:
@@ -185,7 +180,7 @@ class Stages(Bindings):
         self.forget_bindings()
         self._bound = stage.bound
         self._bytes[:_END] = stage.job
-        self._scans = bool(_SCAN.unpack_from(self._bytes, _SCAN_START)[0])
+        self._scans = bool(self._words[_SCAN])
         self._current = stage
 
 
