@@ -199,10 +199,11 @@ def blocks_at(layer, local, tag):
     """
     wide, run = TWO * lanes(tag), np.uintp(MAX_RUN)
     panels = (layer.n_out + wide - ONE) // wide
-    band = local // (run * panels)
+    # Without a division, of 20 cycles, where there is one panel or run.
+    band = local // (run * panels) if local >= run * panels else ZERO
     rest = local - band * run * panels
     in_run = min(run, blocks_per_panel(layer, tag) - band * run)
-    panel = rest // in_run
+    panel = rest // in_run if rest >= in_run else ZERO
     place = rest - panel * in_run
     return panel, band * run + place, in_run - place
 
