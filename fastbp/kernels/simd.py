@@ -85,6 +85,18 @@ def prefetch(typingctx, address):
     return types.void(types.uintp), codegen
 
 
+@intrinsic(prefer_literal=True)
+def scratch(typingctx, vectors, tag):
+    """Address of room for some vectors, a constant number, on the stack; it lasts until the function returns."""
+
+    def codegen(context, builder, signature, args):
+        room = cgutils.alloca_once(builder, vector_type(tag), vectors.literal_value)
+        room.align = TARGET.vector_bytes
+        return builder.ptrtoint(room, I64)
+
+    return types.uintp(vectors, tag), codegen
+
+
 @jit
 def prefetch_part(address, stride, lines, part, parts):
     """Prefetch one part of `lines` cache lines that lie `stride` bytes apart."""

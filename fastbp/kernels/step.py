@@ -39,7 +39,8 @@ from fastbp.kernels.records import (
     Matrix,
 )  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
-from fastbp.kernels.tile import chunk, product, product_columns, transpose_columns
+from fastbp.kernels.tile import product, product_columns
+from fastbp.kernels.transpose import chunk, transpose_columns
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
 from fastbp.kernels.update import clip, clips, penalise, penalises, update
 

@@ -18,6 +18,7 @@ from fastbp.kernels.jit import FLAGS
 from fastbp.kernels.optimizers import DECAY, LR, Rates
 from fastbp.kernels.records import Matrix
 from fastbp.kernels.targets import TARGET
+from fastbp.kernels.transpose import CHUNK_BYTES, transpose_columns
 
 DTYPES = ["float32", "float64"]
 TILE = TARGET.tile_rows
@@ -221,9 +222,9 @@ def test_adding_up_blocks_of_rows_gives_the_bits_of_one_pass(dtype: str) -> None
 def test_transpose_columns(dtype: str) -> None:
     @njit(**FLAGS)
     def transpose(source, source_row, target, target_row, rows, tag):
-        tile.transpose_columns(target, target_row, source, source_row, rows, tag)
+        transpose_columns(target, target_row, source, source_row, rows, tag)
 
-    size, columns = lanes(dtype), tile.CHUNK_BYTES // np.dtype(dtype).itemsize
+    size, columns = lanes(dtype), CHUNK_BYTES // np.dtype(dtype).itemsize
     for rows in range(1, size + 2):
         source = buffer(rows, columns + 3, dtype, np.arange(1.0, rows * columns + 1).reshape(rows, columns))
         target = buffer(columns + 1, size + 5, dtype)
