@@ -88,7 +88,8 @@ def _whole_vectors():
     """Meanwhile, let LLVM use vectors as wide as those of the tile in loops too.
 
     For Intel's CPUs with AVX-512 it prefers halves, for the sake of programs with few of them: these would lower the
-    clock. Here the products do that anyway, where it is done at all. (Steps on a Xeon: 64-64-10 0.96, tanh 8-64-64-2 0.93, sigmoid 45-46-45-10 0.87 of their time.)
+    clock. Here the products do that anyway, where it is done at all.
+    (Steps on a Xeon: 64-64-10 0.96, tanh 8-64-64-2 0.93, sigmoid 45-46-45-10 0.87 of their time.)
     """
     add_ir_module = CPUCodeLibrary.add_ir_module
 

@@ -49,6 +49,11 @@ def splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType) -> ir.Va
     return builder.shuffle_vector(builder.insert_element(undefined, scalar, I32(0)), undefined, mask)
 
 
+def hide(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """The same integer, but for LLVM a number of which it knows nothing: what an empty piece of assembly returns."""
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
+
+
 # --- addresses ----------------------------------------------------------------------------------------------
 
 
