@@ -14,6 +14,7 @@ from fastbp.engine import memory, team, threads, tuning, watchdog
 from fastbp.engine.bindings import Bindings
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
+from fastbp.engine.placement import ALONE, Placement
 from fastbp.engine.threads import Chooser
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
@@ -25,9 +26,11 @@ from fastbp.numerics import quiet
 from fastbp.optimizers import Optimizer
 from fastbp.types import Array
 
-_MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
-_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
-assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+_MODE, _MODE_START = struct.Struct("=9q"), JOB.fields["mode"][1]  # type: ignore[index]
+_MODE_FIELDS = (
+    "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs", "columns", "parts",
+)  # fmt: skip
+assert JOB.names[:9] == _MODE_FIELDS  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 _SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
 
@@ -68,16 +71,20 @@ class Engine(Bindings):
     # --- calls ----------------------------------------------------------------------------------------------
 
     def call(
-        self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
+        self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
         input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
-        noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
-        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
-        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
+        placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
+        input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
+        network's own, which stay as they are. snapshots: have the kernels do what `take_snapshot` does after every so
+        many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
+        n_threads, columns, parts = placement
+        if parts == 1 or mode != records.TRAIN or not self.has_areas(parts):
+            columns, parts = 0, 1
         self._stage = None
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
@@ -97,7 +104,9 @@ class Engine(Bindings):
         if snapshots[0]:
             assert self.has_snapshot, "there is no room for one"
             job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.snapshot), address(self.snapshot_scalars)
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
+        _MODE.pack_into(
+            self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
+        )
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
@@ -110,7 +119,10 @@ class Engine(Bindings):
         patience = watchdog.patience()
 
         def begin(threads: list[int]) -> None:
-            self.job[0]["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            job = self.job[0]
+            job["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            if len(threads) % int(job["parts"]):
+                job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)
             self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
 
@@ -145,7 +157,7 @@ class Engine(Bindings):
         if self._prepared is None:  # what there is of scratch is enough, whatever it was made for
             self.prepare(1, 1, whole=False)
         self.count_steps()
-        self.call(records.UPDATE, 1)
+        self.call(records.UPDATE, ALONE)
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, optimizer: object, scaling: object,
@@ -277,7 +289,9 @@ class Engine(Bindings):
         input_deltas = memory.allocate(rows * stride, layout.dtype)
         # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
         layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
-        status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
+        status = self.call(
+            records.BACKPROP, Placement(n_threads), detached=detached, noisy=noisy, input_deltas=input_deltas
+        )
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
     def chooser(self, wanted: int | None, batch: int) -> Chooser:

@@ -16,6 +16,7 @@ import numpy as np
 from fastbp import schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -196,7 +197,7 @@ class Loop:
         engine, feed = self.engine, self.feed
         self.prepare_steps(first, n_steps)
         steps, epochs = engine.steps, engine.epochs
-        status = engine.call(records.TRAIN, threads, detached=long, snapshots=self.snapshots)
+        status = engine.call(records.TRAIN, Placement(threads), detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
