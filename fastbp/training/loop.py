@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules
+from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -83,8 +84,11 @@ class Loop:
 
     def run(self) -> History:
         """Train. The caller holds the lock of the network."""
-        with self.session.training(), reserved(self.watchers):
-            return self._run()
+        with self.session.training():
+            if not self.watchers:
+                return self._run()
+            with reserved(self.watchers):
+                return self._run()
 
     def _run(self) -> History:
         net, saved = self.net, self.settings.saved
@@ -119,6 +123,8 @@ class Loop:
 
     def check_learning_rates(self, epoch: int, step: int) -> None:
         """Raise for a bad learning rate before anything is changed, and warn where a schedule has come to its end."""
+        if self.learning_rates.constant:
+            return
         self.look_up(epoch, 0, 1, step)
         table, steps, epochs = self.learning_rates, self.feed.steps, self.settings.epochs
         if isinstance(table.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
@@ -132,8 +138,10 @@ class Loop:
 
     def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
         """Learning rates and momenta of steps to come; see `RateTable.tables`."""
-        with self.outside() if self.learning_rates.calls_user_code else contextlib.nullcontext():
-            return self.learning_rates.tables(epoch, first, n, step)
+        if self.learning_rates.calls_user_code:
+            with self.outside():
+                return self.learning_rates.tables(epoch, first, n, step)
+        return self.learning_rates.tables(epoch, first, n, step)
 
     def interruptibly(self, work: Callable[[], None]) -> None:
         """Do some work that Ctrl-C ends between two steps, not in the middle of one."""
@@ -185,7 +193,8 @@ class Loop:
             self.check_status(status)
             if self.pending:
                 self.end_epoch()
-            self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
+            if self.progress.shown:
+                self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
             if self.interrupted():
                 return
             if feed.done == feed.total or self.history.stop_reason or self.on_pause():
@@ -196,7 +205,7 @@ class Loop:
         engine, feed = self.engine, self.feed
         self.prepare_steps(first, n_steps)
         steps, epochs = engine.steps, engine.epochs
-        status = engine.call(records.TRAIN, threads, detached=long, snapshots=self.snapshots)
+        status = engine.call(records.TRAIN, Placement(threads), detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
@@ -261,7 +270,7 @@ class Loop:
 
     def check_parameters(self) -> None:
         """After the last step: it may have ruined the parameters, though its own loss was fine."""
-        if not np.isfinite(self.engine.parameters).all():
+        if not arrays.all_finite(self.engine.parameters) and not np.isfinite(self.engine.parameters).all():
             self.diverged(self.last_epoch)
 
     def diverged(self, epoch: int) -> None:
