@@ -237,4 +237,4 @@ class Store:
 def _scalars(state_layout: tuple[str, int] | None) -> Array:
     """Those of an optimiser that has made no update."""
     initial = () if state_layout is None else initial_scalars(state_layout[0])
-    return np.tile(np.array(initial, np.float64), (2, 1))
+    return np.array([initial, initial], np.float64)
