@@ -504,9 +504,10 @@ class MLP(Settled):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        predicted = self.loss.link.predictions(self.session.outputs(X, activated=True, scan=True))
-        if self.scaling is not None and self.scaling.y_mean is not None:
-            predicted = self.scaling.unscaled(predicted)
+        session = self.session
+        predicted = session.predictions(X)
+        if session.scaling is not None and session.scaling.y_mean is not None:
+            predicted = session.scaling.unscaled(predicted)
         return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     def evaluate(

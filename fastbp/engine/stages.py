@@ -60,7 +60,8 @@ class Stage:
         self, X: Array | None, y: Array | None, weights: Array | None, *, outputs: Array | None, inputs: Array | None,
         optimizer: object, scaling: object, plain: bool,
     ) -> None:  # fmt: skip
-        self.X, self.y, self.weights, self.outputs, self.inputs = X, y, weights, outputs, inputs
+        self.X: Any = X
+        self.y, self.weights, self.outputs, self.inputs = y, weights, outputs, inputs
         self.shape: Any = None if X is None else X.shape
         self.dtype: Any = None if X is None else X.dtype
         self.y_shape: Any = None if y is None else y.shape
@@ -69,24 +70,6 @@ class Stage:
         self.kernel: Any = None
         self.job, self.bound = b"", tuple[Any, ...]()
         self.layers: Any = None
-
-    def take(self, X: Array, y: Array | None, weights: Array | None, *, checked: bool) -> bool:
-        """Copy a batch, if it is of the type and shape of this stage's; whether it is."""
-        if self.dtype is not X.dtype or (self.weights is None) != (weights is None) or not (checked or self.plain):
-            return False
-        if self.y is not None:
-            if y is None or y.dtype is not self.y_dtype:
-                return False
-            if y.shape == self.y_shape:
-                self.y[...] = y
-            elif self.y_shape == (*y.shape, 1):  # one output
-                self.y[:, 0] = y
-            else:
-                return False
-        if self.weights is not None:
-            self.weights[...] = weights
-        self.X[...] = X  # type: ignore[index]
-        return True
 
 
 class Stages(Bindings):
@@ -144,9 +127,23 @@ class Stages(Bindings):
             stage is None
             or stage.optimizer is not optimizer
             or stage.scaling is not scaling
-            or not stage.take(X, y, weights, checked=checked)
+            or stage.dtype is not X.dtype
+            or (stage.weights is None) != (weights is None)
+            or not (checked or stage.plain)
         ):
             return None
+        if stage.y is not None:
+            if y is None or y.dtype is not stage.y_dtype:
+                return None
+            if y.shape == stage.y_shape:
+                stage.y[...] = y
+            elif stage.y_shape == (*y.shape, 1):  # one output
+                stage.y[:, 0] = y
+            else:
+                return None
+        stage.X[...] = X
+        if stage.weights is not None:
+            stage.weights[...] = weights
         if stage is not self._current:
             self._put_back(stage)
         if scan is not self._scans:
