@@ -10,7 +10,7 @@ import numpy as np
 from fastbp.engine import memory, tuning
 from fastbp.engine.layout import Buffers, Layout
 from fastbp.engine.memory import address
-from fastbp.engine.state import Store
+from fastbp.engine.state import Counters, Store
 from fastbp.kernels import records
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
@@ -38,6 +38,7 @@ assert all(dtype.itemsize % 8 == 0 and offset % 8 == 0 for dtype, offset, *_ in 
 AT = {name: JOB.fields[name][1] // 8 for name in JOB.names}  # type: ignore[index,union-attr]
 _N_SAMPLES, _SUBSET, _ORDER, _LRS, _MOMENTA = (AT[name] for name in ("n_samples", "subset", "order", "lrs", "momenta"))
 _N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
+_SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
 _SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
 
 
@@ -76,6 +77,7 @@ class Bindings(Store):
         self._current: Any = None
         self._input_mirror: tuple[int, int] | None = None  # the `mark` at which layer 0 was in the transposed copy
         self._seed: int | None = None
+        self._snapshot_at: tuple[Array, Array, int, int] | None = None  # what a snapshot fills, and its addresses
         words, at, penalties = self._words, address(self.sync), layout.regularization
         words[AT["n_layers"]], words[AT["n_blocks"]] = len(layout.layers), layout.n_blocks
         words[AT["n_parameters"]], words[AT["zeros"]] = layout.n_parameters, address(self.zeros)
@@ -92,6 +94,10 @@ class Bindings(Store):
     def change(self, **parts: Any) -> None:
         self.forget_stages()
         super().change(**parts)
+
+    def set_counters(self, counters: Counters) -> None:
+        self.forget_stages()
+        super().set_counters(counters)
 
     def forget_stages(self) -> None:
         """Set up all of the next call: what earlier ones pointed at is there no more, or means something else."""
@@ -274,6 +280,15 @@ class Bindings(Store):
             layout, first = self.layout, self.layout.layers[0]
             layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
             self._input_mirror = now
+
+    def point_snapshot(self) -> None:
+        """Have the job know where snapshots go."""
+        assert self.has_snapshot, "there is no room for one"
+        then = self._snapshot_at
+        if then is None or then[0] is not self.snapshot or then[1] is not self.snapshot_scalars:
+            places = address(self.snapshot), address(self.snapshot_scalars)
+            then = self._snapshot_at = self.snapshot, self.snapshot_scalars, *places
+        self._words[_SNAPSHOT], self._words[_SNAPSHOT_SCALARS] = then[2:]
 
     def _room(self, buffer: Array, n: int) -> Array:
         """The buffer, or a larger one."""

@@ -214,6 +214,7 @@ class Buffers:
         self.activations, self.deltas = arrays[: len(strides)], arrays[len(strides) : -2]
         self.targets, self.loss_values = arrays[-2:]
         self.records = np.zeros(len(layout.layers), LAYER)
+        self.words = memoryview(self.records.view(np.uint64))  # type: ignore[arg-type]
         item = dtype.itemsize
         for k, layer in enumerate(layout.layers):
             record = self.records[k]
