@@ -403,14 +403,12 @@ class MLP(Settled):
         Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not checked for NaN and infinity,
         which would spoil all weights. The weights of the rows, ``(n,)``, are those of `fit`.
         """
-        rule, session = optimizers.get(optimizer), self.session
+        rule = optimizer if isinstance(optimizer, optimizers.Optimizer) else optimizers.get(optimizer)
+        session = self.session
         if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
             engine = session.engine
             with session.lock:  # what an earlier call has checked of its batch is true of this one, but for its labels
-                if (
-                    engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None
-                    and engine.status != records.BAD_LABEL
-                ):
+                if engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None:
                     return engine.loss
         rule.check_step()
         batch = session.check_batch(X, y, sample_weight)

@@ -189,9 +189,10 @@ class Gradient:
 
     def packed(self, packing: Packing) -> Array | None:
         """The gradient in this memory layout, if it was made in it and nobody has looked at its parts since."""
-        if self._packed is None or self._packed[1].key != packing.key:
+        if self._packed is None:
             return None
-        return self._packed[0]
+        flat, own = self._packed
+        return flat if own is packing or own.key == packing.key else None
 
     @property
     def weights(self) -> list[Array]:

@@ -311,7 +311,7 @@ class Session:
     def backprop_again(self, X: Array, y: Array, *, deltas: bool, noisy: bool) -> Gradient | None:
         """Loss and gradient of a batch that differs in nothing but its numbers from an earlier one; or None."""
         stage = self.engine.call_again(_kind_of_backprop(deltas, noisy), X, y, None, self.scaling, checked=False)
-        if stage is None or self.engine.status == records.BAD_LABEL:
+        if stage is None:
             return None
         return self._gradient(stage.inputs.copy(), deltas=deltas)  # type: ignore[union-attr]
 
