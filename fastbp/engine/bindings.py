@@ -62,13 +62,13 @@ class Bindings(Store):
         self.gradient: Array | None = None
         self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self.buffers: Buffers | None = None
-        self.scratch = self.partials = self.row_losses = memory.allocate(0, layout.dtype)
+        self.scratch = self.partials = self.row_losses = self.areas = memory.allocate(0, layout.dtype)
         self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
         # What the job points at, kept alive, and whether it says what was asked for last.
         self._bound: tuple[Any, ...] = ()
         self._rates: tuple[Array | None, Array | None] = None, None
         self._optimizer: Optimizer | None = None
-        self._prepared: tuple[int, int, int, bool] | None = None
+        self._prepared: tuple[int, int, int, bool, int] | None = None
         self._pointed: tuple[Array, list[Array], Array] | None = None
         self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._scans = False  # the job looks for NaN and infinity
@@ -80,6 +80,7 @@ class Bindings(Store):
         self._snapshot_at: tuple[Array, Array, int, int] | None = None  # what a snapshot fills, and its addresses
         words, at, penalties = self._words, address(self.sync), layout.regularization
         words[AT["n_layers"]], words[AT["n_blocks"]] = len(layout.layers), layout.n_blocks
+        words[AT["parts"]] = 1
         words[AT["n_parameters"]], words[AT["zeros"]] = layout.n_parameters, address(self.zeros)
         for k, name in enumerate(("barrier", "stop", "status", "claims")):
             words[AT[name]] = at + 64 * k
@@ -216,9 +217,12 @@ class Bindings(Store):
             "scalars": self.scalars.ravel()
         }
 
-    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
-        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
-        wanted = (batch, n_threads, n_steps, whole)
+    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool, parts: int = 1) -> None:
+        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once.
+
+        parts: of the threads that are to have areas of their own, see `fastbp.kernels.columns`.
+        """
+        wanted = (batch, n_threads, n_steps, whole, parts)
         had = self._prepared
         if wanted == had:
             return
@@ -245,7 +249,14 @@ class Bindings(Store):
         job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
+        area = (batch + tuning.GAP_ROWS) * layout.stride(layout.sizes[0]) if parts > 1 and not groups else 0
+        self.areas = self._room(self.areas, parts * area)
+        job["areas"], job["area_size"] = address(self.areas), area * layout.dtype.itemsize
         self._prepared = wanted
+
+    def has_areas(self, parts: int) -> bool:
+        """Whether there is room for so many parts, of the batches that were prepared for."""
+        return self._prepared is not None and self._prepared[4] == parts and bool(self.job[0]["area_size"])
 
     def _point(self, parameters: Array) -> None:
         """Have job and layers work on these parameters, and on the moments that there are."""

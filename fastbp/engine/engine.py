@@ -14,6 +14,7 @@ from fastbp.engine import memory, team, threads, tuning, watchdog
 from fastbp.engine.bindings import AT
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
+from fastbp.engine.placement import ALONE, Placement
 from fastbp.engine.stages import Stages, room_for_inputs
 from fastbp.engine.threads import Chooser
 from fastbp.kernels import clock, records
@@ -26,9 +27,11 @@ from fastbp.numerics import quiet
 from fastbp.optimizers import Optimizer
 from fastbp.types import Array
 
-_MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
-_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
-assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+_MODE, _MODE_START = struct.Struct("=9q"), JOB.fields["mode"][1]  # type: ignore[index]
+_MODE_FIELDS = (
+    "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs", "columns", "parts",
+)  # fmt: skip
+assert JOB.names[:9] == _MODE_FIELDS  # type: ignore[index]
 _TRANSPOSED = LAYER.fields["transposed"][1] // 8  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 
@@ -45,16 +48,22 @@ class Engine(Stages):
     # --- calls ----------------------------------------------------------------------------------------------
 
     def call(
-        self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
+        self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
         input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
-        noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
-        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
-        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
+        placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
+        input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
+        network's own, which stay as they are. snapshots: have the kernels do what `take_snapshot` does after every so
+        many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
+        n_threads, columns, parts = placement
+        if mode != records.TRAIN or not self.has_areas(parts):
+            columns, parts = 0, 1
+        assert 0 <= columns < len(self.layout.layers)
+        assert n_threads % parts == 0
         self._current = None
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
@@ -74,7 +83,9 @@ class Engine(Stages):
         self.buffers.words[_TRANSPOSED] = address(self.transposed) if below else 0  # 0: no delta goes below layer 0
         if snapshots[0]:
             self.point_snapshot()
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
+        _MODE.pack_into(
+            self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
+        )
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
@@ -87,7 +98,10 @@ class Engine(Stages):
         patience = watchdog.patience()
 
         def begin(threads: list[int]) -> None:
-            self.job[0]["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            job = self.job[0]
+            job["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            if len(threads) % int(job["parts"]):
+                job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)
             self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
 
@@ -123,7 +137,7 @@ class Engine(Stages):
         if self._prepared is None:  # what there is of scratch is enough, whatever it was made for
             self.prepare(1, 1, whole=False)
         self.count_steps()
-        self.call(records.UPDATE, 1)
+        self.call(records.UPDATE, ALONE)
         self._input_mirror = self.mark()
         self.stage(records.UPDATE, None, None, optimizer=optimizer)
 
@@ -198,7 +212,8 @@ class Engine(Stages):
         self.prepare(rows, n_threads, whole=True)
         room, inputs = room_for_inputs(self.layout, rows)
         self.mirror_inputs()
-        status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=room)
+        placement = Placement(n_threads)
+        status = self.call(records.BACKPROP, placement, detached=detached, noisy=noisy, input_deltas=room)
         return status, inputs
 
     def chooser(self, wanted: int | None, batch: int) -> Chooser:

@@ -24,3 +24,6 @@ class Placement(NamedTuple):
     threads: int
     layers: int = 0
     parts: int = 1
+
+
+ALONE = Placement(1)

@@ -16,6 +16,7 @@ import numpy as np
 from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -33,6 +34,7 @@ from fastbp.types import Array
 
 # Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
 SPENT = 1e-5
+_SILENT = contextlib.nullcontext()
 
 
 class Loop:
@@ -104,7 +106,7 @@ class Loop:
         self.takes_snapshots = True
         self.engine.clear_stop()  # of an earlier call that an exception cut off
         try:
-            with self.progress:
+            with self.progress if self.settings.progress else _SILENT:
                 self.feed.train(self)
         except KeyboardInterrupt:
             self.on_pause(final=True)
@@ -204,7 +206,7 @@ class Loop:
         engine, feed = self.engine, self.feed
         self.prepare_steps(first, n_steps)
         steps, epochs = self.begins_at
-        status = engine.call(records.TRAIN, threads, detached=long, snapshots=self.snapshots)
+        status = engine.call(records.TRAIN, Placement(threads), detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
