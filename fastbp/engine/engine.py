@@ -12,9 +12,9 @@ import numpy as np
 from fastbp import arrays
 from fastbp.engine import memory, team, threads, tuning, watchdog
 from fastbp.engine.bindings import Bindings
+from fastbp.engine.chooser import Chooser
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
-from fastbp.engine.threads import Chooser
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB

@@ -12,7 +12,8 @@ import pytest
 from processes import succeed
 
 from fastbp import MLP, SGD
-from fastbp.engine import team, threads
+from fastbp.engine import team
+from fastbp.engine.chooser import Chooser
 
 
 def test_an_error_of_a_worker_reaches_the_caller() -> None:
@@ -69,7 +70,7 @@ def test_more_threads_than_rows_and_weights() -> None:
 # --- the number of threads
 
 
-def simulate(chooser: threads.Chooser, speeds: Any, seconds: float) -> tuple[float, dict[int, float]]:
+def simulate(chooser: Chooser, speeds: Any, seconds: float) -> tuple[float, dict[int, float]]:
     """Steps a second that a choice reaches, and the time spent on each number; speeds(time) -> {threads: s a step}."""
     now, steps, spent = 0.0, 0, dict.fromkeys(chooser.candidates, 0.0)
     while now < seconds:
@@ -91,7 +92,7 @@ def simulate(chooser: threads.Chooser, speeds: Any, seconds: float) -> tuple[flo
     ],
 )
 def test_the_choice_is_nearly_as_fast_as_the_better_number(one: float, two: float, expected: int) -> None:
-    chooser = threads.Chooser(None, expected, 2)
+    chooser = Chooser(None, expected, 2)
     speed, _ = simulate(chooser, lambda now: {1: one, 2: two}, 20.0)
     assert speed > 0.95 / min(one, two)
 
@@ -100,7 +101,7 @@ def test_the_choice_follows_a_neighbour_that_comes_and_goes() -> None:
     def speeds(now: float) -> dict[int, float]:
         return {1: 1e-3, 2: 4e-3 if 10 < now < 20 else 6e-4}
 
-    chooser = threads.Chooser(None, 2, 2)
+    chooser = Chooser(None, 2, 2)
     simulate(chooser, speeds, 10.0)
     busy, _ = simulate(chooser, lambda now: speeds(now + 10), 9.9)
     assert busy > 0.9 / 1e-3
@@ -117,20 +118,20 @@ def test_the_choice_survives_bad_moments() -> None:
         moment = int(now / 0.02) % 2000
         return {1: 1e-4 * slow[1][moment], 2: 6.5e-5 * slow[2][moment]}
 
-    speed, spent = simulate(threads.Chooser(None, 2, 2), speeds, 30.0)
+    speed, spent = simulate(Chooser(None, 2, 2), speeds, 30.0)
     assert spent[2] > 0.9 * 30
     assert speed > 0.9 / 6.5e-5 / 1.1  # 1.1: the mean of `slow`
 
 
 def test_a_second_thread_must_gain_enough() -> None:
-    _, spent = simulate(threads.Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.9e-5}, 10.0)
+    _, spent = simulate(Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.9e-5}, 10.0)
     assert spent[1] > 0.95 * 10
-    _, spent = simulate(threads.Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.8e-5}, 10.0)
+    _, spent = simulate(Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.8e-5}, 10.0)
     assert spent[2] > 0.9 * 10
 
 
 def test_a_lucky_trial_is_taken_back() -> None:
-    chooser = threads.Chooser(None, 1, 2)
+    chooser = Chooser(None, 1, 2)
     chooser.note(1, 100, 0.3)
     for seconds in (0.009, 0.001):  # the first half of a trial, whose caches are cold, does not count
         assert chooser.next(0.05)[0] == 2
@@ -142,7 +143,7 @@ def test_a_lucky_trial_is_taken_back() -> None:
 
 def test_a_number_that_was_asked_for_is_kept() -> None:
     for wanted in (1, 2, 5):
-        chooser = threads.Chooser(wanted, wanted, wanted)
+        chooser = Chooser(wanted, wanted, wanted)
         _, spent = simulate(chooser, lambda now: {1: 1e-3, 2: 9e-3, 5: 9e-3}, 3.0)
         assert spent.keys() == {wanted}
         assert chooser.next(0.05) == (wanted, 0.05)
