@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp import arrays
-from fastbp.engine import memory, team, threads, tuning, watchdog
+from fastbp.engine import costs, memory, placement, team, threads, topology, tuning, watchdog
 from fastbp.engine.bindings import Bindings
 from fastbp.engine.chooser import Chooser
 from fastbp.engine.layout import Layout
@@ -60,7 +61,7 @@ class Engine(Bindings):
         self._sync = memoryview(self.sync)  # type: ignore[arg-type]
         self._tag = layout.dtype.type(1)
         self._kernel: Any = None
-        self._chooser: tuple[tuple[int | None, int, int], Chooser] | None = None
+        self._choosers: dict[tuple[Any, ...], Chooser] = {}
         self._alone = False  # the last call ran on the calling thread
         self._watch: Array | None = None
         self._broken: str | None = None  # why no call is possible any more
@@ -280,13 +281,27 @@ class Engine(Bindings):
         status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
-    def chooser(self, wanted: int | None, batch: int) -> Chooser:
-        """What chooses the number of threads for `fit`; the last one, if it was for the same: it has learnt by now."""
-        key = wanted, batch, wanted or team.default_threads()
-        if self._chooser is None or self._chooser[0] != key:
-            expected = self.choose_threads(wanted, batch, self.layout.flops_per_row)
-            self._chooser = key, Chooser(wanted, expected, key[2])
-        return self._chooser[1]
+    def chooser(self, wanted: int | None, batch: int, n_moments: int, seconds: float = 0.0) -> Chooser:
+        """What chooses the placement for steps of `fit`; as before, if it was for the same: it has learnt by now.
+
+        Asked before every chunk of steps, since what the system grants may change. seconds: about as long as the steps
+        to come will take.
+        """
+        most, machine = wanted or team.default_threads(), topology.topology()
+        force = placement.forced(os.environ)
+        key = wanted, batch, n_moments, most, machine, force
+        found = self._choosers.get(key)
+        if found is None:
+            counts = [most] if wanted else costs.thread_counts(most, machine)
+            if not wanted and batch * self.layout.flops_per_row < tuning.BARRIER_SECONDS * tuning.THREAD_FLOPS:
+                counts = [1]
+            choice = costs.candidates(self.layout, batch, n_moments, machine, counts, force)
+            known = costs.costs(seconds if len(choice) > 1 else 0.0)
+            found = Chooser(choice, [known.step(self.layout, batch, each, n_moments) for each in choice])
+            if len(self._choosers) >= tuning.CHOOSERS:
+                self._choosers.clear()
+            self._choosers[key] = found
+        return found
 
     def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float | None = None) -> int:
         """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""

@@ -24,15 +24,24 @@ class Topology(NamedTuple):
         tell; empty where it does not even tell the CPUs.
     die_cores : tuple of int
         Physical cores of each die.
+    pair : tuple of int
+        Two CPUs on different cores of the first die, if it has as many.
     """
 
     cores: int
     dies: tuple[frozenset[int], ...]
     die_cores: tuple[int, ...]
+    pair: tuple[int, ...] = ()
 
     def die_of(self, cpu: int) -> int:
         """Number of the die of a CPU; 0 where it is on none."""
         return next((number for number, die in enumerate(self.dies) if cpu in die), 0)
+
+    def two_cores(self) -> tuple[int, ...]:
+        """Two CPUs of different cores, of two dies where there are several; none where nothing is known."""
+        if len(self.dies) > 1:
+            return min(self.dies[0]), min(self.dies[1])
+        return self.pair
 
     def cpu_sets(self, parts: int, caller: int) -> list[set[int]] | None:
         """CPUs of each of some parts of a team, the caller's die first; None: any CPU, as parts do not match dies."""
@@ -73,9 +82,13 @@ def read(cpus: frozenset[int], root: Path = ROOT) -> Topology:
     groups = list(dies) if sum(map(len, dies)) == len(cpus) else [cpus]
     counts = {die: len({core_of[cpu] for cpu in die}) for die in groups}
     groups.sort(key=lambda die: (-counts[die], min(die, default=0)))
+    one_each = sorted({min(core_of[cpu] & groups[0]): None for cpu in sorted(groups[0])})[:2] if cpus else []
     return Topology(
-        max(1, len(set(core_of.values()))), tuple(groups), tuple(max(1, counts[die]) for die in groups)
-    )  # fmt: skip
+        max(1, len(set(core_of.values()))),
+        tuple(groups),
+        tuple(max(1, counts[die]) for die in groups),
+        tuple(one_each) if len(one_each) == 2 else (),
+    )
 
 
 def _siblings(folder: Path, cpu: int, cpus: frozenset[int]) -> frozenset[int]:
