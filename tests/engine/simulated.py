@@ -72,7 +72,7 @@ def fixed(placement: Placement) -> Chooser:
 
 
 def best_fixed(
-    speeds: Speeds, candidates: Sequence[Placement], until: float, noise: float = 0.0, **more: float
+    speeds: Speeds, candidates: Sequence[Placement], until: float, noise: float = 0.0, call_steps: int = 1 << 40
 ) -> float:
     """Steps a second of the best candidate, on a machine of its own."""
-    return max(Machine(speeds, noise).train(fixed(one), until, **more) for one in candidates)  # type: ignore[arg-type]
+    return max(Machine(speeds, noise).train(fixed(one), until, call_steps) for one in candidates)

@@ -215,7 +215,7 @@ def test_a_young_training_makes_no_trial() -> None:
 
 
 def test_what_trials_lose_is_limited() -> None:
-    """Others that are a hundred times slower take a small share of the time; no trial is shorter than a step, though."""
+    """Others that are a hundred times slower take a small share of the time; but no trial is shorter than a step."""
     for scale, least in ((1e-6, 0.98), (1e-4, 0.98), (1e-3, 0.98), (1e-2, 0.94)):
         machine = Machine(speeds((scale, 100.0 * scale, 90.0 * scale)))
         machine.train(Chooser(THREE, [1.0, 2.0, 2.0]), 30.0)
