@@ -52,19 +52,20 @@ class Bindings(Store):
         self.zeros = memory.allocate(layout.zeros_size, layout.dtype)
         self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self.buffers: Buffers | None = None
-        self.scratch = self.partials = self.row_losses = memory.allocate(0, layout.dtype)
+        self.scratch = self.partials = self.row_losses = self.areas = memory.allocate(0, layout.dtype)
         self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
         self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
         # What the job points at, kept alive, and whether it says what was asked for last.
         self._bound: tuple[Any, ...] = ()
         self._rates: tuple[Array | None, Array | None] = None, None
         self._optimizer: Optimizer | None = None
-        self._prepared: tuple[int, int, int, bool] | None = None
+        self._prepared: tuple[int, int, int, bool, int] | None = None
         self._pointed: tuple[Array, list[Array], Array] | None = None
         self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._scans = False  # the job looks for NaN and infinity
         self._stage: Any = None  # how to repeat the last call cheaply; forgotten with each change
         job, at = self.job[0], address(self.sync)
+        job["parts"] = 1
         job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
         job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
         job["zeros"] = address(self.zeros)
@@ -182,9 +183,12 @@ class Bindings(Store):
             "scalars": self.scalars.ravel()
         }
 
-    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
-        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
-        wanted = (batch, n_threads, n_steps, whole)
+    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool, parts: int = 1) -> None:
+        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once.
+
+        parts: of the threads that are to have areas of their own, see `fastbp.kernels.columns`.
+        """
+        wanted = (batch, n_threads, n_steps, whole, parts)
         had = self._prepared
         if wanted == had:
             return
@@ -210,7 +214,14 @@ class Bindings(Store):
         job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
+        area = (batch + tuning.GAP_ROWS) * layout.stride(layout.sizes[0]) if parts > 1 and not groups else 0
+        self.areas = _room(self.areas, parts * area)
+        job["areas"], job["area_size"] = address(self.areas), area * layout.dtype.itemsize
         self._prepared = wanted
+
+    def has_areas(self, parts: int) -> bool:
+        """Whether there is room for so many parts, of the batches that were prepared for."""
+        return self._prepared is not None and self._prepared[4] == parts and bool(self.job[0]["area_size"])
 
     def _point(self, parameters: Array) -> None:
         """Have job and layers work on these parameters, and on the moments that there are."""

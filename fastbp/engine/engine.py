@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp import arrays
-from fastbp.engine import costs, memory, placement, team, threads, topology, tuning, watchdog
+from fastbp.engine import costs, memory, team, threads, topology, tuning, watchdog
 from fastbp.engine.bindings import Bindings
 from fastbp.engine.chooser import Chooser
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
+from fastbp.engine.placement import ALONE, Placement, forced
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB
@@ -26,9 +27,11 @@ from fastbp.numerics import quiet
 from fastbp.optimizers import Optimizer
 from fastbp.types import Array
 
-_MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
-_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
-assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+_MODE, _MODE_START = struct.Struct("=9q"), JOB.fields["mode"][1]  # type: ignore[index]
+_MODE_FIELDS = (
+    "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs", "columns", "parts",
+)  # fmt: skip
+assert JOB.names[:9] == _MODE_FIELDS  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 _SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
 
@@ -69,16 +72,22 @@ class Engine(Bindings):
     # --- calls ----------------------------------------------------------------------------------------------
 
     def call(
-        self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
+        self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
         input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
-        noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
-        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
-        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
+        placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
+        input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
+        network's own, which stay as they are. snapshots: have the kernels do what `take_snapshot` does after every so
+        many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
+        n_threads, columns, parts = placement
+        if mode != records.TRAIN or not self.has_areas(parts):
+            columns, parts = 0, 1
+        assert 0 <= columns < len(self.layout.layers)
+        assert n_threads % parts == 0
         self._stage = None
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
@@ -98,7 +107,9 @@ class Engine(Bindings):
         if snapshots[0]:
             assert self.has_snapshot, "there is no room for one"
             job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.snapshot), address(self.snapshot_scalars)
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
+        _MODE.pack_into(
+            self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
+        )
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
@@ -111,15 +122,21 @@ class Engine(Bindings):
         patience = watchdog.patience()
 
         def begin(threads: list[int]) -> None:
-            self.job[0]["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            job = self.job[0]
+            job["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            if len(threads) % int(job["parts"]):
+                job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)
-            self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
+            job["watch"] = 0 if self._watch is None else address(self._watch)
 
         def stop(word: int) -> None:
             self._sync[8] = word
 
         try:
-            team.run(work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience)
+            team.run(
+                work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience,
+                places=topology.topology().places(n_threads, int(self.job[0]["parts"]), team.caller_cpu()),
+            )  # fmt: skip
         except BaseException:
             self.clear_stop()
             raise
@@ -146,7 +163,7 @@ class Engine(Bindings):
         if self._prepared is None:  # what there is of scratch is enough, whatever it was made for
             self.prepare(1, 1, whole=False)
         self.count_steps()
-        self.call(records.UPDATE, 1)
+        self.call(records.UPDATE, ALONE)
 
     def stage(
         self, mode: int, X: Array, y: Array | None, outputs: Array | None, optimizer: object, scaling: object,
@@ -278,26 +295,28 @@ class Engine(Bindings):
         input_deltas = memory.allocate(rows * stride, layout.dtype)
         # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
         layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
-        status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
+        status = self.call(
+            records.BACKPROP, Placement(n_threads), detached=detached, noisy=noisy, input_deltas=input_deltas
+        )
         return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
 
-    def chooser(self, wanted: int | None, batch: int, n_moments: int, seconds: float = 0.0) -> Chooser:
+    def chooser(self, wanted: int | None, batch: int, seconds: float = 0.0) -> Chooser:
         """What chooses the placement for steps of `fit`; as before, if it was for the same: it has learnt by now.
 
         Asked before every chunk of steps, since what the system grants may change. seconds: about as long as the steps
         to come will take.
         """
         most, machine = wanted or team.default_threads(), topology.topology()
-        force = placement.forced(os.environ)
-        key = wanted, batch, n_moments, most, machine, force
+        force = forced(os.environ)
+        key = wanted, batch, most, machine, force
         found = self._choosers.get(key)
         if found is None:
             counts = [most] if wanted else costs.thread_counts(most, machine)
             if not wanted and batch * self.layout.flops_per_row < tuning.BARRIER_SECONDS * tuning.THREAD_FLOPS:
                 counts = [1]
-            choice = costs.candidates(self.layout, batch, n_moments, machine, counts, force)
+            choice = costs.candidates(self.layout, batch, machine, counts, force)
             known = costs.costs(seconds if len(choice) > 1 else 0.0)
-            found = Chooser(choice, [known.step(self.layout, batch, each, n_moments) for each in choice])
+            found = Chooser(choice, [known.step(self.layout, batch, each, machine) for each in choice])
             if len(self._choosers) >= tuning.CHOOSERS:
                 self._choosers.clear()
             self._choosers[key] = found

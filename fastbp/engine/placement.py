@@ -28,6 +28,7 @@ class Placement(NamedTuple):
     parts: int = 1
 
 
+ALONE = Placement(1)
 VARIABLE = "FASTBP_PLACEMENT"
 
 

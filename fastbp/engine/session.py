@@ -17,6 +17,7 @@ from fastbp.data import checks, labels, sample_weights
 from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.layout import Layout
+from fastbp.engine.placement import Placement
 from fastbp.engine.state import OptimizerState
 from fastbp.kernels import records
 from fastbp.model import Model
@@ -377,7 +378,7 @@ class Session:
 
     def _call(self, mode: int, threads: int, long: bool) -> int:
         """Run the engine, answering Ctrl-C if that may take long; returns its status."""
-        self._interruptibly(lambda: self.engine.call(mode, threads, detached=long), threads, long)
+        self._interruptibly(lambda: self.engine.call(mode, Placement(threads), detached=long), threads, long)
         return self.engine.status
 
     def _interruptibly(self, work: Callable[[], Any], threads: int, long: bool) -> None:

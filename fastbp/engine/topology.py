@@ -37,19 +37,21 @@ class Topology(NamedTuple):
         """Number of the die of a CPU; 0 where it is on none."""
         return next((number for number, die in enumerate(self.dies) if cpu in die), 0)
 
-    def two_cores(self) -> tuple[int, ...]:
-        """Two CPUs of different cores, of two dies where there are several; none where nothing is known."""
-        if len(self.dies) > 1:
-            return min(self.dies[0]), min(self.dies[1])
-        return self.pair
+    def places(self, threads: int, parts: int, caller: int) -> list[set[int]]:
+        """CPUs of each thread of a team, the caller's die first; none, which means any, where parts do not match dies.
 
-    def cpu_sets(self, parts: int, caller: int) -> list[set[int]] | None:
-        """CPUs of each of some parts of a team, the caller's die first; None: any CPU, as parts do not match dies."""
-        if parts != len(self.dies) or parts < 2:
-            return None
+        caller: the CPU that the calling thread is on.
+        """
         first = self.die_of(caller)
-        order = [first, *(number for number in range(parts) if number != first)]
-        return [set(self.dies[number]) for number in order]
+        if len(self.dies) < 2:
+            return []
+        if threads <= self.die_cores[first]:
+            return [set(self.dies[first])] * threads
+        dies = len(self.dies)
+        if parts % dies:
+            return []
+        order = [first, *(number for number in range(dies) if number != first)]
+        return [set(self.dies[order[thread * dies // threads]]) for thread in range(threads)]
 
 
 def topology() -> Topology:

@@ -37,6 +37,8 @@ from fastbp.kernels.records import (
     Job,
     Layers,
     Matrix,
+    Region,
+    RegionType,
 )  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.tile import product, product_columns, transpose_square
@@ -54,15 +56,28 @@ def share(n, part, parts):
     return np.uintp(n) * np.uintp(part) // np.uintp(parts)
 
 
+@jit
+def even_blocks(n, limit):
+    """Rows a block, at most `limit`, so that n rows fall into blocks of one size, or nearly so."""
+    blocks = max(ONE, (n + limit - ONE) // limit)
+    return max(ONE, (n + blocks - ONE) // blocks)
+
+
+@jit
+def all_from(k):
+    """The weight blocks of all layers from k on."""
+    return Region(np.uintp(k), ZERO, ZERO, ZERO, ZERO, ZERO)
+
+
 # --- phase 1 ------------------------------------------------------------------------------------------------
 
 
 @jit
 def forward(job, layers, block, key, with_output_activation, clock, tag):
-    """Carry a block of rows from the inputs to the outputs of the last layer; key: of dropout, or 0."""
+    """Carry a block of rows through the layers by rows, to the outputs of the last; key: of dropout, or 0."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
-    for k in range(job.n_layers):
+    for k in range(job.columns, job.n_layers):
         layer = layers[k]
         a = Matrix(layer.inputs + block.row * layer.input_row, layer.input_row)
         outputs, deltas = layer.outputs + block.row * layer.output_row, layer.deltas + block.row * layer.output_row
@@ -72,9 +87,10 @@ def forward(job, layers, block, key, with_output_activation, clock, tag):
             result, a, layer.weights, layer.n_in + ONE, ZERO, block.rows, layer.n_out, layer.n_in, np.uintp(STORE), tag
         )
         if active:
-            activate(layer.activation, outputs, deltas, block.rows * layer.output_row // itemsize(tag), tag)
+            n = block.rows * layer.output_row // itemsize(tag)
+            activate(layer.activation, outputs, deltas, ZERO, ONE, n, tag)
             if key != ZERO and layer.drop_below != ZERO:
-                drop(layer, k + ONE, key, block, tag)
+                drop(layer, k + ONE, key, block, ZERO, layer.n_out, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
@@ -95,9 +111,9 @@ def output_loss(job, layer, losses, block, batch, tag):
 
 @jit
 def backward(job, layers, block, clock, tag):
-    """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
+    """Carry the deltas down through the layers by rows, delta_k = (delta_k+1 . W^T) * f'(z_k); to dJ/dX if wanted."""
     since = ticks.start(clock)
-    for k in range(job.n_layers - ONE, ZERO, -1):
+    for k in range(job.n_layers - ONE, job.columns, -1):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
         product_down(layer, below.deltas + block.row * below.output_row, block, job.zeros, np.uintp(MULTIPLY), tag)
@@ -127,14 +143,15 @@ def product_down(layer, result, block, zeros, mode, tag):
     ],
 )  # fmt: skip
 def pass_rows(job, layers, block, batch, clock, tag):
-    """Phase 1 of a block of rows."""
+    """Phase 1 of a block of rows, in the layers by rows."""
     bottom, top = layers[0], layers[job.n_layers - ONE]
-    since = ticks.start(clock)
-    inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
-    gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
-    if batch.key != ZERO and job.input_noise > 0.0:
-        add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
-    ticks.charge(clock, ticks.GATHER, since)
+    if job.columns == ZERO:
+        since = ticks.start(clock)
+        inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
+        gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
+        if batch.key != ZERO and job.input_noise > 0.0:
+            add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
+        ticks.charge(clock, ticks.GATHER, since)
     forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
@@ -148,11 +165,11 @@ def pass_rows(job, layers, block, batch, clock, tag):
 
 
 @jit
-def gradient_blocks(layer, result, panel, block, count, row, rows, add, zeros, weights, rates, tag):
+def gradient_blocks(layer, result, inputs, panel, block, count, row, rows, add, zeros, weights, rates, tag):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
-    Over `rows` rows of the buffers from `row` on; added to what is there, or not. With `rates`, plain gradient descent
-    changes `weights` by it, and `result` is a scratch.
+    inputs: address of what the layer reads. Over `rows` rows of the buffers from `row` on; added to what is there, or
+    not. With `rates`, plain gradient descent changes `weights` by it, and `result` is a scratch.
     """
     size, item = lanes(tag), itemsize(tag)
     wide = TWO * size
@@ -160,7 +177,7 @@ def gradient_blocks(layer, result, panel, block, count, row, rows, add, zeros, w
     width = vectors * size * item
     i0 = block * wide
     n = min(count * wide, layer.n_in - i0)
-    a = layer.inputs + row * layer.input_row + i0 * item
+    a = inputs + row * layer.input_row + i0 * item
     b = layer.deltas + row * layer.output_row + panel * wide * item
     r0 = ZERO
     while r0 < rows:
@@ -191,17 +208,16 @@ def blocks_per_panel(layer, tag):
 
 
 @jit
-def blocks_at(layer, local, tag):
-    """(panel, block, blocks that go on from there in one run) of a layer's weight block number `local`.
+def blocks_at(panels, blocks, local):
+    """(panel, block, blocks that go on from there in one run) of weight block number `local` of some panels.
 
     Blocks count along a run, then from panel to panel, then from run to run: the activations that a run reads stay in
     the cache while all panels of deltas pass by.
     """
-    wide, run = TWO * lanes(tag), np.uintp(MAX_RUN)
-    panels = (layer.n_out + wide - ONE) // wide
+    run = np.uintp(MAX_RUN)
     band = local // (run * panels)
     rest = local - band * run * panels
-    in_run = min(run, blocks_per_panel(layer, tag) - band * run)
+    in_run = min(run, blocks - band * run)
     panel = rest // in_run
     place = rest - panel * in_run
     return panel, band * run + place, in_run - place
@@ -275,20 +291,30 @@ def is_plain(job):
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, Layers, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
-def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
-    """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it."""
-    item = itemsize(tag)
+@leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
+def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, clock, tag):
+    """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it.
+
+    They are counted within the region; where that is of many layers, among the blocks of the whole network.
+    """
+    item, wide = itemsize(tag), TWO * lanes(tag)
     descend = rates if use == FUSED and is_plain(job) else ZERO
     clipping, penalties = clips(job), penalises(job)
     completes = use == COMPLETE or (use == STORE_GRADIENT and job.mode == TRAIN and clipping and penalties)
-    k, number = ZERO, first
+    k, number, local = region.layer, first, first
+    panels, blocks, inputs = region.panels, region.blocks, region.inputs
     since = ticks.start(clock)
     while number < end:
-        while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
-            k += ONE
+        if region.panels == ZERO:
+            while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
+                k += ONE
+            local, inputs = number - layers[k].first_block, layers[k].inputs
+            panels, blocks = (layers[k].n_out + wide - ONE) // wide, blocks_per_panel(layers[k], tag)
+        else:
+            local = number
         layer = layers[k]
-        panel, block, count = blocks_at(layer, number - layer.first_block, tag)
+        panel, block, count = blocks_at(panels, blocks, local)
+        panel, block = panel + region.panel, block + region.block
         count = min(count, end - number)
         offset, n = blocks_place(layer, panel, block, count, tag)
         gradient = scratch if use == FUSED else job.gradient + offset * item
@@ -296,7 +322,7 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
-                    layer, gradient, panel, block, count, ZERO, rows, False, job.zeros, weights, descend, tag
+                    layer, gradient, inputs, panel, block, count, ZERO, rows, False, job.zeros, weights, descend, tag
                 )  # fmt: skip
             else:
                 sum_partials(job, gradient, offset, n, tag)
@@ -347,7 +373,8 @@ def pass_group(job, layers, slot, group, batch, clock, tag):
                 offset = blocks_place(layer, panel, ZERO, count, tag)[0]
                 result = job.partials + (group * job.n_parameters + offset) * item
                 gradient_blocks(
-                    layer, result, panel, ZERO, count, row, rows, place > begin, job.zeros, ZERO, ZERO, tag
+                    layer, result, layer.inputs, panel, ZERO, count, row, rows, place > begin, job.zeros, ZERO, ZERO,
+                    tag,
                 )  # fmt: skip
             since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

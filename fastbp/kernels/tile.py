@@ -265,15 +265,16 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
                 first, first_row = (start, ZERO) if init != 0 else (panel + k * panel_row, ZERO)
             else:
                 first, first_row = out, c.row
-            lines = k_now * panel_row // np.uintp(64) if far else ZERO
+            column += vectors * size
+            # The panel after the last one may be another thread's: to fetch it would be a conflict with its updates.
+            lines = min(wide, (n - min(n, column) + size - ONE) // size) * k_now * width // np.uintp(64)
             product_rows(
                 Matrix(out, c.row), Matrix(first, first_row), Matrix(a.address + k0 * itemsize(tag), a.row), b, rows,
-                vectors, k_now, mode, b + panel_rows * panel_row, lines, tag,
+                vectors, k_now, mode, b + panel_rows * panel_row, lines if far else ZERO, tag,
             )  # fmt: skip
             panel += panel_rows * panel_row
             out += panel_row
             start += panel_row
-            column += vectors * size
         k0 += k_now
 
 

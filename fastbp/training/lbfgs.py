@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import memory, team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
 from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
@@ -121,7 +122,7 @@ class Minimization:
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
         long = len(block) * flops > tuning.LONG_STEP_FLOPS
-        status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
+        status = engine.call(records.BACKPROP, Placement(threads), detached=long, parameters=self.trial)
         if self.loop.interrupted():
             raise _Interrupted
         if status in records.BAD:

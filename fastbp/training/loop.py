@@ -84,8 +84,7 @@ class Loop:
         """Have what chooses the placement of the next chunk; another one, when the system grants other CPUs."""
         feed = self.feed
         seconds = (feed.total - feed.done) * self.step_flops / tuning.THREAD_FLOPS
-        moments = self.optimizer.n_moments
-        self.threads = self.engine.chooser(self.settings.threads, feed.batch_size, moments, seconds)
+        self.threads = self.engine.chooser(self.settings.threads, feed.batch_size, seconds)
 
     # --- a whole fit ----------------------------------------------------------------------------------------
 
@@ -203,9 +202,9 @@ class Loop:
     def chunk(self, first: int, n_steps: int, placement: Placement, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the pass on; returns the status and the number of steps made."""
         engine, feed = self.engine, self.feed
-        self.prepare_steps(first, n_steps)
+        self.prepare_steps(first, n_steps, placement.parts)
         steps, epochs = engine.steps, engine.epochs
-        status = engine.call(records.TRAIN, placement.threads, detached=long, snapshots=self.snapshots)
+        status = engine.call(records.TRAIN, placement, detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
@@ -216,8 +215,11 @@ class Loop:
         self.next_epoch = epochs + (first + made) // feed.steps * feed.pass_is_epoch
         return status, made
 
-    def prepare_steps(self, first: int, n_steps: int) -> None:
-        """Point the engine at some steps from step `first` of the pass on, whatever it was used for since the last."""
+    def prepare_steps(self, first: int, n_steps: int, parts: int = 1) -> None:
+        """Point the engine at some steps from step `first` of the pass on, whatever it was used for since the last.
+
+        parts: of the placement.
+        """
         engine, feed = self.engine, self.feed
         self.session.use(self.optimizer)
         # Before all else, as this may call a function of the user's, and that the methods of the network.
@@ -227,7 +229,7 @@ class Loop:
         self.bind_rows()
         engine.bind_rates(None if self.learning_rates.constant else self.lrs, momenta)
         engine.bind_optimizer(self.optimizer, engine.steps)
-        engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True)
+        engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
         shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
         epoch = engine.epochs + (feed.part << 32)  # for the order of the rows alone

@@ -59,6 +59,32 @@ def test_placement_gives_the_affinity_back() -> None:
     assert masks == [os.sched_getaffinity(0)] * 3
 
 
+def test_threads_of_a_part_stay_on_their_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is made up: two dies of two CPUs each, the caller on CPU 1."""
+    given: dict[int, list[set[int]]] = {}
+    dies = {0, 1}, {2, 3}
+    monkeypatch.setattr(team, "_getcpu", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+
+    def set_affinity(thread: int, cpus: set[int]) -> None:
+        given.setdefault(thread or threading.get_native_id(), []).append(set(cpus))
+
+    monkeypatch.setattr(os, "sched_setaffinity", set_affinity, raising=False)
+    numbers: dict[int, int] = {}
+
+    def work(number: int) -> None:
+        numbers[number] = threading.get_native_id()
+
+    team.run(work, 4, places=[dies[0], dies[0], dies[1], dies[1]])
+    assert numbers[0] == threading.get_native_id()
+    assert numbers[0] not in given  # the caller stays where it is
+    assert given[numbers[1]] == [{0}, {0, 1}]  # off the caller's CPU at first
+    assert given[numbers[2]] == given[numbers[3]] == [{2, 3}, {2, 3}]
+    given.clear()
+    team.run(work, 2, places=[{0}, {7}])  # not allowed any more: anywhere
+    assert given[numbers[1]] == [{0, 2, 3}, {0, 1, 2, 3}]
+
+
 def test_more_threads_than_rows_and_weights() -> None:
     X, y = np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)
     one, many = (MLP([1, 1], loss="mse", seed=0) for _ in range(2))

@@ -107,13 +107,25 @@ def test_a_cache_of_the_second_level_is_no_die(tmp_path: Path) -> None:
     assert dies_of(topology.read(frozenset({0, 1}), root)) == [[0, 1]]
 
 
-def test_cpus_of_the_parts_of_a_team(tmp_path: Path) -> None:
+def test_where_the_threads_of_a_team_run(tmp_path: Path) -> None:
     root = machine(tmp_path, [[n] for n in range(4)], [[0, 1], [2, 3]])
     found = topology.read(frozenset(range(4)), root)
-    assert found.cpu_sets(2, caller=3) == [{2, 3}, {0, 1}]
-    assert found.cpu_sets(2, caller=-1) == [{0, 1}, {2, 3}]
-    assert found.cpu_sets(4, caller=0) is None
-    assert topology.read(frozenset({0, 1}), root).cpu_sets(1, caller=0) is None
+    assert found.places(4, 2, caller=3) == [{2, 3}, {2, 3}, {0, 1}, {0, 1}]
+    assert found.places(4, 2, caller=-1) == [{0, 1}, {0, 1}, {2, 3}, {2, 3}]
+    assert found.places(2, 2, caller=2) == [{2, 3}, {2, 3}]  # the cores of one die are enough
+    assert found.places(4, 4, caller=0) == [{0, 1}, {0, 1}, {2, 3}, {2, 3}]
+    assert found.places(4, 1, caller=0) == found.places(3, 3, caller=0) == []
+    assert topology.read(frozenset({0, 1}), root).places(2, 2, caller=0) == []
+
+
+def test_two_cores_to_measure_between(tmp_path: Path) -> None:
+    root = machine(tmp_path, [[0, 4], [1, 5], [2, 6], [3, 7]], [[0, 4, 1, 5], [2, 6, 3, 7]])
+    for die in ((0, 1, 4, 5), (2, 3, 6, 7)):
+        for cpu in die:
+            write(root / f"sys/devices/system/cpu/cpu{cpu}/cache/index3/shared_cpu_list", ",".join(map(str, die)))
+    assert topology.read(frozenset(range(8)), root).pair == (0, 1)
+    assert topology.read(frozenset({4, 0, 5}), root).pair == (0, 5)
+    assert topology.read(frozenset({0, 4}), root).pair == ()
 
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
