@@ -81,6 +81,7 @@ class Layout:
         self.zeros_size = _round_up(max(sizes), self.lanes)
         # Floating-point operations of one row in one step: forward, weight gradient, and delta but for layer 0.
         self.flops_per_row = sum((6 if k else 4) * layer.n_in * layer.n_out for k, layer in enumerate(self.layers))
+        self._snapshot_steps: dict[tuple[int, int], int] = {}
         # Bytes of activations and deltas that one row needs.
         widths = self.stride(sizes[0]) + sum(2 * self.stride(layer.n_out) for layer in self.layers)
         self.row_bytes = widths * dtype.itemsize
@@ -106,11 +107,14 @@ class Layout:
         By sizes alone, without the padding that vectors of some width ask for, on a fast machine: what is kept depends
         neither on the clock nor on the machine. A copy reads parameters twice and moments once, and writes both.
         """
+        if (known := self._snapshot_steps.get((batch, n_moments))) is not None:
+            return known
         n_parameters = sum((layer.n_in + 1) * layer.n_out for layer in self.layers)
         moved = (3 + 2 * n_moments) * n_parameters * self.dtype.itemsize
         copy = tuning.COPY_SECONDS + moved / (tuning.NEAR_BYTES if moved < tuning.CACHE_BYTES else tuning.FAR_BYTES)
         step = batch * self.flops_per_row / tuning.FAST_FLOPS + tuning.STEP_SECONDS
-        return max(1, math.ceil(copy / (tuning.SNAPSHOT_SHARE * step)))
+        found = self._snapshot_steps[batch, n_moments] = max(1, math.ceil(copy / (tuning.SNAPSHOT_SHARE * step)))
+        return found
 
     def memory(self, batch_size: int, n_moments: int) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.

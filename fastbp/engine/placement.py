@@ -41,7 +41,7 @@ class Forced(NamedTuple):
 
 def forced(environment: Mapping[str, str]) -> Forced | None:
     """The placement that FASTBP_PLACEMENT asks for, for reports and tests; None: any."""
-    text = environment.get(VARIABLE, "")
+    text = environment.get(VARIABLE)
     if not text:
         return None
     if text == "rows":

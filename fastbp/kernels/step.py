@@ -41,7 +41,8 @@ from fastbp.kernels.records import (
     RegionType,
 )  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
-from fastbp.kernels.tile import product, product_columns, transpose_square
+from fastbp.kernels.tile import product, product_columns
+from fastbp.kernels.transpose import chunk, transpose_columns
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
 from fastbp.kernels.update import clip, clips, penalise, penalises, update
 
@@ -215,10 +216,11 @@ def blocks_at(panels, blocks, local):
     the cache while all panels of deltas pass by.
     """
     run = np.uintp(MAX_RUN)
-    band = local // (run * panels)
+    # Without a division, of 20 cycles, where there is one panel or run.
+    band = local // (run * panels) if local >= run * panels else ZERO
     rest = local - band * run * panels
     in_run = min(run, blocks - band * run)
-    panel = rest // in_run
+    panel = rest // in_run if rest >= in_run else ZERO
     place = rest - panel * in_run
     return panel, band * run + place, in_run - place
 
@@ -257,18 +259,17 @@ def refresh_transposed(layer, panel, block, tag):
     k_rows = (layer.n_out + size - one) // size * size
     target_row = panel_vectors(layer.n_in, block, size) * size * item
     target = layer.transposed + block * wide * k_rows * item + j0 * target_row
-    for v in range(vectors):
+    columns = min(vectors * size, layer.n_out - j0)
+    j = ZERO
+    while j < columns:
         i = ZERO
-        while i + size <= n:
-            transpose_square(
-                target + v * size * target_row + i * item, target_row,
-                source + i * source_row + v * size * item, source_row, tag,
+        while i < n:
+            transpose_columns(
+                target + j * target_row + i * item, target_row, source + i * source_row + j * item, source_row,
+                n - i, tag,
             )  # fmt: skip
             i += size
-        for ii in range(i, n):
-            x = view(source + ii * source_row + v * size * item, size, tag)
-            for j in range(size):
-                view(target + (v * size + j) * target_row + ii * item, 1, tag)[0] = x[j]
+        j += chunk(tag)
 
 
 @jit

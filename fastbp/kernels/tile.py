@@ -22,12 +22,12 @@ from fastbp.kernels.few import few
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import Matrix, MatrixType
 from fastbp.kernels.simd import (
-    I32,
     I64,
     ONE,
     TWO,
     ZERO,
     declare_fma,
+    hide,
     itemsize,
     lanes,
     lanes_of,
@@ -72,15 +72,35 @@ class _Tile:
         # One of A's two strides is a constant, which frees a register and lets offsets fold into addresses.
         self.a_k = I64(self.item) if self.layout == "rows" else a_k
         a_row = I64(self.item) if self.layout == "columns" else a_row
-        self.a_rows = [builder.add(a, builder.mul(a_row, I64(m))) for m in range(self.rows)]
+        self.steps = self.row_steps(a_row)
         n_rows = self.rows + self.column_sum
         acc = [self.load_row(builder.add(init, builder.mul(init_row, I64(m)))) for m in range(n_rows)]
         unrolled = builder.udiv(k, I64(TILE_UNROLL))
         rest = builder.and_(k, I64(TILE_UNROLL - 1))
-        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, I64(0), b, acc)
+        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, a, b, acc)
         _, _, acc = self.loop("rest", rest, 1, offset, b, acc)
         self.finish(acc, c, c_row, mode)
         return self.function
+
+    def row_steps(self, a_row: ir.Value) -> list[ir.Value]:
+        """Bytes from A's first row to each of the rows of the tile.
+
+        Loads of all rows have one base and an index of which the CPU takes up to four times as much. LLVM sees through
+        multiples, and makes of them a chain of additions beside the FMAs, on the same ports: odd ones are hidden.
+        """
+        builder = self.b
+        if isinstance(a_row, ir.Constant):
+            return [builder.mul(a_row, I64(m)) for m in range(self.rows)]
+        steps: list[ir.Value] = [I64(0)]
+        for m in range(1, self.rows):
+            if m == 1:
+                steps.append(a_row)
+            elif m % 2:
+                steps.append(hide(builder, builder.mul(a_row, I64(m))))
+            else:
+                twice = (m & -m).bit_length() - 1
+                steps.append(builder.shl(steps[m >> twice], I64(twice)))
+        return steps
 
     def load_row(self, address: ir.Value) -> list[ir.Value]:
         return [self.load(self.b.add(address, I64(v * self.width)), self.vector) for v in range(self.vectors)]
@@ -100,7 +120,7 @@ class _Tile:
         weights = self.load_row(b)
         result = []
         for m in range(self.rows):
-            x = splat(builder, self.load(builder.add(self.a_rows[m], offset), self.scalar), self.vector)
+            x = splat(builder, self.load(builder.add(offset, self.steps[m]), self.scalar), self.vector)
             result.append([builder.call(self.fma, [x, w, old]) for w, old in zip(weights, acc[m], strict=True)])
         if self.column_sum:  # the bias gradient: a row of ones, on the adders that the FMAs leave free
             result.append([builder.fadd(old, w) for w, old in zip(weights, acc[-1], strict=True)])
@@ -276,39 +296,3 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
             out += panel_row
             start += panel_row
         k0 += k_now
-
-
-# --- transposition ------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def transpose_square(typingctx, target, target_row, source, source_row, tag):
-    """Transpose a block of lanes x lanes elements, in registers; strides in bytes."""
-    signature = types.void(*[types.uintp] * 4, tag)
-
-    def codegen(context, builder, signature, args):
-        dtype = signature.args[-1]
-        size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
-        target, target_row, source, source_row, _ = args
-        rows = []
-        for i in range(size):
-            pointer = builder.inttoptr(builder.add(source, builder.mul(source_row, I64(i))), vector.as_pointer())
-            rows.append(builder.load(pointer))
-            rows[-1].align = item
-        mask_of = ir.VectorType(I32, size)
-        half = size // 2
-        while half:  # swap the off-diagonal quarters of every block of 2 * half rows
-            low = ir.Constant(mask_of, [j if j & half == 0 else size + j - half for j in range(size)])
-            high = ir.Constant(mask_of, [j + half if j & half == 0 else size + j for j in range(size)])
-            for i in range(size):
-                if i & half == 0:
-                    top, bottom = rows[i], rows[i + half]
-                    rows[i] = builder.shuffle_vector(top, bottom, low)
-                    rows[i + half] = builder.shuffle_vector(top, bottom, high)
-            half //= 2
-        for i, row in enumerate(rows):
-            pointer = builder.inttoptr(builder.add(target, builder.mul(target_row, I64(i))), vector.as_pointer())
-            builder.store(row, pointer).align = item
-        return context.get_dummy_value()
-
-    return signature, codegen

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules
+from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
 from fastbp.engine.placement import Placement
@@ -90,8 +90,11 @@ class Loop:
 
     def run(self) -> History:
         """Train. The caller holds the lock of the network."""
-        with self.session.training(), reserved(self.watchers):
-            return self._run()
+        with self.session.training():
+            if not self.watchers:
+                return self._run()
+            with reserved(self.watchers):
+                return self._run()
 
     def _run(self) -> History:
         net, saved = self.net, self.settings.saved
@@ -126,6 +129,8 @@ class Loop:
 
     def check_learning_rates(self, epoch: int, step: int) -> None:
         """Raise for a bad learning rate before anything is changed, and warn where a schedule has come to its end."""
+        if self.learning_rates.constant:
+            return
         self.look_up(epoch, 0, 1, step)
         table, steps, epochs = self.learning_rates, self.feed.steps, self.settings.epochs
         if isinstance(table.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
@@ -139,8 +144,10 @@ class Loop:
 
     def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
         """Learning rates and momenta of steps to come; see `RateTable.tables`."""
-        with self.outside() if self.learning_rates.calls_user_code else contextlib.nullcontext():
-            return self.learning_rates.tables(epoch, first, n, step)
+        if self.learning_rates.calls_user_code:
+            with self.outside():
+                return self.learning_rates.tables(epoch, first, n, step)
+        return self.learning_rates.tables(epoch, first, n, step)
 
     def interruptibly(self, work: Callable[[], None]) -> None:
         """Do some work that Ctrl-C ends between two steps, not in the middle of one."""
@@ -169,9 +176,11 @@ class Loop:
         if self.pending:
             self.end_epoch()
             self.on_pause()
-        feed, step_seconds = self.feed, self.step_flops / tuning.THREAD_FLOPS + 1e-6
+        feed, step_seconds, fresh = self.feed, self.step_flops / tuning.THREAD_FLOPS + 1e-6, True
         while feed.done < feed.total and not self.history.stop_reason and not self.interrupted():
-            self.choose()
+            if not fresh:
+                self.choose()
+            fresh = False
             placement, length = self.threads.next(tuning.CHUNK_SECONDS)
             most = tuning.MAX_STEPS if placement in self.threads.seconds else tuning.FIRST_STEPS
             step_seconds = self.threads.seconds.get(placement, step_seconds)
@@ -193,7 +202,8 @@ class Loop:
             self.check_status(status)
             if self.pending:
                 self.end_epoch()
-            self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
+            if self.progress.shown:
+                self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
             if self.interrupted():
                 return
             if feed.done == feed.total or self.history.stop_reason or self.on_pause():
@@ -272,7 +282,7 @@ class Loop:
 
     def check_parameters(self) -> None:
         """After the last step: it may have ruined the parameters, though its own loss was fine."""
-        if not np.isfinite(self.engine.parameters).all():
+        if not arrays.all_finite(self.engine.parameters) and not np.isfinite(self.engine.parameters).all():
             self.diverged(self.last_epoch)
 
     def diverged(self, epoch: int) -> None:
