@@ -350,7 +350,7 @@ def one_step_a_call() -> Iterator[None]:
 @contextmanager
 def seeing(net: MLP, seen: set[str]) -> Iterator[None]:
     """Note the state of a network at both ends of each native call, and after each method that sets it."""
-    places = [(Engine, "call"), (Engine, "call_again")]
+    places = [(Engine, "call"), (Engine, "call_again"), (Engine, "update_again")]
     places += [(MLP, name) for name in ("set_weights", "load_optimizer_state", "reset_optimizer")]
     before = [getattr(owner, name) for owner, name in places]
 
