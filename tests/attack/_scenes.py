@@ -166,8 +166,9 @@ def steps(optimizer: Any, **options: Any) -> Callable[[MLP, Path], Any]:
 
 def updates(net: MLP, folder: Path) -> Any:
     """Backpropagation and update apart."""
-    for k in (0, 4):
-        Adam().update(net, net.backprop(X[k : k + 4], Y[k : k + 4]))
+    adam = Adam()
+    for k in (0, 4, 8):
+        adam.update(net, net.backprop(X[k : k + 4], Y[k : k + 4]))
     gradient = net.backprop(X, output_gradient=np.ones((60, 3)))
     return gradient.inputs.tobytes()
 
