@@ -101,8 +101,9 @@ class Loop:
         net, saved = self.net, self.settings.saved
         if saved is not None:
             checkpoints.check(saved, self.fingerprint())
-        fresh = self.optimizer.state_layout != self.engine.state_layout
-        self.check_learning_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
+        if not self.learning_rates.constant:
+            fresh = self.optimizer.state_layout != self.engine.state_layout
+            self.check_learning_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
         self.tell(lambda watcher: watcher.on_fit_begin(net))
         checkpoints.begin(self.callbacks, resumes=saved is not None)
         if saved is not None:
@@ -130,8 +131,6 @@ class Loop:
 
     def check_learning_rates(self, epoch: int, step: int) -> None:
         """Raise for a bad learning rate before anything is changed, and warn where a schedule has come to its end."""
-        if self.learning_rates.constant:
-            return
         self.look_up(epoch, 0, 1, step)
         table, steps, epochs = self.learning_rates, self.feed.steps, self.settings.epochs
         if isinstance(table.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
