@@ -36,7 +36,9 @@ from fastbp.kernels.simd import (
     splat,
     vector_type,
 )
+from fastbp.kernels.slim import COLUMNS, slim
 from fastbp.kernels.targets import TARGET
+from fastbp.kernels.transpose import chunk
 from fastbp.kernels.tuning import FEW, K_BLOCK, NEAR_BYTES, TILE_UNROLL
 
 TILE_ROWS = TARGET.tile_rows
@@ -269,6 +271,18 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """
     size, wide = lanes(tag), TWO
     width = size * itemsize(tag)
+    slim_here = n <= np.uintp(COLUMNS) <= size <= rows and k % chunk(tag) == ZERO
+    if slim_here and mode == np.uintp(STORE):
+        groups = rows // size
+        slim(
+            c.address, c.row, init if init != 0 else panels + k * width, a.address, a.row, panels, width, groups,
+            k // chunk(tag), tag,
+        )  # fmt: skip
+        done = groups * size
+        c, a = Matrix(c.address + done * c.row, c.row), Matrix(a.address + done * a.row, a.row)
+        rows -= done
+        if rows == ZERO:
+            return
     blocks = (k + np.uintp(K_BLOCK - 1)) // np.uintp(K_BLOCK) if mode == np.uintp(STORE) else ONE
     k_block = (k + blocks - ONE) // blocks
     far = k * n * itemsize(tag) > np.uintp(NEAR_BYTES)

@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.simd import I32, I64, lanes_of, splat, vector_type
 
-# Elements of 16 bytes: what is transposed within a quarter of a vector takes one instruction, across it more.
+# What is transposed within 16 bytes, a quarter of the largest vectors, takes one instruction, across them more.
 CHUNK_BYTES = 16
+
+
+def join(builder: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
+    """One vector of some short ones, whose number is a power of two."""
+    while len(parts) > 1:
+        mask = ir.Constant(ir.VectorType(I32, 2 * parts[0].type.count), list(range(2 * parts[0].type.count)))
+        parts = [builder.shuffle_vector(a, b, mask) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def interleave_chunks(builder: ir.IRBuilder, vectors: Sequence[ir.Value]) -> list[ir.Value]:
+    """Transpose each chunk of 16 bytes of as many vectors as a chunk has elements."""
+    size, columns = vectors[0].type.count, len(vectors)
+    half = columns // 2
+
+    def interleave(a, b, upper):
+        """Elements of a and b in turn, of the lower or upper halves of their chunks."""
+        places = [i for start in range(upper * half, size, columns) for i in range(start, start + half)]
+        mask = ir.Constant(ir.VectorType(I32, size), [i for one in places for i in (one, size + one)])
+        return builder.shuffle_vector(a, b, mask)
+
+    result = list(vectors)
+    for _ in range(columns.bit_length() - 1):  # as often as a deck of cards is halved and shuffled perfectly
+        pairs = list(zip(result[:half], result[half:], strict=True))
+        result = [interleave(a, b, upper) for a, b in pairs for upper in (0, 1)]
+    return result
+
+
+def transposed(builder: ir.IRBuilder, dtype: types.Float, addresses: Sequence[ir.Value]) -> list[ir.Value]:
+    """The columns of one chunk of as many rows as a vector has lanes, which begin at these addresses."""
+    item = dtype.bitwidth // 8
+    columns = CHUNK_BYTES // item
+    part = ir.VectorType(vector_type(dtype).element, columns)
+
+    def load(address):
+        value = builder.load(builder.inttoptr(address, part.as_pointer()))
+        value.align = item
+        return value
+
+    whole = [join(builder, [load(address) for address in addresses[j::columns]]) for j in range(columns)]
+    return interleave_chunks(builder, whole)
 
 
 @intrinsic
@@ -32,40 +75,17 @@ def transpose_columns(typingctx, target, target_row, source, source_row, rows, t
         dtype = signature.args[-1]
         size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
         target, target_row, source, source_row, rows, _ = args
-        columns = CHUNK_BYTES // item
-        part = ir.VectorType(vector.element, columns)
         lane = ir.VectorType(I32, size)
 
-        def load(address):
-            value = builder.load(builder.inttoptr(address, part.as_pointer()))
-            value.align = item
-            return value
-
-        def join(parts):
-            while len(parts) > 1:
-                mask = ir.Constant(ir.VectorType(I32, 2 * parts[0].type.count), list(range(2 * parts[0].type.count)))
-                parts = [builder.shuffle_vector(a, b, mask) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-            return parts[0]
-
-        def interleave(a, b, upper):
-            """Elements of a and b in turn, of the lower or upper halves of their chunks."""
-            half = columns // 2
-            places = [i for start in range(upper * half, size, columns) for i in range(start, start + half)]
-            return builder.shuffle_vector(a, b, ir.Constant(lane, [i for one in places for i in (one, size + one)]))
-
-        def transpose(addresses, keep):
-            """Transpose rows at these addresses; `keep` is applied to each result."""
-            whole = [join([load(address) for address in addresses[j::columns]]) for j in range(columns)]
-            for _ in range(columns.bit_length() - 1):  # as often as a deck of cards is halved and shuffled perfectly
-                pairs = list(zip(whole[: columns // 2], whole[columns // 2 :], strict=True))
-                whole = [interleave(a, b, upper) for a, b in pairs for upper in (0, 1)]
-            for j, one in enumerate(whole):
+        def store(columns):
+            for j, column in enumerate(columns):
                 pointer = builder.inttoptr(builder.add(target, builder.mul(target_row, I64(j))), vector.as_pointer())
-                builder.store(keep(one), pointer).align = item
+                builder.store(column, pointer).align = item
 
         with builder.if_else(builder.icmp_unsigned(">=", rows, I64(size))) as (full, partial):
             with full:
-                transpose([builder.add(source, builder.mul(source_row, I64(i))) for i in range(size)], lambda one: one)
+                addresses = [builder.add(source, builder.mul(source_row, I64(i))) for i in range(size)]
+                store(transposed(builder, dtype, addresses))
             with partial:  # the last row again and again: no row behind it is touched
                 addresses = [source]
                 for i in range(1, size):
@@ -74,7 +94,7 @@ def transpose_columns(typingctx, target, target_row, source, source_row, rows, t
                 places = ir.Constant(lane, list(range(size)))
                 inside = builder.icmp_unsigned("<", places, splat(builder, builder.trunc(rows, I32), lane))
                 zeros = ir.Constant(vector, [0.0] * size)
-                transpose(addresses, lambda one: builder.select(inside, one, zeros))
+                store([builder.select(inside, one, zeros) for one in transposed(builder, dtype, addresses)])
         return context.get_dummy_value()
 
     return signature, codegen
