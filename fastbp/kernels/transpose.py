@@ -62,6 +62,41 @@ def chunk(typingctx, tag):
     return types.uintp(tag), lambda context, builder, signature, args: I64(count)
 
 
+def _emit_transpose(module: ir.Module, dtype: types.Float) -> ir.Function:
+    """A function of its own: inlined, its addresses are computed ahead of loops that make one round or two."""
+    name = f"fastbp_transpose_f{dtype.bitwidth}"
+    if name in module.globals:
+        return module.globals[name]
+    size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 5), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    target, target_row, source, source_row, rows = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    lane = ir.VectorType(I32, size)
+
+    def store(columns):
+        for j, column in enumerate(columns):
+            pointer = builder.inttoptr(builder.add(target, builder.mul(target_row, I64(j))), vector.as_pointer())
+            builder.store(column, pointer).align = item
+
+    with builder.if_else(builder.icmp_unsigned(">=", rows, I64(size))) as (full, partial):
+        with full:
+            addresses = [builder.add(source, builder.mul(source_row, I64(i))) for i in range(size)]
+            store(transposed(builder, dtype, addresses))
+        with partial:  # the last row again and again: no row behind it is touched
+            addresses = [source]
+            for i in range(1, size):
+                step = builder.select(builder.icmp_unsigned("<", I64(i), rows), source_row, I64(0))
+                addresses.append(builder.add(addresses[-1], step))
+            places = ir.Constant(lane, list(range(size)))
+            inside = builder.icmp_unsigned("<", places, splat(builder, builder.trunc(rows, I32), lane))
+            zeros = ir.Constant(vector, [0.0] * size)
+            store([builder.select(inside, one, zeros) for one in transposed(builder, dtype, addresses)])
+    builder.ret_void()
+    return function
+
+
 @intrinsic
 def transpose_columns(typingctx, target, target_row, source, source_row, rows, tag):
     """Transpose `rows` rows of one chunk of columns into as many rows of one vector, zeros behind them.
@@ -72,29 +107,7 @@ def transpose_columns(typingctx, target, target_row, source, source_row, rows, t
     signature = types.void(*[types.uintp] * 5, tag)
 
     def codegen(context, builder, signature, args):
-        dtype = signature.args[-1]
-        size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
-        target, target_row, source, source_row, rows, _ = args
-        lane = ir.VectorType(I32, size)
-
-        def store(columns):
-            for j, column in enumerate(columns):
-                pointer = builder.inttoptr(builder.add(target, builder.mul(target_row, I64(j))), vector.as_pointer())
-                builder.store(column, pointer).align = item
-
-        with builder.if_else(builder.icmp_unsigned(">=", rows, I64(size))) as (full, partial):
-            with full:
-                addresses = [builder.add(source, builder.mul(source_row, I64(i))) for i in range(size)]
-                store(transposed(builder, dtype, addresses))
-            with partial:  # the last row again and again: no row behind it is touched
-                addresses = [source]
-                for i in range(1, size):
-                    step = builder.select(builder.icmp_unsigned("<", I64(i), rows), source_row, I64(0))
-                    addresses.append(builder.add(addresses[-1], step))
-                places = ir.Constant(lane, list(range(size)))
-                inside = builder.icmp_unsigned("<", places, splat(builder, builder.trunc(rows, I32), lane))
-                zeros = ir.Constant(vector, [0.0] * size)
-                store([builder.select(inside, one, zeros) for one in transposed(builder, dtype, addresses)])
+        builder.call(_emit_transpose(builder.module, signature.args[-1]), args[:-1])
         return context.get_dummy_value()
 
     return signature, codegen
