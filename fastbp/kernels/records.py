@@ -144,7 +144,8 @@ JOB = np.dtype(
         ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`
         ("profile_size", _COUNT),  # bytes a thread
         ("profile_from", _COUNT),  # step of a call with which its counting begins
-        # results
+        # results, on a cache line that other threads do not read
+        ("apart", _COUNT, (8,)),
         ("steps_done", _COUNT),  # updates of all calls: only ever grows
         ("snapshot_step", _COUNT),  # steps of this call after which the last snapshot was taken, or 0
         ("bad_row", _COUNT),

@@ -56,6 +56,7 @@ from fastbp.kernels.team import (
     COMPUTING,
     GONE,
     LEAVE,
+    ODD,
     STAY,
     barrier,
     come,
@@ -196,10 +197,11 @@ def wants_to_leave(job):
 
 @jit
 def timed_barrier(job, thread, passed, leave, site, clock):
-    """`barrier`, its time charged to the profile."""
-    since = ticks.start(clock)
+    """`barrier`, its time charged to the profile: that of waiting for the last thread, and that of the barrier."""
+    odd = passed >> ODD & 1
+    since = ticks.arrive(clock, odd)
     passed = barrier(job, thread, passed, leave, site)
-    ticks.charge(clock, ticks.BARRIER, since)
+    ticks.met(job, clock, odd, since)
     return passed
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules
+from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
 from fastbp.engine.placement import Placement
@@ -34,6 +34,7 @@ from fastbp.types import Array
 
 # Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
 SPENT = 1e-5
+_SILENT = contextlib.nullcontext()
 
 
 class Loop:
@@ -84,8 +85,11 @@ class Loop:
 
     def run(self) -> History:
         """Train. The caller holds the lock of the network."""
-        with self.session.training(), reserved(self.watchers):
-            return self._run()
+        with self.session.training():
+            if not self.watchers:
+                return self._run()
+            with reserved(self.watchers):
+                return self._run()
 
     def _run(self) -> History:
         net, saved = self.net, self.settings.saved
@@ -102,7 +106,7 @@ class Loop:
         self.takes_snapshots = True
         self.engine.clear_stop()  # of an earlier call that an exception cut off
         try:
-            with self.progress:
+            with self.progress if self.settings.progress else _SILENT:
                 self.feed.train(self)
         except KeyboardInterrupt:
             self.on_pause(final=True)
@@ -120,6 +124,8 @@ class Loop:
 
     def check_learning_rates(self, epoch: int, step: int) -> None:
         """Raise for a bad learning rate before anything is changed, and warn where a schedule has come to its end."""
+        if self.learning_rates.constant:
+            return
         self.look_up(epoch, 0, 1, step)
         table, steps, epochs = self.learning_rates, self.feed.steps, self.settings.epochs
         if isinstance(table.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
@@ -133,8 +139,10 @@ class Loop:
 
     def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
         """Learning rates and momenta of steps to come; see `RateTable.tables`."""
-        with self.outside() if self.learning_rates.calls_user_code else contextlib.nullcontext():
-            return self.learning_rates.tables(epoch, first, n, step)
+        if self.learning_rates.calls_user_code:
+            with self.outside():
+                return self.learning_rates.tables(epoch, first, n, step)
+        return self.learning_rates.tables(epoch, first, n, step)
 
     def interruptibly(self, work: Callable[[], None]) -> None:
         """Do some work that Ctrl-C ends between two steps, not in the middle of one."""
@@ -186,7 +194,8 @@ class Loop:
             self.check_status(status)
             if self.pending:
                 self.end_epoch()
-            self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
+            if self.progress.shown:
+                self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
             if self.interrupted():
                 return
             if feed.done == feed.total or self.history.stop_reason or self.on_pause():
@@ -196,7 +205,7 @@ class Loop:
         """Some steps from step `first` of the pass on; returns the status and the number of steps made."""
         engine, feed = self.engine, self.feed
         self.prepare_steps(first, n_steps)
-        steps, epochs = engine.steps, engine.epochs
+        steps, epochs = self.begins_at
         status = engine.call(records.TRAIN, Placement(threads), detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
@@ -215,14 +224,15 @@ class Loop:
         # Before all else, as this may call a function of the user's, and that the methods of the network.
         self.lrs, momenta = self.look_up(engine.epochs, feed.before + first, n_steps, engine.steps)
         self.session.use(self.optimizer)
+        self.begins_at = steps, epochs = engine.steps, engine.epochs
         self.take_snapshot()
         self.bind_rows()
         engine.bind_rates(None if self.learning_rates.constant else self.lrs, momenta)
-        engine.bind_optimizer(self.optimizer, engine.steps)
+        engine.bind_optimizer(self.optimizer, steps)
         engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
         shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
-        epoch = engine.epochs + (feed.part << 32)  # for the order of the rows alone
+        epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
             n_steps, first * feed.batch_size, epoch, records.IN_ORDER if feed.order is None else shuffle,
             two_pass=self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips,
@@ -262,7 +272,7 @@ class Loop:
 
     def check_parameters(self) -> None:
         """After the last step: it may have ruined the parameters, though its own loss was fine."""
-        if not np.isfinite(self.engine.parameters).all():
+        if not arrays.all_finite(self.engine.parameters) and not np.isfinite(self.engine.parameters).all():
             self.diverged(self.last_epoch)
 
     def diverged(self, epoch: int) -> None:
