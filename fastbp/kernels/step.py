@@ -21,7 +21,7 @@ from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import element, jit, leaf
 from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.optimizers import SGD
@@ -55,12 +55,16 @@ FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in ran
 @jit
 def share(n, part, parts):
     """Number of the first of n things in a part, of `parts` even ones. A part ends where the next one begins."""
+    if np.uintp(parts) == ONE:  # without a division: a step of one row takes 400 ns
+        return np.uintp(n) if np.uintp(part) != ZERO else ZERO
     return np.uintp(n) * np.uintp(part) // np.uintp(parts)
 
 
 @jit
 def even_blocks(n, limit):
     """Rows a block, at most `limit`, so that n rows fall into blocks of one size, or nearly so."""
+    if n <= limit:
+        return max(ONE, n)
     blocks = max(ONE, (n + limit - ONE) // limit)
     return max(ONE, (n + blocks - ONE) // blocks)
 
@@ -74,7 +78,7 @@ def all_from(k):
 # --- phase 1 ------------------------------------------------------------------------------------------------
 
 
-@jit
+@element
 def forward(job, layers, block, key, with_output_activation, clock, tag):
     """Carry a block of rows through the layers by rows, to the outputs of the last; key: of dropout, or 0."""
     last = job.n_layers - ONE
@@ -96,7 +100,7 @@ def forward(job, layers, block, key, with_output_activation, clock, tag):
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
-@jit
+@element
 def output_loss(job, layer, losses, block, batch, tag):
     """Loss of each row of a block to an address, and dJ/dz of the output layer."""
     scale = 1.0 / float(batch.rows * job.loss_columns)
@@ -111,7 +115,7 @@ def output_loss(job, layer, losses, block, batch, tag):
         weigh_rows(job, layer, losses, block, batch, tag)
 
 
-@jit
+@element
 def backward(job, layers, block, clock, tag):
     """Carry the deltas down through the layers by rows, delta_k = (delta_k+1 . W^T) * f'(z_k); to dJ/dX if wanted."""
     since = ticks.start(clock)
@@ -166,7 +170,7 @@ def pass_rows(job, layers, block, batch, clock, tag):
 # --- phase 2 ------------------------------------------------------------------------------------------------
 
 
-@jit
+@element
 def gradient_blocks(layer, result, inputs, panel, block, count, row, rows, add, zeros, weights, rates, tag):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
@@ -221,11 +225,11 @@ def blocks_at(panels, blocks, local):
     the cache while all panels of deltas pass by.
     """
     run = np.uintp(MAX_RUN)
-    # Without a division, of 20 cycles, where there is one panel or run.
+    # Without a division, of 20 cycles, where there is one panel or run, or one block in a panel.
     band = local // (run * panels) if local >= run * panels else ZERO
     rest = local - band * run * panels
     in_run = min(run, blocks - band * run)
-    panel = rest // in_run if rest >= in_run else ZERO
+    panel = rest if in_run == ONE else (rest // in_run if rest >= in_run else ZERO)
     place = rest - panel * in_run
     return panel, band * run + place, in_run - place
 

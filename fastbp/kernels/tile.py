@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
 from fastbp.kernels.few import few
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import element, leaf
 from fastbp.kernels.records import Matrix, MatrixType
 from fastbp.kernels.simd import (
     I64,
@@ -36,7 +36,9 @@ from fastbp.kernels.simd import (
     splat,
     vector_type,
 )
+from fastbp.kernels.slim import COLUMNS, slim
 from fastbp.kernels.targets import TARGET
+from fastbp.kernels.transpose import chunk
 from fastbp.kernels.tuning import FEW, K_BLOCK, NEAR_BYTES, TILE_UNROLL
 
 TILE_ROWS = TARGET.tile_rows
@@ -204,7 +206,7 @@ def _make_tile(layout: str):
 _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
-@jit
+@element
 def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
     """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; b: address of the panel.
 
@@ -213,7 +215,7 @@ def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
     """
     tile_rows, item, width = np.uintp(TILE_ROWS), itemsize(tag), itemsize(tag) * lanes(tag)
     n_tiles = (rows + tile_rows - ONE) // tile_rows
-    small = rows // n_tiles
+    small = rows // n_tiles if n_tiles > ONE else rows
     n_large = rows - small * n_tiles
     first = (vectors - ONE) * tile_rows - ONE
     c_now, init_now, a_now = c.address, init.address, a.address
@@ -244,7 +246,7 @@ def product_columns(c, init, a, b, rows, vectors, k, mode, with_sum, tag):
     tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
     n_tiles = (all_rows + tile_rows - one) // tile_rows
-    small = all_rows // n_tiles
+    small = all_rows // n_tiles if n_tiles > one else all_rows
     n_large = all_rows - small * n_tiles
     plain = (vectors - one) * tile_rows - one
     summing = TWO * tile_rows + (vectors - one) * tile_rows - one
@@ -269,8 +271,20 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """
     size, wide = lanes(tag), TWO
     width = size * itemsize(tag)
+    slim_here = n <= np.uintp(COLUMNS) <= size <= rows and k % chunk(tag) == ZERO
+    if slim_here and mode == np.uintp(STORE):
+        groups = rows // size
+        slim(
+            c.address, c.row, init if init != 0 else panels + k * width, a.address, a.row, panels, width, groups,
+            k // chunk(tag), tag,
+        )  # fmt: skip
+        done = groups * size
+        c, a = Matrix(c.address + done * c.row, c.row), Matrix(a.address + done * a.row, a.row)
+        rows -= done
+        if rows == ZERO:
+            return
     blocks = (k + np.uintp(K_BLOCK - 1)) // np.uintp(K_BLOCK) if mode == np.uintp(STORE) else ONE
-    k_block = (k + blocks - ONE) // blocks
+    k_block = (k + blocks - ONE) // blocks if blocks > ONE else k
     far = k * n * itemsize(tag) > np.uintp(NEAR_BYTES)
     k0 = ZERO
     while k0 < k:
