@@ -403,14 +403,12 @@ class MLP(Settled):
         Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not checked for NaN and infinity,
         which would spoil all weights. The weights of the rows, ``(n,)``, are those of `fit`.
         """
-        rule, session = optimizers.get(optimizer), self.session
+        rule = optimizer if isinstance(optimizer, optimizers.Optimizer) else optimizers.get(optimizer)
+        session = self.session
         if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
             engine = session.engine
             with session.lock:  # what an earlier call has checked of its batch is true of this one, but for its labels
-                if (
-                    engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None
-                    and engine.status != records.BAD_LABEL
-                ):
+                if engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None:
                     return engine.loss
         rule.check_step()
         batch = session.check_batch(X, y, sample_weight)
@@ -504,9 +502,10 @@ class MLP(Settled):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        predicted = self.loss.link.predictions(self.session.outputs(X, activated=True, scan=True))
-        if self.scaling is not None and self.scaling.y_mean is not None:
-            predicted = self.scaling.unscaled(predicted)
+        session = self.session
+        predicted = session.predictions(X)
+        if session.scaling is not None and session.scaling.y_mean is not None:
+            predicted = session.scaling.unscaled(predicted)
         return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     def evaluate(

@@ -20,6 +20,8 @@ from fastbp.io.tabular import write_json
 
 FULL_WIDTH = 118  # columns that the whole table needs, with names of up to 12 letters
 _COLUMNS = ("setting", "µs/step", "fastest to slowest", "samples/s", "GFLOP/s", "% of peak", "ratio")
+#: What the parts of the NumPy baseline are called that are not called by their names.
+BASELINE_PARTS = {"passes": "biases, activations and products on cold operands", "gather": "gathering and the loop"}
 _ONLY_WIDE = ("fastest to slowest", "samples/s", "GFLOP/s")
 
 
@@ -159,8 +161,8 @@ def _baseline(entry: WorkloadResult) -> Text:
     )
     rest = entry.baseline_rest
     if rest:
-        parts = {"passes": "biases, activations and products on cold operands", "gather": "gathering and the loop"}
-        said += "; the rest: " + ", ".join(f"{parts.get(name, name)} {_short(s * 1e6)}" for name, s in rest.items())
+        parts = ", ".join(f"{BASELINE_PARTS.get(name, name)} {_short(s * 1e6)}" for name, s in rest.items())
+        said += f"; the rest: {parts}"
     return Text(said)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastbp.engine import memory, tuning
 from fastbp.engine.layout import Buffers, Layout
 from fastbp.engine.memory import address
-from fastbp.engine.state import Store
+from fastbp.engine.state import Counters, Store
 from fastbp.kernels import records
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
@@ -38,6 +38,7 @@ assert all(dtype.itemsize % 8 == 0 and offset % 8 == 0 for dtype, offset, *_ in 
 AT = {name: JOB.fields[name][1] // 8 for name in JOB.names}  # type: ignore[index,union-attr]
 _N_SAMPLES, _SUBSET, _ORDER, _LRS, _MOMENTA = (AT[name] for name in ("n_samples", "subset", "order", "lrs", "momenta"))
 _N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
+_SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
 _SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
 
 
@@ -50,17 +51,19 @@ class Bindings(Store):
     """
 
     def __init__(self, layout: Layout, loss: Loss) -> None:
-        self.job = np.zeros(1, JOB)
-        parameters, self.transposed = memory.allocate_all([layout.n_parameters, layout.n_transposed], layout.dtype)
-        super().__init__(layout, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
+        zeros = np.zeros(JOB.itemsize // 8, np.uint64)
+        self.job = np.ndarray((1,), JOB, zeros)  # 0.5 us; `zeros` of so many fields takes 3
+        self._words = memoryview(zeros)  # type: ignore[arg-type]
+        self._bytes = self._words.cast("B")
+        parameters, self.transposed, self.zeros = memory.allocate_all(
+            [layout.n_parameters, layout.n_transposed, layout.zeros_size], layout.dtype
+        )
+        super().__init__(layout, parameters, self._words[AT["steps_done"] :])
         self.gradient: Array | None = None
-        self.zeros = memory.allocate(layout.zeros_size, layout.dtype)
         self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self.buffers: Buffers | None = None
         self.scratch = self.partials = self.row_losses = self.areas = memory.allocate(0, layout.dtype)
         self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
-        self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
-        self._words = memoryview(self.job.view(np.uint64))  # type: ignore[arg-type]
         # What the job points at, kept alive, and whether it says what was asked for last.
         self._bound: tuple[Any, ...] = ()
         self._rates: tuple[Array | None, Array | None] = None, None
@@ -74,20 +77,28 @@ class Bindings(Store):
         self._current: Any = None
         self._input_mirror: tuple[int, int] | None = None  # the `mark` at which layer 0 was in the transposed copy
         self._seed: int | None = None
-        job, at = self.job[0], address(self.sync)
-        job["parts"] = 1
-        job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
-        job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
-        job["zeros"] = address(self.zeros)
-        job["loss"], job["loss_parameter"] = loss.code, loss.parameter
-        job["loss_columns"] = loss.link.loss_columns(layout.sizes[-1])
-        penalties = layout.regularization
-        job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
-        job["l1"], job["l2"] = penalties.l1, penalties.l2
+        self._snapshot_at: tuple[Array, Array, int, int] | None = None  # what a snapshot fills, and its addresses
+        words, at, penalties = self._words, address(self.sync), layout.regularization
+        words[AT["n_layers"]], words[AT["n_blocks"]] = len(layout.layers), layout.n_blocks
+        words[AT["parts"]] = 1
+        words[AT["n_parameters"]], words[AT["zeros"]] = layout.n_parameters, address(self.zeros)
+        for k, name in enumerate(("barrier", "stop", "status", "claims")):
+            words[AT[name]] = at + 64 * k
+        words[AT["loss"]], words[AT["loss_columns"]] = loss.code, loss.link.loss_columns(layout.sizes[-1])
+        if loss.parameter:
+            self.job[0]["loss_parameter"] = loss.parameter
+        if any((penalties.input_noise, penalties.max_norm, penalties.l1, penalties.l2)):
+            job = self.job[0]
+            job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
+            job["l1"], job["l2"] = penalties.l1, penalties.l2
 
     def change(self, **parts: Any) -> None:
         self.forget_stages()
         super().change(**parts)
+
+    def set_counters(self, counters: Counters) -> None:
+        self.forget_stages()
+        super().set_counters(counters)
 
     def forget_stages(self) -> None:
         """Set up all of the next call: what earlier ones pointed at is there no more, or means something else."""
@@ -280,6 +291,15 @@ class Bindings(Store):
             layout, first = self.layout, self.layout.layers[0]
             layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
             self._input_mirror = now
+
+    def point_snapshot(self) -> None:
+        """Have the job know where snapshots go."""
+        assert self.has_snapshot, "there is no room for one"
+        then = self._snapshot_at
+        if then is None or then[0] is not self.snapshot or then[1] is not self.snapshot_scalars:
+            places = address(self.snapshot), address(self.snapshot_scalars)
+            then = self._snapshot_at = self.snapshot, self.snapshot_scalars, *places
+        self._words[_SNAPSHOT], self._words[_SNAPSHOT_SCALARS] = then[2:]
 
     def _room(self, buffer: Array, n: int) -> Array:
         """The buffer, or a larger one."""

@@ -20,7 +20,7 @@ from fastbp.engine.placement import ALONE, Placement, forced
 from fastbp.engine.stages import Stages, room_for_inputs
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
-from fastbp.kernels.records import JOB
+from fastbp.kernels.records import JOB, LAYER
 from fastbp.kernels.run import run as run_kernel
 from fastbp.kernels.team import MAX_THREADS
 from fastbp.losses import Loss
@@ -33,7 +33,7 @@ _MODE_FIELDS = (
     "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs", "columns", "parts",
 )  # fmt: skip
 assert JOB.names[:9] == _MODE_FIELDS  # type: ignore[index]
-_SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
+_TRANSPOSED = LAYER.fields["transposed"][1] // 8  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
 
 
@@ -81,11 +81,9 @@ class Engine(Stages):
             self.mirror(parameters)
         noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
         below = wanted or mode == records.UPDATE  # which is followed by a call that wants dJ/dX, as a rule
-        layers["transposed"][0] = address(self.transposed) if below else 0  # 0: no delta goes below layer 0
+        self.buffers.words[_TRANSPOSED] = address(self.transposed) if below else 0  # 0: no delta goes below layer 0
         if snapshots[0]:
-            assert self.has_snapshot, "there is no room for one"
-            words = self._words
-            words[_SNAPSHOT], words[_SNAPSHOT_SCALARS] = address(self.snapshot), address(self.snapshot_scalars)
+            self.point_snapshot()
         _MODE.pack_into(
             self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
         )
@@ -94,7 +92,7 @@ class Engine(Stages):
             kernel(job, layers, 0, tag)
         else:
             self._call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
-        return int(sync[16])
+        return sync[16]
 
     def _call_together(self, work: team.Work, n_threads: int, detached: bool) -> None:
         """Have a team do the work, watched if FASTBP_WATCHDOG says so."""

@@ -7,6 +7,7 @@ serves the deltas; the update keeps it fresh. Padding is zero and stays zero.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,14 @@ class LayerLayout:
         """Weight blocks, each at most 2 x 2 vectors: what threads share in phase 2."""
         wide = 2 * self.lanes
         return -(-self.n_in // wide) * -(-self.n_out // wide)
+
+
+@functools.lru_cache(64)
+def layout_of(
+    sizes: tuple[int, ...], activations: tuple[str, ...], dtype: np.dtype[Any], regularization: Regularization
+) -> Layout:
+    """The layout of networks that differ in nothing of what it depends on: it never changes."""
+    return Layout(sizes, [_activations.get(name) for name in activations], dtype, regularization)
 
 
 class Layout:
@@ -135,10 +144,10 @@ class Layout:
         """
         for layer, weight, bias in zip(self.layers, weights, biases, strict=True):
             for panel, first, width in self._panels(layer, parameters):
+                if width < panel.shape[1]:
+                    panel[...] = 0.0
                 panel[:-1, :width] = weight[:, first : first + width]
                 panel[-1, :width] = bias[first : first + width]
-                if width < panel.shape[1]:
-                    panel[:, width:] = 0.0
         if transposed is not None:
             self.transpose(weights, transposed)
 
@@ -205,6 +214,7 @@ class Buffers:
         self.activations, self.deltas = arrays[: len(strides)], arrays[len(strides) : -2]
         self.targets, self.loss_values = arrays[-2:]
         self.records = np.zeros(len(layout.layers), LAYER)
+        self.words = memoryview(self.records.view(np.uint64))  # type: ignore[arg-type]
         item = dtype.itemsize
         for k, layer in enumerate(layout.layers):
             record = self.records[k]

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, arrays
+from fastbp import arrays
 from fastbp.data import checks, labels, sample_weights
 from fastbp.engine import stages, team, tuning
 from fastbp.engine.engine import Engine
-from fastbp.engine.layout import Layout
+from fastbp.engine.layout import layout_of
 from fastbp.engine.placement import Placement
 from fastbp.engine.state import OptimizerState
 from fastbp.kernels import records
@@ -105,8 +105,7 @@ class Session:
 
     def __init__(self, spec: NetworkSpec, weights: Sequence[Array], biases: Sequence[Array]) -> None:
         self.spec = spec
-        layers = [activations.get(name) for name in spec.layer_activations]
-        self.layout = Layout(spec.sizes, layers, spec.dtype, spec.regularization)
+        self.layout = layout_of(spec.sizes, spec.layer_activations, spec.dtype, spec.regularization)
         self.engine = Engine(self.layout, spec.loss)
         self.layout.pack(weights, biases, self.engine.parameters)
         self.lock = threading.RLock()
@@ -313,7 +312,7 @@ class Session:
     def backprop_again(self, X: Array, y: Array, *, deltas: bool, noisy: bool) -> Gradient | None:
         """Loss and gradient of a batch that differs in nothing but its numbers from an earlier one; or None."""
         stage = self.engine.call_again(_kind_of_backprop(deltas, noisy), X, y, None, self.scaling, checked=False)
-        if stage is None or self.engine.status == records.BAD_LABEL:
+        if stage is None:
             return None
         return self._gradient(stage.inputs.copy(), deltas=deltas)  # type: ignore[union-attr]
 
@@ -372,6 +371,18 @@ class Session:
                 return outputs
             self._stage(mode, samples, outputs=outputs)
             return outputs.copy()
+
+    def predictions(self, X: npt.ArrayLike) -> Array:
+        """What the link makes of the outputs for samples as a user gives them; not finite ones are refused."""
+        engine, link = self.engine, self.spec.loss.link
+        if type(X) is np.ndarray:
+            mode = records.FORWARD if self.spec.output_activation is None else records.EVALUATE
+            with self.lock:
+                ready = engine.call_again(mode, X, None, None, self.scaling, scan=True)
+                if ready is not None and engine.status != records.BAD_INPUT:
+                    found = link.predictions(ready.outputs)  # type: ignore[arg-type]
+                    return found.copy() if found is ready.outputs else found
+        return link.predictions(self.outputs(X, activated=True, scan=True))
 
     def infer(
         self, samples: Samples, *, activated: bool = False, threads: int | None = None, scan: bool = False

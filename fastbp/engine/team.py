@@ -169,6 +169,7 @@ class interruptible:
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self.stop, self.came = stop, False
+        self._installed: list[int] = []  # signals that have been ours
         self._frame: FrameType | None = None
 
     def __call__(self) -> bool:
@@ -186,7 +187,7 @@ class interruptible:
     def __exit__(self, *error: object) -> None:
         # By the module under `signal`, whose own functions make enums of all numbers and handlers: 14 us a block, 20 %
         # of a short fit.
-        for number in _ENDING:
+        for number in self._installed:
             if _signal.getsignal(number) == self._on_interrupt:
                 _signal.signal(number, signal.default_int_handler)
         self._frame = None
@@ -212,6 +213,8 @@ class interruptible:
             present = _signal.getsignal(number)
             left_over = isinstance(getattr(present, "__self__", None), interruptible)
             if present is signal.default_int_handler or left_over:
+                if number not in self._installed:
+                    self._installed.append(number)
                 _signal.signal(number, self._on_interrupt)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:

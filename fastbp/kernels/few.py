@@ -77,12 +77,19 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
         builder.position_at_end(tail)
         return after[2:]
 
-    tails = []
+    some, none, tails = function.append_basic_block("some"), function.append_basic_block("none"), []
+    tails.append((c, init, builder.block))
+    builder.cbranch(builder.icmp_unsigned("!=", n, I64(0)), some, none)
+    builder.position_at_end(some)
     with builder.if_else(stays) as (same, moves):
         with same:
             tails.append((*loop(lambda start: first), builder.block))
+            builder.branch(none)
         with moves:
             tails.append((*loop(lambda start: [load(start, v * width) for v in range(vectors)]), builder.block))
+            builder.branch(none)
+    builder.unreachable()
+    builder.position_at_end(none)
     out, start = builder.phi(I64), builder.phi(I64)
     for out_after, start_after, block in tails:
         out.add_incoming(out_after, block)

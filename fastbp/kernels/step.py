@@ -41,6 +41,7 @@ from fastbp.kernels.records import (
     RegionType,
 )  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
+from fastbp.kernels.thin import is_thin, thin_blocks
 from fastbp.kernels.tile import product, product_columns
 from fastbp.kernels.transpose import chunk, transpose_columns
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
@@ -179,6 +180,10 @@ def gradient_blocks(layer, result, inputs, panel, block, count, row, rows, add, 
     i0 = block * wide
     n = min(count * wide, layer.n_in - i0)
     a = inputs + row * layer.input_row + i0 * item
+    if rates == ZERO and is_thin(layer, rows, tag):
+        with_bias = i0 + n == layer.n_in
+        thin_blocks(layer, result, inputs + i0 * item, n, row, rows, with_bias, add, zeros, tag)
+        return
     b = layer.deltas + row * layer.output_row + panel * wide * item
     r0 = ZERO
     while r0 < rows:
@@ -314,6 +319,7 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
         else:
             local = number
         layer = layers[k]
+        layer_rates = ZERO if is_thin(layer, rows, tag) else descend  # then the update is a pass of its own
         panel, block, count = blocks_at(panels, blocks, local)
         panel, block = panel + region.panel, block + region.block
         count = min(count, end - number)
@@ -323,7 +329,8 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
-                    layer, gradient, inputs, panel, block, count, ZERO, rows, False, job.zeros, weights, descend, tag
+                    layer, gradient, inputs, panel, block, count, ZERO, rows, False, job.zeros, weights, layer_rates,
+                    tag,
                 )  # fmt: skip
             else:
                 sum_partials(job, gradient, offset, n, tag)
@@ -335,7 +342,7 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
             if clipping:
                 clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
-            if descend == ZERO:
+            if layer_rates == ZERO:
                 update(job, gradient, rates, offset, n, tag)
             if layer.transposed != 0:
                 for b in range(count):

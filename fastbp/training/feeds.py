@@ -104,7 +104,8 @@ class EpochLog:
 def rows_of_steps(n_rows: int, batch_size: int) -> Array:
     """Rows of each step of a pass over some rows: the last step may have fewer."""
     steps = -(-n_rows // batch_size)
-    rows = np.full(steps, batch_size, np.float64)
+    rows = np.empty(steps)
+    rows.fill(batch_size)
     rows[-1] = n_rows - batch_size * (steps - 1)
     return rows
 

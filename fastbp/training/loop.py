@@ -34,6 +34,7 @@ from fastbp.types import Array
 
 # Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
 SPENT = 1e-5
+_SILENT = contextlib.nullcontext()
 
 
 class Loop:
@@ -111,7 +112,7 @@ class Loop:
         self.takes_snapshots = True
         self.engine.clear_stop()  # of an earlier call that an exception cut off
         try:
-            with self.progress:
+            with self.progress if self.settings.progress else _SILENT:
                 self.feed.train(self)
         except KeyboardInterrupt:
             self.on_pause(final=True)
@@ -213,7 +214,7 @@ class Loop:
         """Some steps from step `first` of the pass on; returns the status and the number of steps made."""
         engine, feed = self.engine, self.feed
         self.prepare_steps(first, n_steps, placement.parts)
-        steps, epochs = engine.steps, engine.epochs
+        steps, epochs = self.begins_at
         status = engine.call(records.TRAIN, placement, detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
@@ -235,14 +236,15 @@ class Loop:
         # Before all else, as this may call a function of the user's, and that the methods of the network.
         self.lrs, momenta = self.look_up(engine.epochs, feed.before + first, n_steps, engine.steps)
         self.session.use(self.optimizer)
+        self.begins_at = steps, epochs = engine.steps, engine.epochs
         self.take_snapshot()
         self.bind_rows()
         engine.bind_rates(None if self.learning_rates.constant else self.lrs, momenta)
-        engine.bind_optimizer(self.optimizer, engine.steps)
+        engine.bind_optimizer(self.optimizer, steps)
         engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
         shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
-        epoch = engine.epochs + (feed.part << 32)  # for the order of the rows alone
+        epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
             n_steps, first * feed.batch_size, epoch, records.IN_ORDER if feed.order is None else shuffle,
             two_pass=self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips,

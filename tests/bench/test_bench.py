@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info
 
 from fastbp import MLP, initializers
 from fastbp.bench import (
+    blas,
     machine,
     peers,
     predictors,
@@ -576,6 +577,21 @@ def test_run_verifies_and_times_everyone() -> None:
     assert {"fastbp", "numpy", "numba"} <= set(found.versions)
     assert any("verifying fastbp" in line for line in said)
     assert result.from_document(json.loads(json.dumps(found.to_document()))) == found
+
+
+@pytest.mark.usefixtures("small_table")
+def test_a_run_leaves_the_threads_of_the_blas_as_they_were() -> None:
+    """Whatever the order in which rivals that share a library set them, and undo it."""
+
+    def counts() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = counts()
+    with blas.limit(3):
+        found = runner.run(None, threads=2, quick=True)
+        assert set(counts()) == {3}
+    assert counts() == before
+    assert {one["threads"] for one in found.machine["blas"]} == {3}
 
 
 @pytest.mark.usefixtures("small_table")

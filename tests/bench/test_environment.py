@@ -143,6 +143,9 @@ def test_every_block_looks_at_the_cores_before_and_after(monkeypatch: pytest.Mon
         def reset(self) -> None:
             pass
 
+        def close(self) -> None:
+            pass
+
         def train(self, epochs: int, *, shuffle: bool) -> list[float]:
             log.append("trains")
             return []
