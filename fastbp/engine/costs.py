@@ -89,9 +89,16 @@ def candidates(
     layout: Layout, batch: int, machine: Topology, threads: Iterable[int],
     force: Forced | None = None,
 ) -> list[Placement]:  # fmt: skip
-    """The placements worth trying with some numbers of threads, by rows and by columns."""
-    found = []
-    for n in threads:
+    """The placements worth trying with some numbers of threads, by rows and by columns.
+
+    Numbers that a forced number of parts does not divide are left out, unless there is but one.
+    """
+    found, counts = [], list(threads)
+    for n in counts:
+        if force is not None and n > 1 and n % (force.parts or 1):
+            if len(counts) > 1:
+                continue
+            raise ValueError(f"{VARIABLE} asks for {force.parts} parts, which does not divide {n} threads")
         rows = Placement(n)
         columns = _by_columns(layout, batch, machine, n, force)
         if n == 1 or columns is None or force is None:
@@ -117,8 +124,6 @@ def _by_columns(layout: Layout, batch: int, machine: Topology, threads: int, for
     if dies > 1 and threads > machine.die_cores[0] and threads % dies == 0 and threads // dies <= machine.die_cores[-1]:
         parts.append(dies)
     if force is not None and force.parts is not None:
-        if threads % force.parts:
-            raise ValueError(f"{VARIABLE} asks for {force.parts} parts, which does not divide {threads} threads")
         parts = [force.parts]
     most = most_layers(layout)
     if most == 0 or layout.n_groups(batch):  # groups of rows have gradients of their own, and no areas

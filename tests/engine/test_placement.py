@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastbp import MLP
+from fastbp.callbacks import Callback, EpochState
 from fastbp.engine import costs, topology, tuning
 from fastbp.engine.layout import Layout
 from fastbp.engine.placement import Forced, Placement, forced
@@ -116,6 +117,45 @@ def test_forced_candidates() -> None:
     assert names(Forced(None, None), 2)[0].layers >= 1
     with pytest.raises(ValueError, match=r"FASTBP_PLACEMENT asks for 3 parts, which does not divide 4 threads"):
         names(Forced(1, 3), 4)
+    assert names(Forced(1, 2), 1, 2, 3, 4) == [Placement(1), Placement(2, 1, 2), Placement(4, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "parts"),
+    [("rows", 0, 1), ("columns:1", 1, 4), ("columns:2/2", 2, 2), ("columns:9/4", 2, 4), ("columns", None, 4)],
+)
+def test_a_fit_by_a_forced_placement(
+    text: str, columns: int | None, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the bits of one thread."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((96, 70), dtype=np.float32), rng.integers(0, 5, 96)
+    one, four = (MLP([70, 200, 130, 5], seed=0) for _ in range(2))
+    one.fit(X, y, epochs=2, batch_size=48, threads=1)
+    monkeypatch.setenv("FASTBP_PLACEMENT", text)
+    four.fit(X, y, epochs=2, batch_size=48, threads=4)
+    job = four.session.engine.job[0]
+    assert job["n_threads"] == 4
+    assert job["parts"] == parts
+    assert job["columns"] == columns if columns is not None else job["columns"] >= 1
+    assert all(np.array_equal(one, other) for one, other in zip(one.weights, four.weights, strict=True))
+
+
+def test_other_threads_while_a_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system grants fewer CPUs after an epoch: the next chunk has no more."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((96, 70), dtype=np.float32), rng.integers(0, 5, 96)
+    monkeypatch.setenv("FASTBP_NUM_THREADS", "4")
+    net, seen = MLP([70, 200, 130, 5], seed=0), []
+
+    class Fewer(Callback):
+        def on_epoch_end(self, state: EpochState) -> None:
+            seen.append(net.session.engine.job[0]["n_threads"])
+            monkeypatch.setenv("FASTBP_NUM_THREADS", "1")
+
+    net.fit(X, y, epochs=3, batch_size=48, callbacks=[Fewer()])
+    assert len(seen) == 3
+    assert seen[1:] == [1, 1]
 
 
 # --- costs
