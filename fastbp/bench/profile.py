@@ -118,9 +118,9 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     feed = ArrayFeed(net.session.check_batch(X, y), 1, workload.batch_size, shuffle=True)
     loop = Loop(net, feed, FitSettings(optimizer, batch_size=workload.batch_size, threads=threads))
     _run(loop, LEAST_STEPS, Placement(threads), 1.0)  # compiles, allocates, warms up
-    step = _run(loop, LEAST_STEPS, Placement(threads), 1.0) / LEAST_STEPS
-    epochs = max(1, round(CHOICE / step / feed.steps))
-    net.fit(X, y, epochs=epochs, batch_size=workload.batch_size, optimizer=optimizer, threads=threads)
+    end = time.perf_counter() + CHOICE
+    while time.perf_counter() < end:
+        net.fit(X, y, epochs=1, batch_size=workload.batch_size, optimizer=optimizer, threads=threads)
     loop.choose()
     placement = loop.threads.best
     step = _run(loop, LEAST_STEPS, placement, 1.0) / LEAST_STEPS
