@@ -242,7 +242,7 @@ def all_finite(array: Array) -> bool:
     """
     if array.size > _SHORT:
         return bool(np.isfinite(array).all())
-    return math.isfinite(np.vdot(array, array))
+    return math.isfinite(array.dot(array) if array.ndim == 1 else np.vdot(array, array))
 
 
 def first_not_finite(

@@ -101,6 +101,8 @@ def check_flag(name: str, value: object) -> bool:
 
 def check_callbacks(callbacks: object) -> tuple[Any, ...]:
     """Return the callbacks as a tuple of objects with a method on_epoch_end."""
+    if type(callbacks) is tuple and not callbacks:
+        return ()
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a sequence, got {callbacks!r}; for one, callbacks=[it]")
     found = tuple(callbacks)

@@ -36,7 +36,7 @@ class Row:
     low: float  # new over old lies between these in 95 of 100 resamplings of the rounds of both
     high: float
     rivals: float | None  # new over old of the rivals of the same version, median; None: there were none
-    verdict: str  # "noise", "faster", "slower", "the machine" or "other cores"
+    verdict: str  # "noise", "faster", "slower", "the machine", "unclear" or "other cores"
 
     @property
     def change(self) -> float:
@@ -134,8 +134,8 @@ def interval(old: Sequence[Block], new: Sequence[Block]) -> tuple[float, float]:
 
 
 def _verdict(row: Row, drift: float | None, *, unchanged: bool) -> str:
-    """Noise where the rounds do not tell the runs apart; the machine's doing where the code did not change, or where
-    what is left beside the rivals is less than what these changed by."""
+    """Noise where the rounds do not tell the runs apart; the machine where the code is the same, or nothing is left
+    beside the rivals; unclear where less is left than what these changed by."""
     if row.verdict:
         return row.verdict
     if row.low <= 1.0 <= row.high or abs(row.change - 1.0) < FLOOR:
@@ -144,8 +144,10 @@ def _verdict(row: Row, drift: float | None, *, unchanged: bool) -> str:
         return "the machine"
     if drift is not None:
         beyond, same_way = row.change / drift, (row.change < 1.0) == (row.change < drift)
-        if not same_way or abs(math.log(beyond)) < max(FLOOR, abs(math.log(drift))):
+        if not same_way or abs(beyond - 1.0) < FLOOR:
             return "the machine"
+        if abs(math.log(beyond)) < abs(math.log(drift)):
+            return "unclear"
     return "faster" if row.change < 1.0 else "slower"
 
 
@@ -188,8 +190,9 @@ def render(found: Comparison, *, width: int = FULL_WIDTH) -> RenderableType:
         table,
         Text(
             f"noise: the rounds of the two runs do not tell them apart, or by less than {FLOOR:.0%}, as two runs of "
-            "the same code.\nthe machine: so did rivals whose version is the same (rivals: their new/old), or it is "
-            "one.\ncores: the blocks that were compared, by the state of the cores."
+            "the same code.\nthe machine: rivals of the same version (rivals: their new/old) changed as much, or it is "
+            "one; unclear: it changed by more than they did, but by less than twice that.\ncores: the blocks that were "
+            "compared, by the state of the cores."
         ),
     ]
     if found.peaks:

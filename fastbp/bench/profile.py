@@ -18,6 +18,7 @@ import numpy as np
 from fastbp.bench import cores, machine
 from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
 from fastbp.engine import team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.kernels import clock, probe, records
 from fastbp.network import MLP
 from fastbp.training.feeds import ArrayFeed
@@ -162,7 +163,7 @@ def _run(loop: Loop, steps: int, threads: int, step: float) -> float:
     """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
     began = time.perf_counter()
     with team.interruptible(loop.engine.request_stop) as interrupted:
-        status, _ = loop.chunk(0, steps, threads, long=step > tuning.CHUNK_SECONDS)
+        status, _ = loop.chunk(0, steps, Placement(threads), long=step > tuning.CHUNK_SECONDS)
     loop.engine.clear_stop()
     if interrupted():
         raise KeyboardInterrupt

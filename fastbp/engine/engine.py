@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -10,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from fastbp import arrays
-from fastbp.engine import memory, team, threads, tuning, watchdog
+from fastbp.engine import costs, memory, team, threads, topology, tuning, watchdog
 from fastbp.engine.bindings import AT
+from fastbp.engine.chooser import Chooser
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
-from fastbp.engine.placement import ALONE, Placement
+from fastbp.engine.placement import ALONE, Placement, forced
 from fastbp.engine.stages import Stages, room_for_inputs
-from fastbp.engine.threads import Chooser
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB, LAYER
@@ -41,7 +42,7 @@ class Engine(Stages):
 
     def __init__(self, layout: Layout, loss: Loss) -> None:
         super().__init__(layout, loss)
-        self._chooser: tuple[tuple[int | None, int, int], Chooser] | None = None
+        self._choosers: dict[tuple[Any, ...], Chooser] = {}
         self._watch: Array | None = None
         self._broken: str | None = None  # why no call is possible any more
 
@@ -103,13 +104,16 @@ class Engine(Stages):
             if len(threads) % int(job["parts"]):
                 job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)
-            self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
+            job["watch"] = 0 if self._watch is None else address(self._watch)
 
         def stop(word: int) -> None:
             self._sync[8] = word
 
         try:
-            team.run(work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience)
+            team.run(
+                work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience,
+                places=topology.topology().places(n_threads, int(self.job[0]["parts"]), team.caller_cpu()),
+            )  # fmt: skip
         except BaseException:
             self.clear_stop()
             raise
@@ -216,13 +220,27 @@ class Engine(Stages):
         status = self.call(records.BACKPROP, placement, detached=detached, noisy=noisy, input_deltas=room)
         return status, inputs
 
-    def chooser(self, wanted: int | None, batch: int) -> Chooser:
-        """What chooses the number of threads for `fit`; the last one, if it was for the same: it has learnt by now."""
-        key = wanted, batch, wanted or team.default_threads()
-        if self._chooser is None or self._chooser[0] != key:
-            expected = self.choose_threads(wanted, batch, self.layout.flops_per_row)
-            self._chooser = key, Chooser(wanted, expected, key[2])
-        return self._chooser[1]
+    def chooser(self, wanted: int | None, batch: int, seconds: float = 0.0) -> Chooser:
+        """What chooses the placement for steps of `fit`; as before, if it was for the same: it has learnt by now.
+
+        Asked before every chunk of steps, since what the system grants may change. seconds: about as long as the steps
+        to come will take.
+        """
+        machine, force = topology.topology(), forced(os.environ)
+        most = wanted or team.default_threads()
+        key = wanted, batch, most, machine, force
+        found = self._choosers.get(key)
+        if found is None:
+            counts = [most] if wanted else costs.thread_counts(most, machine)
+            if not wanted and batch * self.layout.flops_per_row < tuning.BARRIER_SECONDS * tuning.THREAD_FLOPS:
+                counts = [1]
+            choice = costs.candidates(self.layout, batch, machine, counts, force)
+            known = costs.costs(seconds if len(choice) > 1 else 0.0)
+            found = Chooser(choice, [known.step(self.layout, batch, each, machine) for each in choice])
+            if len(self._choosers) >= tuning.CHOOSERS:
+                self._choosers.clear()
+            self._choosers[key] = found
+        return found
 
     def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float | None = None) -> int:
         """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""

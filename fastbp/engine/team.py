@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -92,7 +92,7 @@ def _hire(workers: list[_Worker], n: int) -> None:
 
 def run(
     work: Work, n_threads: int, *, detached: bool = False, begin: Callable[[list[int]], None] | None = None,
-    stop: Callable[[int], None] | None = None, patience: float | None = None,
+    stop: Callable[[int], None] | None = None, patience: float | None = None, places: Sequence[set[int]] = (),
 ) -> None:  # fmt: skip
     """Call ``work(0)`` to ``work(n - 1)`` at once, and wait for all; n is `n_threads`, or what the system grants.
 
@@ -107,6 +107,9 @@ def run(
         early, or with ABANDON where one came before all threads had been started.
     patience : float, optional
         Seconds to wait for the others once this thread is done; then they are left alone for ever.
+    places : sequence of set of int, optional
+        CPUs of each of the n threads, such as those of one die; none: all that this process may use. The calling thread
+        stays where it is.
     """
     workers: list[_Worker] = []
     raised: list[BaseException] = []
@@ -141,7 +144,8 @@ def run(
                 begin(own + [worker.thread.native_id or 0 for worker in workers])
             cpus, caller = _placement(detached) if workers else (set(), -1)
             for number, worker in enumerate(workers, here):
-                worker.give(work, number, cpus, caller)
+                own_cpus = cpus & places[number] if places else cpus
+                worker.give(work, number, own_cpus or cpus, caller)
             if here:
                 work(0)
             come = True
@@ -260,6 +264,11 @@ try:
     os.sched_getaffinity  # noqa: B018 - where it is missing, placement is the system's affair
 except (AttributeError, OSError, TypeError):
     _getcpu = None
+
+
+def caller_cpu() -> int:
+    """The CPU that the calling thread is on; -1 where the system does not tell."""
+    return -1 if _getcpu is None else _getcpu()
 
 
 def _placement(detached: bool) -> tuple[set[int], int]:

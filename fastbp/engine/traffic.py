@@ -19,8 +19,8 @@ def barriers(placement: Placement) -> int:
     """Barriers of a step, see `fastbp.kernels.columns`."""
     if placement.threads == 1:
         return 0
-    layers = placement.layers
-    return 2 + layers + (layers if layers > 1 else 0)
+    threads, layers, parts = placement
+    return 2 + layers + (layers if layers > 1 or parts < threads else 0)
 
 
 def crossing_lines(layout: Layout, batch: int, placement: Placement) -> float:

@@ -8,8 +8,8 @@ and deltas, which are small beside the weights of a wide layer. The layers above
 
     columns   for each layer k < JOB["columns"]: forward, own units, all rows (shared among peers); barrier
     rows      the layers above: forward, loss, and deltas down to the lowest of them; barrier
-    columns   for k = JOB["columns"] down to 1: deltas of the own units of layer k - 1 (and a barrier, if there is more
-              than one layer by columns: what one part still reads of transposed weights, another is about to update)
+    columns   for k = JOB["columns"] down to 1: deltas of the own units of layer k - 1; and a barrier, where there are
+              more such layers (what one part still reads of transposed weights, another is about to update) or peers
     columns   gradient and update: of the own panels of these layers; of the lowest layer by rows, what its own units
               below feed; then the weight blocks of the layers above that, shared among all; barrier
 

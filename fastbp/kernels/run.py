@@ -220,7 +220,7 @@ def ascend(job, layers, thread, batch, passed, taken, tag):
         if passed == LEAVE:
             return passed, taken
         backward_columns(job, layers, np.uintp(k), np.uintp(thread), batch.rows, clock, tag)
-        if job.columns > ONE:
+        if job.columns > ONE or job.parts < np.uintp(job.n_threads):
             passed = timed_barrier(job, thread, passed, STAY, AT_COLUMNS, clock)
     return passed, taken
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastbp.engine import team
+from fastbp.engine.chooser import Chooser
 from fastbp.engine.session import Session
-from fastbp.engine.threads import Chooser
 from fastbp.history import History
 from fastbp.io import saved_training as saving
 from fastbp.spec import Samples

@@ -16,8 +16,8 @@ import numpy as np
 from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
+from fastbp.engine.network import Network
 from fastbp.engine.placement import Placement
-from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.io import saved_training as saving
@@ -46,7 +46,7 @@ class Loop:
         Kept up to date, whatever happens.
     learning_rates : RateTable
     threads : Chooser
-        Chooses the number of threads for every chunk of steps.
+        Chooses the placement of every chunk of steps: the number of threads, and who computes what.
     consistent : bool
         Parameters, counters and losses are those of the same step, of one moment.
     pending : bool
@@ -79,7 +79,13 @@ class Loop:
     def begin_rows(self) -> None:
         """Other rows than before are at hand."""
         self.step_flops = self.session.layout.flops_per_row * self.feed.batch_size
-        self.threads = self.engine.chooser(self.settings.threads, self.feed.batch_size)
+        self.choose()
+
+    def choose(self) -> None:
+        """Have what chooses the placement of the next chunk; another one, when the system grants other CPUs."""
+        feed = self.feed
+        seconds = (feed.total - feed.done) * self.step_flops / tuning.THREAD_FLOPS
+        self.threads = self.engine.chooser(self.settings.threads, feed.batch_size, seconds)
 
     # --- a whole fit ----------------------------------------------------------------------------------------
 
@@ -95,8 +101,9 @@ class Loop:
         net, saved = self.net, self.settings.saved
         if saved is not None:
             checkpoints.check(saved, self.fingerprint())
-        fresh = self.optimizer.state_layout != self.engine.state_layout
-        self.check_learning_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
+        if not self.learning_rates.constant:
+            fresh = self.optimizer.state_layout != self.engine.state_layout
+            self.check_learning_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
         self.tell(lambda watcher: watcher.on_fit_begin(net))
         checkpoints.begin(self.callbacks, resumes=saved is not None)
         if saved is not None:
@@ -124,8 +131,6 @@ class Loop:
 
     def check_learning_rates(self, epoch: int, step: int) -> None:
         """Raise for a bad learning rate before anything is changed, and warn where a schedule has come to its end."""
-        if self.learning_rates.constant:
-            return
         self.look_up(epoch, 0, 1, step)
         table, steps, epochs = self.learning_rates, self.feed.steps, self.settings.epochs
         if isinstance(table.schedule, schedules.Schedule) and self.optimizer.lr > 0.0:
@@ -171,17 +176,20 @@ class Loop:
         if self.pending:
             self.end_epoch()
             self.on_pause()
-        feed, step_seconds = self.feed, self.step_flops / tuning.THREAD_FLOPS + 1e-6
+        feed, step_seconds, fresh = self.feed, self.step_flops / tuning.THREAD_FLOPS + 1e-6, True
         while feed.done < feed.total and not self.history.stop_reason and not self.interrupted():
-            threads, length = self.threads.next(tuning.CHUNK_SECONDS)
-            most = tuning.MAX_STEPS if threads in self.threads.seconds else tuning.FIRST_STEPS
-            step_seconds = self.threads.seconds.get(threads, step_seconds)
+            if not fresh:
+                self.choose()
+            fresh = False
+            placement, length = self.threads.next(tuning.CHUNK_SECONDS)
+            most = tuning.MAX_STEPS if placement in self.threads.seconds else tuning.FIRST_STEPS
+            step_seconds = self.threads.seconds.get(placement, step_seconds)
             now, place = min(feed.total - feed.done, most, max(1, int(length / step_seconds))), feed.done % feed.steps
             if self.stops_at_epochs:
                 now = min(now, feed.steps - place)
             self.consistent = False
             started = time.perf_counter()
-            status, made = self.chunk(place, now, threads, long=step_seconds > tuning.CHUNK_SECONDS)
+            status, made = self.chunk(place, now, placement, long=step_seconds > tuning.CHUNK_SECONDS)
             seconds = time.perf_counter() - started
             losses = feed.step_losses(self.engine.losses[:made], self.engine.mean_weights[:made])
             feed.log.add(self.history, losses, self.lrs, seconds)
@@ -190,7 +198,7 @@ class Loop:
             self.consistent = True
             if made:
                 step_seconds = seconds / made
-                self.threads.note(threads, made, seconds)
+                self.threads.note(placement, made, seconds)
             self.check_status(status)
             if self.pending:
                 self.end_epoch()
@@ -201,12 +209,12 @@ class Loop:
             if feed.done == feed.total or self.history.stop_reason or self.on_pause():
                 self.check_parameters()
 
-    def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
+    def chunk(self, first: int, n_steps: int, placement: Placement, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the pass on; returns the status and the number of steps made."""
         engine, feed = self.engine, self.feed
-        self.prepare_steps(first, n_steps)
+        self.prepare_steps(first, n_steps, placement.parts)
         steps, epochs = self.begins_at
-        status = engine.call(records.TRAIN, Placement(threads), detached=long, snapshots=self.snapshots)
+        status = engine.call(records.TRAIN, placement, detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
@@ -217,8 +225,11 @@ class Loop:
         self.next_epoch = epochs + (first + made) // feed.steps * feed.pass_is_epoch
         return status, made
 
-    def prepare_steps(self, first: int, n_steps: int) -> None:
-        """Point the engine at some steps from step `first` of the pass on, whatever it was used for since the last."""
+    def prepare_steps(self, first: int, n_steps: int, parts: int = 1) -> None:
+        """Point the engine at some steps from step `first` of the pass on, whatever it was used for since the last.
+
+        parts: of the placement.
+        """
         engine, feed = self.engine, self.feed
         self.session.use(self.optimizer)
         # Before all else, as this may call a function of the user's, and that the methods of the network.
@@ -229,7 +240,7 @@ class Loop:
         self.bind_rows()
         engine.bind_rates(None if self.learning_rates.constant else self.lrs, momenta)
         engine.bind_optimizer(self.optimizer, steps)
-        engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True)
+        engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
         shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
         epoch = epochs + (feed.part << 32)  # for the order of the rows alone
@@ -302,7 +313,7 @@ class Loop:
 
     def validate(self, samples: Samples) -> None:
         """Score the validation data."""
-        found = self.session.evaluate(samples, self.threads.best)
+        found = self.session.evaluate(samples, self.threads.best.threads)
         if not self.interrupted():  # which would have left the evaluation half done
             history, n = self.history, len(self.history.val_loss)
             # In one statement: of an epoch both are there, or none.

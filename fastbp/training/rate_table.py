@@ -66,9 +66,12 @@ class RateTable:
 
     def __init__(self, schedule: Schedule | Callable[[int], float] | None, lr: float, steps: int) -> None:
         self.schedule, self.lr, self.steps = schedule, lr, steps
+        self.last: Any = None
+        self.plateau: Plateau | None = None
         self._rate = np.array([lr], np.float64)
-        self.last, reduces = after_warmups(schedule), plateau_of(schedule)
-        self.plateau = None if reduces is None else Plateau(reduces)
+        if schedule is not None:
+            self.last, reduces = after_warmups(schedule), plateau_of(schedule)
+            self.plateau = None if reduces is None else Plateau(reduces)
 
     @property
     def constant(self) -> bool:

@@ -243,7 +243,14 @@ def test_more_threads_move_more() -> None:
 
 
 def test_barriers() -> None:
-    assert [barriers(Placement(*each)) for each in [(1,), (2,), (2, 1, 2), (4, 2, 2), (4, 3, 4)]] == [0, 2, 3, 6, 8]
+    assert [barriers(Placement(*each)) for each in [(1,), (2,), (2, 1, 2), (4, 1, 2), (4, 2, 2), (4, 3, 4)]] == [
+        0,
+        2,
+        3,
+        4,
+        6,
+        8,
+    ]
 
 
 def test_neighbours_share_no_line_of_their_rows() -> None:
