@@ -65,7 +65,7 @@ def main(
         *_variants(json.loads(Path(variants).read_text(encoding="utf-8"))),
         "## Where a step goes\n",
         *_profile(profiles),
-        *(() if scaling is None else _scaling(json.loads(Path(scaling).read_text(encoding="utf-8")))),
+        *(() if scaling is None else scaling_tables(json.loads(Path(scaling).read_text(encoding="utf-8")))),
         (HERE / "performance_notes.md").read_text(encoding="utf-8").rstrip(),
     ]
     out.write_text("\n".join(parts) + "\n", encoding="utf-8")
@@ -286,7 +286,7 @@ def _variants(document: dict[str, Any]) -> Iterator[str]:
     yield from _table(["variant", "by", "reached", "limit"], rows)
 
 
-def _scaling(document: dict[str, Any]) -> Iterator[str]:
+def scaling_tables(document: dict[str, Any]) -> Iterator[str]:
     """Placements of work: what was measured, and what the model of costs says of more cores."""
     yield "## Who computes what\n"
     yield (
@@ -308,8 +308,9 @@ def _scaling(document: dict[str, Any]) -> Iterator[str]:
     predicted = document["predicted"]
     line, far = predicted[0]["line"], predicted[0]["far_line"]
     yield (
-        f"Predicted for more cores, from the speed of one thread above: on one die, where a line takes {1e9 * line:.0f} "
-        f"ns, and on dies of eight cores, between which it takes {1e9 * far:.0f}. Times the speed of one thread:\n"
+        "Predicted for more cores, from the speed of one thread above: on one die, where a line takes "
+        f"{1e9 * line:.0f} ns, and on dies of eight cores, between which it takes {1e9 * far:.0f}. Times the speed of "
+        "one thread:\n"
     )
     counts = sorted({row["cores"] for row in predicted})
     rows = []
@@ -317,11 +318,10 @@ def _scaling(document: dict[str, Any]) -> Iterator[str]:
         mine = [row for row in predicted if row["workload"] == name]
         alone = next(row["seconds"] for row in mine if row["cores"] == 1)
         for many in (False, True):
-            best = [max((row for row in mine if row["cores"] == n and (row["dies"] == 1 or many)),
-                        key=lambda row: row["dies"]) for n in counts]  # fmt: skip
-            rows.append(
-                [name, "dies of eight" if many else "one die", *(f"{alone / row['seconds']:.1f}" for row in best)]
-            )
+            # By the number of cores; of two, the last is the one on more dies.
+            best = {row["cores"]: row for row in mine if row["dies"] == 1 or many}
+            where = "dies of eight" if many else "one die"
+            rows.append([name, where, *(f"{alone / best[n]['seconds']:.1f}" for n in counts)])
     yield from _table(["workload", "cores on", *map(str, counts)], rows)
 
 
