@@ -7,8 +7,8 @@ from numba import types
 
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.records import BAD_INPUT, FLOAT32, FLOAT64, Job, MatrixType
-from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, prefetch_part, row_number, view
+from fastbp.kernels.records import BAD_INPUT, Job, MatrixType
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, prefetch_part, row_number, view
 from fastbp.kernels.tuning import PREFETCH_LINES
 
 LINE = np.uint64(64)
@@ -139,31 +139,10 @@ def gather(job, target, first, rows, n_in, tag):
         else:
             _copy_row(job.X_kind, out, source, job.X_column, n_in, tag)
         if job.scan != 0:
-            _scan_row(job, out, row, n_in, tag)
-
-
-@jit
-def _scan_row(job, address, row, n_in, tag):
-    """Report a row that holds NaN or infinity; row: its number."""
-    x = view(address, n_in, tag)
-    wrong = False
-    for c in range(n_in):
-        wrong |= x[c] - x[c] != cast(tag, 0.0)  # NaN is unequal to all
-    if wrong:
-        job.bad_row = row
-        atomic_max(job.status, BAD_INPUT)
-
-
-@jit
-def is_direct(job, tag):
-    """Can products read the rows where they lie: in their order, as they are, of the network's type, without gaps?"""
-    item = itemsize(tag)
-    kind = np.uint64(FLOAT32 if item == np.uint64(4) else FLOAT64)
-    return job.order == 0 and job.x_mean == 0 and job.X_kind == kind and np.uint64(job.X_column) == item
-
-
-@leaf(Job, *[types.uintp] * 3)
-def scan_rows(job, first, rows, n_in, tag):
-    """Look for NaN and infinity in rows that are read where they lie."""
-    for r in range(first, first + rows):
-        _scan_row(job, job.X + np.uintp(np.int64(r) * job.X_row), r, n_in, tag)
+            x = view(out, n_in, tag)
+            wrong = False
+            for c in range(n_in):
+                wrong |= x[c] - x[c] != cast(tag, 0.0)  # NaN is unequal to all
+            if wrong:
+                job.bad_row = row
+                atomic_max(job.status, BAD_INPUT)

@@ -20,7 +20,7 @@ import fastbp.kernels.clock as ticks
 from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
-from fastbp.kernels.gather import gather, is_direct, scan_rows
+from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import element, jit, leaf
 from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
@@ -79,16 +79,13 @@ def all_from(k):
 
 
 @element
-def forward(job, layers, inputs, block, key, with_output_activation, clock, tag):
-    """Carry a block of rows through the layers by rows, to the outputs of the last.
-
-    inputs: of the first of these layers. key: of dropout, or 0.
-    """
+def forward(job, layers, block, key, with_output_activation, clock, tag):
+    """Carry a block of rows through the layers by rows, to the outputs of the last; key: of dropout, or 0."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
-    a = inputs
     for k in range(job.columns, job.n_layers):
         layer = layers[k]
+        a = Matrix(layer.inputs + block.row * layer.input_row, layer.input_row)
         outputs, deltas = layer.outputs + block.row * layer.output_row, layer.deltas + block.row * layer.output_row
         active = k < last or with_output_activation
         result = Matrix(deltas if active else outputs, layer.output_row)
@@ -100,7 +97,6 @@ def forward(job, layers, inputs, block, key, with_output_activation, clock, tag)
             activate(layer.activation, outputs, deltas, ZERO, ONE, n, tag)
             if key != ZERO and layer.drop_below != ZERO:
                 drop(layer, k + ONE, key, block, ZERO, layer.n_out, tag)
-        a = Matrix(outputs, layer.output_row)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
@@ -149,25 +145,20 @@ def product_down(layer, result, block, zeros, mode, tag):
 @leaf(
     Job, Layers, BlockType, BatchType, types.uintp,
     calls=[
-        gather, scan_rows, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
+        gather, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
     ],
 )  # fmt: skip
 def pass_rows(job, layers, block, batch, clock, tag):
     """Phase 1 of a block of rows, in the layers by rows."""
-    bottom, top = layers[job.columns], layers[job.n_layers - ONE]
-    inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
-    since = ticks.start(clock)
-    if job.columns == ZERO and job.mode >= FORWARD and is_direct(job, tag):  # no gradient needs the rows once more
-        first = batch.start + block.place
-        inputs = Matrix(job.X + np.uintp(np.int64(first) * job.X_row), np.uintp(job.X_row))
-        if job.scan != 0:
-            scan_rows(job, first, block.rows, bottom.n_in, tag)
-    elif job.columns == ZERO:
+    bottom, top = layers[0], layers[job.n_layers - ONE]
+    if job.columns == ZERO:
+        since = ticks.start(clock)
+        inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
         gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
         if batch.key != ZERO and job.input_noise > 0.0:
             add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
-    ticks.charge(clock, ticks.GATHER, since)
-    forward(job, layers, inputs, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
+        ticks.charge(clock, ticks.GATHER, since)
+    forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
         output_loss(job, top, job.row_losses + block.place * itemsize(tag), block, batch, tag)
