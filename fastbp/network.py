@@ -178,8 +178,8 @@ class MLP(Settled):
         self._settled = True
 
     @classmethod
-    def _made_of(cls, values: Model) -> MLP:
-        """A network of these values."""
+    def of(cls, values: Model) -> MLP:
+        """A network of these values, those of a file for one."""
         net: MLP = object.__new__(cls)
         net._begin(Session.of(values))
         return net
@@ -535,7 +535,7 @@ class MLP(Settled):
         """A copy that computes in another dtype, without moments."""
         values = self.session.values()
         spec = dataclasses.replace(values.spec, dtype=validation.check_dtype(dtype))
-        return MLP._made_of(values._replace(spec=spec, optimizer=None))
+        return MLP.of(values._replace(spec=spec, optimizer=None))
 
     __copy__ = copy
 
@@ -589,4 +589,4 @@ def load(path: str | PathLike[str]) -> MLP:
     """
     tensors, metadata = model_files.load(path)
     with damaged(path, "does not describe a network that this fastbp can build"):
-        return MLP._made_of(model.from_file(tensors, metadata))
+        return MLP.of(model.from_file(tensors, metadata))

@@ -116,8 +116,11 @@ def check_effects(settings: Any, hyper: Hyperparameters, optimizer: Optimizer, *
         optimizer.check_fit(1, 1, None)
     except (ValueError, ImportError) as error:
         raise click.BadParameter(str(error), param_hint="--optimizer") from error
-    for option, on in (("--schedule", settings.schedule != "constant"), ("--warmup-epochs", settings.warmup_epochs)):
-        if on and _refuses(optimizer, settings.schedule):
+    for option, on in (
+        ("--schedule", settings.schedule not in (None, "constant")),
+        ("--warmup-epochs", settings.warmup_epochs),
+    ):
+        if on and refuses(optimizer, settings.schedule or "constant"):
             raise click.BadParameter(
                 f"{name} adapts the lengths of its steps itself: leave {option} out", param_hint=option
             )
@@ -131,7 +134,7 @@ def _check_penalties(settings: Any, hyper: Hyperparameters, optimizer: Optimizer
     off: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "l1": 0.0, "l2": 0.0, "max_norm": None}
     for argument in off:
         penalties = regularization.check(**off | {argument: getattr(settings, argument)}, n_hidden=len(hyper.hidden))
-        if _refuses(optimizer, None, penalties):
+        if refuses(optimizer, None, penalties):
             option = "--" + argument.replace("_", "-")
             raise click.BadParameter(
                 f"{optimizer.name} needs a smooth cost that is the same at every look: leave {option} out (--l2 and "
@@ -140,7 +143,8 @@ def _check_penalties(settings: Any, hyper: Hyperparameters, optimizer: Optimizer
             )
 
 
-def _refuses(optimizer: Optimizer, *arguments: Any) -> bool:
+def refuses(optimizer: Optimizer, *arguments: Any) -> bool:
+    """Whether an optimiser cannot work under such a schedule, or with such penalties."""
     try:
         optimizer.check_fit(1, 1, *arguments)
     except ValueError:
@@ -159,7 +163,7 @@ def beyond_numpy(settings: Any, optimizer: Optimizer) -> list[str]:
     return [
         option
         for option, on in (
-            ("--schedule", settings.schedule != "constant"),
+            ("--schedule", settings.schedule not in (None, "constant")),
             ("--warmup-epochs", settings.warmup_epochs),
             ("--early-stopping", settings.early_stopping is not None),
             ("--validation-split", settings.validation_split),

@@ -128,10 +128,10 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     if settings.target_loss is not None and not math.isfinite(settings.target_loss):
         raise click.BadParameter("must be a finite number", param_hint="--target-loss")
 
-    from fastbp.cli.load import load_data
+    from fastbp.cli.load import subject
 
-    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build.network(settings, hyper, prepared)
+    found = subject(settings, hyper, optimizer)
+    prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
         _describe(prepared, net, startup)
