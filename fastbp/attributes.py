@@ -19,7 +19,7 @@ class Settled:
     _settled = False
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._settled and not name.startswith("_") and name not in self.SETTABLE:
+        if name not in self.SETTABLE and self._settled and not name.startswith("_"):
             kind, described = type(self), getattr(type(self), name, None)
             if name in self.FIXED:
                 raise AttributeError(f"{name} cannot be set on a finished network: {self.FIXED[name]}")

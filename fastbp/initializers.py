@@ -144,10 +144,10 @@ def initial_weights(
             f"activations must hold one name per layer of weights ({len(sizes) - 1} for sizes {list(sizes)}); "
             f"got {len(activations)}: {list(activations)}"
         )
-    rng = np.random.default_rng(check_seed(seed))
+    rng = np.random.Generator(np.random.PCG64(check_seed(seed)))  # what `default_rng` makes
     weights, biases = [], []
     for n_in, n_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         name = _activations.get(activation).init if init is None else init
-        weights.append(initialize(name, n_in, n_out, rng, dtype))
+        weights.append(get(name)(n_in, n_out, rng).astype(dtype))
         biases.append(np.zeros(n_out, dtype))
     return weights, biases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -228,7 +229,13 @@ def get(loss: str | Loss) -> Loss:
     """The loss of a name with its defaults; a description is returned as it is."""
     if isinstance(loss, Loss):
         return loss
-    return LOSSES[check_choice("loss", loss, LOSSES)]()
+    return _by_name(check_choice("loss", loss, LOSSES))
+
+
+@functools.cache
+def _by_name(name: str) -> Loss:
+    """One object for each name: they are frozen."""
+    return LOSSES[name]()
 
 
 def names(**wanted: bool | str) -> list[str]:

@@ -403,22 +403,18 @@ class MLP(Settled):
         Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not checked for NaN and infinity,
         which would spoil all weights. The weights of the rows, ``(n,)``, are those of `fit`.
         """
-        rule, session = optimizers.get(optimizer), self.session
-        engine = session.engine
+        rule = optimizer if isinstance(optimizer, optimizers.Optimizer) else optimizers.get(optimizer)
+        session = self.session
         if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
-            with session.lock:  # what the last call has checked of its batch is true of this one, but for its labels
-                engine.set_time(engine.steps)
-                if (
-                    engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None
-                    and engine.status != records.BAD_LABEL
-                ):
-                    return float(engine.losses.item(0))
+            engine = session.engine
+            with session.lock:  # what an earlier call has checked of its batch is true of this one, but for its labels
+                if engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None:
+                    return engine.loss
         rule.check_step()
         batch = session.check_batch(X, y, sample_weight)
         with session.lock:
             return session.train_step(batch, rule)
 
-    @numerics.quiet
     def backprop(
         self,
         X: npt.ArrayLike,
@@ -449,19 +445,29 @@ class MLP(Settled):
         """
         if (y is None) == (output_gradient is None):
             raise ValueError("backprop takes either y or output_gradient")
+        given, deltas = (output_gradient, True) if y is None else (y, False)
+        if sample_weight is None and type(X) is np.ndarray and type(given) is np.ndarray:
+            session = self.session
+            with session.lock:
+                made = session.backprop_again(X, given, deltas=deltas, noisy=not deltas and training)
+            if made is not None:
+                return made
+        return self._backprop(X, given, sample_weight, deltas=deltas, noisy=not deltas and training)
+
+    @numerics.quiet
+    def _backprop(self, X: npt.ArrayLike, y: Any, sample_weight: Any, *, deltas: bool, noisy: bool) -> Gradient:
         session = self.session
-        if y is not None:
+        if not deltas:
             batch = session.check_batch(X, y, sample_weight)
         elif sample_weight is not None:
             raise ValueError("sample_weight goes with y; an output_gradient has its weights in it already")
         else:
             rows, real = session.check_X(X), losses.MSE()
-            deltas = checks.check_y(
-                output_gradient, real, len(rows), self.sizes[-1], self.dtype, name="output_gradient", scan=False  # type: ignore[arg-type]
-            )  # fmt: skip
-            batch = Samples(rows, deltas)
+            name = "output_gradient"
+            checked = checks.check_y(y, real, len(rows), self.sizes[-1], self.dtype, name=name, scan=False)
+            batch = Samples(rows, checked)
         with session.lock:
-            return session.backprop(batch, deltas=y is None, noisy=training and y is not None)
+            return session.backprop(batch, deltas=deltas, noisy=noisy)
 
     # --- inference ------------------------------------------------------------------------------------------
 
@@ -496,9 +502,10 @@ class MLP(Settled):
         ValueError
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
-        predicted = self.loss.link.predictions(self.session.outputs(X, activated=True, scan=True))
-        if self.scaling is not None and self.scaling.y_mean is not None:
-            predicted = self.scaling.unscaled(predicted)
+        session = self.session
+        predicted = session.predictions(X)
+        if session.scaling is not None and session.scaling.y_mean is not None:
+            predicted = session.scaling.unscaled(predicted)
         return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
 
     def evaluate(

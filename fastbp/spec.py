@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -91,7 +92,7 @@ class NetworkSpec:
         output = None if output_activation is None else activations.get(output_activation, "output_activation").name
         penalties = regularization.check(dropout, input_noise, l1, l2, max_norm, n_hidden)
         number_type, checked = validation.check_dtype(dtype), validation.check_seed(seed)
-        drawn = int(np.random.SeedSequence().generate_state(1)[0]) if checked is None else checked
+        drawn = int.from_bytes(os.urandom(4), "little") if checked is None else checked
         chosen = None if init is None else validation.check_choice("init", init, initializers.INITIALIZERS)
         return cls(units, hidden, output, cost, chosen, penalties, number_type, drawn)
 
@@ -188,9 +189,10 @@ class Gradient:
 
     def packed(self, packing: Packing) -> Array | None:
         """The gradient in this memory layout, if it was made in it and nobody has looked at its parts since."""
-        if self._packed is None or self._packed[1].key != packing.key:
+        if self._packed is None:
             return None
-        return self._packed[0]
+        flat, own = self._packed
+        return flat if own is packing or own.key == packing.key else None
 
     @property
     def weights(self) -> list[Array]:

@@ -147,7 +147,7 @@ class Poison:
     @classmethod
     def spread(cls) -> None:
         """Have all calls do so, while `on`."""
-        call, again, sweep = Engine.call, Engine.call_again, native.Native._call
+        call, again, update, sweep = Engine.call, Engine.call_again, Engine.update_again, native.Native._call
 
         def poisoned_call(engine: Engine, mode: int, *args: Any, **options: Any) -> Any:
             cls.fill(engine, gradient=mode != records.UPDATE)
@@ -157,6 +157,10 @@ class Poison:
             cls.fill(engine)
             return again(engine, *args, **options)
 
+        def poisoned_update(engine: Engine, *args: Any) -> Any:
+            cls.fill(engine)
+            return update(engine, *args)
+
         def poisoned_sweep(runner: native.Native, n: int) -> Any:
             for net in [*runner.nets, *(fit.net for fit in runner.loops)]:
                 cls.fill(net.session.engine)
@@ -164,6 +168,7 @@ class Poison:
             return sweep(runner, n)
 
         Engine.call, Engine.call_again = poisoned_call, poisoned_again  # type: ignore[method-assign]
+        Engine.update_again = poisoned_update  # type: ignore[method-assign]
         native.Native._call = poisoned_sweep  # type: ignore[method-assign]
 
     @classmethod

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from fastbp.bench import machine
+from fastbp.bench import cores, machine
 from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
 from fastbp.engine import team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.kernels import clock, probe, records
 from fastbp.network import MLP
 from fastbp.training.feeds import ArrayFeed
@@ -28,17 +30,18 @@ from fastbp.validation import check_positive_int
 LEVELS = {"L1": 16 << 10, "L2": 192 << 10, "L3": 4 << 20, "memory": 64 << 20}
 #: A part that reaches less than this of both its roofs is held up by neither: by calls, latency, or the other threads.
 NEAR_ROOF = 0.4
-#: Seconds and steps, at least, that are counted; and seconds of warm-up before them, in the same call.
-SECONDS, LEAST_STEPS, WARM_UP = 0.6, 20, 0.03
+#: Chunks, each a call of the kernel, of which the first is left out; seconds and steps, at least, that are counted in
+#: each; and seconds of warm-up before them, in the same call.
+CHUNKS, SECONDS, LEAST_STEPS, WARM_UP = 12, 0.05, 5, 0.03
 
 
 @dataclass(frozen=True)
 class Part:
     """One phase of a step in one layer (layer -1: of the whole network)."""
 
-    phase: str  # gather, forward, loss, backward, update, barrier, other
+    phase: str  # gather, forward, loss, backward, update, waiting, barrier, other
     layer: int
-    seconds: float  # a step, mean over the threads
+    seconds: float  # a step, mean over the threads, median over the chunks
     flops: int  # a step, products only
     bytes: int  # a step: every operand read once, every result written once
     roof_seconds: float  # what flops and bytes need at the measured roofs, all threads together
@@ -51,10 +54,18 @@ class Profile:
 
     workload: Workload
     threads: int
-    seconds: float  # a step, wall clock
+    seconds: float  # a step, wall clock, median over the chunks
     peak_gflops: float
     bandwidths: dict[str, float]  # bytes a second of all threads together, by level
     parts: tuple[Part, ...]
+    chunks: int = 1  # that the medians are over
+    line_nanoseconds: float | None = None  # from core to core, before these chunks; None where it is not known
+    waiting: tuple[float, ...] = ()  # seconds a step that each thread waits for those that come later
+
+    @property
+    def cores(self) -> str:
+        """near, far, or between; "" where it is not known."""
+        return cores.state([self.line_nanoseconds])
 
     def to_document(self) -> dict[str, Any]:
         """For JSON."""
@@ -84,11 +95,20 @@ def run(
     return profiles
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """One call of the kernel with the clock on."""
+
+    seconds: Array  # (threads, slots of `fastbp.kernels.clock`), of a step
+    line: float | None  # nanoseconds from core to core just before
+
+
 def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str, float]) -> Profile:
     """Train a workload for a moment, with the clock on.
 
-    In one call of the kernel, and counted after its first steps only: threads that have just been woken wait for each
-    other, some milliseconds long where two were put on one CPU, which is no part of a step.
+    In chunks, each one call of the kernel, and counted after its first steps only: threads that have just been woken
+    wait for each other, some milliseconds long where two were put on one CPU, which is no part of a step. Of the
+    chunks those count that ran in the state of the cores that most of them ran in.
     """
     optimizer = workload.make_optimizer()
     X, y = workload.data()
@@ -98,24 +118,52 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     _run(loop, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
     step = _run(loop, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
     step = min(step, _run(loop, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
+    chunks = _in_one_state(_chunks(loop, threads, step)[1:])
+    by_thread = np.median([chunk.seconds for chunk in chunks], axis=0)
+    measured = by_thread.mean(axis=0)
+    # The rest by a median of its own, and all together from these: parts of a profile add up.
+    total = float(measured[int(clock.GATHER) :].sum() + np.median([_rest(chunk.seconds) for chunk in chunks]))
+    parts = tuple(_parts(workload, threads, optimizer.n_moments, measured, total, peak, bandwidths))
+    lines = [chunk.line for chunk in chunks if chunk.line is not None]
+    waiting = tuple(map(float, by_thread[:, int(clock.WAITING)]))
+    line = float(np.median(lines)) if lines else None
+    return Profile(workload, threads, total, peak, bandwidths, parts, len(chunks), line, waiting)
+
+
+def _chunks(loop: Loop, threads: int, step: float) -> list[Chunk]:
+    """Every chunk, the cold ones too."""
     skip, steps = round(WARM_UP / step) + 1, max(LEAST_STEPS, round(SECONDS / step))
-    with net.session.engine.clock(threads, skip) as counts:
-        ticks, began = probe.read_ticks(), time.perf_counter()
-        _run(loop, skip + steps, threads, step)
-        frequency = (probe.read_ticks() - ticks) / (time.perf_counter() - began)
+    counted: list[tuple[Array, float | None]] = []
+    ticks, began = probe.read_ticks(), time.perf_counter()
+    for _ in range(CHUNKS):
+        line = cores.look()
+        with loop.engine.clock(threads, skip) as counts:
+            _run(loop, skip + steps, threads, step)
+            counted.append((counts.copy(), line))
+    frequency = (probe.read_ticks() - ticks) / (time.perf_counter() - began)
     if not frequency:
         raise ValueError("--profile needs a clock that compiled code can read, and this system has none")
-    seconds = counts.mean(axis=0) / frequency / steps
-    total = float((counts[:, int(clock.END)] - counts[:, int(clock.BEGIN)]).mean()) / frequency / steps
-    parts = tuple(_parts(workload, threads, optimizer.n_moments, seconds, total, peak, bandwidths))
-    return Profile(workload, threads, total, peak, bandwidths, parts)
+    return [Chunk(counts / frequency / steps, line) for counts, line in counted]
+
+
+def _in_one_state(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Those in the state of the cores that most of them are in."""
+    words = [cores.state([chunk.line]) for chunk in chunks]
+    (most, _), *_ = Counter(words).most_common(1)
+    return [chunk for chunk, word in zip(chunks, words, strict=True) if word == most]
+
+
+def _rest(seconds: Array) -> float:
+    """Seconds a step, between the first and the last time noted, that are charged to nothing; mean over the threads."""
+    taken = seconds[:, int(clock.END)] - seconds[:, int(clock.BEGIN)]
+    return max(0.0, float((taken - seconds[:, int(clock.GATHER) :].sum(axis=1)).mean()))
 
 
 def _run(loop: Loop, steps: int, threads: int, step: float) -> float:
     """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
     began = time.perf_counter()
     with team.interruptible(loop.engine.request_stop) as interrupted:
-        status, _ = loop.chunk(0, steps, threads, long=step > tuning.CHUNK_SECONDS)
+        status, _ = loop.chunk(0, steps, Placement(threads), long=step > tuning.CHUNK_SECONDS)
     loop.engine.clear_stop()
     if interrupted():
         raise KeyboardInterrupt
@@ -156,6 +204,7 @@ def _parts(
         moved = (rows * (n_in + n_out) + weights * (2 + 2 * moments + (1 if k else 0))) * item
         yield part("update", k, slot + int(clock.UPDATE), flops, moved)
     yield part("loss", -1, int(clock.LOSS), 0, 3 * rows * sizes[-1] * item)
+    yield part("waiting", -1, int(clock.WAITING), 0, 0)
     yield part("barrier", -1, int(clock.BARRIER), 0, 0)
     rest = max(0.0, total - float(measured[int(clock.GATHER) :].sum()))
     yield Part("other", -1, rest, 0, 0, 0.0, "")

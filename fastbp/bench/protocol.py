@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, sleep
 
+from fastbp.bench import cores
 from fastbp.bench.result import Block, Setting, Trial
 from fastbp.bench.rivals import Rival
 
@@ -52,15 +53,25 @@ class Entry:
 
 
 def time_block(entry: Entry, protocol: Protocol, seconds: float) -> Block:
-    """Reset the rival, idle, warm up, then train for at least `seconds`.
+    """Reset the rival, idle, warm up, then train for at least `seconds`; look at the cores before and after.
 
     The warm-up says how many epochs that takes, and they are asked for in one call: `fit` scans its data once a call,
-    which is part of what a user pays, but not once an epoch.
+    which is part of what a user pays, but not once an epoch. The setting ends with the block: limits of two rivals on
+    the threads of one BLAS, undone in another order than they were set in, would leave one of them behind.
     """
     rival = entry.rival
     rival.apply(entry.setting)
+    try:
+        return _time_block(rival, protocol, seconds)
+    finally:
+        rival.close()
+
+
+def _time_block(rival: Rival, protocol: Protocol, seconds: float) -> Block:
+    """`time_block` in the present setting."""
     rival.reset()
     sleep(protocol.idle_seconds)
+    before = cores.look()
     epoch_seconds = _warm_up(rival, protocol.warmup_seconds)
     elapsed, epochs = 0.0, 0
     while elapsed < seconds:
@@ -70,7 +81,7 @@ def time_block(entry: Entry, protocol: Protocol, seconds: float) -> Block:
         elapsed += perf_counter() - start
         epochs += more
         epoch_seconds = max(elapsed / epochs, 1e-9)
-    return Block(elapsed, epochs * rival.steps_per_epoch)
+    return Block(elapsed, epochs * rival.steps_per_epoch, before, cores.look())
 
 
 def _warm_up(rival: Rival, seconds: float) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
+from fastbp.bench.cores import state
 from fastbp.bench.workloads import Workload
 
 # Names of the rivals of a sweep that are fastbp itself, on one thread and with rates of which half diverge.
@@ -33,10 +34,22 @@ class Block:
 
     seconds: float  # wall clock
     steps: int  # optimiser steps done in it
+    line_before: float | None = None  # nanoseconds of a cache line from core to core, before its warm-up
+    line_after: float | None = None  # and after its end; None where there is one core, and in documents up to 0.1
 
     @property
     def seconds_per_step(self) -> float:
         return self.seconds / self.steps
+
+    @property
+    def lines(self) -> tuple[float, ...]:
+        """What was measured of the cores."""
+        return tuple(one for one in (self.line_before, self.line_after) if one is not None)
+
+    @property
+    def cores(self) -> str:
+        """near, far, between, or mixed; "" where it is not known."""
+        return state(self.lines)
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,10 @@ class RivalResult:
         """Seconds a step of the slowest block."""
         return max(block.seconds_per_step for block in self.blocks)
 
+    def within(self, cores: str) -> RivalResult:
+        """Of its blocks those in this state of the cores."""
+        return replace(self, blocks=tuple(block for block in self.blocks if block.cores == cores))
+
 
 @dataclass(frozen=True)
 class WorkloadResult:
@@ -92,6 +109,8 @@ class WorkloadResult:
     workload: Workload
     rivals: tuple[RivalResult, ...]
     bare_products: RivalResult | None = None  # only where the NumPy baseline is checked
+    baseline_parts: dict[str, float] | None = None  # there too: seconds a step by part
+    others: float | None = None  # processors' worth that everybody else took meanwhile; None where nobody tells
 
     def find(self, rival: str) -> RivalResult | None:
         """The timed result of this rival, or None."""
@@ -101,6 +120,21 @@ class WorkloadResult:
         """Its time a step over that of fastbp."""
         ours = self.find("fastbp")
         return result.seconds_per_step / ours.seconds_per_step if ours and result.blocks else None
+
+    @property
+    def states(self) -> dict[str, tuple[Block, ...]]:
+        """State of the cores -> the blocks of all rivals in it; a state that is not known is none."""
+        blocks = [block for rival in self.rivals for block in rival.blocks if block.cores]
+        order = [word for word in ("near", "between", "far", "mixed") if any(block.cores == word for block in blocks)]
+        return {word: tuple(block for block in blocks if block.cores == word) for word in order}
+
+    @property
+    def baseline_rest(self) -> dict[str, float] | None:
+        """Seconds a step of NumPy beyond its bare products: in both passes, and in its other parts."""
+        if not self.baseline_parts or not self.bare_products:
+            return None
+        rest = dict(self.baseline_parts)
+        return {"passes": rest.pop("forward") + rest.pop("backward") - self.bare_products.seconds_per_step} | rest
 
     @property
     def baseline_ratio(self) -> float | None:
@@ -168,6 +202,7 @@ class BenchResult:
     workloads: tuple[WorkloadResult, ...]
     startup: StartUp | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what made figures untrue
 
     @property
     def passed(self) -> bool:
@@ -236,6 +271,7 @@ def from_document(document: dict[str, Any]) -> BenchResult:
         workloads=tuple(_workload(entry) for entry in document["workloads"]),
         startup=startup and StartUp(_build(Start, startup["cold"]), _build(Start, startup["cached"])),
         notes=tuple(document["notes"]),
+        warnings=tuple(document.get("warnings", ())),
     )
 
 
@@ -246,7 +282,8 @@ def _build(kind: type[Any], entry: dict[str, Any]) -> Any:
 def _workload(entry: dict[str, Any]) -> WorkloadResult:
     workload = _build(Workload, entry["workload"] | {"sizes": tuple(entry["workload"]["sizes"])})
     bare = entry["bare_products"]
-    return WorkloadResult(workload, tuple(_rival(item) for item in entry["rivals"]), bare and _rival(bare))
+    rivals = tuple(_rival(item) for item in entry["rivals"])
+    return WorkloadResult(workload, rivals, bare and _rival(bare), entry.get("baseline_parts"), entry.get("others"))
 
 
 def _from_sweeps(document: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import pairwise
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from fastbp.bench import blas
 from fastbp.bench.result import Setting
 from fastbp.bench.workloads import Array, Workload
 from fastbp.engine.team import default_threads
+
+if TYPE_CHECKING:
+    from fastbp.reference import NumpyMLP
+    from fastbp.reference.timed import TimedMLP
 
 
 class MissingPeerError(ImportError):
@@ -173,11 +178,16 @@ class NumpyRival(BlasThreads):
         self.task = task
         self.reset()
 
-    def reset(self) -> None:
+    @property
+    def network(self) -> type[NumpyMLP]:
+        """What is trained."""
         from fastbp.reference import NumpyMLP
 
+        return NumpyMLP
+
+    def reset(self) -> None:
         workload = self.task.workload
-        self.net = NumpyMLP(
+        self.net = self.network(
             workload.sizes,
             activation=workload.activation,
             loss=workload.loss,
@@ -197,6 +207,34 @@ class NumpyRival(BlasThreads):
             shuffle=shuffle,
         )
         return list(history.loss)
+
+
+class NumpyParts(NumpyRival):
+    """The baseline with a clock in it: what its step spends beyond the bare products, and on what."""
+
+    name = "numpy, by parts"
+
+    def setup(self, task: Task) -> None:
+        self.epochs: list[dict[str, float]] = []
+        super().setup(task)
+
+    net: TimedMLP
+
+    @property
+    def network(self) -> type[TimedMLP]:
+        from fastbp.reference.timed import TimedMLP
+
+        return TimedMLP
+
+    def train(self, epochs: int, *, shuffle: bool) -> list[float]:
+        losses = super().train(epochs, shuffle=shuffle)
+        self.epochs += self.net.epochs[-epochs:]
+        return losses
+
+    def parts(self) -> dict[str, float]:
+        """Seconds a step by part: medians over the epochs trained so far."""
+        names = self.epochs[0]
+        return {name: median(epoch[name] for epoch in self.epochs) / self.steps_per_epoch for name in names}
 
 
 class BareProducts(BlasThreads):

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastbp.bench.profile import NEAR_ROOF, Part, Profile
+from fastbp.bench.profile import NEAR_ROOF, SECONDS, Part, Profile
 from fastbp.io.figures import new_figure, save_figure
 
 
@@ -18,7 +18,9 @@ def render(profiles: Sequence[Profile]) -> RenderableType:
     first = profiles[0]
     speeds = ", ".join(f"{level} {speed * 1e-9:.0f}" for level, speed in first.bandwidths.items())
     note = Text(
-        f"Mean over {first.threads} thread{'s' * (first.threads != 1)}; two reads and a write, GB/s: {speeds}. bytes: "
+        f"Mean over {first.threads} thread{'s' * (first.threads != 1)}, medians over chunks of {1e3 * SECONDS:.0f} ms; "
+        "waiting: for threads that came to a barrier later; barrier: from when the last came. "
+        f"Two reads and a write, GB/s: {speeds}. bytes: "
         "every operand read once, every result written once. limit: the roof that the part runs close to (over "
         f"{NEAR_ROOF:.0%}); blank: neither, so calls, latency or waiting."
     )
@@ -30,7 +32,7 @@ def _table(profile: Profile) -> Table:
     sizes = "-".join(map(str, workload.sizes))
     table = Table(
         title=f"{workload.name}: {sizes}, batch {workload.batch_size}, {profile.seconds * 1e6:,.1f} µs a step, "
-        f"{workload.flops_per_step / profile.seconds * 1e-9:.0f} of {profile.peak_gflops:.0f} GFLOP/s"
+        f"{workload.flops_per_step / profile.seconds * 1e-9:.0f} of {profile.peak_gflops:.0f} GFLOP/s{_cores(profile)}"
     )
     table.add_column("phase")
     for heading in ("layer", "µs", "share", "kflop", "kB", "GFLOP/s", "% of peak", "% of roof", "limit"):
@@ -38,6 +40,14 @@ def _table(profile: Profile) -> Table:
     for part in profile.parts:
         table.add_row(*_cells(profile, part))
     return table
+
+
+def _cores(profile: Profile) -> str:
+    """The state of the cores, and who waited, where there are more than one."""
+    said = f", cores {profile.cores}, {profile.line_nanoseconds:.0f} ns a line" if profile.line_nanoseconds else ""
+    if profile.threads > 1 and profile.waiting:
+        said += f", waiting by thread {', '.join(f'{1e6 * seconds:.3g}' for seconds in profile.waiting)} µs"
+    return said
 
 
 def _cells(profile: Profile, part: Part) -> list[str]:

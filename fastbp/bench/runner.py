@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from fastbp.bench import machine, startup
+from fastbp.bench import blas, environment, machine, startup
 from fastbp.bench.peers import PEERS
 from fastbp.bench.predictors import PREDICTORS, FastbpPredictor, NumpyPredictor, expected_losses_of_rows
 from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
 from fastbp.bench.result import BenchResult, Peak, RivalResult, Setting, Verification, WorkloadResult
-from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyRival, Rival, Task
+from fastbp.bench.rivals import BareProducts, FastbpRival, MissingPeerError, NumpyParts, NumpyRival, Rival, Task
 from fastbp.bench.sweeps import SWEEPERS, FastbpSweep, HalfDivergingSweep, Loop, OneThreadSweep
 from fastbp.bench.sweeps import expected_losses as expected_losses_of_rates
 from fastbp.bench.verify import expected_losses, verify
@@ -47,7 +47,6 @@ Factories = dict[str, list[Factory]]  # by the task of a workload
 PEER_NAMES = tuple(dict.fromkeys(name for kind in TASKS.values() for name in kind.peers))
 
 BASELINE_WORKLOAD = "mnist"  # where NumPy is held against its own bare matrix products
-BASELINE_LIMIT = 1.15
 STARTUP_WORKLOAD = "digits"
 
 
@@ -112,9 +111,10 @@ def run(
         results.append(run_workload(workload, factories[workload.task], threads, protocol, notes, progress, deadline))
     again = _probe(dtypes, threads, protocol)  # the better of both: a peak disturbed once would flatter everybody
     best = [max(pair, key=lambda peak: peak.gflops) for pair in zip(peaks, again, strict=True)]
+    libraries = blas.loaded()  # by now all that the peers bring with them
     return BenchResult(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine.describe(),
+        machine=machine.describe() | {"blas": libraries},
         versions=machine.versions(factory() for kind in factories.values() for factory in kind),
         threads=threads,
         settings={"quick": quick} | asdict(protocol),
@@ -122,6 +122,7 @@ def run(
         workloads=tuple(results),
         startup=start_up,
         notes=tuple(dict.fromkeys(notes)),  # each once, in order
+        warnings=tuple(_warnings(threads, libraries, results)),
     )
 
 
@@ -141,8 +142,9 @@ def run_workload(
     progress(f"{workload.name}: data and reference losses")
     task = Task.of(workload)
     expected = TASKS[workload.task].expected(task)
-    verdicts: dict[str, Verification | None] = {}
+    verdicts: dict[str, Verification] = {}
     running: list[Rival] = []
+    parts: NumpyParts | None = None
     try:
         for factory in factories:
             rival = factory()
@@ -158,25 +160,31 @@ def run_workload(
             verdicts[rival.name] = verify(rival, task, expected, rival.settings(threads))
         entrants = [rival for rival in running if (verdict := verdicts[rival.name]) and verdict.passed]
         if workload.name == BASELINE_WORKLOAD and any(isinstance(rival, NumpyRival) for rival in entrants):
-            bare = BareProducts()
-            bare.setup(task)
-            verdicts[bare.name] = None
-            running.append(bare)
-            entrants.append(bare)
+            helpers: list[Rival] = [BareProducts(), parts := NumpyParts()]
+            for helper in helpers:
+                helper.setup(task)
+            running += helpers
+            entrants += helpers
+        began = environment.CpuTimes.now()
         timed = _time(workload, entrants, verdicts, threads, protocol, progress, deadline)
+        ended = environment.CpuTimes.now()
     finally:
         for rival in running:
             rival.close()
-    bare_products = timed.pop(BareProducts.name, None)
-    names = [rival.name for rival in running if rival.name != BareProducts.name]
-    results = tuple(timed.get(name) or RivalResult(name, None, verdicts[name]) for name in names)
-    return WorkloadResult(workload, results, bare_products)
+    results = tuple(timed.get(name) or RivalResult(name, None, verdicts[name]) for name in verdicts)
+    return WorkloadResult(
+        workload,
+        results,
+        timed.get(BareProducts.name),
+        parts.parts() if parts else None,
+        began.others(ended) if began and ended else None,
+    )
 
 
 def _time(
     workload: Workload,
     rivals: Sequence[Rival],
-    verdicts: dict[str, Verification | None],
+    verdicts: dict[str, Verification],
     threads: int,
     protocol: Protocol,
     progress: Progress,
@@ -187,15 +195,16 @@ def _time(
     chosen: dict[str, Setting] = {}
     for rival in rivals:
         progress(f"{workload.name}: trying the settings of {rival.name}")
-        # The bare products are those of NumPy: in its setting, whatever would suit them alone.
-        settings = [chosen["numpy"]] if isinstance(rival, BareProducts) else rival.settings(threads)
+        # The bare products and the parts are those of NumPy: in its setting, whatever would suit them alone.
+        of_numpy = isinstance(rival, BareProducts | NumpyParts)
+        settings = [chosen["numpy"]] if of_numpy else rival.settings(threads)
         setting, tried = try_settings(rival, settings, protocol)
         chosen[rival.name] = setting
         entries.append(Entry(rival, setting))
         trials.append(tried)
     blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"), deadline)
     return {
-        entry.rival.name: RivalResult(entry.rival.name, entry.setting, verdicts[entry.rival.name], tried, of_one)
+        entry.rival.name: RivalResult(entry.rival.name, entry.setting, verdicts.get(entry.rival.name), tried, of_one)
         for entry, tried, of_one in zip(entries, trials, blocks, strict=True)
     }
 
@@ -216,6 +225,18 @@ def _installed(peers: Sequence[str], tasks: set[str]) -> tuple[Factories, list[s
             else:
                 rivals.append(factory)
     return factories, notes
+
+
+def _warnings(
+    threads: int, libraries: list[dict[str, Any]] | None, workloads: Sequence[WorkloadResult]
+) -> Iterator[str]:
+    """What of the environment made the figures of this run untrue."""
+    yield from environment.warnings(threads)
+    yield from environment.narrow_kernels(libraries or ())
+    for entry in workloads:
+        said = environment.neighbour(entry.others or 0.0, f"during {entry.workload.name}")
+        if said:
+            yield said
 
 
 def _probe(dtypes: Sequence[str], threads: int, protocol: Protocol) -> list[Peak]:

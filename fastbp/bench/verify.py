@@ -48,8 +48,11 @@ def verify(rival: Rival, task: Task, expected: Sequence[float], settings: Sequen
     worst: Verification | None = None
     for setting in settings:
         rival.apply(setting)
-        rival.reset()
-        losses = [float(loss) for loss in rival.train(len(expected), shuffle=False)]
+        try:
+            rival.reset()
+            losses = [float(loss) for loss in rival.train(len(expected), shuffle=False)]
+        finally:
+            rival.close()
         difference = largest_difference(losses, expected)
         finite = tuple(loss if math.isfinite(loss) else None for loss in losses)
         passed = difference <= tolerance

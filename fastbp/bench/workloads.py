@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -168,23 +168,42 @@ _TABLE = (
 )
 
 
-def _of_task(task: str) -> dict[str, Workload]:
-    return {workload.name: workload for workload in _TABLE if workload.task == task}
+# Shapes that nothing here was tuned on: what holds on the table above should hold on these.
+_HELD = (
+    Workload("held-regression", (512, 2000, 1), 128, 2_560, loss="mse", lr=1e-3),
+    Workload("held-narrow", (16, 12, 12, 12, 12, 12, 12, 12, 4), 64, 6_400),
+    Workload("held-sigmoid", (100, 300, 100, 10), 200, 10_000, activation="sigmoid", lr=0.1),
+    Workload("held-45", (45, 45, 45, 10), 64, 6_400),
+    Workload("held-46", (46, 46, 46, 10), 64, 6_400),
+    Workload("held-wide", (1000, 1536, 1536, 100), 256, 1_024),
+)
 
 
-#: Name -> workload, in the order of the report: trainings; inference, one row as Python calls it, and many; and sweeps.
-WORKLOADS, PREDICTIONS, SWEEPS = _of_task("train"), _of_task("predict"), _of_task("sweep")
-#: What the command line calls workloads by: "sweep" are all sweeps.
-NAMES = (*WORKLOADS, *PREDICTIONS, "sweep")
+def _by_name(workloads: Iterable[Workload]) -> dict[str, Workload]:
+    return {workload.name: workload for workload in workloads}
+
+
+#: Name -> workload, in the order of the report: trainings; inference, one row as Python calls it, and many; sweeps; and
+#: trainings of other shapes.
+WORKLOADS, PREDICTIONS, SWEEPS = (
+    _by_name(workload for workload in _TABLE if workload.task == task) for task in ("train", "predict", "sweep")
+)
+HELD = _by_name(_HELD)
+#: Names for several at once. What they stand for runs only if it is named.
+GROUPS = {"sweep": SWEEPS, "held": HELD}
+#: What the command line calls workloads by.
+NAMES = (*WORKLOADS, *PREDICTIONS, *HELD, *GROUPS)
 
 
 def select(names: Sequence[str] | None) -> list[Workload]:
-    """The workloads of these names, in the order of the table; for None or nothing all but the sweeps.
+    """The workloads of these names, in the order of the tables; for None or nothing all but `GROUPS`.
 
     Raises
     ------
     ValueError
-        A name that is not in the table.
+        A name that is not in a table.
     """
     chosen = {check_choice("workload", name, [*NAMES, *SWEEPS]) for name in names or (*WORKLOADS, *PREDICTIONS)}
-    return [one for one in _TABLE if one.name in chosen or (one.task == "sweep" and "sweep" in chosen)]
+    for group, members in GROUPS.items():
+        chosen |= set(members) if group in chosen else set()
+    return [one for one in (*_TABLE, *_HELD) if one.name in chosen]

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 
 from fastbp.bench import report
+from fastbp.bench.against import Comparison, compare, render
+from fastbp.bench.result import BenchResult
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
-from fastbp.bench.workloads import NAMES, select
+from fastbp.bench.workloads import NAMES, SWEEPS, select
 from fastbp.cli.checks import check_out
 from fastbp.cli.output import console, json_option, make_ready, print_json
+
+KNOWN_NAMES = {*NAMES, *SWEEPS}
 
 
 def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -38,12 +42,25 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     "workloads",
     multiple=True,
     type=click.Choice(NAMES),
-    help="Run only this workload; may be given several times. `sweep`, learning-rate sweeps, runs only if named.",
+    help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
+    "trainings of other shapes than the usual ones.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     help="The most threads any rival may use.  [default: the processors this process may run on]",
+)
+@click.option(
+    "--against",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OLD.json",
+    help="Compare with an earlier run, row by row, and say what is noise. Runs its workloads, where none are named.",
+)
+@click.option(
+    "--show",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.json",
+    help="Measure nothing: show the run in FILE, or with --against compare it.",
 )
 @click.option("--quick", is_flag=True, help="Shorter blocks: everything against NumPy in under 60 s.")
 @click.option(
@@ -70,6 +87,8 @@ def bench(
     as_json: bool,
     workloads: tuple[str, ...],
     threads: int | None,
+    against: Path | None,
+    show: Path | None,
     quick: bool,
     peers: tuple[str, ...],
     profile: bool,
@@ -82,21 +101,22 @@ def bench(
     check_out(out, "--out")
     check_out(plot_path, "--plot")
     if profile:
+        if against or show:
+            raise click.UsageError("--against and --show take runs of the benchmark, not profiles: leave out --profile")
         _profile(workloads, threads, out, as_json, plot_path)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
-    chosen = select(workloads)
-    if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
-        make_ready(sorted({workload.dtype for workload in chosen}))
-    try:
-        result = run(workloads, peers=peers, threads=threads, quick=quick, progress=_progress)
-    except RuntimeError as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        _progress("")
-    _tell(result.to_document(), out, as_json, lambda width: report.render(result, width=width))
-    if not result.passed:
+    old = None if against is None else _load(against, "--against")
+    if old is not None and show is None and not workloads:
+        workloads = tuple(entry.workload.name for entry in old.workloads if entry.workload.name in KNOWN_NAMES)
+        if not workloads:
+            raise click.UsageError(f"{against} holds no workload of this version: name one by --workload")
+    result = _measure(workloads, peers, threads, quick) if show is None else _load(show, "--show")
+    found = None if old is None else compare(old, result)
+    document = result.to_document() | ({} if found is None else {"against": found.to_document()})
+    _tell(document, out, as_json, lambda width: _tables(result, found, width))
+    if show is None and not result.passed:
         wrong = [
             f"{entry.rival} on {workload.workload.name}"
             for workload in result.workloads
@@ -104,6 +124,33 @@ def bench(
             if entry.verification and not entry.verification.passed
         ]
         raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(wrong)}")
+
+
+def _measure(workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool) -> BenchResult:
+    """A run."""
+    chosen = select(workloads)
+    if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
+        make_ready(sorted({workload.dtype for workload in chosen}))
+    try:
+        return run(workloads, peers=peers, threads=threads, quick=quick, progress=_progress)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        _progress("")
+
+
+def _load(path: Path, option: str) -> BenchResult:
+    """A run of before."""
+    try:
+        return report.load(path)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
+
+
+def _tables(result: BenchResult, found: Comparison | None, width: int) -> Any:
+    """What a run comes to, and beside an earlier one."""
+    tables = report.render(result, width=width)
+    return tables if found is None else Group(tables, render(found, width=width))
 
 
 def _profile(

@@ -10,7 +10,7 @@ import numpy as np
 from fastbp.engine import memory, tuning
 from fastbp.engine.layout import Buffers, Layout
 from fastbp.engine.memory import address
-from fastbp.engine.state import Store
+from fastbp.engine.state import Counters, Store
 from fastbp.kernels import records
 from fastbp.kernels.records import JOB
 from fastbp.kernels.run import RATES_BYTES
@@ -33,7 +33,13 @@ _DATA_FIELDS = (
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
 assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k for k in range(len(_DATA_FIELDS))]  # type: ignore[index]
-_TIME, _TIME_START = struct.Struct("=Q"), JOB.fields["t"][1]  # type: ignore[index]
+# Counts, codes and addresses are words; to write one by its place takes 0.02 us, by its name 0.4.
+assert all(dtype.itemsize % 8 == 0 and offset % 8 == 0 for dtype, offset, *_ in JOB.fields.values())  # type: ignore[union-attr]
+AT = {name: JOB.fields[name][1] // 8 for name in JOB.names}  # type: ignore[index,union-attr]
+_N_SAMPLES, _SUBSET, _ORDER, _LRS, _MOMENTA = (AT[name] for name in ("n_samples", "subset", "order", "lrs", "momenta"))
+_N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
+_SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
+_SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
 
 
 class Bindings(Store):
@@ -45,38 +51,63 @@ class Bindings(Store):
     """
 
     def __init__(self, layout: Layout, loss: Loss) -> None:
-        self.job = np.zeros(1, JOB)
-        parameters, self.transposed = memory.allocate_all([layout.n_parameters, layout.n_transposed], layout.dtype)
-        super().__init__(layout, parameters, memoryview(self.job["steps_done"]))  # type: ignore[arg-type]
+        zeros = np.zeros(JOB.itemsize // 8, np.uint64)
+        self.job = np.ndarray((1,), JOB, zeros)  # 0.5 us; `zeros` of so many fields takes 3
+        self._words = memoryview(zeros)  # type: ignore[arg-type]
+        self._bytes = self._words.cast("B")
+        parameters, self.transposed, self.zeros = memory.allocate_all(
+            [layout.n_parameters, layout.n_transposed, layout.zeros_size], layout.dtype
+        )
+        super().__init__(layout, parameters, self._words[AT["steps_done"] :])
         self.gradient: Array | None = None
-        self.zeros = memory.allocate(layout.zeros_size, layout.dtype)
         self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self.buffers: Buffers | None = None
-        self.scratch = self.partials = self.row_losses = memory.allocate(0, layout.dtype)
+        self.scratch = self.partials = self.row_losses = self.areas = memory.allocate(0, layout.dtype)
         self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
-        self._bytes = memoryview(self.job.view(np.uint8))  # type: ignore[arg-type]
         # What the job points at, kept alive, and whether it says what was asked for last.
         self._bound: tuple[Any, ...] = ()
         self._rates: tuple[Array | None, Array | None] = None, None
         self._optimizer: Optimizer | None = None
-        self._prepared: tuple[int, int, int, bool] | None = None
+        self._prepared: tuple[int, int, int, bool, int] | None = None
         self._pointed: tuple[Array, list[Array], Array] | None = None
         self._mirrored: Array | None = None  # the parameters whose transposed copy is at hand
         self._scans = False  # the job looks for NaN and infinity
-        self._stage: Any = None  # how to repeat the last call cheaply; forgotten with each change
-        job, at = self.job[0], address(self.sync)
-        job["n_layers"], job["n_blocks"], job["n_parameters"] = len(layout.layers), layout.n_blocks, layout.n_parameters
-        job["barrier"], job["stop"], job["status"], job["claims"] = at, at + 64, at + 128, at + 192
-        job["zeros"] = address(self.zeros)
-        job["loss"], job["loss_parameter"] = loss.code, loss.parameter
-        job["loss_columns"] = loss.link.loss_columns(layout.sizes[-1])
-        penalties = layout.regularization
-        job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
-        job["l1"], job["l2"] = penalties.l1, penalties.l2
+        # How to repeat earlier calls cheaply (see `stages.py`), and the one of them that the job says at present.
+        self._stages: dict[Any, Any] = {}
+        self._current: Any = None
+        self._input_mirror: tuple[int, int] | None = None  # the `mark` at which layer 0 was in the transposed copy
+        self._seed: int | None = None
+        self._snapshot_at: tuple[Array, Array, int, int] | None = None  # what a snapshot fills, and its addresses
+        words, at, penalties = self._words, address(self.sync), layout.regularization
+        words[AT["n_layers"]], words[AT["n_blocks"]] = len(layout.layers), layout.n_blocks
+        words[AT["parts"]] = 1
+        words[AT["n_parameters"]], words[AT["zeros"]] = layout.n_parameters, address(self.zeros)
+        for k, name in enumerate(("barrier", "stop", "status", "claims")):
+            words[AT[name]] = at + 64 * k
+        words[AT["loss"]], words[AT["loss_columns"]] = loss.code, loss.link.loss_columns(layout.sizes[-1])
+        if loss.parameter:
+            self.job[0]["loss_parameter"] = loss.parameter
+        if any((penalties.input_noise, penalties.max_norm, penalties.l1, penalties.l2)):
+            job = self.job[0]
+            job["input_noise"], job["max_norm"] = penalties.input_noise, penalties.max_norm or 0.0
+            job["l1"], job["l2"] = penalties.l1, penalties.l2
 
     def change(self, **parts: Any) -> None:
-        self._stage = None
+        self.forget_stages()
         super().change(**parts)
+
+    def set_counters(self, counters: Counters) -> None:
+        self.forget_stages()
+        super().set_counters(counters)
+
+    def forget_stages(self) -> None:
+        """Set up all of the next call: what earlier ones pointed at is there no more, or means something else."""
+        self._current, self._stages = None, {}
+
+    def forget_bindings(self) -> None:
+        """Set up all of the job in the next call that is no repetition."""
+        self._current = self._optimizer = self._prepared = None
+        self._rates = None, None
 
     def bind_data(
         self, X: Array, y: Array | None, scaling: tuple[Array, ...] | None, weights: Array | None = None,
@@ -87,7 +118,7 @@ class Bindings(Store):
         scan: look for NaN and infinity while gathering. rows: numbers of the rows that are meant, in their order.
         outputs: room for what the network puts out.
         """
-        self._stage = None
+        self._current = None
         mean, scale, narrow = (*map(address, scaling or ()), 0, 0, 0)[:3]
         if y is None:
             at, kind = 0, records.NO_TARGETS
@@ -108,9 +139,9 @@ class Bindings(Store):
 
         order: room for `n_rows` row numbers; None: the rows as they stand.
         """
-        job, rows = self.job[0], 0 if subset is None else address(subset)
-        job["n_samples"], job["subset"] = n_rows, rows
-        job["order"] = rows if order is None else address(order)
+        words, rows = self._words, 0 if subset is None else address(subset)
+        words[_N_SAMPLES], words[_SUBSET] = n_rows, rows
+        words[_ORDER] = rows if order is None else address(order)
 
     def bind_output_gradient(self) -> None:
         """Take the bound targets for dJ/dz of the output layer."""
@@ -122,9 +153,9 @@ class Bindings(Store):
         """The steps to come, from a row of the epoch on; two_pass: store the gradient before any parameter changes."""
         if two_pass:
             self.need_gradient()
-        job = self.job[0]
-        job["n_steps"], job["position"], job["epoch"], job["shuffle"] = n_steps, position, epoch, shuffle
-        job["snapshot_step"], job["two_pass"] = 0, two_pass
+        words = self._words
+        words[_N_STEPS], words[_POSITION], words[_EPOCH], words[_SHUFFLE] = n_steps, position, epoch, shuffle
+        words[_SNAPSHOT_STEP], words[_TWO_PASS] = 0, two_pass
 
     def bind_step(self, optimizer: Optimizer, n_rows: int, n_threads: int, *, two_pass: bool) -> None:
         """One step on all bound rows."""
@@ -136,16 +167,20 @@ class Bindings(Store):
 
     def set_seed(self, seed: int) -> None:
         """Of the order of the rows, dropout and noise."""
-        self.job[0]["seed"] = np.uint64(seed)
+        if seed != self._seed:
+            self.forget_stages()
+            self._seed = None
+            self.job[0]["seed"] = np.uint64(seed)
+            self._seed = seed
 
     def bind_optimizer(self, optimizer: Optimizer, t: int) -> None:
         """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
         assert len(self.moments) == optimizer.n_moments, "moments of another rule"
-        job = self.job[0]
         self.set_time(t)
         if optimizer is self._optimizer:
             return
-        self._stage = self._optimizer = None
+        job = self.job[0]
+        self._current = self._optimizer = None
         job["optimizer"], job["lr"] = optimizer.code, optimizer.lr
         job["weight_decay"], job["decoupled"] = optimizer.decays
         job["beta1"], job["beta2"], eps = optimizer.betas_and_eps
@@ -158,19 +193,19 @@ class Bindings(Store):
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
-        self._stage = None
-        job, self._rates = self.job[0], (lrs, momenta)
-        job["lrs"] = 0 if lrs is None else address(lrs)
-        job["momenta"] = 0 if momenta is None else address(momenta)
+        self._current = None
+        words, self._rates = self._words, (lrs, momenta)
+        words[_LRS] = 0 if lrs is None else address(lrs)
+        words[_MOMENTA] = 0 if momenta is None else address(momenta)
 
     def set_time(self, t: int) -> None:
         """The number of updates done."""
-        _TIME.pack_into(self._bytes, _TIME_START, t)
+        self._words[_TIME] = t
 
     def need_gradient(self) -> Array:
         """The buffer of a whole gradient, made when it is first needed."""
         if self.gradient is None:
-            self._stage = None
+            self.forget_stages()
             made = memory.allocate(self.layout.n_parameters, self.layout.dtype)
             self.job[0]["gradient"] = address(made)
             self.gradient = made
@@ -182,41 +217,53 @@ class Bindings(Store):
             "scalars": self.scalars.ravel()
         }
 
-    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool) -> None:
-        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once."""
-        wanted = (batch, n_threads, n_steps, whole)
+    def prepare(self, batch: int, n_threads: int, *, n_steps: int = 1, whole: bool, parts: int = 1) -> None:
+        """Make room for batches of some rows. whole: gradients are wanted, so a batch must be there at once.
+
+        parts: of the threads that are to have areas of their own, see `fastbp.kernels.columns`.
+        """
+        wanted = (batch, n_threads, n_steps, whole, parts)
         had = self._prepared
         if wanted == had:
             return
         if not whole and n_threads == 1 and had is not None and had[0] == batch and had[3]:
             return  # what is enough to train on these rows is enough for one thread to look at them
-        self._stage = self._prepared = None
+        self._current = self._prepared = None
         layout, job = self.layout, self.job[0]
         block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes))
         groups = layout.n_groups(batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:
+            self.forget_stages()
             self._pointed = None
             self.buffers = Buffers(layout, rows, self.transposed)
-        self.row_losses = _room(self.row_losses, batch)
-        self.losses, self.mean_weights = _room(self.losses, n_steps), _room(self.mean_weights, n_steps)
+        self.row_losses = self._room(self.row_losses, batch)
+        self.losses, self.mean_weights = self._room(self.losses, n_steps), self._room(self.mean_weights, n_steps)
         block_bytes = (2 * layout.lanes) * (2 * layout.lanes * MAX_RUN + 1) * layout.dtype.itemsize
         per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
-        self.scratch = _room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
-        self.partials = _room(self.partials, groups * layout.n_parameters)
+        self.scratch = self._room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
+        self.partials = self._room(self.partials, groups * layout.n_parameters)
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch
         job["dynamic"] = batch * layout.flops_per_row > tuning.DYNAMIC_FLOPS
         job["row_losses"], job["losses"] = address(self.row_losses), address(self.losses)
         job["mean_weights"] = address(self.mean_weights)
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
+        area = (batch + tuning.GAP_ROWS) * layout.stride(layout.sizes[0]) if parts > 1 and not groups else 0
+        self.areas = self._room(self.areas, parts * area)
+        job["areas"], job["area_size"] = address(self.areas), area * layout.dtype.itemsize
         self._prepared = wanted
+
+    def has_areas(self, parts: int) -> bool:
+        """Whether there is room for so many parts, of the batches that were prepared for."""
+        return self._prepared is not None and self._prepared[4] == parts and bool(self.job[0]["area_size"])
 
     def _point(self, parameters: Array) -> None:
         """Have job and layers work on these parameters, and on the moments that there are."""
         moments, scalars, then = self.moments, self.scalars, self._pointed
         if then is not None and then[0] is parameters and then[1] is moments and then[2] is scalars:
             return
+        self.forget_stages()
         self._pointed = None
         assert self.buffers is not None
         self.buffers.point(parameters)
@@ -230,12 +277,33 @@ class Bindings(Store):
         """Have the transposed copy of these parameters, or of the network's own, at hand; updates keep it fresh."""
         parameters = self.parameters if parameters is None else parameters
         if self._mirrored is not parameters:
-            self._mirrored = None
+            self.forget_stages()
+            self._mirrored = self._input_mirror = None
             for layer in self.layout.layers:
                 self.layout.transpose_layer(layer, self.layout.unpack_layer(layer, parameters)[0], self.transposed)
-            self._mirrored = parameters
+            self._mirrored, self._input_mirror = parameters, self.mark() if parameters is self.parameters else None
 
+    def mirror_inputs(self) -> None:
+        """Have layer 0 in the transposed copy, for dJ/dX: training does not read it there, nor keep it fresh."""
+        now = self.mark()
+        if self._input_mirror != now:
+            self._input_mirror = None
+            layout, first = self.layout, self.layout.layers[0]
+            layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
+            self._input_mirror = now
 
-def _room(buffer: Array, n: int) -> Array:
-    """The buffer, or a larger one."""
-    return buffer if buffer.size >= n else memory.allocate(n, buffer.dtype)
+    def point_snapshot(self) -> None:
+        """Have the job know where snapshots go."""
+        assert self.has_snapshot, "there is no room for one"
+        then = self._snapshot_at
+        if then is None or then[0] is not self.snapshot or then[1] is not self.snapshot_scalars:
+            places = address(self.snapshot), address(self.snapshot_scalars)
+            then = self._snapshot_at = self.snapshot, self.snapshot_scalars, *places
+        self._words[_SNAPSHOT], self._words[_SNAPSHOT_SCALARS] = then[2:]
+
+    def _room(self, buffer: Array, n: int) -> Array:
+        """The buffer, or a larger one."""
+        if buffer.size >= n:
+            return buffer
+        self.forget_stages()
+        return memory.allocate(n, buffer.dtype)

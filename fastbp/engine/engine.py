@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastbp import arrays
-from fastbp.engine import memory, team, threads, tuning, watchdog
-from fastbp.engine.bindings import Bindings
+from fastbp.engine import costs, memory, team, threads, topology, tuning, watchdog
+from fastbp.engine.bindings import AT
+from fastbp.engine.chooser import Chooser
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
-from fastbp.engine.threads import Chooser
+from fastbp.engine.placement import ALONE, Placement, forced
+from fastbp.engine.stages import Stages, room_for_inputs
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
-from fastbp.kernels.records import JOB
+from fastbp.kernels.records import JOB, LAYER
 from fastbp.kernels.run import run as run_kernel
 from fastbp.kernels.team import MAX_THREADS
 from fastbp.losses import Loss
@@ -25,60 +28,44 @@ from fastbp.numerics import quiet
 from fastbp.optimizers import Optimizer
 from fastbp.types import Array
 
-_MODE, _MODE_START = struct.Struct("=7q"), JOB.fields["mode"][1]  # type: ignore[index]
-_MODE_FIELDS = "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs"
-assert JOB.names[:7] == _MODE_FIELDS  # type: ignore[index]
+_MODE, _MODE_START = struct.Struct("=9q"), JOB.fields["mode"][1]  # type: ignore[index]
+_MODE_FIELDS = (
+    "mode", "n_layers", "n_threads", "noisy", "input_deltas", "snapshot_steps", "snapshot_epochs", "columns", "parts",
+)  # fmt: skip
+assert JOB.names[:9] == _MODE_FIELDS  # type: ignore[index]
+_TRANSPOSED = LAYER.fields["transposed"][1] // 8  # type: ignore[index]
 assert threads.MOST <= MAX_THREADS
-_SCAN, _SCAN_START = struct.Struct("=q"), JOB.fields["scan"][1]  # type: ignore[index]
 
 
-class Stage(NamedTuple):
-    """Where a small call of the same kind as the last finds its batch, and leaves its outputs.
-
-    To copy a small batch to where the job points already costs less than to point the job at the caller's arrays.
-    """
-
-    mode: int
-    X: Array
-    y: Array | None
-    outputs: Array | None
-    optimizer: object
-    scaling: object
-    weights: Array | None
-    plain: bool  # targets of the same type and shape need no more than to be copied
-    shape: tuple[int, ...]  # of X
-    dtype: np.dtype[Any]
-    kernel: Any
-    records: Array
-
-
-class Engine(Bindings):
+class Engine(Stages):
     """Calls the compiled code on what the job says, alone or by a team of threads. A caller holds the lock."""
 
     def __init__(self, layout: Layout, loss: Loss) -> None:
         super().__init__(layout, loss)
-        self._sync = memoryview(self.sync)  # type: ignore[arg-type]
-        self._tag = layout.dtype.type(1)
-        self._kernel: Any = None
-        self._chooser: tuple[tuple[int | None, int, int], Chooser] | None = None
-        self._alone = False  # the last call ran on the calling thread
+        self._choosers: dict[tuple[Any, ...], Chooser] = {}
         self._watch: Array | None = None
         self._broken: str | None = None  # why no call is possible any more
 
     # --- calls ----------------------------------------------------------------------------------------------
 
     def call(
-        self, mode: int, n_threads: int, *, detached: bool = False, noisy: bool = True,
+        self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
         input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
-        noisy: with the dropout and the input noise that the network has, if the call trains. input_deltas: room for
-        dJ/dX. parameters: others than the network's own, which stay as they are. snapshots: have the kernels do
-        what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many epochs.
+        placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
+        input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
+        network's own, which stay as they are. snapshots: have the kernels do what `take_snapshot` does after every so
+        many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
-        self._stage = None
+        n_threads, columns, parts = placement
+        if mode != records.TRAIN or not self.has_areas(parts):
+            columns, parts = 0, 1
+        assert 0 <= columns < len(self.layout.layers)
+        assert n_threads % parts == 0
+        self._current = None
         self._alone = n_threads == 1 and not detached
         self._refuse_if_broken()
         if self._kernel is None:
@@ -93,32 +80,40 @@ class Engine(Bindings):
         if mode not in (records.FORWARD, records.EVALUATE):
             self.mirror(parameters)
         noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
-        layers["transposed"][0] = address(self.transposed) if wanted else 0  # 0: no delta goes below layer 0
+        below = wanted or mode == records.UPDATE  # which is followed by a call that wants dJ/dX, as a rule
+        self.buffers.words[_TRANSPOSED] = address(self.transposed) if below else 0  # 0: no delta goes below layer 0
         if snapshots[0]:
-            assert self.has_snapshot, "there is no room for one"
-            job[0]["snapshot"], job[0]["snapshot_scalars"] = address(self.snapshot), address(self.snapshot_scalars)
-        _MODE.pack_into(self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots)
+            self.point_snapshot()
+        _MODE.pack_into(
+            self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
+        )
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
         else:
             self._call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
-        return int(sync[16])
+        return sync[16]
 
     def _call_together(self, work: team.Work, n_threads: int, detached: bool) -> None:
         """Have a team do the work, watched if FASTBP_WATCHDOG says so."""
         patience = watchdog.patience()
 
         def begin(threads: list[int]) -> None:
-            self.job[0]["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            job = self.job[0]
+            job["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            if len(threads) % int(job["parts"]):
+                job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)
-            self.job[0]["watch"] = 0 if self._watch is None else address(self._watch)
+            job["watch"] = 0 if self._watch is None else address(self._watch)
 
         def stop(word: int) -> None:
             self._sync[8] = word
 
         try:
-            team.run(work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience)
+            team.run(
+                work, n_threads, detached=detached, begin=begin, stop=stop, patience=patience,
+                places=topology.topology().places(n_threads, int(self.job[0]["parts"]), team.caller_cpu()),
+            )  # fmt: skip
         except BaseException:
             self.clear_stop()
             raise
@@ -138,75 +133,22 @@ class Engine(Bindings):
             self.clear_stop()
             raise KeyboardInterrupt
 
-    def update(self, optimizer: Optimizer) -> None:
-        """Change the parameters by the gradient in `need_gradient()`."""
+    def update(self, optimizer: Optimizer, gradient: Array) -> None:
+        """Change the parameters by a gradient, in their layout."""
+        self.need_gradient()[:] = gradient
         self.bind_rates(None, None)
         self.bind_optimizer(optimizer, self.steps)
         if self._prepared is None:  # what there is of scratch is enough, whatever it was made for
             self.prepare(1, 1, whole=False)
         self.count_steps()
-        self.call(records.UPDATE, 1)
-
-    def stage(
-        self, mode: int, X: Array, y: Array | None, outputs: Array | None, optimizer: object, scaling: object,
-        weights: Array | None = None, *, plain: bool = False,
-    ) -> None:  # fmt: skip
-        """After a call on arrays of our own: keep them ready for more of its kind, if it needed no other thread."""
-        if self._alone and self.buffers is not None:
-            kernel, layers = self._kernel, self.buffers.records
-            self._stage = Stage(
-                mode, X, y, outputs, optimizer, scaling, weights, plain, X.shape, X.dtype, kernel, layers
-            )
-
-    def call_again(
-        self, mode: int, X: Array, y: Array | None, optimizer: object, scaling: object, weights: Array | None = None,
-        *, checked: bool = True, scan: bool = False,
-    ) -> Stage | None:  # fmt: skip
-        """Repeat the last call with another batch, if that differed in nothing else; None if it did.
-
-        checked: X and y are in the kernels' form. Otherwise they are arrays as the user gave them.
-        scan: look for NaN and infinity in X; the status tells.
-        """
-        stage: Stage | None = self._stage
-        if (
-            stage is None
-            or stage.mode != mode
-            or stage.shape != X.shape
-            or stage.dtype is not X.dtype
-            or stage.optimizer is not optimizer
-            or stage.scaling is not scaling
-            or (stage.weights is None) != (weights is None)
-            or not (checked or stage.plain)
-        ):
-            return None
-        if stage.y is not None:
-            if y is None or y.dtype is not stage.y.dtype:
-                return None
-            if y.shape == stage.y.shape:
-                stage.y[:] = y
-            elif stage.y.shape == (*y.shape, 1):  # one output
-                stage.y[:, 0] = y
-            else:
-                return None
-        if stage.weights is not None:
-            stage.weights[:] = weights
-        stage.X[:] = X
-        if scan is not self._scans:
-            self._scans = scan
-            _SCAN.pack_into(self._bytes, _SCAN_START, scan)
-        self._sync[16] = self._sync[24] = 0  # status and claims, as `call` does
-        stage.kernel(self.job, stage.records, 0, self._tag)
-        return stage
-
-    @property
-    def status(self) -> int:
-        """Of the last call."""
-        return int(self._sync[16])
+        self.call(records.UPDATE, ALONE)
+        self._input_mirror = self.mark()
+        self.stage(records.UPDATE, None, None, optimizer=optimizer)
 
     @property
     def snapshot_step(self) -> int:
         """Steps of the last call after which kernels took a snapshot, or 0: they took none."""
-        return int(self.job[0]["snapshot_step"])
+        return self._words[AT["snapshot_step"]]
 
     @property
     def loss_columns(self) -> int:
@@ -256,6 +198,7 @@ class Engine(Bindings):
         """
         slots = int(clock.LAYERS + clock.SLOTS_A_LAYER * np.uint64(len(self.layout.layers)))
         room = -(-slots // 8) * 8  # whole cache lines
+        self.forget_stages()  # those of before know nothing of it
         counts = memory.allocate(n_threads * room, np.dtype(np.int64)).reshape(n_threads, room)
         job, self._profile = self.job[0], counts  # kept: should the end of the block be cut off, the job points at it
         job["profile"], job["profile_size"], job["profile_from"] = address(counts), room * 8, skip
@@ -269,24 +212,35 @@ class Engine(Bindings):
 
         noisy: with the dropout and input noise, if there are any, of the next step.
         """
-        layout, first = self.layout, self.layout.layers[0]
         self.need_gradient()
         self.prepare(rows, n_threads, whole=True)
-        assert self.buffers is not None
-        stride = layout.stride(first.n_in)
-        input_deltas = memory.allocate(rows * stride, layout.dtype)
-        # Training never reads the transposed copy of layer 0, and so does not keep it fresh.
-        layout.transpose_layer(first, layout.unpack_layer(first, self.parameters)[0], self.transposed)
-        status = self.call(records.BACKPROP, n_threads, detached=detached, noisy=noisy, input_deltas=input_deltas)
-        return status, input_deltas.reshape(rows, stride)[:, : first.n_in]
+        room, inputs = room_for_inputs(self.layout, rows)
+        self.mirror_inputs()
+        placement = Placement(n_threads)
+        status = self.call(records.BACKPROP, placement, detached=detached, noisy=noisy, input_deltas=room)
+        return status, inputs
 
-    def chooser(self, wanted: int | None, batch: int) -> Chooser:
-        """What chooses the number of threads for `fit`; the last one, if it was for the same: it has learnt by now."""
-        key = wanted, batch, wanted or team.default_threads()
-        if self._chooser is None or self._chooser[0] != key:
-            expected = self.choose_threads(wanted, batch, self.layout.flops_per_row)
-            self._chooser = key, Chooser(wanted, expected, key[2])
-        return self._chooser[1]
+    def chooser(self, wanted: int | None, batch: int, seconds: float = 0.0) -> Chooser:
+        """What chooses the placement for steps of `fit`; as before, if it was for the same: it has learnt by now.
+
+        Asked before every chunk of steps, since what the system grants may change. seconds: about as long as the steps
+        to come will take.
+        """
+        machine, force = topology.topology(), forced(os.environ)
+        most = wanted or team.default_threads()
+        key = wanted, batch, most, machine, force
+        found = self._choosers.get(key)
+        if found is None:
+            counts = [most] if wanted else costs.thread_counts(most, machine)
+            if not wanted and batch * self.layout.flops_per_row < tuning.BARRIER_SECONDS * tuning.THREAD_FLOPS:
+                counts = [1]
+            choice = costs.candidates(self.layout, batch, machine, counts, force)
+            known = costs.costs(seconds if len(choice) > 1 else 0.0)
+            found = Chooser(choice, [known.step(self.layout, batch, each, machine) for each in choice])
+            if len(self._choosers) >= tuning.CHOOSERS:
+                self._choosers.clear()
+            self._choosers[key] = found
+        return found
 
     def choose_threads(self, wanted: int | None, rows: int, flops_per_row: float, cost: float | None = None) -> int:
         """`wanted`, or what is faster for some rows by a simple model: work shared against the cost of sharing."""

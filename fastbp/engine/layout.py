@@ -7,6 +7,7 @@ serves the deltas; the update keeps it fresh. Padding is zero and stays zero.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,14 @@ class LayerLayout:
         return -(-self.n_in // wide) * -(-self.n_out // wide)
 
 
+@functools.lru_cache(64)
+def layout_of(
+    sizes: tuple[int, ...], activations: tuple[str, ...], dtype: np.dtype[Any], regularization: Regularization
+) -> Layout:
+    """The layout of networks that differ in nothing of what it depends on: it never changes."""
+    return Layout(sizes, [_activations.get(name) for name in activations], dtype, regularization)
+
+
 class Layout:
     """Layout of all parameters of a network of given sizes, and their packing."""
 
@@ -81,6 +90,7 @@ class Layout:
         self.zeros_size = _round_up(max(sizes), self.lanes)
         # Floating-point operations of one row in one step: forward, weight gradient, and delta but for layer 0.
         self.flops_per_row = sum((6 if k else 4) * layer.n_in * layer.n_out for k, layer in enumerate(self.layers))
+        self._snapshot_steps: dict[tuple[int, int], int] = {}
         # Bytes of activations and deltas that one row needs.
         widths = self.stride(sizes[0]) + sum(2 * self.stride(layer.n_out) for layer in self.layers)
         self.row_bytes = widths * dtype.itemsize
@@ -106,11 +116,14 @@ class Layout:
         By sizes alone, without the padding that vectors of some width ask for, on a fast machine: what is kept depends
         neither on the clock nor on the machine. A copy reads parameters twice and moments once, and writes both.
         """
+        if (known := self._snapshot_steps.get((batch, n_moments))) is not None:
+            return known
         n_parameters = sum((layer.n_in + 1) * layer.n_out for layer in self.layers)
         moved = (3 + 2 * n_moments) * n_parameters * self.dtype.itemsize
         copy = tuning.COPY_SECONDS + moved / (tuning.NEAR_BYTES if moved < tuning.CACHE_BYTES else tuning.FAR_BYTES)
         step = batch * self.flops_per_row / tuning.FAST_FLOPS + tuning.STEP_SECONDS
-        return max(1, math.ceil(copy / (tuning.SNAPSHOT_SHARE * step)))
+        found = self._snapshot_steps[batch, n_moments] = max(1, math.ceil(copy / (tuning.SNAPSHOT_SHARE * step)))
+        return found
 
     def memory(self, batch_size: int, n_moments: int) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
@@ -131,10 +144,10 @@ class Layout:
         """
         for layer, weight, bias in zip(self.layers, weights, biases, strict=True):
             for panel, first, width in self._panels(layer, parameters):
+                if width < panel.shape[1]:
+                    panel[...] = 0.0
                 panel[:-1, :width] = weight[:, first : first + width]
                 panel[-1, :width] = bias[first : first + width]
-                if width < panel.shape[1]:
-                    panel[:, width:] = 0.0
         if transposed is not None:
             self.transpose(weights, transposed)
 
@@ -201,6 +214,7 @@ class Buffers:
         self.activations, self.deltas = arrays[: len(strides)], arrays[len(strides) : -2]
         self.targets, self.loss_values = arrays[-2:]
         self.records = np.zeros(len(layout.layers), LAYER)
+        self.words = memoryview(self.records.view(np.uint64))  # type: ignore[arg-type]
         item = dtype.itemsize
         for k, layer in enumerate(layout.layers):
             record = self.records[k]

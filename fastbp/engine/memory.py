@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import mmap
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ _places = itertools.count()
 
 def allocate(n: int, dtype: np.dtype[Any]) -> Array:
     """n zeros, aligned to a cache line: every buffer that a kernel touches is made here."""
-    return allocate_all([n], dtype)[0]
+    return allocate_all([n], dtype)[0] if n else np.zeros(0, dtype)
 
 
 def allocate_all(counts: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
@@ -37,7 +38,7 @@ def allocate_all(counts: Sequence[int], dtype: np.dtype[Any]) -> list[Array]:
         starts.append(-(-end // PAGE) * PAGE + lead if size >= PAGE else -(-end // ALIGNMENT) * ALIGNMENT)
         end = starts[-1] + size
     raw = _huge_pages(end) if end >= tuning.HUGE else _aligned(np.zeros(end + ALIGNMENT, np.uint8), ALIGNMENT)
-    return [raw[start : start + n * dtype.itemsize].view(dtype) for start, n in zip(starts, counts, strict=True)]
+    return [np.ndarray((n,), dtype, raw, start) for start, n in zip(starts, counts, strict=True)]
 
 
 def _aligned(raw: Array, alignment: int) -> Array:
@@ -65,4 +66,7 @@ def _huge_pages(size: int) -> Array:
 
 def address(array: Array) -> int:
     """Where the first element of an array lies."""
-    return int(array.__array_interface__["data"][0])
+    try:  # 0.3 us instead of 1.0
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):  # read-only, strided, or empty
+        return int(array.__array_interface__["data"][0])

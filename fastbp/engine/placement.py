@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -24,3 +26,32 @@ class Placement(NamedTuple):
     threads: int
     layers: int = 0
     parts: int = 1
+
+
+ALONE = Placement(1)
+VARIABLE = "FASTBP_PLACEMENT"
+
+
+class Forced(NamedTuple):
+    """What the environment asks for: layers and parts of a placement; None: as the model proposes."""
+
+    layers: int | None
+    parts: int | None
+
+
+def forced(environment: Mapping[str, str]) -> Forced | None:
+    """The placement that FASTBP_PLACEMENT asks for, for reports and tests; None: any."""
+    text = environment.get(VARIABLE)
+    if not text:
+        return None
+    if text == "rows":
+        return Forced(0, 1)
+    # No number is as long as to be refused by Python.
+    found = re.fullmatch(r"columns(?::([1-9][0-9]{0,3})(?:/([1-9][0-9]{0,3}))?)?", text, re.ASCII)
+    if found is None:
+        raise ValueError(
+            f"{VARIABLE} must be 'rows', 'columns', 'columns:LAYERS' or 'columns:LAYERS/PARTS' with whole numbers from "
+            f"1 to 9999, as 'columns:1/2', got {text[:40]!r}"
+        )
+    layers, parts = found.groups()
+    return Forced(None if layers is None else int(layers), None if parts is None else int(parts))

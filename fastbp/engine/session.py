@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import activations, arrays
+from fastbp import arrays
 from fastbp.data import checks, labels, sample_weights
-from fastbp.engine import team, tuning
+from fastbp.engine import stages, team, tuning
 from fastbp.engine.engine import Engine
-from fastbp.engine.layout import Layout
+from fastbp.engine.layout import layout_of
+from fastbp.engine.placement import Placement
 from fastbp.engine.state import OptimizerState
 from fastbp.kernels import records
 from fastbp.model import Model
@@ -104,8 +105,7 @@ class Session:
 
     def __init__(self, spec: NetworkSpec, weights: Sequence[Array], biases: Sequence[Array]) -> None:
         self.spec = spec
-        layers = [activations.get(name) for name in spec.layer_activations]
-        self.layout = Layout(spec.sizes, layers, spec.dtype, spec.regularization)
+        self.layout = layout_of(spec.sizes, spec.layer_activations, spec.dtype, spec.regularization)
         self.engine = Engine(self.layout, spec.loss)
         self.layout.pack(weights, biases, self.engine.parameters)
         self.lock = threading.RLock()
@@ -113,6 +113,7 @@ class Session:
         self.scaling: Scaling | None = None
         self.class_labels: list[Any] | None = None
         self._for_kernels: tuple[Scaling | None, tuple[Array, ...] | None] | None = None
+        self._used: tuple[Optimizer | None, list[Array] | None] = None, None  # moments that are known to fit
         _sessions.add(self)
 
     # --- what a network is ----------------------------------------------------------------------------------
@@ -196,8 +197,12 @@ class Session:
 
     def use(self, optimizer: Optimizer) -> None:
         """Keep the moments if they fit the optimiser, or start anew."""
-        if optimizer.state_layout != self.engine.state_layout or len(self.engine.moments) != optimizer.n_moments:
-            self.engine.begin(optimizer.initial_state, optimizer.state_layout)
+        engine = self.engine
+        if self._used[0] is optimizer and self._used[1] is engine.moments:
+            return
+        if optimizer.state_layout != engine.state_layout or len(engine.moments) != optimizer.n_moments:
+            engine.begin(optimizer.initial_state, optimizer.state_layout)
+        self._used = optimizer, engine.moments
 
     def values(self) -> Model:
         """All of the network, of one moment."""
@@ -271,20 +276,16 @@ class Session:
     def train_step(self, samples: Samples, optimizer: Optimizer) -> float:
         """One step on a checked batch; returns its loss before the update."""
         engine = self.engine
-        self.use(optimizer)
-        engine.set_time(engine.steps)
-        again = engine.call_again(records.TRAIN, samples.X, samples.y, optimizer, self.scaling, samples.weights)
-        if again is not None:
-            return float(engine.losses.item(0))
-        batch, small = self._staged(samples)
-        threads, long = self.bind(batch)
-        engine.bind_step(optimizer, len(batch.X), threads, two_pass=long or optimizer.clips)
-        if self._call(records.TRAIN, threads, long) in records.BAD:
-            raise engine.bad_input()
-        if small:
-            plain = self.spec.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
-            engine.stage(records.TRAIN, batch.X, batch.y, None, optimizer, self.scaling, batch.weights, plain=plain)
-        return float(engine.losses.item(0))
+        if engine.call_again(records.TRAIN, samples.X, samples.y, optimizer, self.scaling, samples.weights) is None:
+            self.use(optimizer)
+            batch, small = self._staged(samples)
+            threads, long = self.bind(batch)
+            engine.bind_step(optimizer, len(batch.X), threads, two_pass=long or optimizer.clips)
+            if self._call(records.TRAIN, threads, long) in records.BAD:
+                raise engine.bad_input()
+            if small:
+                self._stage(records.TRAIN, batch, optimizer=optimizer)
+        return engine.loss
 
     def backprop(self, samples: Samples, *, deltas: bool, noisy: bool) -> Gradient:
         """Loss and gradient of a checked batch.
@@ -293,7 +294,8 @@ class Session:
         that the next step would draw.
         """
         engine, n = self.engine, len(samples.X)
-        threads, long = self.bind(samples)
+        batch, small = self._staged(samples)
+        threads, long = self.bind(batch)
         engine.set_time(engine.steps)
         if deltas:
             engine.bind_output_gradient()
@@ -302,23 +304,45 @@ class Session:
         status, inputs = made[0]
         if status in records.BAD:
             raise engine.bad_input()
-        if self.scaling is not None:  # by a float64: columns of 1e-40 have derivatives that no float32 holds
-            inputs = inputs / self.scaling.x_scale
-        loss = None if deltas else float(engine.losses[0])
+        if small:
+            self._stage(_kind_of_backprop(deltas, noisy), batch, inputs=inputs, deltas=deltas)
+            inputs = inputs.copy()
+        return self._gradient(inputs, deltas=deltas)
+
+    def backprop_again(self, X: Array, y: Array, *, deltas: bool, noisy: bool) -> Gradient | None:
+        """Loss and gradient of a batch that differs in nothing but its numbers from an earlier one; or None."""
+        stage = self.engine.call_again(_kind_of_backprop(deltas, noisy), X, y, None, self.scaling, checked=False)
+        if stage is None:
+            return None
+        return self._gradient(stage.inputs.copy(), deltas=deltas)  # type: ignore[union-attr]
+
+    def _gradient(self, inputs: Array, *, deltas: bool) -> Gradient:
+        """What the engine has just computed."""
+        engine = self.engine
+        if self.scaling is not None:
+            inputs = _by_scale(inputs, self.scaling)
+        loss = None if deltas else engine.loss
         return Gradient.of_packed(loss, engine.need_gradient().copy(), self.layout, inputs)
 
-    @quiet
     def apply(self, optimizer: Optimizer, gradient: Gradient) -> None:
         """Update the parameters by a gradient: the work of `Optimizer.update`."""
         flat = gradient.packed(self.layout)
-        if flat is None or not np.isfinite(flat).all():  # in which case the check below says where
+        if flat is not None and arrays.all_finite(flat):
+            with self.lock:
+                if self.engine.update_again(optimizer, flat):
+                    return
+        else:
+            flat = None
+        self._apply(optimizer, gradient, flat)
+
+    @quiet
+    def _apply(self, optimizer: Optimizer, gradient: Gradient, flat: Array | None) -> None:
+        if flat is None:  # the check says where it is not finite, if that is so
             given = list(gradient.weights), list(gradient.biases)
-            parts = arrays.check_weights(*given, self.spec.sizes, self.spec.dtype)
-            flat = self.engine.packed(*parts)
+            flat = self.engine.packed(*arrays.check_weights(*given, self.spec.sizes, self.spec.dtype))
         with self.lock:
             self.use(optimizer)
-            self.engine.need_gradient()[:] = flat
-            self.engine.update(optimizer)
+            self.engine.update(optimizer, flat)
 
     # --- inference ------------------------------------------------------------------------------------------
 
@@ -345,8 +369,20 @@ class Session:
             outputs = self.infer(samples, activated=activated, scan=scan)[0]
             if not small:
                 return outputs
-            engine.stage(mode, samples.X, None, outputs, None, self.scaling)
+            self._stage(mode, samples, outputs=outputs)
             return outputs.copy()
+
+    def predictions(self, X: npt.ArrayLike) -> Array:
+        """What the link makes of the outputs for samples as a user gives them; not finite ones are refused."""
+        engine, link = self.engine, self.spec.loss.link
+        if type(X) is np.ndarray:
+            mode = records.FORWARD if self.spec.output_activation is None else records.EVALUATE
+            with self.lock:
+                ready = engine.call_again(mode, X, None, None, self.scaling, scan=True)
+                if ready is not None and engine.status != records.BAD_INPUT:
+                    found = link.predictions(ready.outputs)  # type: ignore[arg-type]
+                    return found.copy() if found is ready.outputs else found
+        return link.predictions(self.outputs(X, activated=True, scan=True))
 
     def infer(
         self, samples: Samples, *, activated: bool = False, threads: int | None = None, scan: bool = False
@@ -371,13 +407,26 @@ class Session:
 
     def _staged(self, samples: Samples) -> tuple[Samples, bool]:
         """A small batch as arrays of our own, which later calls may copy theirs to; and whether it is a small one."""
-        if samples.X.dtype != self.spec.dtype or samples.X.size > tuning.STAGE_SIZE:
+        if samples.X.size > tuning.STAGE_SIZE:
             return samples, False
         return Samples(*(None if one is None else one.copy() for one in samples[:3])), True  # type: ignore[arg-type]
 
+    def _stage(
+        self, kind: int, batch: Samples, *, optimizer: Optimizer | None = None, outputs: Array | None = None,
+        inputs: Array | None = None, deltas: bool = False,
+    ) -> None:  # fmt: skip
+        """Keep a small batch, on which the engine has just been called, for later calls."""
+        plain = deltas or (
+            self.spec.loss.ignored_label is None and (self.scaling is None or self.scaling.y_mean is None)
+        )
+        self.engine.stage(
+            kind, batch.X, batch.y, batch.weights, outputs=outputs, inputs=inputs, optimizer=optimizer,
+            scaling=self.scaling, plain=plain,
+        )  # fmt: skip
+
     def _call(self, mode: int, threads: int, long: bool) -> int:
         """Run the engine, answering Ctrl-C if that may take long; returns its status."""
-        self._interruptibly(lambda: self.engine.call(mode, threads, detached=long), threads, long)
+        self._interruptibly(lambda: self.engine.call(mode, Placement(threads), detached=long), threads, long)
         return self.engine.status
 
     def _interruptibly(self, work: Callable[[], Any], threads: int, long: bool) -> None:
@@ -391,3 +440,14 @@ class Session:
         self.engine.clear_stop()
         if interrupted():
             raise KeyboardInterrupt
+
+
+def _kind_of_backprop(deltas: bool, noisy: bool) -> int:
+    return records.BACKPROP + deltas * stages.DELTAS + noisy * stages.NOISY
+
+
+@quiet
+def _by_scale(inputs: Array, scaling: Scaling) -> Array:
+    """dJ/dX of inputs before their standardisation, in float64: columns of 1e-40 have more than a float32 holds."""
+    found: Array = inputs / scaling.x_scale
+    return found

@@ -144,22 +144,28 @@ class Store:
         self._changes += 1
         self._state = self._state._replace(**parts)
 
+    def set_counters(self, counters: Counters) -> None:
+        """Replace the counters: `change`, for every fit."""
+        now = self._state
+        self._changes += 1
+        self._state = State(now.parameters, now.moments, now.scalars, now.state_layout, counters)
+
     def counters_from(self, steps: int, epochs: int, first: int = 0, per_epoch: int = 0) -> Counters:
         """The count that goes on from these; with `per_epoch`, updates to come make epochs, the first open already."""
         return Counters(steps, epochs, self._counted[0], first, per_epoch)
 
     def count_epoch(self) -> None:
         """One more epoch has come to its end."""
-        self.change(counters=self.counters_from(self.steps, self.epochs + 1))
+        self.set_counters(self.counters_from(self.steps, self.epochs + 1))
 
     def count_epochs(self, first: int, per_epoch: int) -> None:
         """From here on, so many updates make an epoch (0: none do), of which `first` are done."""
-        self.change(counters=self.counters_from(self.steps, self.epochs, first, per_epoch))
+        self.set_counters(self.counters_from(self.steps, self.epochs, first, per_epoch))
 
     def count_steps(self) -> None:
         """From here on, updates make no epochs."""
         if self._state.counters.per_epoch:
-            self.change(counters=self.counters_from(self.steps, self.epochs))
+            self.set_counters(self.counters_from(self.steps, self.epochs))
 
     def begin(self, initial: Sequence[float], state_layout: tuple[str, int] | None) -> None:
         """Start an optimiser: moments with these initial values, and zero in their padding; nothing is counted yet."""
@@ -208,12 +214,14 @@ class Store:
     def take_snapshot(self) -> None:
         """Remember the state. Kernels may do it, too; `note_snapshot` afterwards tells when."""
         self.snapshot_of = None
-        now = [self.parameters, *self.moments]
-        if self.snapshot.size != len(now) * self.layout.n_parameters:
-            self.snapshot = memory.allocate(len(now) * self.layout.n_parameters, self.layout.dtype)
-        for old, new in zip(self.snapshot.reshape(len(now), -1), now, strict=True):
-            old[:] = new
-        self.snapshot_scalars = self.scalars.copy()
+        now, n = [self.parameters, *self.moments], self.layout.n_parameters
+        if self.snapshot.size != len(now) * n:
+            self.snapshot = memory.allocate(len(now) * n, self.layout.dtype)
+        for k, array in enumerate(now):
+            self.snapshot[k * n : (k + 1) * n] = array
+        if self.snapshot_scalars.shape != self.scalars.shape:
+            self.snapshot_scalars = self.scalars.copy()
+        self.snapshot_scalars[...] = self.scalars
         self.snapshot_counters = self.steps, self.epochs
         self.snapshot_of = self.moments
 
@@ -237,4 +245,4 @@ class Store:
 def _scalars(state_layout: tuple[str, int] | None) -> Array:
     """Those of an optimiser that has made no update."""
     initial = () if state_layout is None else initial_scalars(state_layout[0])
-    return np.tile(np.array(initial, np.float64), (2, 1))
+    return np.array([initial, initial], np.float64)

@@ -31,6 +31,7 @@ from numba.core.cpu import CPUContext
 from fastbp.kernels.cache import temporary_name, writable_folder
 from fastbp.kernels.jit import LEAVES, Leaf
 from fastbp.kernels.sweep import sweep as _last_kernel
+from fastbp.kernels.targets import TARGET
 from fastbp.kernels.tuning import HELPER_MIN_LEAVES, HELPER_PATIENCE_SECONDS, PAUSE_SECONDS
 
 _lock = threading.RLock()
@@ -83,6 +84,29 @@ def _inner_code_stays_open(name: str):
 
 
 @contextlib.contextmanager
+def _whole_vectors():
+    """Meanwhile, let LLVM use vectors as wide as those of the tile in loops too.
+
+    For Intel's CPUs with AVX-512 it prefers halves, for the sake of programs with few of them: these would lower the
+    clock. Here the products do that anyway, where it is done at all.
+    (Steps on a Xeon: 64-64-10 0.96, tanh 8-64-64-2 0.93, sigmoid 45-46-45-10 0.87 of their time.)
+    """
+    add_ir_module = CPUCodeLibrary.add_ir_module
+
+    def add_with_width(self, module):
+        for function in module.functions:
+            if not function.is_declaration:  # past llvmlite's own list, which knows no attributes with values
+                set.add(function.attributes, f'"prefer-vector-width"="{TARGET.vector_bytes * 8}"')
+        add_ir_module(self, module)
+
+    CPUCodeLibrary.add_ir_module = add_with_width
+    try:
+        yield
+    finally:
+        CPUCodeLibrary.add_ir_module = add_ir_module
+
+
+@contextlib.contextmanager
 def _no_collection():
     """Stop the garbage collector: Numba makes millions of objects and next to no cycles.
 
@@ -115,7 +139,7 @@ def _start_numba() -> None:
 def compile_leaf(leaf: Leaf, dtype: str):
     """Compile or load the code of a leaf for a dtype, and make its symbol known; returns what Python calls."""
     signature = leaf.signature(dtype)
-    with _inner_code_stays_open(leaf.name):
+    with _inner_code_stays_open(leaf.name), _whole_vectors():
         leaf.dispatcher.compile(signature)
     compiled = leaf.dispatcher.overloads[signature]
     address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

@@ -11,8 +11,10 @@ from fastbp.kernels.atomics import TICKS_ARE_CYCLES, cycle_counter, nanoseconds
 from fastbp.kernels.jit import jit
 from fastbp.kernels.simd import ZERO, view
 
-# Slots of a thread's record: when counting began and when something was last counted, ticks by phase, three a layer.
-BEGIN, END, GATHER, LOSS, BARRIER, LAYERS = (np.uint64(slot) for slot in range(6))
+# Slots of a thread's record. On a line of their own, which the others read: when it came to the last barriers of even
+# and of odd number. Then when counting began and when something was last counted; ticks by phase, three a layer.
+ARRIVED, ARRIVED_ODD = (np.uint64(slot) for slot in range(2))
+BEGIN, END, GATHER, LOSS, WAITING, BARRIER, LAYERS = (np.uint64(slot) for slot in range(8, 15))
 FORWARD, BACKWARD, UPDATE = (np.uint64(slot) for slot in range(3))
 SLOTS_A_LAYER = np.uint64(3)
 
@@ -58,6 +60,34 @@ def charge(clock, slot, since):
     record[slot] += until - since
     record[END] = until
     return until
+
+
+@jit
+def arrive(clock, odd):
+    """Note, for the others, that a thread comes to a barrier of even or odd number; returns the time now."""
+    since = start(clock)
+    if clock != ZERO:
+        view(clock, BEGIN, 0)[ARRIVED_ODD if odd else ARRIVED] = since
+    return since
+
+
+@jit
+def met(job, clock, odd, since):
+    """Charge a barrier that all have passed: waiting until the last thread came, and the barrier from then on.
+
+    A thread notes its next arrival in the other of its two slots, and the one after that only when all have come to the
+    next barrier, and so have read this one.
+    """
+    if clock == ZERO:
+        return
+    until, last = now(), since
+    for thread in range(job.n_threads):
+        arrived = view(thread_clock(job, thread), BEGIN, 0)[ARRIVED_ODD if odd else ARRIVED]
+        last = max(last, min(arrived, until))
+    record = view(clock, LAYERS, 0)
+    record[WAITING] += last - since
+    record[BARRIER] += until - last
+    record[END] = until
 
 
 @jit

@@ -25,7 +25,7 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
     function.linkage = "linkonce_odr"
     function.attributes.add("noinline")
     c, c_row, init, init_row, a, a_k, b, b_k, n, with_sum, mode = function.args
-    entry, body, last, end = (function.append_basic_block(part) for part in ("entry", "body", "last", "end"))
+    entry, last, end = (function.append_basic_block(part) for part in ("entry", "last", "end"))
     builder = ir.IRBuilder(entry)
     fma = declare_fma(module, vector)
 
@@ -39,38 +39,67 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
             pointer = builder.inttoptr(builder.add(address, I64(v * width)), vector.as_pointer())
             builder.store(value, pointer).align = item
 
+    # Loaded once, before stores that might change them for all LLVM knows: a step down is two loads and a store then.
+    # Where there are no rates, the numbers of `b` are read in their place and not used.
+    stores = builder.icmp_unsigned("==", mode, I64(STORE))
+    down = descend(builder, fma, builder.select(stores, b, mode), vector)
+    first = [load(init, v * width) for v in range(vectors)]
+    stays = builder.icmp_unsigned("==", init_row, I64(0))
+
     def finish(acc, address):
-        with builder.if_else(builder.icmp_unsigned("==", mode, I64(STORE))) as (plain, combine):
+        with builder.if_else(stores) as (plain, combine):
             with plain:
                 store(acc, address)
             with combine:
-                down = descend(builder, fma, mode, vector)
                 store([down(g, load(address, v * width)) for v, g in enumerate(acc)], address)
 
     a_rows = [builder.add(a, builder.mul(a_k, I64(r))) for r in range(k)]
     terms = [[load(builder.add(b, builder.mul(b_k, I64(r))), v * width) for v in range(vectors)] for r in range(k)]
-    builder.branch(body)
-    builder.position_at_end(body)
-    left, offset, out, start = (builder.phi(I64) for _ in range(4))
-    acc = [load(start, v * width) for v in range(vectors)]
-    for r in range(k):
-        x = splat(builder, load(builder.add(a_rows[r], offset), 0, vector.element), vector)
-        acc = [builder.call(fma, [x, term, old]) for term, old in zip(terms[r], acc, strict=True)]
-    finish(acc, out)
-    steps = (I64(item), c_row, init_row)
-    after = [builder.sub(left, I64(1)), *map(builder.add, (offset, out, start), steps)]
-    for phi, first, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
-        phi.add_incoming(first, entry)
-        phi.add_incoming(later, builder.block)
-    tail = builder.append_basic_block("tail")
-    builder.cbranch(builder.icmp_unsigned(">", after[0], I64(0)), body, tail)
-    builder.position_at_end(tail)
+
+    def loop(begin):
+        """All rows but that of the sum; returns the places of the next row of C and of init."""
+        before, body = builder.block, function.append_basic_block("body")
+        builder.branch(body)
+        builder.position_at_end(body)
+        left, offset, out, start = (builder.phi(I64) for _ in range(4))
+        acc = begin(start)
+        for r in range(k):
+            x = splat(builder, load(builder.add(a_rows[r], offset), 0, vector.element), vector)
+            acc = [builder.call(fma, [x, term, old]) for term, old in zip(terms[r], acc, strict=True)]
+        finish(acc, out)
+        steps = (I64(item), c_row, init_row)
+        after = [builder.sub(left, I64(1)), *map(builder.add, (offset, out, start), steps)]
+        for phi, initial, later in zip((left, offset, out, start), (n, I64(0), c, init), after, strict=True):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(later, builder.block)
+        tail = function.append_basic_block("tail")
+        builder.cbranch(builder.icmp_unsigned(">", after[0], I64(0)), body, tail)
+        builder.position_at_end(tail)
+        return after[2:]
+
+    some, none, tails = function.append_basic_block("some"), function.append_basic_block("none"), []
+    tails.append((c, init, builder.block))
+    builder.cbranch(builder.icmp_unsigned("!=", n, I64(0)), some, none)
+    builder.position_at_end(some)
+    with builder.if_else(stays) as (same, moves):
+        with same:
+            tails.append((*loop(lambda start: first), builder.block))
+            builder.branch(none)
+        with moves:
+            tails.append((*loop(lambda start: [load(start, v * width) for v in range(vectors)]), builder.block))
+            builder.branch(none)
+    builder.unreachable()
+    builder.position_at_end(none)
+    out, start = builder.phi(I64), builder.phi(I64)
+    for out_after, start_after, block in tails:
+        out.add_incoming(out_after, block)
+        start.add_incoming(start_after, block)
     builder.cbranch(builder.icmp_unsigned("!=", with_sum, I64(0)), last, end)
     builder.position_at_end(last)
-    acc = [load(after[3], v * width) for v in range(vectors)]
+    acc = [load(start, v * width) for v in range(vectors)]
     for r in range(k):
         acc = [builder.fadd(old, term) for term, old in zip(terms[r], acc, strict=True)]
-    finish(acc, after[2])
+    finish(acc, out)
     builder.branch(end)
     builder.position_at_end(end)
     builder.ret_void()

@@ -52,20 +52,22 @@ def draw(column, low, high):
     return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
 
 
-@leaf(Layer, types.uintp, types.uintp, BlockType)
-def drop(layer, number, key, block, tag):
+@leaf(Layer, types.uintp, types.uintp, BlockType, types.uintp, types.uintp)
+def drop(layer, number, key, block, first, end, tag):
     """Dropout: set random units of a hidden layer to zero and scale the others up, in f(z) and in f'(z).
+
+    first, end: the units that are meant.
 
     This is the inverted form (Srivastava et al. 2014): inference needs no scaling.
     """
     zero, scale, below = cast(tag, 0.0), cast(tag, layer.dropout_scale), np.uint32(layer.drop_below)
-    n, first = layer.n_out, block.row * layer.output_row
+    start = block.row * layer.output_row
     for r in range(block.rows):
         bits = row_key(key, number, block.place + r)
         low, high = np.uint32(bits), np.uint32(bits >> np.uint64(32))
-        outputs = view(layer.outputs + first + r * layer.output_row, n, tag)
-        slopes = view(layer.deltas + first + r * layer.output_row, n, tag)
-        for j in range(n):
+        outputs = view(layer.outputs + start + r * layer.output_row, end, tag)
+        slopes = view(layer.deltas + start + r * layer.output_row, end, tag)
+        for j in range(first, end):
             factor = scale if draw(j, low, high) >= below else zero
             outputs[j] *= factor
             slopes[j] *= factor

@@ -5,25 +5,32 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from fastbp.kernels.columns import own_panels, part_of, peers
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.records import Layers
+from fastbp.kernels.records import Job, Layers
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, pick, view
 from fastbp.kernels.step import blocks_per_panel, panel_vectors, refresh_transposed
 from fastbp.kernels.update import SMALL_FACTOR, factor_of_large
 
 
-@leaf(Layers, types.uintp, types.float64, types.uintp, types.uintp)
-def limit_norms(layers, scratch, largest, first, step, tag):
-    """Scale the incoming weights of each unit down to a Euclidean norm, in every `step`-th panel from `first`.
+@leaf(Job, Layers, types.uintp, types.uintp)
+def limit_norms(job, layers, scratch, thread, tag):
+    """Scale the incoming weights of each unit down to a Euclidean norm, in the panels of one thread.
 
-    A projection after the update (Srebro and Shraibman 2005; Srivastava et al. 2014, 5.1). A panel is one thread's.
+    A projection after the update (Srebro and Shraibman 2005; Srivastava et al. 2014, 5.1).
     """
-    size = lanes(tag)
+    size, largest, threads = lanes(tag), job.max_norm, np.uintp(job.n_threads)
+    part, peer = part_of(job, thread)
     wide, number = TWO * size, ZERO
     for k in range(np.uintp(len(layers))):
         layer = layers[k]
+        first, end = own_panels(job, layer.n_out, part, tag)
         for panel in range((layer.n_out + wide - ONE) // wide):
-            if number % step == first:
+            if k < job.columns:
+                mine = first <= panel and panel < end and (panel - first) % peers(job) == peer
+            else:
+                mine = number % threads == thread
+            if mine:
                 width = panel_vectors(layer.n_out, panel, size) * size
                 weights = layer.weights + panel * wide * (layer.n_in + ONE) * itemsize(tag)
                 _limit_panel(weights, scratch, largest, layer.n_in, width, tag)

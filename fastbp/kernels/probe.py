@@ -1,16 +1,20 @@
-"""The limits of the machine, measured: FMAs that live in registers, bytes moved in a working set, and its clock."""
+"""The limits of the machine, measured: FMAs in registers, bytes moved, lines passed between cores, and its clock."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.atomics import atomic_load, atomic_store, nanoseconds, yield_cpu
 from fastbp.kernels.build import entry
 from fastbp.kernels.clock import now
 from fastbp.kernels.jit import leaf
@@ -20,6 +24,12 @@ from fastbp.kernels.targets import TARGET
 # Two FMA units with 4 cycles of latency need 8 chains; more than that must not spill.
 CHAINS = 2 * TARGET.tile_rows
 UNROLL = 8
+# Of the ping-pong: rounds that are timed together, the most of such blocks, and looks at a line before a thread that
+# waits yields its CPU: it may be the one that the other waits for.
+PING_ROUNDS, PING_BLOCKS, PING_LOOKS = 16, 256, 4096
+PING_WORDS = 64 + PING_BLOCKS  # two lines far apart, then the times
+# Nanoseconds that either thread waits for the other to come, or to come back.
+PING_PATIENCE = 50_000_000
 
 
 @intrinsic
@@ -75,6 +85,78 @@ def add_probe(target, source, n, rounds, tag):
     for _ in range(rounds):
         for i in range(n):
             y[i] += x[i]
+
+
+@leaf(*[types.uintp] * 3)
+def ping_probe(lines, number, budget, tag):
+    """Pass a number to the other thread and back, again and again: each writes one line, and reads the other's.
+
+    Thread 0 stores the nanoseconds of each block of rounds, as many as `budget` nanoseconds allow; 0: no more.
+    """
+    other, own = lines + np.uintp(256) * (np.uintp(1) - number), lines + np.uintp(256) * number
+    times = view(lines, np.uintp(PING_WORDS), np.int64(0))[64:]
+    end = np.int64(0)
+    for block in range(PING_BLOCKS):
+        begin = nanoseconds()
+        for k in range(block * PING_ROUNDS + 1, (block + 1) * PING_ROUNDS + 1):
+            if number == np.uintp(0):
+                atomic_store(own, np.int64(k))
+            looks, since = 0, np.int64(0)
+            seen = atomic_load(other)
+            while seen != k:
+                if seen < 0:  # the other has gone
+                    return
+                looks += 1
+                if looks > PING_LOOKS:
+                    yield_cpu()
+                    now_is = nanoseconds()
+                    since = now_is if since == 0 else since
+                    if now_is - since > PING_PATIENCE or (looks > PING_LOOKS << 8 and now_is == 0):
+                        atomic_store(own, np.int64(-1))
+                        return
+                seen = atomic_load(other)
+            if number == np.uintp(1):
+                atomic_store(own, np.int64(k))
+        if number == np.uintp(0):
+            done = nanoseconds()
+            times[block] = done - begin
+            end = done + np.int64(budget) if block == 0 else end  # the first has waited for the other to come
+            if done > end:
+                atomic_store(own, np.int64(-1))
+                return
+
+
+def line_nanoseconds(seconds: float = 0.003, cpus: Sequence[int] = ()) -> float:
+    """Nanoseconds in which one cache line passes from one core to another: written there, read here; a median.
+
+    cpus: the two CPUs; none: the first two that this process may use. Returns NaN where there is no second CPU, thread
+    or POSIX clock. A CPU with a busy neighbour makes it late, but does not stop it.
+    """
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    pair = list(cpus) or allowed[:2]
+    if len(pair) < 2 and (allowed or (os.cpu_count() or 1) < 2):
+        return math.nan
+    kernel, memory = entry(ping_probe, "float32"), np.zeros(PING_WORDS + 16, np.int64)
+    lines = (memory.ctypes.data + 127) // 128 * 128
+
+    def run(number: int) -> None:
+        if pair:
+            with contextlib.suppress(OSError):  # not allowed any more: wherever the system likes
+                os.sched_setaffinity(0, {pair[number]})
+        kernel(lines, number, int(seconds * 1e9), np.float32(0))
+
+    team = [threading.Thread(target=run, args=(number,), name="fastbp probe", daemon=True) for number in (1, 0)]
+    try:
+        for thread in team:
+            thread.start()
+    except RuntimeError:  # the system grants no more; a thread that has started leaves when its patience is over
+        team = [thread for thread in team if thread.ident is not None]
+    for thread in team:
+        thread.join()
+    first = (lines - memory.ctypes.data) // 8 + 64
+    times = memory[first : first + PING_BLOCKS]
+    times = times[1:][times[1:] > 0]
+    return float(np.median(times)) / (2.0 * PING_ROUNDS) if len(times) else math.nan
 
 
 def bandwidth(size: int, threads: int = 1, seconds: float = 0.1) -> float:

@@ -59,6 +59,8 @@ JOB = np.dtype(
         ("input_deltas", _ADDRESS),  # BACKPROP: (n, input_row), dJ/dX; or 0
         ("snapshot_steps", _COUNT),  # take a snapshot after every so many steps of an epoch, or 0: never
         ("snapshot_epochs", _COUNT),  # and at the end of every so many epochs
+        ("columns", _COUNT),  # leading layers that are by columns, see `columns.py`; 0: all are by rows
+        ("parts", _COUNT),  # parts that the threads fall into, which share the columns of those layers
         ("n_blocks", _COUNT),  # weight blocks of all layers
         # data
         ("X", _ADDRESS),
@@ -130,6 +132,8 @@ JOB = np.dtype(
         # threads
         ("scratch", _ADDRESS),
         ("scratch_size", _COUNT),  # bytes a thread: one gradient block
+        ("areas", _ADDRESS),  # (parts, batch, input_row of layer 0): the gathered rows of each part, and a gap
+        ("area_size", _COUNT),  # bytes a part
         ("zeros", _ADDRESS),  # as many zeros as the widest layer, padded
         ("barrier", _ADDRESS),  # int64 counter on a cache line of its own
         ("claims", _ADDRESS),  # int64 counter on a cache line of its own: shares of work that threads have taken
@@ -140,7 +144,8 @@ JOB = np.dtype(
         ("profile", _ADDRESS),  # 0, or a record of ticks a thread, see `clock.py`
         ("profile_size", _COUNT),  # bytes a thread
         ("profile_from", _COUNT),  # step of a call with which its counting begins
-        # results
+        # results, on a cache line that other threads do not read
+        ("apart", _COUNT, (8,)),
         ("steps_done", _COUNT),  # updates of all calls: only ever grows
         ("snapshot_step", _COUNT),  # steps of this call after which the last snapshot was taken, or 0
         ("bad_row", _COUNT),
@@ -156,9 +161,14 @@ Batch = namedtuple("Batch", "start rows weight key")
 # Rows that go through all layers together. row: the first in the buffers; rows: their number; place: of the first in
 # the batch.
 Block = namedtuple("Block", "row rows place")
+# Weight blocks that phase 2 works on: those of some panels of one layer, at some places in each; or, where `panels` is
+# 0, those of all layers from one on. layer: its number; panel, block: the first; inputs: address of what the layer
+# reads, row 0 of the batch.
+Region = namedtuple("Region", "layer panel panels block blocks inputs")
 # A buffer of rows. address: of its first element; row: bytes from one row to the next.
 Matrix = namedtuple("Matrix", "address row")
 Layers = types.Array(Layer, 1, "C")
 BatchType = types.NamedTuple((types.uintp, types.uintp, types.float64, types.uintp), Batch)
 BlockType = types.NamedUniTuple(types.uintp, 3, Block)
+RegionType = types.NamedUniTuple(types.uintp, 6, Region)
 MatrixType = types.NamedUniTuple(types.uintp, 2, Matrix)

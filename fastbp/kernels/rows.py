@@ -165,3 +165,18 @@ def row_scale(typingctx, target, factor, n_vectors):
         return context.get_dummy_value()
 
     return types.void(types.uintp, factor, types.uintp), codegen
+
+
+@intrinsic
+def put_four(typingctx, target, a, b, c, d):
+    """Write four numbers and zeros behind them as one vector, or the first of them where it has fewer lanes."""
+
+    def codegen(context, builder, signature, args):
+        kind = vector_type(signature.args[1])
+        row = ir.Constant(kind, [0.0] * kind.count)
+        for place, value in enumerate(args[1 : 1 + kind.count]):
+            row = builder.insert_element(row, value, I32(place))
+        builder.store(row, builder.inttoptr(args[0], kind.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, a, a, a, a), codegen

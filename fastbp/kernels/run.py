@@ -10,6 +10,7 @@ from numba import types
 
 import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
+from fastbp.kernels.columns import backward_columns, forward_columns, own_region, part_of, peers, row_share
 from fastbp.kernels.gather import shuffle
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.losses import batch_weight
@@ -32,8 +33,20 @@ from fastbp.kernels.records import (
 )
 from fastbp.kernels.simd import ONE, ZERO, itemsize, view
 from fastbp.kernels.snapshot import first_due, is_due, is_ruined, save
-from fastbp.kernels.step import COMPLETE, FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows, share
+from fastbp.kernels.step import (
+    COMPLETE,
+    FUSED,
+    STORE_GRADIENT,
+    USE_GRADIENT,
+    all_from,
+    even_blocks,
+    pass_blocks,
+    pass_group,
+    pass_rows,
+    share,
+)
 from fastbp.kernels.team import (
+    AT_COLUMNS,
     AT_GRADIENT,
     AT_NORMS,
     AT_ROWS,
@@ -43,6 +56,7 @@ from fastbp.kernels.team import (
     COMPUTING,
     GONE,
     LEAVE,
+    ODD,
     STAY,
     barrier,
     come,
@@ -53,13 +67,6 @@ from fastbp.kernels.update import CLIP_REST, clips, penalises, write_clip_scale,
 CLAIM_ROUNDS = np.uint64(len(CLAIM_PERCENT))
 RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
 assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
-
-
-@jit
-def even_blocks(n, limit):
-    """Rows a block, at most `limit`, so that n rows fall into blocks of one size, or nearly so."""
-    blocks = max(ONE, (n + limit - ONE) // limit)
-    return max(ONE, (n + blocks - ONE) // blocks)
 
 
 @jit
@@ -107,6 +114,8 @@ def phase_one(job, layers, thread, batch, taken, tag):
             group = take(job, taken)
         return taken + np.int64(job.n_groups) + job.n_threads
     if job.dynamic == 0 or parts == ONE:
+        if job.columns != ZERO:
+            slot = row_share(job, thread)
         pass_range(job, layers, share(batch.rows, slot, parts), share(batch.rows, slot + ONE, parts), batch, clock, tag)
         return taken
     number = take(job, taken)
@@ -124,18 +133,39 @@ def thread_rates(job, thread):
 
 
 @jit
+def phase_two_columns(job, layers, thread, batch_rows, rates, use, scratch, clock, tag):
+    """Phase 2 of the weight blocks that stay with this thread's part; returns those that are left, and the first."""
+    part, peer = part_of(job, thread)
+    for layer in range(job.columns + ONE):
+        k = np.uintp(layer)
+        own = own_region(job, layers, k, part, tag)
+        blocks = own.panels * own.blocks
+        first, end = share(blocks, peer, peers(job)), share(blocks, peer + ONE, peers(job))
+        if first < end:
+            pass_blocks(job, layers, own, first, end, batch_rows, rates, use, scratch, clock, tag)
+    above = job.columns + ONE
+    if above == job.n_layers:
+        return all_from(ZERO), job.n_blocks
+    return all_from(above), layers[above].first_block
+
+
+@jit
 def phase_two(job, layers, thread, batch_rows, rates, use, taken, tag):
     """This thread's share of the weight blocks; returns the claims taken by all threads since."""
     slot, parts = np.uintp(thread), np.uintp(job.n_threads)
     scratch, clock = thread_rates(job, thread) + np.uintp(RATES_BYTES), ticks.thread_clock(job, thread)
+    rest, skip = all_from(ZERO), ZERO
+    if job.columns != ZERO:
+        rest, skip = phase_two_columns(job, layers, thread, batch_rows, rates, use, scratch, clock, tag)
+    blocks = job.n_blocks - skip
     if job.dynamic == 0 or parts == ONE:
-        first, end = share(job.n_blocks, slot, parts), share(job.n_blocks, slot + ONE, parts)
-        pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
+        first, end = skip + share(blocks, slot, parts), skip + share(blocks, slot + ONE, parts)
+        pass_blocks(job, layers, rest, first, end, batch_rows, rates, use, scratch, clock, tag)
         return taken
     number = take(job, taken)
     while number < CLAIM_ROUNDS * parts:
-        first, end = cut(job.n_blocks, number, parts), cut(job.n_blocks, number + ONE, parts)
-        pass_blocks(job, layers, first, end, batch_rows, rates, use, scratch, clock, tag)
+        first, end = skip + cut(blocks, number, parts), skip + cut(blocks, number + ONE, parts)
+        pass_blocks(job, layers, rest, first, end, batch_rows, rates, use, scratch, clock, tag)
         number = take(job, taken)
     return taken + np.int64((CLAIM_ROUNDS + ONE) * parts)
 
@@ -143,8 +173,7 @@ def phase_two(job, layers, thread, batch_rows, rates, use, taken, tag):
 @jit
 def constrain(job, layers, thread, tag):
     """After an update: limit the norms of the weights in this thread's share of the panels."""
-    scratch = thread_rates(job, thread) + np.uintp(RATES_BYTES)
-    limit_norms(layers, scratch, job.max_norm, np.uintp(thread), np.uintp(job.n_threads), tag)
+    limit_norms(job, layers, thread_rates(job, thread) + np.uintp(RATES_BYTES), np.uintp(thread), tag)
 
 
 @jit
@@ -168,11 +197,32 @@ def wants_to_leave(job):
 
 @jit
 def timed_barrier(job, thread, passed, leave, site, clock):
-    """`barrier`, its time charged to the profile."""
-    since = ticks.start(clock)
+    """`barrier`, its time charged to the profile: that of waiting for the last thread, and that of the barrier."""
+    odd = passed >> ODD & 1
+    since = ticks.arrive(clock, odd)
     passed = barrier(job, thread, passed, leave, site)
-    ticks.charge(clock, ticks.BARRIER, since)
+    ticks.met(job, clock, odd, since)
     return passed
+
+
+@jit
+def ascend(job, layers, thread, batch, passed, taken, tag):
+    """Phase 1 of a step and the barrier at its end; returns (barriers passed or LEAVE, claims taken)."""
+    clock = ticks.thread_clock(job, thread)
+    for k in range(job.columns):
+        forward_columns(job, layers, k, np.uintp(thread), batch, clock, tag)
+        passed = timed_barrier(job, thread, passed, STAY, AT_COLUMNS, clock)
+        if passed == LEAVE:
+            return passed, taken
+    taken = phase_one(job, layers, thread, batch, taken, tag)
+    passed = timed_barrier(job, thread, passed, wants_to_leave(job), AT_ROWS, clock)
+    for k in range(job.columns, ZERO, -1):
+        if passed == LEAVE:
+            return passed, taken
+        backward_columns(job, layers, np.uintp(k), np.uintp(thread), batch.rows, clock, tag)
+        if job.columns > ONE or job.parts < np.uintp(job.n_threads):
+            passed = timed_barrier(job, thread, passed, STAY, AT_COLUMNS, clock)
+    return passed, taken
 
 
 @jit
@@ -230,8 +280,7 @@ def train(job, layers, thread, tag):
                 return
         rows = min(job.batch_size, job.n_samples - position)
         batch = Batch(position, rows, batch_weight(job, position, rows), step_key(job, job.t + s))
-        taken = phase_one(job, layers, thread, batch, taken, tag)
-        passed = timed_barrier(job, thread, passed, wants_to_leave(job), AT_ROWS, clock)
+        passed, taken = ascend(job, layers, thread, batch, passed, taken, tag)
         if passed == LEAVE:
             return
         diverged = False
@@ -268,8 +317,8 @@ def backprop(job, layers, thread, tag):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
     n = job.n_samples
     batch = Batch(ZERO, n, batch_weight(job, ZERO, n), step_key(job, job.t))
-    taken = phase_one(job, layers, thread, batch, np.int64(0), tag)
-    if barrier(job, thread, np.int64(0), wants_to_leave(job), AT_ROWS) != LEAVE:
+    passed, taken = ascend(job, layers, thread, batch, np.int64(0), np.int64(0), tag)
+    if passed != LEAVE:
         phase_two(job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken, tag)
         if thread == 0:
             view(job.losses, 1, 0.0)[0] = sum_losses(job, job.n_samples, tag)
@@ -301,7 +350,7 @@ def infer(job, layers, thread, tag):
     types.Array(Job, 1, "C"),
     Layers,
     types.int64,
-    calls=[pass_rows, pass_group, pass_blocks, limit_norms],
+    calls=[pass_rows, pass_group, pass_blocks, limit_norms, forward_columns, backward_columns],
 )
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""

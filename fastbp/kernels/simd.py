@@ -49,6 +49,11 @@ def splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType) -> ir.Va
     return builder.shuffle_vector(builder.insert_element(undefined, scalar, I32(0)), undefined, mask)
 
 
+def hide(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """The same integer, but for LLVM a number of which it knows nothing: what an empty piece of assembly returns."""
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
+
+
 # --- addresses ----------------------------------------------------------------------------------------------
 
 
@@ -83,6 +88,18 @@ def prefetch(typingctx, address):
         return context.get_dummy_value()
 
     return types.void(types.uintp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typingctx, vectors, tag):
+    """Address of room for some vectors, a constant number, on the stack; it lasts until the function returns."""
+
+    def codegen(context, builder, signature, args):
+        room = cgutils.alloca_once(builder, vector_type(tag), vectors.literal_value)
+        room.align = TARGET.vector_bytes
+        return builder.ptrtoint(room, I64)
+
+    return types.uintp(vectors, tag), codegen
 
 
 @jit

@@ -21,7 +21,7 @@ from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import element, jit, leaf
 from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.optimizers import SGD
@@ -37,9 +37,13 @@ from fastbp.kernels.records import (
     Job,
     Layers,
     Matrix,
+    Region,
+    RegionType,
 )  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
-from fastbp.kernels.tile import product, product_columns, transpose_square
+from fastbp.kernels.thin import is_thin, thin_blocks
+from fastbp.kernels.tile import product, product_columns
+from fastbp.kernels.transpose import chunk, transpose_columns
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
 from fastbp.kernels.update import clip, clips, penalise, penalises, update
 
@@ -51,18 +55,35 @@ FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in ran
 @jit
 def share(n, part, parts):
     """Number of the first of n things in a part, of `parts` even ones. A part ends where the next one begins."""
+    if np.uintp(parts) == ONE:  # without a division: a step of one row takes 400 ns
+        return np.uintp(n) if np.uintp(part) != ZERO else ZERO
     return np.uintp(n) * np.uintp(part) // np.uintp(parts)
+
+
+@jit
+def even_blocks(n, limit):
+    """Rows a block, at most `limit`, so that n rows fall into blocks of one size, or nearly so."""
+    if n <= limit:
+        return max(ONE, n)
+    blocks = max(ONE, (n + limit - ONE) // limit)
+    return max(ONE, (n + blocks - ONE) // blocks)
+
+
+@jit
+def all_from(k):
+    """The weight blocks of all layers from k on."""
+    return Region(np.uintp(k), ZERO, ZERO, ZERO, ZERO, ZERO)
 
 
 # --- phase 1 ------------------------------------------------------------------------------------------------
 
 
-@jit
+@element
 def forward(job, layers, block, key, with_output_activation, clock, tag):
-    """Carry a block of rows from the inputs to the outputs of the last layer; key: of dropout, or 0."""
+    """Carry a block of rows through the layers by rows, to the outputs of the last; key: of dropout, or 0."""
     last = job.n_layers - ONE
     since = ticks.start(clock)
-    for k in range(job.n_layers):
+    for k in range(job.columns, job.n_layers):
         layer = layers[k]
         a = Matrix(layer.inputs + block.row * layer.input_row, layer.input_row)
         outputs, deltas = layer.outputs + block.row * layer.output_row, layer.deltas + block.row * layer.output_row
@@ -72,13 +93,14 @@ def forward(job, layers, block, key, with_output_activation, clock, tag):
             result, a, layer.weights, layer.n_in + ONE, ZERO, block.rows, layer.n_out, layer.n_in, np.uintp(STORE), tag
         )
         if active:
-            activate(layer.activation, outputs, deltas, block.rows * layer.output_row // itemsize(tag), tag)
+            n = block.rows * layer.output_row // itemsize(tag)
+            activate(layer.activation, outputs, deltas, ZERO, ONE, n, tag)
             if key != ZERO and layer.drop_below != ZERO:
-                drop(layer, k + ONE, key, block, tag)
+                drop(layer, k + ONE, key, block, ZERO, layer.n_out, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
-@jit
+@element
 def output_loss(job, layer, losses, block, batch, tag):
     """Loss of each row of a block to an address, and dJ/dz of the output layer."""
     scale = 1.0 / float(batch.rows * job.loss_columns)
@@ -93,11 +115,11 @@ def output_loss(job, layer, losses, block, batch, tag):
         weigh_rows(job, layer, losses, block, batch, tag)
 
 
-@jit
+@element
 def backward(job, layers, block, clock, tag):
-    """Carry the deltas from the last layer down: delta_k = (delta_k+1 . W^T) * f'(z_k), and to dJ/dX if wanted."""
+    """Carry the deltas down through the layers by rows, delta_k = (delta_k+1 . W^T) * f'(z_k); to dJ/dX if wanted."""
     since = ticks.start(clock)
-    for k in range(job.n_layers - ONE, ZERO, -1):
+    for k in range(job.n_layers - ONE, job.columns, -1):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
         product_down(layer, below.deltas + block.row * below.output_row, block, job.zeros, np.uintp(MULTIPLY), tag)
@@ -127,14 +149,15 @@ def product_down(layer, result, block, zeros, mode, tag):
     ],
 )  # fmt: skip
 def pass_rows(job, layers, block, batch, clock, tag):
-    """Phase 1 of a block of rows."""
+    """Phase 1 of a block of rows, in the layers by rows."""
     bottom, top = layers[0], layers[job.n_layers - ONE]
-    since = ticks.start(clock)
-    inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
-    gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
-    if batch.key != ZERO and job.input_noise > 0.0:
-        add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
-    ticks.charge(clock, ticks.GATHER, since)
+    if job.columns == ZERO:
+        since = ticks.start(clock)
+        inputs = Matrix(bottom.inputs + block.row * bottom.input_row, bottom.input_row)
+        gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
+        if batch.key != ZERO and job.input_noise > 0.0:
+            add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
+        ticks.charge(clock, ticks.GATHER, since)
     forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
     if job.y_kind != np.uint64(NO_TARGETS):
@@ -147,12 +170,12 @@ def pass_rows(job, layers, block, batch, clock, tag):
 # --- phase 2 ------------------------------------------------------------------------------------------------
 
 
-@jit
-def gradient_blocks(layer, result, panel, block, count, row, rows, add, zeros, weights, rates, tag):
+@element
+def gradient_blocks(layer, result, inputs, panel, block, count, row, rows, add, zeros, weights, rates, tag):
     """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
 
-    Over `rows` rows of the buffers from `row` on; added to what is there, or not. With `rates`, plain gradient descent
-    changes `weights` by it, and `result` is a scratch.
+    inputs: address of what the layer reads. Over `rows` rows of the buffers from `row` on; added to what is there, or
+    not. With `rates`, plain gradient descent changes `weights` by it, and `result` is a scratch.
     """
     size, item = lanes(tag), itemsize(tag)
     wide = TWO * size
@@ -160,7 +183,11 @@ def gradient_blocks(layer, result, panel, block, count, row, rows, add, zeros, w
     width = vectors * size * item
     i0 = block * wide
     n = min(count * wide, layer.n_in - i0)
-    a = layer.inputs + row * layer.input_row + i0 * item
+    a = inputs + row * layer.input_row + i0 * item
+    if rates == ZERO and is_thin(layer, rows, tag):
+        with_bias = i0 + n == layer.n_in
+        thin_blocks(layer, result, inputs + i0 * item, n, row, rows, with_bias, add, zeros, tag)
+        return
     b = layer.deltas + row * layer.output_row + panel * wide * item
     r0 = ZERO
     while r0 < rows:
@@ -191,18 +218,18 @@ def blocks_per_panel(layer, tag):
 
 
 @jit
-def blocks_at(layer, local, tag):
-    """(panel, block, blocks that go on from there in one run) of a layer's weight block number `local`.
+def blocks_at(panels, blocks, local):
+    """(panel, block, blocks that go on from there in one run) of weight block number `local` of some panels.
 
     Blocks count along a run, then from panel to panel, then from run to run: the activations that a run reads stay in
     the cache while all panels of deltas pass by.
     """
-    wide, run = TWO * lanes(tag), np.uintp(MAX_RUN)
-    panels = (layer.n_out + wide - ONE) // wide
-    band = local // (run * panels)
+    run = np.uintp(MAX_RUN)
+    # Without a division, of 20 cycles, where there is one panel or run, or one block in a panel.
+    band = local // (run * panels) if local >= run * panels else ZERO
     rest = local - band * run * panels
-    in_run = min(run, blocks_per_panel(layer, tag) - band * run)
-    panel = rest // in_run
+    in_run = min(run, blocks - band * run)
+    panel = rest if in_run == ONE else (rest // in_run if rest >= in_run else ZERO)
     place = rest - panel * in_run
     return panel, band * run + place, in_run - place
 
@@ -241,18 +268,17 @@ def refresh_transposed(layer, panel, block, tag):
     k_rows = (layer.n_out + size - one) // size * size
     target_row = panel_vectors(layer.n_in, block, size) * size * item
     target = layer.transposed + block * wide * k_rows * item + j0 * target_row
-    for v in range(vectors):
+    columns = min(vectors * size, layer.n_out - j0)
+    j = ZERO
+    while j < columns:
         i = ZERO
-        while i + size <= n:
-            transpose_square(
-                target + v * size * target_row + i * item, target_row,
-                source + i * source_row + v * size * item, source_row, tag,
+        while i < n:
+            transpose_columns(
+                target + j * target_row + i * item, target_row, source + i * source_row + j * item, source_row,
+                n - i, tag,
             )  # fmt: skip
             i += size
-        for ii in range(i, n):
-            x = view(source + ii * source_row + v * size * item, size, tag)
-            for j in range(size):
-                view(target + (v * size + j) * target_row + ii * item, 1, tag)[0] = x[j]
+        j += chunk(tag)
 
 
 @jit
@@ -275,20 +301,31 @@ def is_plain(job):
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, Layers, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
-def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
-    """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it."""
-    item = itemsize(tag)
+@leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
+def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, clock, tag):
+    """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it.
+
+    They are counted within the region; where that is of many layers, among the blocks of the whole network.
+    """
+    item, wide = itemsize(tag), TWO * lanes(tag)
     descend = rates if use == FUSED and is_plain(job) else ZERO
     clipping, penalties = clips(job), penalises(job)
     completes = use == COMPLETE or (use == STORE_GRADIENT and job.mode == TRAIN and clipping and penalties)
-    k, number = ZERO, first
+    k, number, local = region.layer, first, first
+    panels, blocks, inputs = region.panels, region.blocks, region.inputs
     since = ticks.start(clock)
     while number < end:
-        while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
-            k += ONE
+        if region.panels == ZERO:
+            while k + ONE < job.n_layers and layers[k + ONE].first_block <= number:
+                k += ONE
+            local, inputs = number - layers[k].first_block, layers[k].inputs
+            panels, blocks = (layers[k].n_out + wide - ONE) // wide, blocks_per_panel(layers[k], tag)
+        else:
+            local = number
         layer = layers[k]
-        panel, block, count = blocks_at(layer, number - layer.first_block, tag)
+        layer_rates = ZERO if is_thin(layer, rows, tag) else descend  # then the update is a pass of its own
+        panel, block, count = blocks_at(panels, blocks, local)
+        panel, block = panel + region.panel, block + region.block
         count = min(count, end - number)
         offset, n = blocks_place(layer, panel, block, count, tag)
         gradient = scratch if use == FUSED else job.gradient + offset * item
@@ -296,7 +333,8 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
             if job.n_groups == 0:
                 weights = job.parameters + offset * item
                 gradient_blocks(
-                    layer, gradient, panel, block, count, ZERO, rows, False, job.zeros, weights, descend, tag
+                    layer, gradient, inputs, panel, block, count, ZERO, rows, False, job.zeros, weights, layer_rates,
+                    tag,
                 )  # fmt: skip
             else:
                 sum_partials(job, gradient, offset, n, tag)
@@ -308,7 +346,7 @@ def pass_blocks(job, layers, first, end, rows, rates, use, scratch, clock, tag):
             if clipping:
                 clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
-            if descend == ZERO:
+            if layer_rates == ZERO:
                 update(job, gradient, rates, offset, n, tag)
             if layer.transposed != 0:
                 for b in range(count):
@@ -347,7 +385,8 @@ def pass_group(job, layers, slot, group, batch, clock, tag):
                 offset = blocks_place(layer, panel, ZERO, count, tag)[0]
                 result = job.partials + (group * job.n_parameters + offset) * item
                 gradient_blocks(
-                    layer, result, panel, ZERO, count, row, rows, place > begin, job.zeros, ZERO, ZERO, tag
+                    layer, result, layer.inputs, panel, ZERO, count, row, rows, place > begin, job.zeros, ZERO, ZERO,
+                    tag,
                 )  # fmt: skip
             since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
         place += rows

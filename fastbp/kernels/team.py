@@ -53,9 +53,11 @@ STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 # the team when it last checked; and the random state and longest delay (pauses) of tests.
 THREAD, SITE, TARGET, PATIENCE, WAITED, LOOKED, CPU, STATE, DELAY = (np.uint64(word) for word in range(9))
 WATCH_WORDS = np.uint64(16)
-SITES = ("not come yet", "computing", "gone", "shuffle", "rows", "gradient", "norms", "step", "snapshot")
+SITES = ("not come yet", "computing", "gone", "shuffle", "rows", "gradient", "norms", "step", "snapshot", "columns")
 # Typed: Numba compiles a function once more for every plain number that it is called with.
-OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT = map(np.int64, range(9))
+OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT, AT_COLUMNS = map(
+    np.int64, range(10)
+)
 
 
 @element

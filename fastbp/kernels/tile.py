@@ -19,15 +19,15 @@ from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
 from fastbp.kernels.few import few
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import element, leaf
 from fastbp.kernels.records import Matrix, MatrixType
 from fastbp.kernels.simd import (
-    I32,
     I64,
     ONE,
     TWO,
     ZERO,
     declare_fma,
+    hide,
     itemsize,
     lanes,
     lanes_of,
@@ -36,7 +36,9 @@ from fastbp.kernels.simd import (
     splat,
     vector_type,
 )
+from fastbp.kernels.slim import COLUMNS, slim
 from fastbp.kernels.targets import TARGET
+from fastbp.kernels.transpose import chunk
 from fastbp.kernels.tuning import FEW, K_BLOCK, NEAR_BYTES, TILE_UNROLL
 
 TILE_ROWS = TARGET.tile_rows
@@ -72,15 +74,35 @@ class _Tile:
         # One of A's two strides is a constant, which frees a register and lets offsets fold into addresses.
         self.a_k = I64(self.item) if self.layout == "rows" else a_k
         a_row = I64(self.item) if self.layout == "columns" else a_row
-        self.a_rows = [builder.add(a, builder.mul(a_row, I64(m))) for m in range(self.rows)]
+        self.steps = self.row_steps(a_row)
         n_rows = self.rows + self.column_sum
         acc = [self.load_row(builder.add(init, builder.mul(init_row, I64(m)))) for m in range(n_rows)]
         unrolled = builder.udiv(k, I64(TILE_UNROLL))
         rest = builder.and_(k, I64(TILE_UNROLL - 1))
-        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, I64(0), b, acc)
+        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, a, b, acc)
         _, _, acc = self.loop("rest", rest, 1, offset, b, acc)
         self.finish(acc, c, c_row, mode)
         return self.function
+
+    def row_steps(self, a_row: ir.Value) -> list[ir.Value]:
+        """Bytes from A's first row to each of the rows of the tile.
+
+        Loads of all rows have one base and an index of which the CPU takes up to four times as much. LLVM sees through
+        multiples, and makes of them a chain of additions beside the FMAs, on the same ports: odd ones are hidden.
+        """
+        builder = self.b
+        if isinstance(a_row, ir.Constant):
+            return [builder.mul(a_row, I64(m)) for m in range(self.rows)]
+        steps: list[ir.Value] = [I64(0)]
+        for m in range(1, self.rows):
+            if m == 1:
+                steps.append(a_row)
+            elif m % 2:
+                steps.append(hide(builder, builder.mul(a_row, I64(m))))
+            else:
+                twice = (m & -m).bit_length() - 1
+                steps.append(builder.shl(steps[m >> twice], I64(twice)))
+        return steps
 
     def load_row(self, address: ir.Value) -> list[ir.Value]:
         return [self.load(self.b.add(address, I64(v * self.width)), self.vector) for v in range(self.vectors)]
@@ -100,7 +122,7 @@ class _Tile:
         weights = self.load_row(b)
         result = []
         for m in range(self.rows):
-            x = splat(builder, self.load(builder.add(self.a_rows[m], offset), self.scalar), self.vector)
+            x = splat(builder, self.load(builder.add(offset, self.steps[m]), self.scalar), self.vector)
             result.append([builder.call(self.fma, [x, w, old]) for w, old in zip(weights, acc[m], strict=True)])
         if self.column_sum:  # the bias gradient: a row of ones, on the adders that the FMAs leave free
             result.append([builder.fadd(old, w) for w, old in zip(weights, acc[-1], strict=True)])
@@ -184,7 +206,7 @@ def _make_tile(layout: str):
 _tile_rows, _tile_columns = _make_tile("rows"), _make_tile("columns")
 
 
-@jit
+@element
 def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
     """C (rows, one panel) = init + A (rows, k) . B (k, one panel), or C * that; b: address of the panel.
 
@@ -193,7 +215,7 @@ def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
     """
     tile_rows, item, width = np.uintp(TILE_ROWS), itemsize(tag), itemsize(tag) * lanes(tag)
     n_tiles = (rows + tile_rows - ONE) // tile_rows
-    small = rows // n_tiles
+    small = rows // n_tiles if n_tiles > ONE else rows
     n_large = rows - small * n_tiles
     first = (vectors - ONE) * tile_rows - ONE
     c_now, init_now, a_now = c.address, init.address, a.address
@@ -224,7 +246,7 @@ def product_columns(c, init, a, b, rows, vectors, k, mode, with_sum, tag):
     tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
     n_tiles = (all_rows + tile_rows - one) // tile_rows
-    small = all_rows // n_tiles
+    small = all_rows // n_tiles if n_tiles > one else all_rows
     n_large = all_rows - small * n_tiles
     plain = (vectors - one) * tile_rows - one
     summing = TWO * tile_rows + (vectors - one) * tile_rows - one
@@ -249,8 +271,20 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """
     size, wide = lanes(tag), TWO
     width = size * itemsize(tag)
+    slim_here = n <= np.uintp(COLUMNS) <= size <= rows and k % chunk(tag) == ZERO
+    if slim_here and mode == np.uintp(STORE):
+        groups = rows // size
+        slim(
+            c.address, c.row, init if init != 0 else panels + k * width, a.address, a.row, panels, width, groups,
+            k // chunk(tag), tag,
+        )  # fmt: skip
+        done = groups * size
+        c, a = Matrix(c.address + done * c.row, c.row), Matrix(a.address + done * a.row, a.row)
+        rows -= done
+        if rows == ZERO:
+            return
     blocks = (k + np.uintp(K_BLOCK - 1)) // np.uintp(K_BLOCK) if mode == np.uintp(STORE) else ONE
-    k_block = (k + blocks - ONE) // blocks
+    k_block = (k + blocks - ONE) // blocks if blocks > ONE else k
     far = k * n * itemsize(tag) > np.uintp(NEAR_BYTES)
     k0 = ZERO
     while k0 < k:
@@ -265,49 +299,14 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
                 first, first_row = (start, ZERO) if init != 0 else (panel + k * panel_row, ZERO)
             else:
                 first, first_row = out, c.row
-            lines = k_now * panel_row // np.uintp(64) if far else ZERO
+            column += vectors * size
+            # The panel after the last one may be another thread's: to fetch it would be a conflict with its updates.
+            lines = min(wide, (n - min(n, column) + size - ONE) // size) * k_now * width // np.uintp(64)
             product_rows(
                 Matrix(out, c.row), Matrix(first, first_row), Matrix(a.address + k0 * itemsize(tag), a.row), b, rows,
-                vectors, k_now, mode, b + panel_rows * panel_row, lines, tag,
+                vectors, k_now, mode, b + panel_rows * panel_row, lines if far else ZERO, tag,
             )  # fmt: skip
             panel += panel_rows * panel_row
             out += panel_row
             start += panel_row
-            column += vectors * size
         k0 += k_now
-
-
-# --- transposition ------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def transpose_square(typingctx, target, target_row, source, source_row, tag):
-    """Transpose a block of lanes x lanes elements, in registers; strides in bytes."""
-    signature = types.void(*[types.uintp] * 4, tag)
-
-    def codegen(context, builder, signature, args):
-        dtype = signature.args[-1]
-        size, item, vector = lanes_of(dtype), dtype.bitwidth // 8, vector_type(dtype)
-        target, target_row, source, source_row, _ = args
-        rows = []
-        for i in range(size):
-            pointer = builder.inttoptr(builder.add(source, builder.mul(source_row, I64(i))), vector.as_pointer())
-            rows.append(builder.load(pointer))
-            rows[-1].align = item
-        mask_of = ir.VectorType(I32, size)
-        half = size // 2
-        while half:  # swap the off-diagonal quarters of every block of 2 * half rows
-            low = ir.Constant(mask_of, [j if j & half == 0 else size + j - half for j in range(size)])
-            high = ir.Constant(mask_of, [j + half if j & half == 0 else size + j for j in range(size)])
-            for i in range(size):
-                if i & half == 0:
-                    top, bottom = rows[i], rows[i + half]
-                    rows[i] = builder.shuffle_vector(top, bottom, low)
-                    rows[i + half] = builder.shuffle_vector(top, bottom, high)
-            half //= 2
-        for i, row in enumerate(rows):
-            pointer = builder.inttoptr(builder.add(target, builder.mul(target_row, I64(i))), vector.as_pointer())
-            builder.store(row, pointer).align = item
-        return context.get_dummy_value()
-
-    return signature, codegen

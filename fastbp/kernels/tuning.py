@@ -19,6 +19,9 @@ K_BLOCK = 256
 NEAR_BYTES = 128 * 1024
 # Batches of up to so many rows have a weight gradient without a tile: see `few.py`.
 FEW = 4
+# Layers of up to so many units have a weight gradient with vectors along the inputs, for batches of at least so many
+# rows: see `thin.py`.
+THIN, THIN_ROWS = 4, 32
 # Rows of the batch summed into a gradient block before its next part. Parts of 128 rows of deltas and activations, a
 # cache line each, leave room in an L1: on `large`, two threads, a step took 34 to 39 ms, with 256 40 ms, with 512 42.
 ROW_BLOCK = 128

@@ -12,6 +12,7 @@ from fastbp.data import sample_weights
 from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.many import Blocks, ManyRuns, Wave
+from fastbp.engine.placement import Placement
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
 from fastbp.many.ledger import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limit
@@ -151,7 +152,7 @@ class Native:
         self.start_loss = np.empty(len(self.seeds))
         for number, net in enumerate(self.nets):
             engine = self._bind_validation(net, number, self.threads)
-            if engine.call(records.EVALUATE, self.threads) in records.BAD:
+            if engine.call(records.EVALUATE, Placement(self.threads)) in records.BAD:
                 raise engine.bad_input("validation X" if self.spec.held_out else "X")
             self.start_loss[number] = self._mean(engine.row_losses[: self.n_held_out], number)
         self.ledger.start_loss[:] = self.start_loss[self.seed_of]

@@ -319,16 +319,16 @@ class _Driver:
         try:
             with team.interruptible(engine.request_stop) as interrupted:
                 while done < n and not curve.stopped:
-                    threads, seconds = loop.threads.next(tuning.CHUNK_SECONDS)
-                    step_seconds = loop.threads.seconds.get(threads, step_seconds)
+                    placement, seconds = loop.threads.next(tuning.CHUNK_SECONDS)
+                    step_seconds = loop.threads.seconds.get(placement, step_seconds)
                     now = min(n - done, max(1, min(MOST_CHUNK, int(seconds / step_seconds))))
                     if self.held_out is not None:
                         now = min(now, self.every - done % self.every)
                     long = step_seconds > tuning.CHUNK_SECONDS
                     began = time.perf_counter()
-                    status, made = loop.chunk(done % per_epoch, now, threads, long=long)
+                    status, made = loop.chunk(done % per_epoch, now, placement, long=long)
                     if made:
-                        loop.threads.note(threads, made, time.perf_counter() - began)
+                        loop.threads.note(placement, made, time.perf_counter() - began)
                     if interrupted():
                         raise KeyboardInterrupt
                     if status in records.BAD:
@@ -367,7 +367,7 @@ class _Driver:
                 curve.stopped = self._reason(done + made, "not finite")
             elif (done + made) % self.every == 0:
                 point = (done + made) // self.every - 1
-                loss = _loss(loop.net, self.held_out, loop.threads.best)
+                loss = _loss(loop.net, self.held_out, loop.threads.best.threads)
                 curve.smoothed[point], reason = smoother.add(loss)
                 curve.held_out[point] = loss if math.isfinite(loss) else math.nan
                 curve.stopped = self._reason(done + made - 1, reason)

@@ -39,7 +39,8 @@ def fit(
     sample_weights.check_total(weights, rows, "training rows")
     if sample_weight is not None or class_weight is not None:
         sample_weights.check_effect(weights, rows, settings.batch_size)
-    samples = samples._replace(weights=weights)
+    if weights is not samples.weights:
+        samples = samples._replace(weights=weights)
     optimizer.check_fit(samples.n_rows, settings.batch_size, settings.schedule, spec.regularization)
     kind = ArrayFeed
     if optimizer.full_batch:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import memory, team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
 from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
@@ -114,15 +115,14 @@ class Minimization:
     def block_loss(self, block: Array) -> float:
         """Loss of some rows, by their numbers; leaves their gradient in the engine."""
         engine, (X, y, weights, _) = self.engine, self.samples
-        flops, candidates = self.session.layout.flops_per_row, self.loop.threads.candidates
+        flops = self.session.layout.flops_per_row
         scaling, scan = self.session.kernel_scaling(), isinstance(X, np.memmap)
         engine.bind_data(X, y, scaling, weights, scan=scan, rows=block)
-        asked = candidates[0] if len(candidates) == 1 else None
-        threads = engine.choose_threads(asked, len(block), flops)
+        threads = engine.choose_threads(self.loop.settings.threads, len(block), flops)
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
         long = len(block) * flops > tuning.LONG_STEP_FLOPS
-        status = engine.call(records.BACKPROP, threads, detached=long, parameters=self.trial)
+        status = engine.call(records.BACKPROP, Placement(threads), detached=long, parameters=self.trial)
         if self.loop.interrupted():
             raise _Interrupted
         if status in records.BAD:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import schedules
+from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
+from fastbp.engine.placement import Placement
 from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
@@ -33,6 +34,7 @@ from fastbp.types import Array
 
 # Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
 SPENT = 1e-5
+_SILENT = contextlib.nullcontext()
 
 
 class Loop:
@@ -44,7 +46,7 @@ class Loop:
         Kept up to date, whatever happens.
     learning_rates : RateTable
     threads : Chooser
-        Chooses the number of threads for every chunk of steps.
+        Chooses the placement of every chunk of steps: the number of threads, and who computes what.
     consistent : bool
         Parameters, counters and losses are those of the same step, of one moment.
     pending : bool
@@ -77,21 +79,31 @@ class Loop:
     def begin_rows(self) -> None:
         """Other rows than before are at hand."""
         self.step_flops = self.session.layout.flops_per_row * self.feed.batch_size
-        self.threads = self.engine.chooser(self.settings.threads, self.feed.batch_size)
+        self.choose()
+
+    def choose(self) -> None:
+        """Have what chooses the placement of the next chunk; another one, when the system grants other CPUs."""
+        feed = self.feed
+        seconds = (feed.total - feed.done) * self.step_flops / tuning.THREAD_FLOPS
+        self.threads = self.engine.chooser(self.settings.threads, feed.batch_size, seconds)
 
     # --- a whole fit ----------------------------------------------------------------------------------------
 
     def run(self) -> History:
         """Train. The caller holds the lock of the network."""
-        with self.session.training(), reserved(self.watchers):
-            return self._run()
+        with self.session.training():
+            if not self.watchers:
+                return self._run()
+            with reserved(self.watchers):
+                return self._run()
 
     def _run(self) -> History:
         net, saved = self.net, self.settings.saved
         if saved is not None:
             checkpoints.check(saved, self.fingerprint())
-        fresh = self.optimizer.state_layout != self.engine.state_layout
-        self.check_learning_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
+        if not self.learning_rates.constant:
+            fresh = self.optimizer.state_layout != self.engine.state_layout
+            self.check_learning_rates(*((0, 0) if fresh else (self.engine.epochs, self.engine.steps)))
         self.tell(lambda watcher: watcher.on_fit_begin(net))
         checkpoints.begin(self.callbacks, resumes=saved is not None)
         if saved is not None:
@@ -101,7 +113,7 @@ class Loop:
         self.takes_snapshots = True
         self.engine.clear_stop()  # of an earlier call that an exception cut off
         try:
-            with self.progress:
+            with self.progress if self.settings.progress else _SILENT:
                 self.feed.train(self)
         except KeyboardInterrupt:
             self.on_pause(final=True)
@@ -132,8 +144,10 @@ class Loop:
 
     def look_up(self, epoch: int, first: int, n: int, step: int) -> tuple[Array, Array | None]:
         """Learning rates and momenta of steps to come; see `RateTable.tables`."""
-        with self.outside() if self.learning_rates.calls_user_code else contextlib.nullcontext():
-            return self.learning_rates.tables(epoch, first, n, step)
+        if self.learning_rates.calls_user_code:
+            with self.outside():
+                return self.learning_rates.tables(epoch, first, n, step)
+        return self.learning_rates.tables(epoch, first, n, step)
 
     def interruptibly(self, work: Callable[[], None]) -> None:
         """Do some work that Ctrl-C ends between two steps, not in the middle of one."""
@@ -162,17 +176,20 @@ class Loop:
         if self.pending:
             self.end_epoch()
             self.on_pause()
-        feed, step_seconds = self.feed, self.step_flops / tuning.THREAD_FLOPS + 1e-6
+        feed, step_seconds, fresh = self.feed, self.step_flops / tuning.THREAD_FLOPS + 1e-6, True
         while feed.done < feed.total and not self.history.stop_reason and not self.interrupted():
-            threads, length = self.threads.next(tuning.CHUNK_SECONDS)
-            most = tuning.MAX_STEPS if threads in self.threads.seconds else tuning.FIRST_STEPS
-            step_seconds = self.threads.seconds.get(threads, step_seconds)
+            if not fresh:
+                self.choose()
+            fresh = False
+            placement, length = self.threads.next(tuning.CHUNK_SECONDS)
+            most = tuning.MAX_STEPS if placement in self.threads.seconds else tuning.FIRST_STEPS
+            step_seconds = self.threads.seconds.get(placement, step_seconds)
             now, place = min(feed.total - feed.done, most, max(1, int(length / step_seconds))), feed.done % feed.steps
             if self.stops_at_epochs:
                 now = min(now, feed.steps - place)
             self.consistent = False
             started = time.perf_counter()
-            status, made = self.chunk(place, now, threads, long=step_seconds > tuning.CHUNK_SECONDS)
+            status, made = self.chunk(place, now, placement, long=step_seconds > tuning.CHUNK_SECONDS)
             seconds = time.perf_counter() - started
             losses = feed.step_losses(self.engine.losses[:made], self.engine.mean_weights[:made])
             feed.log.add(self.history, losses, self.lrs, seconds)
@@ -181,22 +198,23 @@ class Loop:
             self.consistent = True
             if made:
                 step_seconds = seconds / made
-                self.threads.note(threads, made, seconds)
+                self.threads.note(placement, made, seconds)
             self.check_status(status)
             if self.pending:
                 self.end_epoch()
-            self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
+            if self.progress.shown:
+                self.progress.update(*feed.progress(made), self.history, float(self.lrs[max(0, made - 1)]))
             if self.interrupted():
                 return
             if feed.done == feed.total or self.history.stop_reason or self.on_pause():
                 self.check_parameters()
 
-    def chunk(self, first: int, n_steps: int, threads: int, *, long: bool) -> tuple[int, int]:
+    def chunk(self, first: int, n_steps: int, placement: Placement, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the pass on; returns the status and the number of steps made."""
         engine, feed = self.engine, self.feed
-        self.prepare_steps(first, n_steps)
-        steps, epochs = engine.steps, engine.epochs
-        status = engine.call(records.TRAIN, threads, detached=long, snapshots=self.snapshots)
+        self.prepare_steps(first, n_steps, placement.parts)
+        steps, epochs = self.begins_at
+        status = engine.call(records.TRAIN, placement, detached=long, snapshots=self.snapshots)
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
@@ -207,21 +225,25 @@ class Loop:
         self.next_epoch = epochs + (first + made) // feed.steps * feed.pass_is_epoch
         return status, made
 
-    def prepare_steps(self, first: int, n_steps: int) -> None:
-        """Point the engine at some steps from step `first` of the pass on, whatever it was used for since the last."""
+    def prepare_steps(self, first: int, n_steps: int, parts: int = 1) -> None:
+        """Point the engine at some steps from step `first` of the pass on, whatever it was used for since the last.
+
+        parts: of the placement.
+        """
         engine, feed = self.engine, self.feed
         self.session.use(self.optimizer)
         # Before all else, as this may call a function of the user's, and that the methods of the network.
         self.lrs, momenta = self.look_up(engine.epochs, feed.before + first, n_steps, engine.steps)
         self.session.use(self.optimizer)
+        self.begins_at = steps, epochs = engine.steps, engine.epochs
         self.take_snapshot()
         self.bind_rows()
         engine.bind_rates(None if self.learning_rates.constant else self.lrs, momenta)
-        engine.bind_optimizer(self.optimizer, engine.steps)
-        engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True)
+        engine.bind_optimizer(self.optimizer, steps)
+        engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
         shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
-        epoch = engine.epochs + (feed.part << 32)  # for the order of the rows alone
+        epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
             n_steps, first * feed.batch_size, epoch, records.IN_ORDER if feed.order is None else shuffle,
             two_pass=self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips,
@@ -261,7 +283,7 @@ class Loop:
 
     def check_parameters(self) -> None:
         """After the last step: it may have ruined the parameters, though its own loss was fine."""
-        if not np.isfinite(self.engine.parameters).all():
+        if not arrays.all_finite(self.engine.parameters) and not np.isfinite(self.engine.parameters).all():
             self.diverged(self.last_epoch)
 
     def diverged(self, epoch: int) -> None:
@@ -291,7 +313,7 @@ class Loop:
 
     def validate(self, samples: Samples) -> None:
         """Score the validation data."""
-        found = self.session.evaluate(samples, self.threads.best)
+        found = self.session.evaluate(samples, self.threads.best.threads)
         if not self.interrupted():  # which would have left the evaluation half done
             history, n = self.history, len(self.history.val_loss)
             # In one statement: of an epoch both are there, or none.

@@ -24,9 +24,14 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self.bar.__exit__(*error)
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to update."""
+        return self.bar.shown
+
     def update(self, epochs_done: float, rows: float, history: Any, lr: float) -> None:
         """Show where the training is: epochs that are done, also fractions, and rows that this call has trained on."""
-        if not self.bar.shown:
+        if not self.shown:
             return
         text = f"{rows / max(1e-9, time.perf_counter() - self.started):,.0f} samples/s  lr {lr:g}"
         if history.loss:

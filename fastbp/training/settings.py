@@ -61,6 +61,8 @@ class FitSettings:
 
     def check_validation_is_not_needed(self) -> None:
         """Refuse callbacks and schedules that watch validation data, where there are none."""
+        if not self.callbacks and self.schedule is None:
+            return
         needy: Sequence[Any] = [one for one in self.callbacks if getattr(one, "needs_validation", False)]
         plateau = schedules.plateau_of(self.schedule)
         if plateau is not None and plateau.monitor == "val_loss":

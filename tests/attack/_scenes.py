@@ -166,8 +166,9 @@ def steps(optimizer: Any, **options: Any) -> Callable[[MLP, Path], Any]:
 
 def updates(net: MLP, folder: Path) -> Any:
     """Backpropagation and update apart."""
-    for k in (0, 4):
-        Adam().update(net, net.backprop(X[k : k + 4], Y[k : k + 4]))
+    adam = Adam()
+    for k in (0, 4, 8):
+        adam.update(net, net.backprop(X[k : k + 4], Y[k : k + 4]))
     gradient = net.backprop(X, output_gradient=np.ones((60, 3)))
     return gradient.inputs.tobytes()
 
@@ -350,7 +351,7 @@ def one_step_a_call() -> Iterator[None]:
 @contextmanager
 def seeing(net: MLP, seen: set[str]) -> Iterator[None]:
     """Note the state of a network at both ends of each native call, and after each method that sets it."""
-    places = [(Engine, "call"), (Engine, "call_again")]
+    places = [(Engine, "call"), (Engine, "call_again"), (Engine, "update_again")]
     places += [(MLP, name) for name in ("set_weights", "load_optimizer_state", "reset_optimizer")]
     before = [getattr(owner, name) for owner, name in places]
 

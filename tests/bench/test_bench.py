@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info
 
 from fastbp import MLP, initializers
 from fastbp.bench import (
+    blas,
     machine,
     peers,
     predictors,
@@ -38,7 +39,7 @@ from fastbp.bench import (
     workloads,
 )
 from fastbp.bench.result import Block, Peak, RivalResult, Setting, Start, StartUp, Trial, Verification, WorkloadResult
-from fastbp.bench.workloads import PREDICTIONS, WORKLOADS, Workload
+from fastbp.bench.workloads import HELD, PREDICTIONS, WORKLOADS, Workload
 from fastbp.cli import bench
 from fastbp.losses import LOSSES
 
@@ -80,7 +81,7 @@ def test_old_workloads_are_what_they_were() -> None:
     assert WORKLOADS["simplechains"].steps_per_epoch == 1
 
 
-@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
+@pytest.mark.parametrize("workload", (WORKLOADS | HELD).values(), ids=WORKLOADS | HELD)
 def test_flops_count_each_product_of_a_step(workload: Workload) -> None:
     flops = 0
     for layer, (n_in, n_out) in enumerate(pairwise(workload.sizes)):
@@ -93,7 +94,9 @@ def test_flops_of_mnist() -> None:
     assert WORKLOADS["mnist"].flops_per_step == 2 * 2 * 128 * (784 * 128 + 128 * 10) + 2 * 128 * 128 * 10
 
 
-@pytest.mark.parametrize("workload", [*WORKLOADS.values(), replace(SMALL_MSE, dtype="float64")], ids=lambda w: w.name)
+@pytest.mark.parametrize(
+    "workload", [*WORKLOADS.values(), *HELD.values(), replace(SMALL_MSE, dtype="float64")], ids=lambda w: w.name
+)
 def test_data_has_the_shapes_and_is_seeded(workload: Workload) -> None:
     X, y = workload.data()
     assert X.shape == (workload.n_samples, workload.sizes[0])
@@ -125,6 +128,8 @@ def test_rows_must_fill_the_batches() -> None:
 def test_select_keeps_the_order_of_the_table() -> None:
     assert [workload.name for workload in workloads.select(("large", "tiny"))] == ["tiny", "large"]
     assert workloads.select(None) == workloads.select(()) == [*WORKLOADS.values(), *PREDICTIONS.values()]
+    assert workloads.select(("held",)) == list(HELD.values())
+    assert workloads.select(("held-46", "held-45", "tiny")) == [WORKLOADS["tiny"], HELD["held-45"], HELD["held-46"]]
     with pytest.raises(ValueError, match="workload='tny'"):
         workloads.select(("tny",))
 
@@ -308,7 +313,7 @@ def test_a_profile_adds_up(tmp_path: Path) -> None:
         assert sum(part.seconds for part in one.parts) == pytest.approx(one.seconds, rel=0.2)
         assert sum(part.flops for part in one.parts) == one.workload.flops_per_step
         assert {part.phase for part in one.parts} == {
-            "gather", "forward", "loss", "backward", "update", "barrier", "other"
+            "gather", "forward", "loss", "backward", "update", "waiting", "barrier", "other"
         }  # fmt: skip
         assert all(part.limit in ("", "FMA", *profile.LEVELS) for part in one.parts)
     json.dumps([one.to_document() for one in found], allow_nan=False)
@@ -427,9 +432,11 @@ def sample() -> result.BenchResult:
     good = Verification(True, 1e-5, 1e-7, Setting(2), (1.0, 0.5), (1.0, 0.5))
     bad = Verification(False, 1e-5, 0.25, Setting(None, "fused"), (None, 0.5), (1.0, 0.5))
     trials = (Trial(Setting(1), 2e-3), Trial(Setting(2), 1e-3))
-    fast = RivalResult("fastbp", Setting(2), good, trials, (Block(0.5, 1000), Block(0.6, 1000), Block(0.4, 1000)))
+    timed = (Block(0.5, 1000, 45.0, 47.0), Block(0.6, 1000, 130.0, 130.0), Block(0.4, 1000, 41.0, 45.0))
+    fast = RivalResult("fastbp", Setting(2), good, trials, timed)
     slow = RivalResult("numpy", Setting(1), good, (), (Block(0.5, 500),))
     bare = RivalResult("bare products", Setting(1), None, (), (Block(0.5, 625),))
+    parts = {"gather": 5e-5, "forward": 4.5e-4, "loss": 3e-5, "backward": 4e-4, "update": 7e-5}
     return result.BenchResult(
         date="2030-01-02T03:04:05+00:00",
         machine={"processor": "Test CPU", "architecture": "x86_64", "system": "Linux", "python": "3.11.0"},
@@ -437,9 +444,12 @@ def sample() -> result.BenchResult:
         threads=2,
         settings={"quick": True, "blocks": 3, "block_seconds": 0.5},
         peaks=(Peak("float32", 1, 118.0), Peak("float32", 2, 236.0)),
-        workloads=(WorkloadResult(WORKLOADS["mnist"], (fast, slow, RivalResult("torch", None, bad)), bare),),
+        workloads=(
+            WorkloadResult(WORKLOADS["mnist"], (fast, slow, RivalResult("torch", None, bad)), bare, parts, 0.2),
+        ),
         startup=StartUp(Start(0.5, 0.05, 9.0), Start(0.5, 0.05, 0.3)),
         notes=("something to know",),
+        warnings=("something slows NumPy down",),
     )
 
 
@@ -521,10 +531,16 @@ def test_table_shows_everything_that_fits(sample: result.BenchResult, width: int
         "cold",
         "0.300",
         "note: something to know",
+        "WARNING: something slows NumPy down",
     ):
         assert piece in text, piece
     assert ("400 to 600" in text) == (width >= report.FULL_WIDTH)
-    assert "1.25x, ABOVE the limit of 1.15x" in " ".join(text.split())
+    said = " ".join(text.split())
+    assert "1,000 µs/step, 1.25x its bare matrix products of 800" in said
+    for part in ("cold operands 50", "loop 50", "loss 30", "update 70"):  # 1,000 = 800 + these
+        assert f"{part}." in said, part
+    assert "near │ 45 │ 2 │ fastbp 450 │" in said
+    assert "far │ 130 │ 1 │ fastbp 600 │" in said
 
 
 # ---- The run and the command
@@ -551,12 +567,31 @@ def test_run_verifies_and_times_everyone() -> None:
             assert len(timed.blocks) == INSTANT.blocks
             assert timed.seconds_per_step > 0
     assert found.workloads[0].baseline_ratio is None
+    rest = found.workloads[1].baseline_rest
+    assert rest is not None
+    assert set(rest) == {"passes", "gather", "loss", "update"}
+    assert min(value for name, value in rest.items() if name != "passes") > 0.0
     assert found.workloads[1].baseline_ratio is not None
     assert {(peak.dtype, peak.threads) for peak in found.peaks} == {("float32", 1), ("float32", 2)}
     assert found.startup is None  # digits was not asked for
     assert {"fastbp", "numpy", "numba"} <= set(found.versions)
     assert any("verifying fastbp" in line for line in said)
     assert result.from_document(json.loads(json.dumps(found.to_document()))) == found
+
+
+@pytest.mark.usefixtures("small_table")
+def test_a_run_leaves_the_threads_of_the_blas_as_they_were() -> None:
+    """Whatever the order in which rivals that share a library set them, and undo it."""
+
+    def counts() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = counts()
+    with blas.limit(3):
+        found = runner.run(None, threads=2, quick=True)
+        assert set(counts()) == {3}
+    assert counts() == before
+    assert {one["threads"] for one in found.machine["blas"]} == {3}
 
 
 @pytest.mark.usefixtures("small_table")

@@ -34,6 +34,10 @@ X, Y = RNG.standard_normal((80, 7)), RNG.integers(0, 3, 80)
             "train_step of another optimiser",
             {"/engine/engine.py", "/engine/state.py", "/engine/session.py", "/network.py"},
         ),
+        (
+            "backprop and update",
+            {"/engine/engine.py", "/engine/stages.py", "/engine/bindings.py", "/engine/session.py", "/network.py"},
+        ),
         ("set_weights and load_optimizer_state", {"/engine/engine.py", "/engine/state.py", "/engine/session.py"}),
         ("fit that diverges", {"/training/loop.py", "/engine/state.py"}),
         ("fit on chunks", {"/training/chunks.py"}),

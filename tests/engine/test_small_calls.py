@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import fastbp
 from fastbp import MLP, optimizers
+from fastbp.engine.engine import Engine
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((40, 6)).astype(np.float32)
@@ -20,7 +21,12 @@ SGD, MOMENTUM, ADAM = optimizers.SGD(lr=0.1), optimizers.SGD(lr=0.1, momentum=0.
 
 def forget(net: MLP) -> None:
     """Make the next call set up everything."""
-    net.session.engine._stage = None
+    net.session.engine.forget_stages()
+
+
+def gradient_of(found: fastbp.spec.Gradient) -> tuple[object, ...]:
+    """All of a gradient, to be compared."""
+    return found.loss, *(one.tobytes() for one in (*found.weights, *found.biases, found.inputs))
 
 
 CALLS: dict[str, Callable[[MLP], object]] = {
@@ -41,7 +47,15 @@ CALLS: dict[str, Callable[[MLP], object]] = {
     "forward Fortran": lambda net: net.forward(np.asfortranarray(X[:4])).tobytes(),
     "predict": lambda net: net.predict(X[3:4]).tobytes(),
     "evaluate": lambda net: net.evaluate(X[:4], CLASSES[:4]),
-    "backprop": lambda net: net.backprop(X[:4], CLASSES[:4]).loss,
+    "backprop": lambda net: gradient_of(net.backprop(X[:4], CLASSES[:4])),
+    "backprop noiseless": lambda net: gradient_of(net.backprop(X[:4], CLASSES[:4], training=False)),
+    "backprop float64": lambda net: gradient_of(net.backprop(X[:4].astype(float), CLASSES[:4])),
+    "backprop outputs": lambda net: gradient_of(net.backprop(X[:4], output_gradient=X[4:8, :3])),
+    "backprop other outputs": lambda net: gradient_of(net.backprop(X[:4], output_gradient=np.ones((4, 3), np.float32))),
+    "update adam": lambda net: optimizers.get("adam").update(net, net.backprop(X[:4], CLASSES[:4])),
+    "update of its own": lambda net: SGD.update(net, net.backprop(X[:7], output_gradient=X[:7, :3])),
+    "seed": lambda net: setattr(net, "seed", net.seed + 1),
+    "load": lambda net: net.load_optimizer_state(net.optimizer_state()),
     "update": lambda net: SGD.update(net, net.backprop(X[:4], CLASSES[:4])),
     "fit": lambda net: net.fit(X, CLASSES, epochs=1, batch_size=16, optimizer=SGD).loss,
     "standardize": lambda net: net.standardize(X),
@@ -80,10 +94,10 @@ def test_one_output_takes_flat_targets_again_and_again() -> None:
         assert quick.train_step(X[rows], y[rows], SGD) == slow.train_step(X[rows], y[rows], SGD)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(sorted(CALLS)), min_size=2, max_size=10))
-def test_any_order_of_calls(names: list[str]) -> None:
-    quick, slow = (MLP([6, 5, 3], seed=1) for _ in range(2))
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.sampled_from(sorted(CALLS)), min_size=2, max_size=14), st.sampled_from([0.0, 0.5]))
+def test_any_order_of_calls(names: list[str], dropout: float) -> None:
+    quick, slow = (MLP([6, 5, 3], seed=1, dropout=dropout) for _ in range(2))
     for name in names:
         forget(slow)
         assert CALLS[name](quick) == CALLS[name](slow), name
@@ -92,13 +106,43 @@ def test_any_order_of_calls(names: list[str]) -> None:
 
 
 def test_the_second_call_is_a_quick_one() -> None:
+    """Also where calls of other kinds, or of other numbers of rows, come between."""
     net = MLP([6, 5, 3], seed=0)
-    for name in ("train 4", "forward 1", "train adam"):
+    quick = ("train 4", "train 7", "forward 1", "forward 4", "predict", "backprop", "backprop outputs", "train adam")
+    for name in quick:
         CALLS[name](net)
-        stage = net.session.engine._stage
-        assert stage is not None
+    again = ["train adam", "forward 1", "backprop outputs", "forward 4", "backprop", "forward other"]
+    again.append("backprop noiseless")
+    for _ in range(2):
+        for name in again:
+            CALLS[name](net)
+            stage = net.session.engine._current
+            assert stage is not None
+            CALLS[name](net)
+            assert net.session.engine._current is stage
+    known = set(net.session.engine._stages.values())
+    for name in again:
         CALLS[name](net)
-        assert net.session.engine._stage is stage
+    assert set(net.session.engine._stages.values()) == known
+
+
+def test_an_own_loop_is_set_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """forward, backprop with an output gradient, update: what reinforcement learning does, for thousands of steps."""
+    quick, slow, adam = MLP([6, 5, 3], seed=0), MLP([6, 5, 3], seed=0), optimizers.Adam()
+
+    def step(net: MLP, first: int) -> bytes:
+        rows = X[first : first + 4]
+        gradient = net.backprop(rows, output_gradient=net.forward(rows) - 1)
+        adam.update(net, gradient)
+        return gradient.inputs.tobytes()
+
+    for first in range(0, 32, 4):
+        forget(slow)
+        assert step(quick, first) == step(slow, first)
+    for one, other in zip(quick.weights, slow.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    monkeypatch.setattr(Engine, "call", lambda *_, **__: pytest.fail("set up again"))
+    step(quick, 32)
 
 
 def test_predictions_pass_the_output_activation_and_logits_do_not() -> None:

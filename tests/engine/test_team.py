@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from typing import Any
 
 import numpy as np
 import pytest
 from processes import succeed
 
 from fastbp import MLP, SGD
-from fastbp.engine import team, threads
+from fastbp.engine import team
 
 
 def test_an_error_of_a_worker_reaches_the_caller() -> None:
@@ -60,89 +59,33 @@ def test_placement_gives_the_affinity_back() -> None:
     assert masks == [os.sched_getaffinity(0)] * 3
 
 
+def test_threads_of_a_part_stay_on_their_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is made up: two dies of two CPUs each, the caller on CPU 1."""
+    given: dict[int, list[set[int]]] = {}
+    dies = {0, 1}, {2, 3}
+    monkeypatch.setattr(team, "_getcpu", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+
+    def set_affinity(thread: int, cpus: set[int]) -> None:
+        given.setdefault(thread or threading.get_native_id(), []).append(set(cpus))
+
+    monkeypatch.setattr(os, "sched_setaffinity", set_affinity, raising=False)
+    numbers: dict[int, int] = {}
+
+    def work(number: int) -> None:
+        numbers[number] = threading.get_native_id()
+
+    team.run(work, 4, places=[dies[0], dies[0], dies[1], dies[1]])
+    assert numbers[0] == threading.get_native_id()
+    assert numbers[0] not in given  # the caller stays where it is
+    assert given[numbers[1]] == [{0}, {0, 1}]  # off the caller's CPU at first
+    assert given[numbers[2]] == given[numbers[3]] == [{2, 3}, {2, 3}]
+    given.clear()
+    team.run(work, 2, places=[{0}, {7}])  # not allowed any more: anywhere
+    assert given[numbers[1]] == [{0, 2, 3}, {0, 1, 2, 3}]
+
+
 def test_more_threads_than_rows_and_weights() -> None:
     X, y = np.ones((2, 1), np.float32), np.ones((2, 1), np.float32)
     one, many = (MLP([1, 1], loss="mse", seed=0) for _ in range(2))
     assert one.fit(X, y, threads=1, optimizer=SGD(lr=0.1)).loss == many.fit(X, y, threads=9, optimizer=SGD(lr=0.1)).loss
-
-
-# --- the number of threads
-
-
-def simulate(chooser: threads.Chooser, speeds: Any, seconds: float) -> tuple[float, dict[int, float]]:
-    """Steps a second that a choice reaches, and the time spent on each number; speeds(time) -> {threads: s a step}."""
-    now, steps, spent = 0.0, 0, dict.fromkeys(chooser.candidates, 0.0)
-    while now < seconds:
-        threads, length = chooser.next(0.05)
-        each = speeds(now)[threads]
-        known = chooser.seconds.get(threads, each)
-        made = max(1, int(length / known))
-        chooser.note(threads, made, made * each)
-        now, steps = now + made * each, steps + made
-        spent[threads] += made * each
-    return steps / now, spent
-
-
-@pytest.mark.parametrize(
-    ("one", "two", "expected"),
-    [
-        *[(one, two, n) for one, two in [(1e-5, 5e-5), (1e-5, 1.1e-5), (1e-4, 6e-5), (1e-6, 3e-6)] for n in (1, 2)],
-        (0.075, 0.04, 2),  # steps so long are never expected to run on one thread, and a trial takes a whole one
-    ],
-)
-def test_the_choice_is_nearly_as_fast_as_the_better_number(one: float, two: float, expected: int) -> None:
-    chooser = threads.Chooser(None, expected, 2)
-    speed, _ = simulate(chooser, lambda now: {1: one, 2: two}, 20.0)
-    assert speed > 0.95 / min(one, two)
-
-
-def test_the_choice_follows_a_neighbour_that_comes_and_goes() -> None:
-    def speeds(now: float) -> dict[int, float]:
-        return {1: 1e-3, 2: 4e-3 if 10 < now < 20 else 6e-4}
-
-    chooser = threads.Chooser(None, 2, 2)
-    simulate(chooser, speeds, 10.0)
-    busy, _ = simulate(chooser, lambda now: speeds(now + 10), 9.9)
-    assert busy > 0.9 / 1e-3
-    free, _ = simulate(chooser, lambda now: speeds(now + 20), 10.0)
-    assert free > 0.8 / 6e-4
-
-
-def test_the_choice_survives_bad_moments() -> None:
-    """On a shared host, where either number of threads is slow for some hundredths of a second now and then."""
-    rng = np.random.default_rng(0)
-    slow = {n: 1 + (rng.random(2000) < 0.2) * rng.random(2000) for n in (1, 2)}  # by number, every 20 ms
-
-    def speeds(now: float) -> dict[int, float]:
-        moment = int(now / 0.02) % 2000
-        return {1: 1e-4 * slow[1][moment], 2: 6.5e-5 * slow[2][moment]}
-
-    speed, spent = simulate(threads.Chooser(None, 2, 2), speeds, 30.0)
-    assert spent[2] > 0.9 * 30
-    assert speed > 0.9 / 6.5e-5 / 1.1  # 1.1: the mean of `slow`
-
-
-def test_a_second_thread_must_gain_enough() -> None:
-    _, spent = simulate(threads.Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.9e-5}, 10.0)
-    assert spent[1] > 0.95 * 10
-    _, spent = simulate(threads.Chooser(None, 1, 2), lambda now: {1: 1e-5, 2: 0.8e-5}, 10.0)
-    assert spent[2] > 0.9 * 10
-
-
-def test_a_lucky_trial_is_taken_back() -> None:
-    chooser = threads.Chooser(None, 1, 2)
-    chooser.note(1, 100, 0.3)
-    for seconds in (0.009, 0.001):  # the first half of a trial, whose caches are cold, does not count
-        assert chooser.next(0.05)[0] == 2
-        chooser.note(2, 1, seconds)
-    assert chooser.next(0.05) == (2, 0.05)
-    chooser.note(2, 10, 0.04)
-    assert chooser.next(0.05) == (1, 0.05)
-
-
-def test_a_number_that_was_asked_for_is_kept() -> None:
-    for wanted in (1, 2, 5):
-        chooser = threads.Chooser(wanted, wanted, wanted)
-        _, spent = simulate(chooser, lambda now: {1: 1e-3, 2: 9e-3, 5: 9e-3}, 3.0)
-        assert spent.keys() == {wanted}
-        assert chooser.next(0.05) == (wanted, 0.05)

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from fastbp import MLP
-from fastbp.engine import team, threads
+from fastbp.engine import team, threads, topology
 
 AFFINITY = {3, 5, 9}
 
 
 @pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One with three CPUs and no quota."""
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One with three CPUs, each a core of its own, and no quota."""
     monkeypatch.delenv("FASTBP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "_cgroup_quota", lambda: math.inf)
+    monkeypatch.setattr(threads, "_quota", lambda: math.inf)
+    monkeypatch.setattr(topology, "ROOT", tmp_path / "no files")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: AFFINITY, raising=False)
 
 
@@ -117,24 +118,49 @@ def test_the_smallest_quota_of_all_cgroups_above(files: dict[str, str], expected
     for name, text in {"proc/self/cgroup": "0::/\n1:cpu:/\n", **files}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert QUOTA(tmp_path) == expected
+    assert threads._cgroup_quota(tmp_path) == expected
 
 
 def test_no_proc_at_all(tmp_path: Path) -> None:
-    assert QUOTA(tmp_path) == math.inf
+    assert threads._cgroup_quota(tmp_path) == math.inf
     (tmp_path / V2).mkdir(parents=True)
     (tmp_path / V2 / "cpu.max").write_text("200000 100000\n")
-    assert QUOTA(tmp_path / ".") == 2.0
+    assert threads._cgroup_quota(tmp_path / ".") == 2.0
 
 
 @pytest.mark.parametrize(("quota", "expected"), [(math.inf, 3), (2.5, 2), (1.0, 1), (0.5, 1), (64.0, 3)])
 def test_threads_by_the_quota(quota: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_cgroup_quota", lambda: quota)
+    monkeypatch.setattr(threads, "_quota", lambda: quota)
     assert threads.default_threads() == expected
 
 
 def test_the_quota_of_this_machine() -> None:
-    assert QUOTA() > 0.0
+    assert threads._cgroup_quota() > 0.0
 
 
-QUOTA = threads._cgroup_quota.__wrapped__
+def test_a_quota_is_read_again_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # of what the fixture has put in place of the quota
+    quota, now = [4.0], [1e6]
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda: quota[0])
+    monkeypatch.setattr(threads, "_read", (-math.inf, math.inf))
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    assert threads._quota() == 4.0
+    quota[0], now[0] = 2.0, 1e6 + 0.9
+    assert threads._quota() == 4.0
+    now[0] = 1e6 + 1.1
+    assert threads._quota() == 2.0
+
+
+def test_an_affinity_that_changes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert threads.default_threads() == 3
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
+    assert threads.default_threads() == 1
+
+
+def test_virtual_cpus_of_a_core_count_as_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for cpu in (3, 5):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "core_cpus_list").write_text("3,5\n")
+    monkeypatch.setattr(topology, "ROOT", tmp_path)
+    assert threads.default_threads() == 2

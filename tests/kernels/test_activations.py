@@ -45,7 +45,7 @@ def activate(name: str, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deltas, values = allocate(n + 1, z.dtype), allocate(n + 1, z.dtype)
     deltas[:n], deltas[n], values[:] = z, np.nan, np.nan
     run = prepare(activations.activate.leaf, z.dtype.name)
-    run(NAMES.index(name), address(values), address(deltas), n, z.dtype.type(1))
+    run(NAMES.index(name), address(values), address(deltas), 0, 1, n, z.dtype.type(1))
     assert np.isnan(deltas[n])
     assert np.isnan(values[n])
     return values[:n], deltas[:n]

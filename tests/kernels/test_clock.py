@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from numba import njit
 from processes import succeed
 
 from fastbp import MLP, SGD, optimizers
 from fastbp.bench import profile
 from fastbp.bench.workloads import WORKLOADS
+from fastbp.engine.memory import address
 from fastbp.kernels import clock, probe
 from fastbp.kernels.build import entry
-from fastbp.kernels.records import RUNNING
+from fastbp.kernels.records import JOB, RUNNING
 from fastbp.training.feeds import ArrayFeed
 from fastbp.training.loop import Loop
 from fastbp.training.settings import FitSettings
@@ -116,6 +119,74 @@ def test_the_first_steps_are_not_counted(threads: int, skip: int) -> None:
     quiet = fit.chunk(0, 40, threads, long=False)
     assert quiet == (RUNNING, 40)
     np.testing.assert_array_equal(counts[:, int(clock.END)], end)
+
+
+@njit
+def met(jobs: Any, counted: Any, odd: Any, since: Any) -> None:
+    clock.met(jobs[0], counted, odd, since)
+
+
+@njit
+def arrive(counted: Any, odd: Any) -> Any:
+    return clock.arrive(counted, odd)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_waiting_for_the_last_thread_is_no_part_of_the_barrier(odd: int) -> None:
+    """Three threads come at 100, 700 and 400 ticks; what they noted of the barrier before is no matter."""
+    room = int(clock.LAYERS) + 1
+    counts = np.zeros((3, room), np.int64)
+    job = np.zeros(1, JOB)
+    job["profile"], job["profile_size"], job["n_threads"] = address(counts), room * 8, 3
+    arrivals = [100, 700, 400]
+    for record, since in zip(counts, arrivals, strict=True):
+        record[int(clock.ARRIVED) + odd], record[int(clock.ARRIVED) + 1 - odd] = since, 1 << 50
+    for record, since in zip(counts, arrivals, strict=True):
+        met(job, np.uint64(address(record)), np.int64(odd), np.int64(since))
+        assert record[int(clock.WAITING)] == 700 - since
+        assert record[int(clock.BARRIER)] == record[int(clock.END)] - 700 > 0
+    counts[0, int(clock.ARRIVED) + odd] = 1 << 60  # a clock that is ahead of this one: nobody comes after the barrier
+    met(job, np.uint64(address(counts[1])), np.int64(odd), np.int64(700))
+    assert counts[1, int(clock.WAITING)] == counts[1, int(clock.END)] - 700
+    met(job, np.uint64(0), np.int64(odd), np.int64(0))  # nothing is counted: nothing to write to
+
+
+def test_a_thread_notes_its_arrival_where_the_barrier_before_is_not_noted() -> None:
+    record = np.zeros(int(clock.LAYERS), np.int64)
+    for odd in (0, 1):
+        since = arrive(np.uint64(address(record)), np.int64(odd))
+        assert record[int(clock.ARRIVED) + odd] == since > 0
+    assert record[int(clock.ARRIVED)] < record[int(clock.ARRIVED) + 1]
+    assert arrive(np.uint64(0), np.int64(0)) == 0
+
+
+def test_medians_are_over_chunks_in_one_state_and_cold_ones_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = iter([45.0, 130.0, 130.0, 45.0, 45.0, 50.0, 45.0, 45.0, 45.0, 45.0, 45.0, 45.0])
+    kept: list[list[profile.Chunk]] = []
+    chunks, in_one_state = profile._chunks, profile._in_one_state
+    made: list[profile.Chunk] = []
+
+    def keep(found: list[profile.Chunk]) -> list[profile.Chunk]:
+        kept.append(found)
+        return in_one_state(found)
+
+    def make(*arguments: Any) -> list[profile.Chunk]:
+        made.extend(chunks(*arguments))
+        made[0] = replace(made[0], seconds=made[0].seconds + 1e9)  # a cold chunk
+        return made
+
+    monkeypatch.setattr(profile, "SECONDS", 0.001)
+    monkeypatch.setattr(profile, "WARM_UP", 0.001)
+    monkeypatch.setattr(profile.cores, "look", lambda: next(lines))
+    monkeypatch.setattr(profile, "_chunks", make)
+    monkeypatch.setattr(profile, "_in_one_state", keep)
+    found = profile.profile(TINY, 1, 100.0, dict.fromkeys(profile.LEVELS, 1e9))
+    assert kept == [made[1:]]
+    assert (found.chunks, found.cores, found.line_nanoseconds) == (profile.CHUNKS - 3, "near", 45.0)
+    assert found.seconds < 1.0
+    near = [one.seconds[0, int(clock.UPDATE) + int(clock.LAYERS)] for one in made[3:]]
+    assert next(part.seconds for part in found.parts if part.phase == "update") == np.median(near)
+    assert found.waiting == (0.0,)
 
 
 @pytest.mark.parametrize("name", optimizers.NAMES)

@@ -19,7 +19,7 @@ import os, faulthandler, itertools, numpy as np, guarded, fastbp
 faulthandler.disable()
 def work(at_end, what):
     guarded.guard(at_end)
-    net = fastbp.MLP([5, 16, 3], seed=0)  # whole vectors on every CPU: what lies beyond is read
+    net = fastbp.MLP([5, 16, 16], seed=0)  # whole vectors on every CPU: what lies beyond is read
     X, y = guarded.moved(np.ones((4, 5), np.float32), at_end), guarded.moved(np.zeros(4, np.int64), at_end)
     net.fit(X, y, epochs=1, threads=1)
     engine, shift, bind = net.session.engine, 1 if at_end else -1, net.session.engine.bind_data

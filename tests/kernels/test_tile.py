@@ -18,6 +18,7 @@ from fastbp.kernels.jit import FLAGS
 from fastbp.kernels.optimizers import DECAY, LR, Rates
 from fastbp.kernels.records import Matrix
 from fastbp.kernels.targets import TARGET
+from fastbp.kernels.transpose import CHUNK_BYTES, transpose_columns
 
 DTYPES = ["float32", "float64"]
 TILE = TARGET.tile_rows
@@ -218,16 +219,19 @@ def test_adding_up_blocks_of_rows_gives_the_bits_of_one_pass(dtype: str) -> None
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_transpose_square(dtype: str) -> None:
+def test_transpose_columns(dtype: str) -> None:
     @njit(**FLAGS)
-    def transpose(source, source_row, target, target_row, tag):
-        tile.transpose_square(target, target_row, source, source_row, tag)
+    def transpose(source, source_row, target, target_row, rows, tag):
+        transpose_columns(target, target_row, source, source_row, rows, tag)
 
-    size = lanes(dtype)
-    source = buffer(size, size + 3, dtype, np.arange(size * size, dtype=float).reshape(size, size))
-    target = buffer(size + 1, size + 5, dtype)
-    places = (address(source), source.strides[0], address(target), target.strides[0])
-    transpose(*(np.uint64(place) for place in places), np.dtype(dtype).type(1))
-    np.testing.assert_array_equal(target[:size, :size], source[:, :size].T)
-    assert np.isnan(target[size:]).all()
-    assert np.isnan(target[:, size:]).all()
+    size, columns = lanes(dtype), CHUNK_BYTES // np.dtype(dtype).itemsize
+    for rows in range(1, size + 2):
+        source = buffer(rows, columns + 3, dtype, np.arange(1.0, rows * columns + 1).reshape(rows, columns))
+        target = buffer(columns + 1, size + 5, dtype)
+        places = (address(source), source.strides[0], address(target), target.strides[0], rows)
+        transpose(*(np.uint64(place) for place in places), np.dtype(dtype).type(1))
+        n = min(rows, size)
+        np.testing.assert_array_equal(target[:columns, :n], source[:n, :columns].T)
+        assert (target[:columns, n:size] == 0.0).all()  # no row behind the last one is touched: the buffer ends there
+        assert np.isnan(target[columns:]).all()
+        assert np.isnan(target[:, size:]).all()
