@@ -89,12 +89,17 @@ class Run:
             self.written = True
         return True
 
+    @property
+    def n_told(self) -> int:
+        """Of these rows those that are told beside the method."""
+        return self.n_held
+
     def _say(self, label: str, text: str) -> None:
         if not self.settings.as_json:
             say(label, text)
 
     def _describe(self) -> dict[str, Any]:
-        about = (self.settings, self.hyper, self.optimizer, self.prepared, self.net, self.n_held)
+        about = (self.settings, self.hyper, self.optimizer, self.prepared, self.net, self.n_told)
         for label, text in describe(*about):
             self._say(label, text)
         return chosen(*about)
@@ -221,10 +226,18 @@ class TableRun(Run):
     def n_train(self) -> int:
         return len(self.prepared.X_train)
 
+    @property
+    def n_told(self) -> int:
+        return 0  # the data's own lines tell them
+
     def _describe(self) -> dict[str, Any]:
         assert self.subject.ready is not None
+        schedule = self.subject.ready.recipe.training.get("schedule")
+        if self.settings.schedule is None and schedule is not None:
+            self.settings = dataclasses.replace(self.settings, schedule=type(schedule).__name__.lower())
         found = super()._describe()
         found["train_rows"] += self.n_held
+        found["validation_rows"] = self.n_held
         found["standardize"] = self.subject.ready.recipe.scaling != "none"
         found["validation_split"] = self.n_held / found["train_rows"]
         return found

@@ -49,10 +49,15 @@ def table_subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, vali
     assert model.net is not None
     training = ready.recipe.training
     chosen = Hyperparameters(
-        ready.recipe.hidden, ",".join(model.net.activations) or hyper.activation, training["optimizer"].name,
+        ready.recipe.hidden, _names(model.net.activations) or hyper.activation, training["optimizer"].name,
         getattr(training["optimizer"], "lr", 0.0), training["epochs"], training["batch_size"],
     )  # fmt: skip
     return Subject(_as_arrays(settings, model, ready), model.net, chosen, training["optimizer"], model, ready)
+
+
+def _names(activations: tuple[str, ...]) -> str:
+    """As --activation takes them: one for all layers, or one each."""
+    return ",".join(activations if len(set(activations)) > 1 else activations[:1])
 
 
 def _columns(settings: Any) -> str:

@@ -14,6 +14,7 @@ from fastbp.io.faults import TableError
 from fastbp.io.frames import Frame
 from fastbp.tables import kinds, scores_of, target
 from fastbp.tables.kinds import Reading, Typed
+from fastbp.tables.parallel import each
 from fastbp.tables.prepared import Part, listed
 from fastbp.tables.target import CLASSES, FLAGS, QUANTITIES, Target
 from fastbp.types import Array
@@ -52,7 +53,9 @@ def columns(model: Any, frame: Frame) -> tuple[dict[str, Typed], list[str]]:
             near = difflib.get_close_matches(name, [one for one in frame.names if one not in wanted], n=1)
             hint = f" (is it {near[0]!r}?)" if near else ""
             faults.append(f"has no column {name!r}{hint}, which the model needs; it has {listed(frame.names)}")
-    typed = {name: kinds.convert(frame, name, kind, model.reading) for name, kind in wanted.items() if name in there}
+    names = [name for name in wanted if name in there]
+    converted = each(lambda name: kinds.convert(frame, name, wanted[name], model.reading), names, frame.rows)
+    typed = dict(zip(names, converted, strict=True))
     faults += [fault for one in typed.values() for fault in one.faults]
     if faults:
         raise TableError(frame.source, faults)

@@ -28,7 +28,7 @@ def formats(texts: Any) -> list[str]:
     if not len(present) or not all(map(_LIKE.match, present[:_SAMPLE].to_list())):
         return []
     first = present[0].removesuffix("Z").removesuffix("+00:00")
-    found = [one for one in FORMATS if _fits(first, one)]
+    found = [one for one in _BY_SIGNS.get(_signs(first), ()) if _fits(first, one)]
     present = present.unique(maintain_order=True)
     found = [one for one in found if _all(present[:_SAMPLE], one)]
     found = [one for one in found if _all(present, one)]
@@ -42,6 +42,20 @@ def formats(texts: Any) -> list[str]:
     # 1/2/03 is no year 3, nor is 2003 the year 20 with a tail.
     whole = [one for one in kept if "%Y" in one and parse(present, one).dt.year().min() >= 1000]
     return whole or [one for one in kept if "%Y" not in one]
+
+
+def _signs(text: str) -> str:
+    """What stands between the numbers and words of a date."""
+    return re.sub(r"\d+|[^\W\d_]+", lambda found: found.group() if found.group() == "T" else "", text)
+
+
+def _of_format(form: str) -> str:
+    return re.sub(r"%\.?[A-Za-z]", lambda found: "." if "." in found.group() else "", form)
+
+
+_BY_SIGNS: dict[str, list[str]] = {}
+for _one in FORMATS:
+    _BY_SIGNS.setdefault(_of_format(_one), []).append(_one)
 
 
 def _fits(text: str, form: str) -> bool:

@@ -16,6 +16,7 @@ from fastbp.io.extras import polars
 from fastbp.numerics import quiet
 from fastbp.tables import dates
 from fastbp.tables.kinds import Kind, Typed
+from fastbp.tables.parallel import each
 from fastbp.types import Array
 
 MOST_LEVELS = 256  # categories of a column that get an input of their own
@@ -282,7 +283,9 @@ class Encoder:
     @classmethod
     def learn(cls, typed: Mapping[str, Typed], scaling: str = "standard") -> Encoder:
         """From the columns of training rows."""
-        found = {name: _ENCODERS[one.kind.name].learn(name, one, scaling) for name, one in typed.items()}
+        rows = max((len(one.values) for one in typed.values()), default=0)
+        learned = each(lambda name: _ENCODERS[typed[name].kind.name].learn(name, typed[name], scaling), typed, rows)
+        found = dict(zip(typed, learned, strict=True))
         kept = tuple(one for one in found.values() if one is not None)
         return cls(kept, tuple(name for name, one in found.items() if one is None))
 
@@ -308,12 +311,9 @@ class Encoder:
         """The inputs ``(n, n_in)`` of a table's columns, and what the training rows did not have, by column."""
         n = len(next(iter(typed.values())).values) if typed else 0
         out = np.zeros((n, len(self.inputs)), dtype)
-        unseen = {}
-        for column in self.columns:
-            span = self.spans[column.name]
-            if new := column.write(typed[column.name], out[:, span]):
-                unseen[column.name] = new
-        return out, unseen
+        spans = self.spans
+        told = each(lambda column: column.write(typed[column.name], out[:, spans[column.name]]), self.columns, n)
+        return out, {column.name: new for column, new in zip(self.columns, told, strict=True) if new}
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for a file."""

@@ -17,6 +17,7 @@ from fastbp.tables import kinds, splits
 from fastbp.tables import target as targets
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading, Typed
+from fastbp.tables.parallel import each
 from fastbp.tables.recipe import Recipe
 from fastbp.tables.target import Target
 from fastbp.types import Array
@@ -74,7 +75,7 @@ class Part:
 class Looked:
     """The columns of a table, decided and checked, before any of them is encoded."""
 
-    frame: Frame
+    source: str
     target: Target
     y: Array
     columns: dict[str, Typed]
@@ -115,23 +116,29 @@ def look(frame: Frame, roles: Roles, reading: Reading, loss: str | None, log: bo
     names = [name for name in frame.names if _is_feature(name, roles)]
     if not names:
         faults.append("has no column to learn from besides the target")
-    typed = {}
-    for name in names:
-        one = kinds.decide(frame, name, reading)
-        typed[name] = one
+    weight, group, time = _aside(frame, roles, reading, faults)
+    columns = {name: frame.data[name] for name in names}
+    # Text goes as it is decided, column by column, where nobody else holds it: it takes twice what comes of it.
+    frame = dataclasses.replace(frame, data=None)
+
+    def decided(name: str) -> Typed:
+        alone = dataclasses.replace(frame, data=columns.pop(name).to_frame())
+        return kinds.decide(alone, name, reading)
+
+    typed = dict(zip(names, each(decided, names, len(present)), strict=True))
+    for name, one in typed.items():
         faults += one.faults
         if fault := _identifier(name, one, reading):
             faults.append(fault)
         if one.note:
             notes.append(f"{name}: {one.note} ({reading.ask('numeric', name)} otherwise)")
-    weight, group, time = _aside(frame, roles, reading, faults, typed)
     if faults:
         raise TableError(frame.source, _in_order(faults))
     assert target is not None
     if not present.all():
         n = int((~present).sum())
         notes.append(f"{n:,} row{'s' * (n > 1)} without a target left out")
-    found = Looked(frame, target, y, typed, weight, group, time, [*frame.notes, *notes])
+    found = Looked(frame.source, target, y, typed, weight, group, time, [*frame.notes, *notes])
     return _of_rows(found, present) if not present.all() else found
 
 
@@ -201,7 +208,7 @@ def _identifier(name: str, one: Typed, reading: Reading) -> str:
 
 
 def _aside(
-    frame: Frame, roles: Roles, reading: Reading, faults: list[str], typed: dict[str, Typed]
+    frame: Frame, roles: Roles, reading: Reading, faults: list[str]
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     """Weights, numbers of groups, and times of the rows."""
     weight = group = time = None
@@ -220,7 +227,7 @@ def _aside(
             faults.append(f"{frame.place(int(series.is_null().arg_true()[0]))}: group {roles.group!r} is empty")
         group = np.unique(kinds.as_text(series).fill_null("").to_numpy(), return_inverse=True)[1]
     if roles.time is not None:
-        one = typed.get(roles.time) or kinds.decide(frame, roles.time, reading)
+        one = kinds.decide(frame, roles.time, reading)
         if one.kind.name not in ("date", "number"):
             faults.append(f"column {roles.time!r} holds no times: it is a {one.kind.name}")
         elif one.missing:

@@ -26,20 +26,19 @@ _FOREVER = 1 << 30  # epochs
 def prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float) -> Prepared:
     """Decide what the columns are, split the rows, encode them, and make the network."""
     names = roles.target
-    frame = model.frame(data, names[0] if names else None)
     loss = None if model.loss is None else model.loss.name
-    looked = prepared.look(frame, roles, model.reading, loss, model.log_target)
+    looked = prepared.look(model.frame(data, names[0] if names else None), roles, model.reading, loss, model.log_target)
     rows, test_rows = np.arange(len(looked)), None
     try:
         if test is None and test_fraction:
             rows, test_rows = prepared.halves(looked, test_fraction, model.seed)
         train_rows, held = _held(model, looked, rows)
     except ValueError as error:
-        raise TableError(frame.source, [str(error)]) from error
+        raise TableError(looked.source, [str(error)]) from error
     chosen = recipe_of(model, len(train_rows), 1, looked.target.kind)
     encoder = Encoder.learn(prepared.select(looked.columns, train_rows), chosen.scaling)
     if not encoder.columns:
-        raise TableError(frame.source, ["no column varies, so there is nothing to learn from"])
+        raise TableError(looked.source, ["no column varies, so there is nothing to learn from"])
     chosen = recipe_of(model, len(train_rows), len(encoder.inputs), looked.target.kind)
     X, unseen = encoder.encode(looked.columns, np.dtype(model.dtype))
     whole = Part(X, looked.y, looked.weight)

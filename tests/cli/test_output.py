@@ -18,7 +18,7 @@ from test_layers import MODULES
 
 from fastbp import MLP
 from fastbp.bench import report
-from fastbp.cli import output, sweep, train
+from fastbp.cli import output, run, sweep
 from fastbp.cli.main import main
 from fastbp.history import History
 from fastbp.io import documents
@@ -131,7 +131,7 @@ def test_a_training_is_on_disk_before_it_is_told(tmp_path: Path, monkeypatch: py
             raise BrokenPipeError
 
     out, history = tmp_path / "net.safetensors", tmp_path / "history.csv"
-    monkeypatch.setattr(train, "say", say)
+    monkeypatch.setattr(run, "say", say)
     CliRunner().invoke(main, ["train", "--epochs", "1", "--out", str(out), "--history", str(history)])
     assert out.exists()
     assert history.exists()
