@@ -506,7 +506,7 @@ class MLP(Settled):
         predicted = session.predictions(X)
         if session.scaling is not None and session.scaling.y_mean is not None:
             predicted = session.scaling.unscaled(predicted)
-        return predicted[:, 0] if predicted.shape[1:] == (1,) else predicted
+        return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None

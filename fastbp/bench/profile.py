@@ -31,8 +31,9 @@ LEVELS = {"L1": 16 << 10, "L2": 192 << 10, "L3": 4 << 20, "memory": 64 << 20}
 #: A part that reaches less than this of both its roofs is held up by neither: by calls, latency, or the other threads.
 NEAR_ROOF = 0.4
 #: Chunks, each a call of the kernel, of which the first is left out; seconds and steps, at least, that are counted in
-#: each; and seconds of warm-up before them, in the same call.
-CHUNKS, SECONDS, LEAST_STEPS, WARM_UP = 12, 0.05, 5, 0.03
+#: each; and seconds of warm-up before them, in the same call. Before all, seconds of training by itself, which chooses
+#: the placement.
+CHUNKS, SECONDS, LEAST_STEPS, WARM_UP, CHOICE = 12, 0.05, 5, 0.03, 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Profile:
     chunks: int = 1  # that the medians are over
     line_nanoseconds: float | None = None  # from core to core, before these chunks; None where it is not known
     waiting: tuple[float, ...] = ()  # seconds a step that each thread waits for those that come later
+    placement: tuple[int, int, int] | None = None  # threads, layers by columns, parts, as training chose them
 
     @property
     def cores(self) -> str:
@@ -115,10 +117,15 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
     feed = ArrayFeed(net.session.check_batch(X, y), 1, workload.batch_size, shuffle=True)
     loop = Loop(net, feed, FitSettings(optimizer, batch_size=workload.batch_size, threads=threads))
-    _run(loop, LEAST_STEPS, threads, 1.0)  # compiles, allocates, warms up
-    step = _run(loop, LEAST_STEPS, threads, 1.0) / LEAST_STEPS
-    step = min(step, _run(loop, round(WARM_UP / step) + 1, threads, step) / (round(WARM_UP / step) + 1))
-    chunks = _in_one_state(_chunks(loop, threads, step)[1:])
+    _run(loop, LEAST_STEPS, Placement(threads), 1.0)  # compiles, allocates, warms up
+    end = time.perf_counter() + CHOICE
+    while time.perf_counter() < end:
+        net.fit(X, y, epochs=1, batch_size=workload.batch_size, optimizer=optimizer, threads=threads)
+    loop.choose()
+    placement = loop.threads.best
+    step = _run(loop, LEAST_STEPS, placement, 1.0) / LEAST_STEPS
+    step = min(step, _run(loop, round(WARM_UP / step) + 1, placement, step) / (round(WARM_UP / step) + 1))
+    chunks = _in_one_state(_chunks(loop, placement, step)[1:])
     by_thread = np.median([chunk.seconds for chunk in chunks], axis=0)
     measured = by_thread.mean(axis=0)
     # The rest by a median of its own, and all together from these: parts of a profile add up.
@@ -127,18 +134,18 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     lines = [chunk.line for chunk in chunks if chunk.line is not None]
     waiting = tuple(map(float, by_thread[:, int(clock.WAITING)]))
     line = float(np.median(lines)) if lines else None
-    return Profile(workload, threads, total, peak, bandwidths, parts, len(chunks), line, waiting)
+    return Profile(workload, threads, total, peak, bandwidths, parts, len(chunks), line, waiting, placement)
 
 
-def _chunks(loop: Loop, threads: int, step: float) -> list[Chunk]:
+def _chunks(loop: Loop, placement: Placement, step: float) -> list[Chunk]:
     """Every chunk, the cold ones too."""
     skip, steps = round(WARM_UP / step) + 1, max(LEAST_STEPS, round(SECONDS / step))
     counted: list[tuple[Array, float | None]] = []
     ticks, began = probe.read_ticks(), time.perf_counter()
     for _ in range(CHUNKS):
         line = cores.look()
-        with loop.engine.clock(threads, skip) as counts:
-            _run(loop, skip + steps, threads, step)
+        with loop.engine.clock(placement.threads, skip) as counts:
+            _run(loop, skip + steps, placement, step)
             counted.append((counts.copy(), line))
     frequency = (probe.read_ticks() - ticks) / (time.perf_counter() - began)
     if not frequency:
@@ -159,11 +166,11 @@ def _rest(seconds: Array) -> float:
     return max(0.0, float((taken - seconds[:, int(clock.GATHER) :].sum(axis=1)).mean()))
 
 
-def _run(loop: Loop, steps: int, threads: int, step: float) -> float:
+def _run(loop: Loop, steps: int, placement: Placement, step: float) -> float:
     """Make some steps in one call of the kernel, across epochs; returns the seconds that it took."""
     began = time.perf_counter()
     with team.interruptible(loop.engine.request_stop) as interrupted:
-        status, _ = loop.chunk(0, steps, Placement(threads), long=step > tuning.CHUNK_SECONDS)
+        status, _ = loop.chunk(0, steps, placement, long=step > tuning.CHUNK_SECONDS)
     loop.engine.clear_stop()
     if interrupted():
         raise KeyboardInterrupt

@@ -45,6 +45,8 @@ def _table(profile: Profile) -> Table:
 def _cores(profile: Profile) -> str:
     """The state of the cores, and who waited, where there are more than one."""
     said = f", cores {profile.cores}, {profile.line_nanoseconds:.0f} ns a line" if profile.line_nanoseconds else ""
+    if profile.placement and profile.placement[1]:
+        said += f", layers by columns: {profile.placement[1]}"
     if profile.threads > 1 and profile.waiting:
         said += f", waiting by thread {', '.join(f'{1e6 * seconds:.3g}' for seconds in profile.waiting)} µs"
     return said

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastbp.engine.session import Network
+from fastbp.engine.network import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.types import Array

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
-from fastbp.engine.session import Network
+from fastbp.engine.network import Network
 from fastbp.io import model_files
 from fastbp.io import saved_training as saving
 from fastbp.io.saved_training import LAST

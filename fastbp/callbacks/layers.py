@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastbp.arrays import numeric
 from fastbp.callbacks.base import EpochState, Watcher
-from fastbp.engine.session import Network
+from fastbp.engine.network import Network
 from fastbp.io.tabular import write_csv
 from fastbp.numerics import norm, quiet
 from fastbp.validation import check_positive_int, setting

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastbp.arrays import check_weights
 from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
-from fastbp.engine.session import Network
+from fastbp.engine.network import Network
 from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saved
 from fastbp.validation import (

@@ -119,7 +119,7 @@ class Bindings(Store):
         outputs: room for what the network puts out.
         """
         self._current = None
-        mean, scale, narrow = (*map(address, scaling or ()), 0, 0, 0)[:3]
+        mean, scale, narrow = (0, 0, 0) if scaling is None else (*map(address, scaling), 0)[:3]
         if y is None:
             at, kind = 0, records.NO_TARGETS
         else:

@@ -50,7 +50,10 @@ class Costs:
         # Threads take their lines at the same time, several at once each; at a barrier they take one in turn.
         stream = tuning.STREAM * (far * self.far_line + (lines - far) * self.line) / threads
         meeting = barriers(placement) * (tuning.BARRIER_LINES + threads) * (self.far_line if far else self.line)
-        return overhead + arithmetic + stream + meeting
+        # By columns, each part gathers all rows for itself.
+        rows = batch * (parts - 1) / threads if placement.layers else 0.0
+        gathering = rows * layout.sizes[0] * layout.dtype.itemsize / tuning.GATHER_BYTES
+        return overhead + arithmetic + stream + meeting + gathering
 
 
 def _flops_of_one(layout: Layout, placement: Placement) -> float:

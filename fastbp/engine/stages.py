@@ -157,7 +157,7 @@ class Stages(Bindings):
             if stage.inputs is not None:
                 self.mirror_inputs()
         sync = self._sync
-        sync[16] = sync[24] = 0  # status and claims, as `call` does
+        sync[8] = sync[16] = sync[24] = 0  # a request to stop that an exception cut off, status, claims
         stage.kernel(self.job, stage.layers, 0, self._tag)
         return None if sync[16] == records.BAD_LABEL else stage
 
@@ -170,7 +170,8 @@ class Stages(Bindings):
             self._put_back(stage)
         self._words[_TIME] = self.steps
         self.gradient[...] = gradient  # type: ignore[index]
-        self._sync[16] = self._sync[24] = 0
+        sync = self._sync
+        sync[8] = sync[16] = sync[24] = 0
         stage.kernel(self.job, stage.layers, 0, self._tag)
         self._input_mirror = self.mark()  # an update keeps all of the transposed copy fresh
         return True

@@ -24,6 +24,8 @@ THREAD_FLOPS, BARRIER_SECONDS = 5e10, 1.5e-6
 # takes (7 to 13 of 140 ns); and the lines that a barrier of two threads takes as long as (1.8 of 0.14 us).
 LAYER_SECONDS, LINE_SECONDS, FAR_LINE_SECONDS = 2e-7, 6e-8, 1.4e-7
 STREAM, BARRIER_LINES = 0.1, 8.0
+# Bytes a second that a thread gathers of rows in a new order (400 kB in 20 to 37 us).
+GATHER_BYTES = 1.6e10
 # A placement by columns is worth a trial where, on cores that are far, the model gives it this share of the time.
 WORTH_COLUMNS = 0.98
 # The choices that a network remembers, by batch sizes and what the system grants.

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.simd import bits, cast, fma, is_single, pick, polynomial, power_of_two, split_exponent, view
+from fastbp.kernels.simd import bits, cast, fma, is_single, pick, polynomial, power_of_two, split_exponent, view, whole
 
 # exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2) / 2: in single precision the minimax coefficients of Cephes (expf.c), in
 # double precision the Taylor series to r^13, whose remainder is below 5e-18. Highest power first.
@@ -294,7 +294,7 @@ def _activation_loop(function):
     def loop(values, deltas, row, rows, n, tag):
         for r in range(rows):
             d, a = view(deltas + r * row, n, tag), view(values + r * row, n, tag)
-            for i in range(n):  # unsigned: a signed index costs a wrap-around select
+            for i in range(whole(n, tag)):  # unsigned: a signed index costs a wrap-around select
                 a[i], d[i] = function(d[i])
 
     return loop

@@ -15,7 +15,7 @@ from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import BAD_LABEL, LABELS, BatchType, BlockType, Job, Layer
 from fastbp.kernels.rows import put_four, row_scale, row_shift, row_sum
-from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, row_number, scratch, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, row_number, scratch, view, whole
 from fastbp.kernels.transpose import chunk, transpose_columns
 
 THREE, FOUR, FIVE = (np.uint64(number) for number in (3, 4, 5))
@@ -133,7 +133,7 @@ def _loss_loop(function):
     def loop(values, deltas, outputs, targets, parameter, scale, n, tag):
         p, y = view(outputs, n, tag), view(targets, n, tag)
         j, d = view(values, n, tag), view(deltas, n, tag)
-        for i in range(n):
+        for i in range(whole(n, tag)):
             value, slope = function(p[i], y[i], parameter)
             j[i] = value
             d[i] = d[i] * (slope * scale)

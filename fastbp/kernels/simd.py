@@ -130,6 +130,12 @@ def lanes(typingctx, tag):
     return types.uintp(tag), lambda context, builder, signature, args: I64(count)
 
 
+@jit
+def whole(n, tag):
+    """n elements with the padding behind them: LLVM knows then that no loop remains behind the last whole vector."""
+    return (np.uintp(n) + lanes(tag) - ONE) // lanes(tag) * lanes(tag)
+
+
 # --- scalars that vectorise ---------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from fastbp.kernels.jit import jit, leaf, switch
 from fastbp.kernels.optimizers import N_RATES, RULES, Rates, Step
 from fastbp.kernels.records import Job
 from fastbp.kernels.rows import row_square_sum
-from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, view, whole
 from fastbp.kernels.tuning import NORM_VECTORS
 
 
@@ -189,7 +189,7 @@ def _update_loop(rule):
         @jit
         def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
-            for i in range(n):
+            for i in range(whole(n, tag)):
                 w[i] = function(w[i], g[i], r)
 
     elif rule.n_moments == 1:
@@ -198,7 +198,7 @@ def _update_loop(rule):
         def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m = view(state1, n, tag)
-            for i in range(n):
+            for i in range(whole(n, tag)):
                 w[i], m[i] = function(w[i], g[i], m[i], r)
 
     elif rule.n_moments == 2:
@@ -207,7 +207,7 @@ def _update_loop(rule):
         def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m, v = view(state1, n, tag), view(state2, n, tag)
-            for i in range(n):
+            for i in range(whole(n, tag)):
                 w[i], m[i], v[i] = function(w[i], g[i], m[i], v[i], r)
 
     else:
@@ -216,7 +216,7 @@ def _update_loop(rule):
         def loop(weights, state1, state2, state3, gradient, values, n, tag):
             w, g, r = view(weights, n, tag), view(gradient, n, tag), kind(*values[:n_rates])
             m, v, x = view(state1, n, tag), view(state2, n, tag), view(state3, n, tag)
-            for i in range(n):
+            for i in range(whole(n, tag)):
                 w[i], m[i], v[i], x[i] = function(w[i], g[i], m[i], v[i], x[i], r)
 
     return loop

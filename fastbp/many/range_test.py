@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastbp import optimizers, validation
 from fastbp.data import sample_weights
 from fastbp.engine import team, tuning
-from fastbp.engine.session import Network
+from fastbp.engine.network import Network
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
 from fastbp.many.range_data import SKIP

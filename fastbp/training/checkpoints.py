@@ -22,7 +22,8 @@ import numpy as np
 from fastbp import model
 from fastbp._version import __version__
 from fastbp.callbacks.checkpoint import BEST, Checkpoint
-from fastbp.engine.session import Network, Session
+from fastbp.engine.network import Network
+from fastbp.engine.session import Session
 from fastbp.io import descriptions, model_files
 from fastbp.io import saved_training as saving
 from fastbp.io.files import damaged, is_special

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastbp import validation
 from fastbp.data import sample_weights, splits
-from fastbp.engine.session import Network
+from fastbp.engine.network import Network
 from fastbp.history import History
 from fastbp.spec import Samples
 from fastbp.training import chunks

@@ -16,8 +16,8 @@ import numpy as np
 from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
 from fastbp.engine import team, tuning
+from fastbp.engine.network import Network
 from fastbp.engine.placement import Placement
-from fastbp.engine.session import Network
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.io import saved_training as saving

@@ -92,16 +92,14 @@ def test_by_columns_where_weights_are_what_is_large() -> None:
     assert found[2].layers >= 1
 
 
-def test_parts_are_dies_where_threads_span_several() -> None:
-    found = costs.candidates(layout(784, 128, 10), 128, TWO_DIES, [4, 8])
-    assert [placement.threads for placement in found if placement.layers] == [4, 8]
-    assert [placement.parts for placement in found if placement.layers] == [4, 2]  # 128 units are four panels
-    found = costs.candidates(layout(784, 256, 128, 10), 128, TWO_DIES, [8])
-    assert [placement.parts for placement in found if placement.layers] == [8]
+def test_parts_of_threads_that_span_several_dies() -> None:
+    net = layout(4000, 128, 10)  # 128 units are four panels
     near = costs.Costs(2e11, 4e-8, 1.4e-7)
-    net = layout(784, 128, 10)
-    rows, apart, dies = (near.step(net, 128, Placement(8, *rest), TWO_DIES) for rest in ((), (1, 8), (1, 2)))
+    rows, apart, dies = (near.step(net, 32, Placement(8, *rest), TWO_DIES) for rest in ((), (1, 8), (1, 2)))
     assert dies < rows < apart
+    assert costs.candidates(net, 32, TWO_DIES, [8]) == [Placement(8), Placement(8, 1, 2)]
+    found = costs.candidates(layout(784, 256, 128, 10), 128, TWO_DIES, [4, 8])
+    assert [placement.parts for placement in found if placement.layers] == [4, 8]
 
 
 def test_forced_candidates() -> None:

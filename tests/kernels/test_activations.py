@@ -41,14 +41,15 @@ def log(x: np.ndarray) -> np.ndarray:
 
 def activate(name: str, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """f(z) and f'(z); what lies beyond them in the buffers must not change."""
-    n = z.size
+    lanes = TARGET.vector_bytes // z.itemsize
+    n = -(-z.size // lanes) * lanes  # whole vectors, as everywhere
     deltas, values = allocate(n + 1, z.dtype), allocate(n + 1, z.dtype)
-    deltas[:n], deltas[n], values[:] = z, np.nan, np.nan
+    deltas[: z.size], deltas[z.size : n], deltas[n], values[:] = z, 0.0, np.nan, np.nan
     run = prepare(activations.activate.leaf, z.dtype.name)
     run(NAMES.index(name), address(values), address(deltas), 0, 1, n, z.dtype.type(1))
     assert np.isnan(deltas[n])
     assert np.isnan(values[n])
-    return values[:n], deltas[:n]
+    return values[: z.size], deltas[: z.size]
 
 
 def points(dtype: str, n: int = 20_000) -> np.ndarray:

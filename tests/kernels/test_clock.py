@@ -15,6 +15,7 @@ from fastbp import MLP, SGD, optimizers
 from fastbp.bench import profile
 from fastbp.bench.workloads import WORKLOADS
 from fastbp.engine.memory import address
+from fastbp.engine.placement import Placement
 from fastbp.kernels import clock, probe
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB, RUNNING
@@ -106,7 +107,7 @@ def test_the_first_steps_are_not_counted(threads: int, skip: int) -> None:
     with net.session.engine.clock(threads, skip) as counts:
         counts[:] = 1 << 60  # what was counted until then
         before = probe.read_ticks()
-        assert fit.chunk(0, 40, threads, long=False) == (RUNNING, 40)
+        assert fit.chunk(0, 40, Placement(threads), long=False) == (RUNNING, 40)
         after = probe.read_ticks()
     begin, end = counts[:, int(clock.BEGIN)], counts[:, int(clock.END)]
     assert (before < begin).all()
@@ -116,7 +117,7 @@ def test_the_first_steps_are_not_counted(threads: int, skip: int) -> None:
     assert (parts >= 0).all()
     assert (parts.sum(axis=1) <= end - begin).all()
     assert parts.sum() > 0
-    quiet = fit.chunk(0, 40, threads, long=False)
+    quiet = fit.chunk(0, 40, Placement(threads), long=False)
     assert quiet == (RUNNING, 40)
     np.testing.assert_array_equal(counts[:, int(clock.END)], end)
 
