@@ -2,8 +2,8 @@
 
     python benchmarks/read_tables.py
 
-The table is seeded: 25 numbers with holes, 15 categories of up to 10 values, 5 booleans, 3 dates, 2 texts. The peak is that
-of a process of its own, beyond its imports.
+The table is seeded: 25 numbers with holes, 15 categories of up to 10 values, 5 booleans, 3 dates, 2 texts. The peak is
+that of a process of its own, beyond its imports.
 """
 
 from __future__ import annotations
