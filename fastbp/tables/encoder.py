@@ -200,7 +200,7 @@ class Boolean:
         values = (typed.values.cast(pl.Int8) * 2 - 1).fill_null(0).to_numpy()
         for part in _blocks(len(values)):
             out[part, 0] = values[part]
-        return {}
+        return typed.unseen
 
 
 # --- dates --------------------------------------------------------------------------------------------------

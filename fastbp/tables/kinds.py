@@ -98,6 +98,7 @@ class Typed:
     values: Any  # a Polars series
     faults: list[str] = field(default_factory=list)
     note: str = ""  # what there is to tell of how it was read
+    unseen: dict[str, int] = field(default_factory=dict)  # what is neither yes nor no, and how often it came
 
     @property
     def missing(self) -> int:
@@ -241,7 +242,10 @@ def _booleans(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
         no, yes = (cells.is_in([pair[k] for pair in words]) for k in (0, 1))
         series = cells
     found = pl.select(pl.when(yes).then(True).when(no).then(False)).to_series().alias(name)
-    return Typed(kind, found)  # what is neither is missing: it is counted as unseen
+    odd = (
+        series.filter(found.is_null() & series.is_not_null()).cast(pl.String).alias("level").value_counts(name="count")
+    )
+    return Typed(kind, found, unseen=dict(zip(odd["level"].to_list(), odd["count"].to_list(), strict=True)))
 
 
 def _dates(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:

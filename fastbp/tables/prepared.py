@@ -180,6 +180,8 @@ def _unknown(frame: Frame, roles: Roles, reading: Reading) -> list[str]:
         for what, names in asked.items()
         if name in names and what in ("features", "drop", "id", "weight", "group", "time")
     ]
+    if not roles.target:
+        faults.append(f"no target is named, the column to learn; it has {listed(frame.names)}")
     if len(set(roles.target)) < len(roles.target):
         faults.append("a target is named twice")
     return faults

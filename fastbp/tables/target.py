@@ -137,8 +137,10 @@ def look(frame: Frame, name: str, reading: Reading, loss: str | None) -> Values:
             return _of_text(frame, name, texts, reading, classes)
     else:
         whole = _whole(series)
-        if whole is None or (series.dtype == pl.Float64 and not classes and not series.null_count()):
+        if whole is None:
             return _quantities(frame, name, reading, "")
+        if series.dtype == pl.Float64 and not classes and not series.null_count():
+            return _of_whole_floats(frame, name, reading, series)
     return _of_integers(frame, name, whole, reading, classes)
 
 
@@ -188,6 +190,9 @@ def _of_text(frame: Frame, name: str, texts: Any, reading: Reading, classes: boo
     numbers = to_numbers(texts, reading)
     fractions = numbers.null_count() == texts.null_count() < len(texts)
     distinct = texts.drop_nulls().unique()
+    if fractions and not classes and (numbers.drop_nulls() == numbers.drop_nulls().round(0)).all():
+        if not all(_WHOLE.fullmatch(one) for one in distinct.to_list()):
+            return _of_whole_floats(frame, name, reading, numbers)
     if fractions and not classes and not all(_WHOLE.fullmatch(one) for one in distinct.to_list()):
         return _quantities(frame, name, reading, "")
     if not classes and texts.null_count() < len(texts):
@@ -233,6 +238,19 @@ def _of_integers(frame: Frame, name: str, whole: Any, reading: Reading, classes:
     return Values(whole, CLASSES, faults, [])
 
 
+def _of_whole_floats(frame: Frame, name: str, reading: Reading, numbers: Any) -> Values:
+    """Floats without fractions, as 1.0 and 2.0: classes that came through a float, or quantities."""
+    found = _quantities(frame, name, reading, "")
+    n, distinct = len(numbers) - numbers.null_count(), numbers.drop_nulls().n_unique()
+    if 1 < distinct <= max(2, min(_MANY, n // 5)):
+        found.faults.append(
+            f"target {name!r} holds {distinct:,} different numbers without fractions in {n:,} rows: say "
+            f"{reading.ask('numeric', name)} if they are quantities, {reading.ask('categorical', name)} if they are "
+            "classes"
+        )
+    return found
+
+
 def _quantities(frame: Frame, name: str, reading: Reading, why: str) -> Values:
     from fastbp.tables.kinds import decide
 
@@ -266,6 +284,8 @@ def decide_all(
         columns = [one.series.filter(present).to_numpy() for one in looked]
         y = np.stack(columns, axis=1).astype(np.float64)
         target = Target(names, QUANTITIES, log=log)
+        still = [name for name, low, high in zip(names, y.min(axis=0), y.max(axis=0), strict=True) if low == high]
+        faults = [f"target {name!r} is the same in every row: there is nothing to learn" for name in still]
         if log and y.min() <= -1.0:
             lowest = names[int(y.min(axis=0).argmin())]
             faults = [f"the logarithm is asked for, but target {lowest!r} goes down to {y.min():g}"]

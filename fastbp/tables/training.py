@@ -21,6 +21,7 @@ from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
 
 _FOREVER = 1 << 30  # epochs
+_FEWEST = 10  # rows of which some are held out to choose the best epoch
 
 
 def prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float) -> Prepared:
@@ -72,7 +73,7 @@ def _held(model: Any, looked: prepared.Looked, rows: Array) -> tuple[Array, Arra
     share = model.validation
     if share is None:
         share = recipe_of(model, len(rows), 1, looked.target.kind).validation
-    if not share or len(rows) < 2:
+    if not share or len(rows) < _FEWEST:
         return rows, None
     return prepared.halves(looked, share, model.seed + 1, rows)
 

@@ -93,6 +93,10 @@ def test_integers_as_categories_are_as_they_are_written() -> None:
 def test_booleans() -> None:
     encoder, X = learn(a=[True, False, None], b=["yes", "no", "no"])
     assert (encoder.inputs, X.tolist()) == (["a", "b"], [[1, 1], [-1, -1], [0, -1]])
+    frame = frames.frame({"a": ["true", "perhaps", "0"], "b": [True, None, False]})
+    other = {column.name: kinds.convert(frame, column.name, column.kind, Reading()) for column in encoder.columns}
+    assert encoder.encode(other)[0].tolist() == [[1, 1], [0, 0], [-1, -1]]
+    assert encoder.encode(other)[1] == {"a": {"perhaps": 1}}
 
 
 def test_dates_are_days_year_month_weekday_and_hour() -> None:

@@ -171,6 +171,27 @@ def test_integers_are_asked_for_and_said() -> None:
     assert set(model.predict(few)) <= {0, 1, 2}
 
 
+def test_floats_without_fractions_are_asked_for() -> None:
+    frame = pd.DataFrame({"a": np.random.default_rng(0).normal(size=200), "n": np.arange(200) % 3 * 1.0})
+    with pytest.raises(TableError, match="3 different numbers without fractions in 200 rows: say numeric="):
+        TableModel(**QUICK).fit(frame, "n")
+    assert TableModel(categorical=["n"], **QUICK).fit(frame, "n").classes == [0, 1, 2]
+    assert TableModel(loss="cross_entropy", **QUICK).fit(frame, "n").classes == [0, 1, 2]
+    assert TableModel(numeric=["n"], **QUICK).fit(frame, "n").target.kind == "quantities"
+    holed = frame.assign(n=frame["n"].where(frame.index > 9))  # integers with a hole are floats to pandas
+    assert TableModel(**QUICK).fit(holed, "n").classes == [0, 1, 2]
+    with pytest.raises(TableError, match="target 'n' is the same in every row"):
+        TableModel(**QUICK).fit(frame.assign(n=1.5), "n")
+    with pytest.raises(TableError, match="no target is named"):
+        TableModel().fit(frame, [])
+
+
+def test_few_rows_are_all_trained_on() -> None:
+    model = TableModel(drop=["key", "dear"], **QUICK).fit(HOMES[:6], "price")
+    assert model.trained["rows"] == 6
+    assert model.scores == {}
+
+
 def test_booleans_are_predicted_as_booleans() -> None:
     model = TableModel(drop=["key"], **QUICK).fit(HOMES, "garden")
     assert model.classes == [False, True]
