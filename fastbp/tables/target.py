@@ -190,10 +190,10 @@ def _of_text(frame: Frame, name: str, texts: Any, reading: Reading, classes: boo
     numbers = to_numbers(texts, reading)
     fractions = numbers.null_count() == texts.null_count() < len(texts)
     distinct = texts.drop_nulls().unique()
-    if fractions and not classes and (numbers.drop_nulls() == numbers.drop_nulls().round(0)).all():
-        if not all(_WHOLE.fullmatch(one) for one in distinct.to_list()):
-            return _of_whole_floats(frame, name, reading, numbers)
     if fractions and not classes and not all(_WHOLE.fullmatch(one) for one in distinct.to_list()):
+        present = numbers.drop_nulls()
+        if (present == present.round(0)).all():
+            return _of_whole_floats(frame, name, reading, numbers)
         return _quantities(frame, name, reading, "")
     if not classes and texts.null_count() < len(texts):
         odd = distinct.filter(distinct.cast(polars().Float64, strict=False).is_null())
