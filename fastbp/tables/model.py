@@ -25,8 +25,6 @@ from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
 from fastbp.validation import check_flag, check_fraction, check_seed
 
-_FOREVER = 1 << 30  # epochs
-
 
 class TableModel:
     """A network for a table of numbers, categories, booleans and dates, with all that prepares it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,15 @@ _FEWEST = 10  # rows of which some are held out to choose the best epoch
 
 
 def prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float) -> Prepared:
-    """Decide what the columns are, split the rows, encode them, and make the network."""
+    """Decide what the columns are, split the rows, encode them, and make the network; a fault changes nothing."""
+    made = copy.copy(model)
+    made.trained = {}
+    ready = _prepare(made, data, roles, test, test_fraction)
+    vars(model).update(vars(made))
+    return ready
+
+
+def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float) -> Prepared:
     names = roles.target
     loss = None if model.loss is None else model.loss.name
     looked = prepared.look(model.frame(data, names[0] if names else None), roles, model.reading, loss, model.log_target)

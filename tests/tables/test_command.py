@@ -203,3 +203,15 @@ def test_sweeps_read_tables_the_same_way(homes: Path) -> None:
     found = as_json("sweep", homes, *options, "--lr", "1e-3:0.1:3", "--seeds", "1", "--epochs", "2")
     assert (found["sizes"][0], found["target"]) == (9, "price")
     assert as_json("range-test", homes, *options, "--steps", "40")["sizes"][0] == 9
+    assert "at random (--group splits the rows for the test alone)" in succeed(
+        "sweep", homes, *options, "--group", "who", "--lr", "0.01,0.1", "--seeds", 1, "--epochs", 1
+    )
+
+
+@pytest.mark.parametrize("command", ["sweep", "range-test"])
+def test_rates_are_compared_without_weights(command: str, homes: Path) -> None:
+    result = run(command, homes, "--target", "price", "--weight", "area")
+    assert result.exit_code == 2, result.output
+    assert "'area' would do nothing: leave --weight out (--drop area keeps" in " ".join(
+        result.stderr.replace("\u2502", " ").split()
+    )

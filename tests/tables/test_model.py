@@ -338,3 +338,24 @@ def test_a_test_table_of_its_own() -> None:
     model = TableModel(id="key", drop=["dear"], training={"epochs": 30}).fit(HOMES, "price", test=homes(100, 1))
     assert model.scores["test"]["r2"] > 0.8
     assert "100 held out" in model.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"), [("test", "has no column 'area'"), ("table", "'price'"), ("loss", "4 classes")]
+)
+def test_a_fault_leaves_the_model_as_it_was(fault: str, says: str) -> None:
+    model = TableModel(id="key", drop=["dear"], **QUICK).fit(HOMES, "price")
+    before, other = model.predict(HOMES), homes(100, 1)
+    if fault == "loss":
+        model.loss = fastbp.losses.get("binary_cross_entropy")
+        other["price"] = np.array(["a", "b", "c", "d"])[np.arange(100) % 4]
+    kept = dict(vars(model))
+    with pytest.raises(ValueError, match=says):
+        model.fit(
+            other.drop(columns="price") if fault == "table" else other,
+            "price",
+            test=other.drop(columns="area") if fault == "test" else None,
+        )
+    assert all(vars(model)[name] is value for name, value in kept.items())
+    assert vars(model).keys() == kept.keys()
+    assert (model.predict(HOMES) == before).all()
