@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn import metrics
+from peers import needs
+from peers import sklearn_metrics as metrics
 
 from fastbp.tables import scores_of
 from fastbp.tables.splits import split
 
 
+@needs("sklearn")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_scores_of_classes(n_classes: int, weighted: bool) -> None:
@@ -29,6 +31,7 @@ def test_scores_of_classes(n_classes: int, weighted: bool) -> None:
     assert found["baseline"]["accuracy"] == pytest.approx(np.average(y == np.bincount(y).argmax(), weights=weight))
 
 
+@needs("sklearn")
 @pytest.mark.parametrize("weighted", [False, True])
 def test_scores_of_quantities(weighted: bool) -> None:
     rng = np.random.default_rng(0)
