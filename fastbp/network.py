@@ -565,7 +565,9 @@ class MLP(Settled):
         """A copy that computes in another dtype, without moments."""
         values = self.session.values()
         spec = dataclasses.replace(values.spec, dtype=validation.check_dtype(dtype))
-        return MLP.of(values._replace(spec=spec, optimizer=None))
+        other = MLP.of(values._replace(spec=spec, optimizer=None))
+        vars(other)["feature_names"] = self.feature_names
+        return other
 
     __copy__ = copy
 

@@ -43,6 +43,7 @@ def test_columns_go_by_name(make: Any, tmp_path: Path) -> None:
     ):
         assert other.feature_names == NAMES
         np.testing.assert_array_equal(other.predict_proba(mixed), expected)
+    assert net.astype("float64").feature_names == NAMES
     again, twice = trained(frame), trained(frame)
     again.fit(mixed, Y, epochs=1, validation_data=(mixed, Y))
     twice.fit(X, Y, epochs=1, validation_data=(X, Y))
