@@ -19,6 +19,7 @@ from fastbp.engine.engine import Engine
 from fastbp.engine.layout import layout_of
 from fastbp.engine.placement import Placement
 from fastbp.engine.state import OptimizerState
+from fastbp.engine.summary import summary
 from fastbp.kernels import records
 from fastbp.model import Model
 from fastbp.numerics import quiet
@@ -187,26 +188,7 @@ class Session:
 
     def summary(self) -> str:
         """A table of layers, parameters and flops, and the memory that training takes."""
-        rows = [("layer", "shape", "activation", "parameters")]
-        names, layout = self.spec.layer_activations, self.layout
-        for k, layer in enumerate(layout.layers):
-            rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
-        widths = [max(len(row[c]) for row in rows) for c in range(4)]
-        lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        if penalties := str(self.spec.regularization):
-            lines.append(penalties)
-        flops = sum(2 * layer.n_in * layer.n_out for layer in layout.layers)
-        lines.append(
-            f"{self.spec.n_parameters:,} parameters, {flops:,} flops a row forward, "
-            f"{layout.flops_per_row:,} a training row"
-        )
-        plain, adam = (layout.memory(0, n_moments) for n_moments in (0, 2))
-        row = layout.memory(1, 0) - plain
-        lines.append(
-            f"memory of fit: {plain / 1e6:,.3g} MB with SGD, {adam / 1e6:,.3g} MB with Adam, and {row / 1e3:,.3g} kB "
-            "for each row of a batch"
-        )
-        return "\n".join(lines)
+        return summary(self.spec, self.layout)
 
     # --- data -----------------------------------------------------------------------------------------------
 
