@@ -10,9 +10,20 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.epilogue import STORE, descend
+from fastbp.kernels.optimizers import Rates
 from fastbp.kernels.simd import I64, declare_fma, splat, vector_type
 from fastbp.kernels.targets import TARGET
 from fastbp.kernels.tuning import FEW
+
+
+def _no_rates(module: ir.Module, element: ir.Type) -> ir.GlobalVariable:
+    """Zeros in the place of the rates of `descend`."""
+    name, kind = f"fastbp_no_rates_{element}", ir.ArrayType(element, len(Rates._fields))
+    if name in module.globals:
+        return module.globals[name]
+    zeros = ir.GlobalVariable(module, kind, name)
+    zeros.linkage, zeros.global_constant, zeros.initializer = "internal", True, ir.Constant(kind, None)
+    return zeros
 
 
 def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir.Function:
@@ -40,9 +51,10 @@ def _emit_few(module: ir.Module, dtype: types.Float, k: int, vectors: int) -> ir
             builder.store(value, pointer).align = item
 
     # Loaded once, before stores that might change them for all LLVM knows: a step down is two loads and a store then.
-    # Where there are no rates, the numbers of `b` are read in their place and not used.
+    # Where there are no rates, zeros are read in their place and not used: a row of `b` may be shorter than the rates.
     stores = builder.icmp_unsigned("==", mode, I64(STORE))
-    down = descend(builder, fma, builder.select(stores, b, mode), vector)
+    unused = builder.ptrtoint(_no_rates(module, vector.element), I64)
+    down = descend(builder, fma, builder.select(stores, unused, mode), vector)
     first = [load(init, v * width) for v in range(vectors)]
     stays = builder.icmp_unsigned("==", init_row, I64(0))
 

@@ -167,8 +167,8 @@ print(most - before, net.session.layout.memory(batch, moments), X.nbytes)
 @pytest.mark.parametrize("moments", [0, 2])
 def test_fit_takes_the_memory_that_the_summary_tells(moments: int) -> None:
     taken, told, data_bytes = map(int, succeed(FIT, moments).split())
-    # Of large buffers, pages of 2 MiB are taken whole.
-    assert 0.7 * told < taken < told + min(data_bytes, 10 << 20)
+    # Of large buffers, pages of 2 MiB are taken whole; and machine code is loaded.
+    assert 0.7 * told < taken < told + min(data_bytes, 12 << 20)
 
 
 def test_the_summary_tells_the_memory_of_fit() -> None:
