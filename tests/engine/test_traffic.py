@@ -324,7 +324,7 @@ def test_barriers() -> None:
 def test_neighbours_share_no_line_of_their_rows() -> None:
     """Whatever two parts write of activations and deltas of layers by columns, they write to different lines.
 
-    Where vectors are narrower than a line, rows may begin within one: then the parts share one a row and buffer.
+    Where vectors are narrower than a line, rows may begin within one: then two parts share one a row and buffer.
     """
     for name, (_, _, dtype) in NETWORKS.items():
         found = touches(name, (4, 1, 4))
@@ -334,6 +334,6 @@ def test_neighbours_share_no_line_of_their_rows() -> None:
             panels = found.own_panels(int(layer["n_out"]), part)
             found.columns_of(part, layer, (0, found.batch), panels, mine, "outputs", "deltas")
             mine_array = np.array(sorted(mine), int)
-            most = 0 if TARGET.vector_bytes == LINE else 2 * found.batch
+            most = 0 if TARGET.vector_bytes == LINE else 4 * found.batch  # where rows end, too
             assert np.intersect1d(seen, mine_array).size <= most, (name, dtype)
             seen = np.concatenate([seen, mine_array])
