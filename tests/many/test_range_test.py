@@ -10,6 +10,7 @@ import signal
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -527,16 +528,21 @@ def test_command_as_json_is_the_library(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     read = json.loads(result.stdout)
-    from fastbp.cli.load import load_data
+    from fastbp.cli import build
+    from fastbp.cli.defaults import complete
+    from fastbp.cli.load import subject
+    from fastbp.cli.train import train
 
-    prepared = load_data(str(path), "goal", None, 0.2, 3)
-    net = MLP([2, 5, 1], loss="mse", seed=3)
-    net.standardize(prepared.X_train, prepared.y_train)
+    words = f"{path} --target goal --hidden 5 --optimizer sgd --batch-size 16 --seed 3".split()
+    settings = SimpleNamespace(**train.make_context("train", words).params)
+    hyper = complete(settings)
+    found = subject(settings, hyper, build.optimizer(settings, hyper))
+    prepared = found.prepared
     assert prepared.X_test is not None
     assert prepared.y_test is not None
     ours = lr_range_test(
-        net, prepared.X_train, prepared.y_train, lr_min=1e-4, lr_max=1.0, n_steps=60, ramp="linear", batch_size=16,
-        optimizer="sgd", smoothing=0.8, validation_data=(prepared.X_test, prepared.y_test),
+        found.net, prepared.X_train, prepared.y_train, lr_min=1e-4, lr_max=1.0, n_steps=60, ramp="linear",
+        batch_size=16, optimizer="sgd", smoothing=0.8, validation_data=(prepared.X_test, prepared.y_test),
     ).document()  # fmt: skip
     for name in ("learning_rates", "losses", "held_out", "smoothed", "suggestions", "settings", "stopped"):
         assert read[name] == ours[name]
