@@ -11,10 +11,8 @@ from collections.abc import Iterable
 
 from fastbp.kernels import probe
 
-NEAR, FAR = (
-    60.0,
-    100.0,
-)  # nanoseconds, one way: on one die it takes less than the first, between dies more than the second
+# Nanoseconds, one way: on one die it takes less than the first, between dies more than the second.
+NEAR, FAR = 60.0, 100.0
 
 
 def look() -> float | None:

@@ -98,10 +98,8 @@ class Session:
     def kernel_scaling(self) -> tuple[Array, ...] | None:
         """What the engine needs to standardise the inputs."""
         if self._for_kernels is None or self._for_kernels[0] is not self.scaling:
-            self._for_kernels = (
-                self.scaling,
-                None if self.scaling is None else self.scaling.for_kernels(self.spec.dtype),
-            )
+            made = None if self.scaling is None else self.scaling.for_kernels(self.spec.dtype)
+            self._for_kernels = self.scaling, made
         return self._for_kernels[1]
 
     @property

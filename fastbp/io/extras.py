@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 HOW = "pip install 'fastbp[data]'"
 
 
-def polars() -> Any:
-    """Polars, which reads files and holds columns.
-
-    Raises
-    ------
-    ImportError
-        It is not installed.
-    """
+def _load(module: str, need: str) -> Any:
     try:
-        import polars
+        return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"tables need Polars: {HOW}") from error
-    return polars
+        raise ImportError(f"{need}: {HOW}") from error
+
+
+def polars() -> Any:
+    """Polars, which reads files and holds columns; ImportError where it is not installed."""
+    return _load("polars", "tables need Polars")
 
 
 def narwhals() -> Any:
-    """Narwhals, which takes the data frames of other packages.
-
-    Raises
-    ------
-    ImportError
-        It is not installed.
-    """
-    try:
-        import narwhals.stable.v2 as narwhals
-    except ImportError as error:
-        raise ImportError(f"data frames need narwhals: {HOW}") from error
-    return narwhals
+    """Narwhals, which takes the data frames of other packages; ImportError where it is not installed."""
+    return _load("narwhals.stable.v2", "data frames need narwhals")
