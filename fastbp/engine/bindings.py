@@ -13,10 +13,10 @@ from fastbp.engine.memory import address
 from fastbp.engine.state import Counters, Store
 from fastbp.kernels import records
 from fastbp.kernels.records import JOB
-from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.tuning import MAX_RUN
+from fastbp.kernels.update import RATES_BYTES
 from fastbp.losses import Loss
-from fastbp.optimizers import Optimizer
+from fastbp.optimizers import LrScale, Optimizer
 from fastbp.types import Array
 
 _X_KINDS = {
@@ -76,6 +76,9 @@ class Bindings(Store):
         self._stages: dict[Any, Any] = {}
         self._current: Any = None
         self._input_mirror: tuple[int, int] | None = None  # the `mark` at which layer 0 was in the transposed copy
+        self._lr_scale: LrScale | None = None  # whose factors `lr_scales` holds
+        self.lr_scales = memory.allocate(0, np.dtype(np.float64))
+        self._rate_places: tuple[Any, Any] = 0, 0  # bytes to the rates of weights and of biases, by layer
         self._seed: int | None = None
         self._snapshot_at: tuple[Array, Array, int, int] | None = None  # what a snapshot fills, and its addresses
         words, at, penalties = self._words, address(self.sync), layout.regularization
@@ -189,7 +192,44 @@ class Bindings(Store):
         job["coefficients"] = 0.0
         job["coefficients"][: len(optimizer.coefficients)] = optimizer.coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
+        self._bind_lr_scale(optimizer.lr_scale)
         self._optimizer = optimizer
+
+    def _bind_lr_scale(self, scale: LrScale | None) -> None:
+        """Have the kernels compute rates for each factor of the learning rate but 1, and the layers use theirs."""
+        job, layers = self.job[0], self.layout.layers
+        if scale is None:
+            job["n_scales"], self._rate_places = 0, (0, 0)
+        else:
+            pairs = np.array(scale.by_layer(len(layers)))
+            factors = np.setdiff1d(pairs, 1.0)
+            if scale != self._lr_scale:  # what stages point at is left alone
+                self.forget_stages()
+                self.lr_scales = memory.allocate(factors.size, np.dtype(np.float64))
+                self.lr_scales[:] = factors
+                self._lr_scale = scale
+            job["n_scales"], job["lr_scales"] = factors.size, address(self.lr_scales)
+            job["scaled_rates"] = self._scaled_rates
+            places = self._scaled_rates + RATES_BYTES * np.searchsorted(factors, pairs)
+            places[pairs == 1.0] = 0
+            self._rate_places = places[:, 0], places[:, 1]
+        self._point_rates()
+
+    def _point_rates(self) -> None:
+        """Have the layers use the rates of their factors."""
+        if self.buffers is not None:
+            self.buffers.records["weight_rates"], self.buffers.records["bias_rates"] = self._rate_places
+
+    @property
+    def _block_bytes(self) -> int:
+        """Of the largest gradient that a thread has in its scratch."""
+        lanes = self.layout.lanes
+        return (2 * lanes) * (2 * lanes * MAX_RUN + 1) * self.layout.dtype.itemsize
+
+    @property
+    def _scaled_rates(self) -> int:
+        """Bytes from a thread's rates to those of the first factor: they come behind the gradient."""
+        return -(-(RATES_BYTES + self._block_bytes) // 64) * 64
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
@@ -237,10 +277,11 @@ class Bindings(Store):
             self.forget_stages()
             self._pointed = None
             self.buffers = Buffers(layout, rows, self.transposed)
+            self._point_rates()
         self.row_losses = self._room(self.row_losses, batch)
         self.losses, self.mean_weights = self._room(self.losses, n_steps), self._room(self.mean_weights, n_steps)
-        block_bytes = (2 * layout.lanes) * (2 * layout.lanes * MAX_RUN + 1) * layout.dtype.itemsize
-        per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
+        most_factors = 2 * len(layout.layers) + 1
+        per_thread = -(-(self._scaled_rates + most_factors * RATES_BYTES) // 128) * 128
         self.scratch = self._room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
         self.partials = self._room(self.partials, groups * layout.n_parameters)
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch

@@ -160,6 +160,7 @@ class Session:
         engine = self.engine
         if self._used[0] is optimizer and self._used[1] is engine.moments:
             return
+        optimizer.check_network(len(self.layout.layers))
         if optimizer.state_layout != engine.state_layout or len(engine.moments) != optimizer.n_moments:
             engine.begin(optimizer.initial_state, optimizer.state_layout)
         self._used = optimizer, engine.moments

@@ -30,6 +30,8 @@ LAYER = np.dtype(
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
         ("drop_below", np.uint64),  # 0, or 2^32 times the chance that one of its units is dropped
         ("dropout_scale", np.float64),  # by what the other units are scaled
+        ("weight_rates", _COUNT),  # bytes from a thread's rates to those of the weights, and to those of the biases:
+        ("bias_rates", _COUNT),  # 0 where no factor of `lr_scale` is theirs
     ],
     align=True,
 )
@@ -103,6 +105,9 @@ JOB = np.dtype(
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (n_steps,) float64 learning rates that take its place, or 0
         ("momenta", _ADDRESS),  # (n_steps,) float64 in the place of beta1, or 0
+        ("lr_scales", _ADDRESS),  # (n_scales,) float64 factors of the learning rate, each of which has its own rates
+        ("n_scales", _COUNT),
+        ("scaled_rates", _COUNT),  # bytes from a thread's rates to those of the first factor
         ("weight_decay", np.float64),  # added to the gradient, times the weight
         ("decoupled", np.float64),  # of the weights themselves, times the learning rate
         ("beta1", np.float64),

@@ -62,11 +62,9 @@ from fastbp.kernels.team import (
     come,
 )
 from fastbp.kernels.tuning import CLAIM_PERCENT
-from fastbp.kernels.update import CLIP_REST, clips, penalises, write_clip_scale, write_rates
+from fastbp.kernels.update import RATES_BYTES, clips, penalises, write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(len(CLAIM_PERCENT))
-RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
-assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
 
 
 @jit

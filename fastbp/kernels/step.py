@@ -301,6 +301,16 @@ def is_plain(job):
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
+@jit
+def update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag):
+    """Update n parameters of a layer: n_weights weights, and behind them biases, which may have rates of their own."""
+    first = n if layer.weight_rates == layer.bias_rates else n_weights
+    update(job, gradient, rates + layer.weight_rates, offset, first, tag)
+    if first < n:
+        skip = first * itemsize(tag)
+        update(job, gradient + skip, rates + layer.bias_rates, offset + first, n - first, tag)
+
+
 @leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
 def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, clock, tag):
     """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it.
@@ -323,7 +333,9 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
         else:
             local = number
         layer = layers[k]
-        layer_rates = ZERO if is_thin(layer, rows, tag) else descend  # then the update is a pass of its own
+        layer_rates = descend + layer.weight_rates
+        if descend == ZERO or layer.weight_rates != layer.bias_rates or is_thin(layer, rows, tag):
+            layer_rates = ZERO  # then the update is a pass of its own
         panel, block, count = blocks_at(panels, blocks, local)
         panel, block = panel + region.panel, block + region.block
         count = min(count, end - number)
@@ -347,7 +359,8 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
                 clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
             if layer_rates == ZERO:
-                update(job, gradient, rates, offset, n, tag)
+                n_weights = weights_in(layer, panel, block, count, tag)
+                update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag)
             if layer.transposed != 0:
                 for b in range(count):
                     refresh_transposed(layer, panel, block + b, tag)

@@ -26,7 +26,7 @@ from fastbp.numerics import norm, quiet
 from fastbp.reference.buffers import Workspace, layer_views
 from fastbp.reference.losses import LOSSES, weighted
 from fastbp.reference.noise import dropout_factors, normal, random_bits
-from fastbp.reference.optimizers import OPTIMIZERS
+from fastbp.reference.optimizers import OPTIMIZERS, at_scale
 from fastbp.reference.penalty import limit_norms, penalise
 from fastbp.reference.scores import NumpyHistory, predictions, probabilities, score
 from fastbp.spec import Gradient, NetworkSpec
@@ -190,6 +190,7 @@ class NumpyMLP(Settled):
         described = optimizers.get(optimizer)
         if described.name not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {described.name}")
+        described.check_network(len(self._layers))
         if described.state_layout != self._layout:
             self.reset_optimizer()
             self._layout = described.state_layout
@@ -206,9 +207,24 @@ class NumpyMLP(Settled):
             np.multiply(self._gradient, np.float64(scale), out=self._gradient, casting="same_kind")
         if optimizer.clip_value is not None:
             np.clip(self._gradient, -optimizer.clip_value, optimizer.clip_value, out=self._gradient)
-        OPTIMIZERS[optimizer.name](optimizer, self._step, self._parameters, self._gradient, self._state, self._spare)
+        rule = OPTIMIZERS[optimizer.name]
+        for which, described in self._groups(optimizer):
+            state = [moment[which] for moment in self._state]
+            rule(described, self._step, self._parameters[which], self._gradient[which], state, self._spare[which])
         for layer in self._layers if penalties.max_norm else ():
             limit_norms(penalties.max_norm or 0.0, layer.weight)
+
+    def _groups(self, optimizer: Any) -> list[tuple[slice, Any]]:
+        """The parts of the flat parameters that have a learning rate of their own, with the optimiser at that rate."""
+        scale = optimizer.lr_scale
+        if scale is None:
+            return [(slice(None), optimizer)]
+        found, start = [], 0
+        for layer, factors in zip(self._layers, scale.by_layer(len(self._layers)), strict=True):
+            for part, factor in zip((layer.weight, layer.bias), factors, strict=True):
+                found.append((slice(start, start + part.size), at_scale(optimizer, factor)))
+                start += part.size
+        return found
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:

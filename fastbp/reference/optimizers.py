@@ -9,12 +9,14 @@ An optimiser is one function and one line of OPTIMIZERS.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastbp.optimizers import LrScale
 from fastbp.types import Array
 
 
@@ -164,7 +166,8 @@ def rprop(optimizer: Any, _step: int, p: Array, g: Array, state: list[Array], _:
     size[turned < 0] *= optimizer.etas[0]
     np.clip(size, *optimizer.step_sizes, out=size)
     g[turned < 0] = 0
-    np.subtract(p, np.sign(g) * size, out=p)
+    factor = optimizer.lr_scale.weights if optimizer.lr_scale else 1.0
+    np.subtract(p, np.sign(g) * size * factor, out=p)
     before[:] = g
 
 
@@ -188,6 +191,11 @@ def lookahead(optimizer: Any, step: int, p: Array, g: Array, state: list[Array],
     if step % optimizer.k == 0:
         np.subtract(p, np.multiply(way, 1 - optimizer.alpha, out=s), out=p)
         way.fill(0)
+
+
+def at_scale(optimizer: Any, factor: float) -> Any:
+    """The optimiser for parameters whose learning rate has this factor."""
+    return dataclasses.replace(optimizer, lr=optimizer.lr * factor, lr_scale=LrScale(factor, factor))
 
 
 OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], None]] = {

@@ -24,6 +24,7 @@ def fit(
 ) -> History:  # fmt: skip
     """`MLP.fit` on rows that are at hand."""
     session, optimizer = net.session, settings.optimizer
+    optimizer.check_network(len(session.layout.layers))
     samples = session.check_batch(X, y, sample_weight, scan=True)
     held_out = None
     if validation_split:
@@ -58,6 +59,7 @@ def fit_chunks(
     steps_per_epoch: int | None,
 ) -> History:  # fmt: skip
     """`MLP.fit` on rows that come in chunks."""
+    settings.optimizer.check_network(len(net.session.layout.layers))
     settings.optimizer.check_step()  # chunks come one after the other: there is no full batch
     steps_per_epoch = chunks.check(settings.schedule, steps_per_epoch, validation_split, settings.callbacks)
     source = chunks.source_of(X, settings.epochs)

@@ -25,6 +25,14 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "three moments": (WIDE, {"optimizer": fastbp.NAdam()}),
     "adabelief": (WIDE, {"optimizer": fastbp.AdaBelief()}),
     "lookahead": (WIDE, {"optimizer": fastbp.Lookahead()}),
+    "factors by layer": (
+        {**DEEP, "l2": 1e-3},
+        {"optimizer": fastbp.Adam(lr_scale={"weights": [0, 0.5, 1, 2], "biases": 0.1}, clip_norm=0.5)},
+    ),
+    "factors by layer, plain": (
+        DEEP,
+        {"optimizer": fastbp.SGD(0.1, lr_scale={"weights": [2, 0, 1, 1], "biases": 0.1})},
+    ),
     "schedule": (WIDE, {"schedule": fastbp.schedules.OneCycle(epochs=2), "optimizer": "adam"}),
     "double precision": ({**DEEP, "dtype": "float64"}, {"optimizer": "rmsprop"}),
     "a batch of one row": (DEEP, {"batch_size": 1}),
