@@ -17,7 +17,8 @@ from fastbp.io.files import damaged, opened, replacing
 from fastbp.types import Array
 
 FORMAT = "fastbp"
-VERSION = 1  # raised when an older fastbp could no longer read the files of a newer one
+# Files say the lowest version that reads them: 2 where a network has an input_scale.
+VERSION, LOWEST = 2, 1
 
 PathLike = str | os.PathLike[str]
 
@@ -34,7 +35,7 @@ def save(path: PathLike, tensors: dict[str, Array], metadata: dict[str, Any]) ->
     OSError
         If the file cannot be written.
     """
-    header = json.dumps({"format": FORMAT, "version": VERSION, **metadata})
+    header = json.dumps({"format": FORMAT, "version": LOWEST, **metadata})
     with replacing(path, "wb") as file:
         _tensors.write(file, tensors, {FORMAT: header})
 

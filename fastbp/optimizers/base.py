@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from fastbp.optimizers.lr_scale import LrScale, check_lr_scale
+from fastbp.optimizers.lr_scale import check_lr_scale
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.types import Array
 from fastbp.validation import (
@@ -17,6 +17,7 @@ from fastbp.validation import (
     checked_by,
     optional,
     setting,
+    shown_fields,
 )
 
 BATCH_SIZE = 32  # rows a step, unless a fit is told
@@ -62,7 +63,7 @@ class Optimizer(Checked):
     weight_decay: float = setting(0.0, check_non_negative_finite)
     clip_norm: float | None = field(default=None, kw_only=True, metadata=checked_by(optional(check_positive_finite)))
     clip_value: float | None = field(default=None, kw_only=True, metadata=checked_by(optional(check_positive_finite)))
-    lr_scale: LrScale | None = field(default=None, kw_only=True, metadata=checked_by(check_lr_scale))
+    lr_scale: Any = field(default=None, kw_only=True, metadata={**checked_by(check_lr_scale), "later": True})
 
     name: ClassVar[str]
     full_batch: ClassVar[bool] = False  # makes no single steps, only whole fits
@@ -140,8 +141,7 @@ class Optimizer(Checked):
 
 def _shown(optimizer: Optimizer) -> str:
     """The description as it is typed; without `lr_scale` where there is none, as files of before have it."""
-    shown = [one.name for one in fields(optimizer) if one.repr]
-    values = [f"{name}={getattr(optimizer, name)!r}" for name in shown if name != "lr_scale" or optimizer.lr_scale]
+    values = [f"{name}={getattr(optimizer, name)!r}" for name in shown_fields(optimizer)]
     return f"{type(optimizer).__qualname__}({', '.join(values)})"
 
 

@@ -59,10 +59,12 @@ class NumpyMLP(Settled):
         max_norm: float | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        input_scale: bool = False,
     ) -> None:
         self.spec = spec = NetworkSpec.check(
             sizes, activation=activation, output_activation=output_activation, loss=loss, init=init, dropout=dropout,
             input_noise=input_noise, l1=l1, l2=l2, max_norm=max_norm, dtype=dtype, seed=seed,
+            input_scale=input_scale,
         )  # fmt: skip
         self.sizes, self.loss, self.dtype, self.seed = spec.sizes, spec.loss, spec.dtype, spec.seed
         self.n_parameters = spec.n_parameters
@@ -70,7 +72,7 @@ class NumpyMLP(Settled):
         self._bind()
         self._layout: tuple[str, int] | None = None
         self._state: list[Array] = []
-        self.set_weights(*spec.initial_parameters())
+        self.set_weights(*spec.initial_parameters(), np.ones(self.sizes[0]) if spec.input_scale else None)
         self.reset_optimizer()
         self._settled = True
 
@@ -79,10 +81,12 @@ class NumpyMLP(Settled):
         self._gradient, self._spare = np.empty_like(self._parameters), np.empty_like(self._parameters)
         self._workspaces: dict[int, Workspace] = {}
         self._layers = layer_views(self.sizes, self.spec.layer_activations, self._parameters, self._gradient)
+        n = self.n_parameters - self.sizes[0] * self.spec.input_scale  # the scales of the inputs come last
+        self._scale, self._d_scale = self._parameters[n:], self._gradient[n:]
 
     def __getstate__(self) -> dict[str, Any]:
         # Views of the flat vectors, pickled or copied one by one, would no longer be views.
-        views = ("_gradient", "_spare", "_workspaces", "_layers")
+        views = ("_gradient", "_spare", "_workspaces", "_layers", "_scale", "_d_scale")
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,14 +106,23 @@ class NumpyMLP(Settled):
         return [layer.bias.copy() for layer in self._layers]
 
     @quiet
-    def set_weights(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> None:
-        """Replace all weights and biases."""
+    def set_weights(
+        self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], input_scale: ArrayLike | None = None
+    ) -> None:
+        """Replace all weights and biases, and the scales of the inputs if they are given."""
+        if input_scale is not None:
+            self._scale[...] = input_scale
         for layer, *values in zip(self._layers, weights, biases, strict=True):
             for parameter, value in zip((layer.weight, layer.bias), values, strict=True):
                 if np.shape(value) != parameter.shape:
                     raise ValueError(f"weights and biases must fit sizes {self.sizes}; expected an array of shape "
                                      f"{parameter.shape}, got {np.shape(value)}")  # fmt: skip
                 parameter[...] = value
+
+    @property
+    def input_scale(self) -> Array | None:
+        """A copy of the scales of the inputs, `(n_in,)`; None without."""
+        return self._scale.copy() if self.spec.input_scale else None
 
     def reset_optimizer(self) -> None:
         """Forget the optimiser's state and the step and epoch counters."""
@@ -120,7 +133,7 @@ class NumpyMLP(Settled):
 
     def _forward(self, ws: Workspace, inputs: Array, factors: dict[int, Array] | None = None) -> list[Array]:
         """Fill z and a of every layer; `factors` are those of dropout, by layer. Returns the inputs of each layer."""
-        each = [inputs]
+        each = [inputs * self._scale if self.spec.input_scale else inputs]
         for k, (layer, z, a, delta) in enumerate(zip(self._layers, ws.z, ws.a, ws.deltas, strict=True)):
             np.add(np.dot(each[k], layer.weight, out=z), layer.bias, out=z)
             if layer.activation:
@@ -151,6 +164,10 @@ class NumpyMLP(Settled):
         each = self._forward(ws, inputs, factors)
         loss = self._cost(ws, weights)
         self._backward(ws, each, factors)
+        if self.spec.input_scale:  # the gradient of the effective weights makes both
+            effective = np.dot(inputs.T, ws.deltas[0])
+            np.multiply(effective, self._scale[:, None], out=self._layers[0].d_weight)
+            self._d_scale[...] = (effective * self._layers[0].weight).sum(axis=1)
         return loss
 
     def _draw(self, inputs: Array) -> tuple[Array, dict[int, Array]]:
@@ -190,7 +207,7 @@ class NumpyMLP(Settled):
         described = optimizers.get(optimizer)
         if described.name not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {described.name}")
-        described.check_network(len(self._layers))
+        described.check_network(len(self._layers), self.spec.input_scale)
         if described.state_layout != self._layout:
             self.reset_optimizer()
             self._layout = described.state_layout
@@ -224,7 +241,7 @@ class NumpyMLP(Settled):
             for part, factor in zip((layer.weight, layer.bias), factors, strict=True):
                 found.append((slice(start, start + part.size), at_scale(optimizer, factor)))
                 start += part.size
-        return found
+        return [*found, (slice(start, None), at_scale(optimizer, scale.input_scale))]
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:
@@ -266,6 +283,7 @@ class NumpyMLP(Settled):
         described = self._prepare(optimizer)
         for layer, d_weight, d_bias in zip(self._layers, gradient.weights, gradient.biases, strict=True):
             layer.d_weight[...], layer.d_bias[...] = d_weight, d_bias
+        self._d_scale[...] = 0 if gradient.input_scale is None else gradient.input_scale
         self._update(described)
 
     @quiet
@@ -289,7 +307,10 @@ class NumpyMLP(Settled):
         first = self._layers[0].weight
         inputs = np.dot(self._workspace(len(np.asarray(X))).deltas[0], first.T)
         layers = self._layers
-        return Gradient(loss, [x.d_weight.copy() for x in layers], [x.d_bias.copy() for x in layers], inputs)
+        scale = None
+        if self.spec.input_scale:
+            inputs, scale = inputs * self._scale, self._d_scale.copy()
+        return Gradient(loss, [x.d_weight.copy() for x in layers], [x.d_bias.copy() for x in layers], inputs, scale)
 
     # -- many batches --
 
@@ -306,13 +327,15 @@ class NumpyMLP(Settled):
         validation_split: float = 0.0,
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         order: Callable[[int], NDArray[np.integer[Any]]] | None = None,
     ) -> NumpyHistory:
         """Train by mini-batches, as `fastbp.MLP.fit` does.
 
         `order(epoch)` gives the row indices of an epoch, which are cut into batches; `epoch` goes on counting over
-        calls. The default shuffles by `(seed, epoch)`, or takes rows as they come with `shuffle=False`. A
-        `validation_split` is drawn by the seed, and by classes where y holds classes.
+        calls. The default shuffles by `(seed, epoch)`, or takes rows as they come with `shuffle=False`; with
+        `drop_last`, rows at the end of the order that make no whole batch are left out. A `validation_split` is drawn
+        by the seed, and by classes where y holds classes.
         """
         if validation_split:
             if sample_weight is not None:
@@ -332,6 +355,7 @@ class NumpyMLP(Settled):
         for _ in range(epochs):
             started = time.perf_counter()
             rows = self._order(len(inputs), shuffle, order)
+            rows = rows[: max(batch_size, len(rows) // batch_size * batch_size)] if drop_last else rows
             history.loss.append(self._train_epoch(inputs, targets, weights, rows, batch_size, described, history))
             history.lr.append(described.lr)
             history.seconds.append(time.perf_counter() - started)

@@ -25,6 +25,9 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "three moments": (WIDE, {"optimizer": fastbp.NAdam()}),
     "adabelief": (WIDE, {"optimizer": fastbp.AdaBelief()}),
     "lookahead": (WIDE, {"optimizer": fastbp.Lookahead()}),
+    "scaled inputs": ({**DEEP, "input_scale": True, "input_noise": 0.1}, {"optimizer": "adam"}),
+    "scaled inputs, clipped": ({**DEEP, "input_scale": True}, {"optimizer": fastbp.Adam(clip_norm=0.1)}),
+    "scaled inputs, plain": ({**WIDE, "input_scale": True}, {"optimizer": fastbp.SGD(0.5)}),
     "factors by layer": (
         {**DEEP, "l2": 1e-3},
         {"optimizer": fastbp.Adam(lr_scale={"weights": [0, 0.5, 1, 2], "biases": 0.1}, clip_norm=0.5)},
