@@ -46,7 +46,7 @@ from fastbp.kernels.thin import is_thin, thin_blocks
 from fastbp.kernels.tile import product, product_columns
 from fastbp.kernels.transpose import chunk, transpose_columns
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
-from fastbp.kernels.update import clip, clips, penalise, penalises, update
+from fastbp.kernels.update import clip, clips, penalise, penalises, sum_partials, update, update_blocks
 
 # What phase 2 does with the gradient of a block: update by it at once, only store it, update by the stored one, or make
 # that the gradient of the whole cost, penalties included, which is what is clipped.
@@ -287,33 +287,9 @@ def refresh_transposed(layer, panel, block, tag):
 
 
 @jit
-def sum_partials(job, result, offset, n, tag):
-    """Add up the gradients of the groups, in the order of the groups."""
-    out = view(result, n, tag)
-    for g in range(job.n_groups):
-        part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
-        if g == 0:
-            for i in range(n):
-                out[i] = part[i]
-        else:
-            for i in range(n):
-                out[i] += part[i]
-
-
-@jit
 def is_plain(job):
     """Is the update plain gradient descent, by a gradient that needs no clipping, penalty or sum of groups?"""
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
-
-
-@jit
-def update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag):
-    """Update n parameters of a layer: n_weights weights, and behind them biases, which may have rates of their own."""
-    first = n if layer.weight_rates == layer.bias_rates else n_weights
-    update(job, gradient, rates + layer.weight_rates, offset, first, tag)
-    if first < n:
-        skip = first * itemsize(tag)
-        update(job, gradient + skip, rates + layer.bias_rates, offset + first, n - first, tag)
 
 
 @leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, partial_sums, penalise, clip, update])

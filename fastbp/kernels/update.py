@@ -196,6 +196,20 @@ def penalise(job, result, weights, gradient, n_weights, n, tag):
         g[i] = fma(l2, w[i], g[i]) + sign
 
 
+@jit
+def sum_partials(job, result, offset, n, tag):
+    """Add up the gradients of the groups, in the order of the groups."""
+    out = view(result, n, tag)
+    for g in range(job.n_groups):
+        part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
+        if g == 0:
+            for i in range(n):
+                out[i] = part[i]
+        else:
+            for i in range(n):
+                out[i] += part[i]
+
+
 def _update_loop(rule):
     """A case of the switch: the loop around a rule."""
     function, n_rates = rule.function, len(rule.rate_names)
@@ -250,3 +264,13 @@ def update(job, gradient, rates, offset, n, tag):
     skip = offset * itemsize(tag)
     state1, state2, state3 = job.state1 + skip, job.state2 + skip, job.state3 + skip
     _rules(job.optimizer, job.parameters + skip, state1, state2, state3, gradient, values, n, tag)
+
+
+@jit
+def update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag):
+    """Update n parameters of a layer: n_weights weights, and behind them biases, which may have rates of their own."""
+    first = n if layer.weight_rates == layer.bias_rates else n_weights
+    update(job, gradient, rates + layer.weight_rates, offset, first, tag)
+    if first < n:
+        skip = first * itemsize(tag)
+        update(job, gradient + skip, rates + layer.bias_rates, offset + first, n - first, tag)

@@ -23,10 +23,10 @@ from fastbp.attributes import Settled
 from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
 from fastbp.numerics import norm, quiet
-from fastbp.reference.buffers import Workspace, layer_views
+from fastbp.reference.buffers import Workspace, layer_views, target_matrix
 from fastbp.reference.losses import LOSSES, weighted
 from fastbp.reference.noise import dropout_factors, normal, random_bits
-from fastbp.reference.optimizers import OPTIMIZERS, at_scale
+from fastbp.reference.optimizers import OPTIMIZERS, by_rate
 from fastbp.reference.penalty import limit_norms, penalise
 from fastbp.reference.scores import NumpyHistory, predictions, probabilities, score
 from fastbp.spec import Gradient, NetworkSpec
@@ -225,23 +225,11 @@ class NumpyMLP(Settled):
         if optimizer.clip_value is not None:
             np.clip(self._gradient, -optimizer.clip_value, optimizer.clip_value, out=self._gradient)
         rule = OPTIMIZERS[optimizer.name]
-        for which, described in self._groups(optimizer):
+        for which, described in by_rate(optimizer, self._layers):
             state = [moment[which] for moment in self._state]
             rule(described, self._step, self._parameters[which], self._gradient[which], state, self._spare[which])
         for layer in self._layers if penalties.max_norm else ():
             limit_norms(penalties.max_norm or 0.0, layer.weight)
-
-    def _groups(self, optimizer: Any) -> list[tuple[slice, Any]]:
-        """The parts of the flat parameters that have a learning rate of their own, with the optimiser at that rate."""
-        scale = optimizer.lr_scale
-        if scale is None:
-            return [(slice(None), optimizer)]
-        found, start = [], 0
-        for layer, factors in zip(self._layers, scale.by_layer(len(self._layers)), strict=True):
-            for part, factor in zip((layer.weight, layer.bias), factors, strict=True):
-                found.append((slice(start, start + part.size), at_scale(optimizer, factor)))
-                start += part.size
-        return [*found, (slice(start, None), at_scale(optimizer, scale.input_scale))]
 
     def _workspace(self, rows: int) -> Workspace:
         if rows not in self._workspaces:
@@ -256,25 +244,10 @@ class NumpyMLP(Settled):
             raise ValueError(f"X must have shape (n, {self.sizes[0]}); got {inputs.shape}")
         return inputs
 
-    def _targets(self, y: ArrayLike, rows: int) -> Array:
-        """Targets as a matrix `(rows, n_out)`; classes become one-hot rows."""
-        y, n_out = np.asarray(y), self.sizes[-1]
-        if self.loss.link.one_class and y.shape == (rows,):
-            if y.dtype.kind not in "iub":
-                raise TypeError(f"y must hold integer classes or probabilities (n, {n_out}); got {y.dtype} {y.shape}")
-            if rows and not (y.min() >= 0 and y.max() < n_out):
-                raise ValueError(f"y must hold classes 0 to {n_out - 1}; got {y.min()} to {y.max()}")
-            targets = np.zeros((rows, n_out), self.dtype)
-            targets[np.arange(rows), y.astype(np.intp)] = 1
-            return targets
-        if y.shape != (rows, n_out) and not (n_out == 1 and y.shape == (rows,)):
-            raise ValueError(f"y must have shape ({rows}, {n_out}){' or (n,)' * (n_out == 1)}; got {y.shape}")
-        return np.ascontiguousarray(y, self.dtype).reshape(rows, n_out)
-
     def _load(self, X: ArrayLike, y: ArrayLike) -> tuple[Workspace, Array]:
         inputs = self._inputs(X)
         ws = self._workspace(len(inputs))
-        ws.targets[...] = self._targets(y, len(inputs))
+        ws.targets[...] = target_matrix(self.loss, y, len(inputs), self.sizes[-1], self.dtype)
         return ws, inputs
 
     @quiet
@@ -350,7 +323,10 @@ class NumpyMLP(Settled):
         batch_size = validation.check_positive_int("batch_size", batch_size)
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
-        targets, described = self._targets(y, len(inputs)), self._prepare(optimizer)
+        targets, described = (
+            target_matrix(self.loss, y, len(inputs), self.sizes[-1], self.dtype),
+            self._prepare(optimizer),
+        )
         history = NumpyHistory(score_name=self.loss.score_name)
         for _ in range(epochs):
             started = time.perf_counter()
@@ -424,7 +400,7 @@ class NumpyMLP(Settled):
         """The loss, and accuracy for the two cross entropies or r2 for the others."""
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
-        targets = self._targets(y, len(inputs))
+        targets = target_matrix(self.loss, y, len(inputs), self.sizes[-1], self.dtype)
         predicted = self.predict(inputs)
         ws = self._workspace(len(inputs))
         ws.targets[...] = targets

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -193,8 +193,23 @@ def lookahead(optimizer: Any, step: int, p: Array, g: Array, state: list[Array],
         way.fill(0)
 
 
-def at_scale(optimizer: Any, factor: float) -> Any:
-    """The optimiser for parameters whose learning rate has this factor."""
+def by_rate(optimizer: Any, layers: Sequence[Any]) -> list[tuple[slice, Any]]:
+    """The parts of the flat parameters that have a learning rate of their own, with the optimiser at that rate.
+
+    layers: objects with `weight` and `bias`, which lie one behind the other; scales of the inputs come last.
+    """
+    scale = optimizer.lr_scale
+    if scale is None:
+        return [(slice(None), optimizer)]
+    found, start = [], 0
+    for layer, factors in zip(layers, scale.by_layer(len(layers)), strict=True):
+        for part, factor in zip((layer.weight, layer.bias), factors, strict=True):
+            found.append((slice(start, start + part.size), _at_scale(optimizer, factor)))
+            start += part.size
+    return [*found, (slice(start, None), _at_scale(optimizer, scale.input_scale))]
+
+
+def _at_scale(optimizer: Any, factor: float) -> Any:
     return dataclasses.replace(optimizer, lr=optimizer.lr * factor, lr_scale=LrScale(factor, factor))
 
 

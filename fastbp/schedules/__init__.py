@@ -25,6 +25,7 @@ from fastbp.schedules.base import (
     in_steps,
     lengths_passed,
 )
+from fastbp.schedules.coslog import CosLog as CosLog
 from fastbp.validation import (
     check_flag,
     check_fraction,
@@ -32,7 +33,6 @@ from fastbp.validation import (
     check_non_negative_finite,
     check_non_negative_int,
     check_positive_finite,
-    check_positive_int,
     checked_by,
     one_of,
     optional,
@@ -213,37 +213,6 @@ class Cosine(Schedule):
             cycle -= steps < begin(cycle)
             t = (steps - begin(cycle)) / (length * g**cycle)
         return self.end + (1.0 - self.end) * 0.5 * (1.0 + np.cos(math.pi * t))
-
-
-@dataclass(frozen=True)
-class CosLog(Schedule):
-    """(1 - cos(2 pi log2(1 + (2^cycles - 1) t))) / 2, t from 0 to 1 over the training (Holzmueller et al. 2024).
-
-    Cycles from 0 up to 1 and back to 0, each twice as long as the one before: "coslog4" of RealMLP, with four of them.
-    A rate that returns to 0 now and then leaves a good network to keep at several places, the last of them at the end.
-
-    Parameters
-    ----------
-    epochs : float
-        Length of all cycles together; the factor is 0 afterwards.
-    cycles : int
-        Their number.
-
-    Examples
-    --------
-    >>> schedule = fastbp.schedules.CosLog(epochs=15)  # cycles of 1, 2, 4 and 8 epochs
-    >>> [f"{factor:.3g}" for factor in schedule.factors(np.array([0.0, 1, 2, 3, 5, 7, 11, 15]))]
-    ['0', '0', '0.93', '0', '0.93', '0', '0.93', '0']
-    """
-
-    epochs: float = field(metadata=checked_by(check_positive_finite))
-    cycles: int = setting(4, check_positive_int)
-
-    def factors(self, steps: Array, per_epoch: int = 1) -> Array:
-        t = np.minimum(lengths_passed(steps, self.epochs, per_epoch), 1.0)
-        turns = np.log2(1.0 + (2.0**self.cycles - 1.0) * t)
-        turns = np.where(np.abs(turns - np.rint(turns)) < 1e-12, 0.0, turns)
-        return np.asarray(0.5 - 0.5 * np.cos(2.0 * math.pi * turns))
 
 
 @dataclass(frozen=True)
