@@ -5,7 +5,8 @@
     python bench.py --profile --out profile.json --plot docs/roofline.png
     python benchmarks/variants.py --out variants.json
     python bench.py --workload sweep --peers jax,torch,sklearn --out sweep.json
-    python benchmarks/report.py bench.json profile.json variants.json sweep.json --held held.json
+    python benchmarks/scaling.py --out scaling.json
+    python benchmarks/report.py bench.json profile.json variants.json sweep.json --held held.json --scaling scaling.json
 
 No figure is held against one of another machine: beside what is reached stand the limit of this one, its rivals, and
 where the rest of the time goes.
@@ -38,8 +39,11 @@ TARGET = HERE.parent / "docs" / "performance.md"
 @click.argument("variants", type=click.Path(exists=True))
 @click.argument("sweep", type=click.Path(exists=True))
 @click.option("--held", type=click.Path(exists=True), help="A run of the workloads `held`.")
+@click.option("--scaling", type=click.Path(exists=True), help="Placements of work, measured and predicted.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=TARGET, help="Another file to write.")
-def main(bench: str, profile: str, variants: str, sweep: str, held: str | None, out: Path) -> None:
+def main(
+    bench: str, profile: str, variants: str, sweep: str, held: str | None, scaling: str | None, out: Path
+) -> None:  # fmt: skip
     """Write docs/performance.md."""
     result = report.load(bench)
     profiles = json.loads(Path(profile).read_text(encoding="utf-8"))["profiles"]
@@ -61,6 +65,7 @@ def main(bench: str, profile: str, variants: str, sweep: str, held: str | None, 
         *_variants(json.loads(Path(variants).read_text(encoding="utf-8"))),
         "## Where a step goes\n",
         *_profile(profiles),
+        *(() if scaling is None else scaling_tables(json.loads(Path(scaling).read_text(encoding="utf-8")))),
         (HERE / "performance_notes.md").read_text(encoding="utf-8").rstrip(),
     ]
     out.write_text("\n".join(parts) + "\n", encoding="utf-8")
@@ -279,6 +284,45 @@ def _variants(document: dict[str, Any]) -> Iterator[str]:
         limit = one.get("limit")
         rows.append([one["name"], one["by"], f"{one['reached']:.2f}", "" if limit is None else f"{limit:.2f}"])
     yield from _table(["variant", "by", "reached", "limit"], rows)
+
+
+def scaling_tables(document: dict[str, Any]) -> Iterator[str]:
+    """Placements of work: what was measured, and what the model of costs says of more cores."""
+    yield "## Who computes what\n"
+    yield (
+        "`python benchmarks/scaling.py`: a step in every placement, medians in turns. Lines are cache lines that one "
+        "thread writes and another touches; predicted is the model of `fastbp/engine/costs.py` with the speed of one "
+        "thread and the nanoseconds of a line as they were. fastbp chooses by what it measures while it trains.\n"
+    )
+    rows = []
+    for row in document["measured"]:
+        threads, layers, parts = row["placement"]
+        line = row["line_nanoseconds"]
+        rows.append([
+            row["workload"], str(threads), f"{layers} by columns, {parts} parts" if layers else "by rows",
+            f"{1e6 * row['seconds']:,.1f}", f"{1e6 * row['predicted']:,.1f}", f"{row['lines']:,}",
+            str(row["barriers"]), "" if line is None else f"{line:.0f} ns, {cores.word(line)}",
+        ])  # fmt: skip
+    head = ["workload", "threads", "layers", "µs a step", "predicted", "lines", "barriers", "a line"]
+    yield from _table(head, rows)
+    predicted = document["predicted"]
+    line, far = predicted[0]["line"], predicted[0]["far_line"]
+    yield (
+        "Predicted for more cores, from the speed of one thread above: on one die, where a line takes "
+        f"{1e9 * line:.0f} ns, and on dies of eight cores, between which it takes {1e9 * far:.0f}. Times the speed of "
+        "one thread:\n"
+    )
+    counts = sorted({row["cores"] for row in predicted})
+    rows = []
+    for name in dict.fromkeys(row["workload"] for row in predicted):
+        mine = [row for row in predicted if row["workload"] == name]
+        alone = next(row["seconds"] for row in mine if row["cores"] == 1)
+        for many in (False, True):
+            # By the number of cores; of two, the last is the one on more dies.
+            best = {row["cores"]: row for row in mine if row["dies"] == 1 or many}
+            where = "dies of eight" if many else "one die"
+            rows.append([name, where, *(f"{alone / best[n]['seconds']:.1f}" for n in counts)])
+    yield from _table(["workload", "cores on", *map(str, counts)], rows)
 
 
 def _profile(profiles: list[dict[str, Any]]) -> Iterator[str]:

@@ -297,7 +297,10 @@ class Bindings(Store):
         job["targets"], job["loss_values"] = address(self.buffers.targets), address(self.buffers.loss_values)
         job["scratch"], job["scratch_size"], job["partials"] = address(self.scratch), per_thread, address(self.partials)
         area = (batch + tuning.GAP_ROWS) * layout.stride(layout.sizes[0]) if parts > 1 and not groups else 0
-        self.areas = self._room(self.areas, parts * area)
+        try:
+            self.areas = self._room(self.areas, parts * area)
+        except MemoryError:  # by rows it goes without: see `has_areas`
+            area = 0
         job["areas"], job["area_size"] = address(self.areas), area * layout.dtype.itemsize
         self._prepared = wanted
 

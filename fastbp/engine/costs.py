@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable
@@ -78,7 +79,8 @@ def costs(seconds: float) -> Costs:
     if seconds >= tuning.PROBE_WORTH and now - _known.measured > tuning.PROBE_SECONDS:
         machine, flops = topology(), _known.flops
         if _known.measured < 0.0:
-            flops = tuning.PEAK_SHARE * 1e9 * probe.fma_peak(seconds=0.0)
+            with contextlib.suppress(RuntimeError):  # no further thread is granted
+                flops = tuning.PEAK_SHARE * 1e9 * probe.fma_peak(seconds=0.0)
         line = far = 1e-9 * probe.line_nanoseconds(cpus=machine.pair)
         if len(machine.dies) > 1:
             far = 1e-9 * probe.line_nanoseconds(cpus=[min(die) for die in machine.dies[:2]])

@@ -121,6 +121,7 @@ class Engine(Stages):
             self.job[0]["watch"] = 0
             if self.status == records.STUCK and self._watch is not None and patience is not None:
                 self._broken = watchdog.dump(self._watch, self.job[0], int(self._sync[0]), patience)
+                self.forget_stages()  # calls that ask nothing
         self._refuse_if_broken()
 
     def _refuse_if_broken(self) -> None:

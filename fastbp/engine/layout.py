@@ -136,7 +136,8 @@ class Layout:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
 
         Parameters and moments, both once more to go back to after a divergence; the transposed weights; activations,
-        deltas, targets and losses of one batch; all with their padding.
+        deltas, targets and losses of one batch; all with their padding. Beyond that, threads that train layers by
+        columns gather the rows of a batch once more for each part of them, if there is room (`Bindings.prepare`).
         """
         fixed = 2 * (1 + n_moments) * self.n_parameters + self.n_transposed
         of_a_row = self.row_bytes + (2 * self.stride(self.sizes[-1]) + 1) * self.dtype.itemsize

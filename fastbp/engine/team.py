@@ -273,9 +273,9 @@ def caller_cpu() -> int:
 
 def _placement(detached: bool) -> tuple[set[int], int]:
     """(CPUs that the calling thread may use, the one that it is on): empty and -1 where nothing needs to be placed."""
-    if _getcpu is None or detached:
+    if _getcpu is None:
         return set(), -1
-    return os.sched_getaffinity(0), _getcpu()
+    return os.sched_getaffinity(0), -1 if detached else _getcpu()  # detached, the calling thread needs no CPU
 
 
 def _stay_on(thread: int | None, cpus: set[int]) -> None:

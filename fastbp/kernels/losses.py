@@ -11,14 +11,11 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.activations import exp, exp_in_place, expm1, log, log1p, log_in_place
-from fastbp.kernels.atomics import atomic_max
+from fastbp.kernels.few_classes import FOUR, cross_entropy_of_few, label_of
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.records import BAD_LABEL, LABELS, BatchType, BlockType, Job, Layer
-from fastbp.kernels.rows import put_four, row_scale, row_shift, row_sum
-from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, row_number, scratch, view, whole
-from fastbp.kernels.transpose import chunk, transpose_columns
-
-THREE, FOUR, FIVE = (np.uint64(number) for number in (3, 4, 5))
+from fastbp.kernels.records import LABELS, BatchType, BlockType, Job, Layer
+from fastbp.kernels.rows import row_scale, row_shift, row_sum
+from fastbp.kernels.simd import ONE, cast, fma, itemsize, lanes, row_number, view, whole
 
 
 @element
@@ -244,17 +241,6 @@ def softmax(result, maxima, sums, outputs, rows, n_out, row_stride, tag):
 
 
 @jit
-def _label(job, number, n_out):
-    """The class of a row, by the row's number."""
-    label = np.uintp(view(job.y, number + ONE, np.int64(0))[number])
-    if label >= n_out:  # unchecked, in a small call; or changed since
-        job.bad_row = number
-        atomic_max(job.status, BAD_LABEL)
-        label = np.uintp(0)
-    return label
-
-
-@jit
 def _softmax(job, layer, row_losses, block, scale, tag):
     """Deltas: scale * softmax(z); row_losses: log sum e^(z - max z); the first of a row's loss_values: max z."""
     rows, row_stride, start = block.rows, layer.output_row, block.row * layer.output_row
@@ -265,66 +251,6 @@ def _softmax(job, layer, row_losses, block, scale, tag):
     for r in range(rows):
         row_scale(deltas + r * row_stride, cast(tag, scale) / sums[r], n_vectors)
     log_in_place(row_losses, rows, tag)
-
-
-@element
-def _larger(x, y):
-    return x if x > y else y
-
-
-@jit
-def _few_classes(x, n_out, scale, tag):
-    """Cross-entropy of as many rows as there are lanes, side by side.
-
-    x: four vectors of outputs, class by class, which become dJ/dz, and one of labels, which become the losses. The same
-    bits as of a row on its own.
-    """
-    size, lowest = lanes(tag), cast(tag, -np.inf)
-    for i in range(size):
-        z0 = x[i]
-        z1 = x[size + i] if n_out > ONE else lowest
-        z2 = x[TWO * size + i] if n_out > TWO else lowest
-        z3 = x[THREE * size + i] if n_out > THREE else lowest
-        label = x[FOUR * size + i]
-        largest = _larger(_larger(z0, lowest), _larger(z1, lowest))
-        largest = _larger(_larger(z2, z3), largest) if n_out > TWO else largest
-        e0, e1, e2, e3 = exp(z0 - largest), exp(z1 - largest), exp(z2 - largest), exp(z3 - largest)
-        total = (e0 + e2) + (e1 + e3)
-        factor = scale / total
-        d0, d1, d2, d3 = e0 * factor, e1 * factor, e2 * factor, e3 * factor
-        zero, one, two = cast(tag, 0.0), cast(tag, 1.0), cast(tag, 2.0)
-        z = z0 if label == zero else (z1 if label == one else (z2 if label == two else z3))
-        x[i] = d0 - scale if label == zero else d0
-        x[size + i] = d1 - scale if label == one else d1
-        x[TWO * size + i] = d2 - scale if label == two else d2
-        x[THREE * size + i] = d3 - scale if label > two else d3
-        x[FOUR * size + i] = log(total) + (largest - z)
-
-
-@jit
-def _cross_entropy_of_few(job, layer, row_losses, block, first, scale, tag):
-    """`cross_entropy` of labels of up to four classes, unsmoothed: row by row, most of a vector would be padding."""
-    size, item, start = lanes(tag), itemsize(tag), block.row * layer.output_row
-    room, losses = scratch(5, tag), view(row_losses, block.rows, tag)
-    x, r0 = view(room, FIVE * size, tag), ZERO
-    while r0 < block.rows:
-        n, place = min(size, block.rows - r0), start + r0 * layer.output_row
-        for r in range(n):
-            x[FOUR * size + r] = cast(tag, float(_label(job, row_number(job.order, first + r0 + r), layer.n_out)))
-        for r in range(n, size):
-            x[FOUR * size + r] = cast(tag, 0.0)
-        j = ZERO
-        while j < layer.n_out:
-            transpose_columns(
-                room + j * size * item, size * item, layer.outputs + place + j * item, layer.output_row, n, tag
-            )  # fmt: skip
-            j += chunk(tag)
-        _few_classes(x, layer.n_out, cast(tag, scale), tag)
-        for r in range(n):
-            row = layer.deltas + place + r * layer.output_row
-            put_four(row, x[r], x[size + r], x[TWO * size + r], x[THREE * size + r])
-            losses[r0 + r] = x[FOUR * size + r]
-        r0 += size
 
 
 @jit
@@ -340,7 +266,7 @@ def cross_entropy(job, layer, row_losses, block, first, scale, tag):
         and layer.n_out <= min(FOUR, lanes(tag))
         and smooth == cast(tag, 0.0)
     ):
-        _cross_entropy_of_few(job, layer, row_losses, block, first, scale, tag)
+        cross_entropy_of_few(job, layer, row_losses, block, first, scale, tag)
         return
     share, rest = smooth / cast(tag, float(layer.n_out)), cast(tag, 1.0) - smooth
     rows, n_out, row_stride, order, y = block.rows, layer.n_out, layer.output_row, job.order, job.y
@@ -353,7 +279,7 @@ def cross_entropy(job, layer, row_losses, block, first, scale, tag):
         largest = view(maxima + r * row_stride, ONE, tag)[0]
         number = row_number(order, first + r)
         if job.y_kind == np.uint64(LABELS):
-            label = _label(job, number, n_out)
+            label = label_of(job, number, n_out)
             d[label] -= cast(tag, scale) * rest
             losses[r] += (largest - z[label]) * rest
         else:
@@ -400,7 +326,7 @@ def focal(job, layer, row_losses, block, first, scale, tag):
         a = view(job.loss_values + place, stride, tag)
         largest, log_sum, number = a[0], losses[r], row_number(job.order, first + r)
         if job.y_kind == np.uint64(LABELS):
-            label = _label(job, number, n_out)
+            label = label_of(job, number, n_out)
             losses[r], slope = focal_term((z[label] - largest) - log_sum, gamma)
             for j in range(n_out):
                 d[j] *= -slope * factor

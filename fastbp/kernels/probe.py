@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -28,7 +29,8 @@ UNROLL = 8
 # waits yields its CPU: it may be the one that the other waits for.
 PING_ROUNDS, PING_BLOCKS, PING_LOOKS = 16, 256, 4096
 PING_WORDS = 64 + PING_BLOCKS  # two lines far apart, then the times
-# Nanoseconds that either thread waits for the other to come, or to come back.
+# Nanoseconds after which either thread gives up, however far they have come: beside a busy neighbour a line passes once
+# in a time slice, and 16 rounds of that took a tenth of a second.
 PING_PATIENCE = 50_000_000
 
 
@@ -95,13 +97,13 @@ def ping_probe(lines, number, budget, tag):
     """
     other, own = lines + np.uintp(256) * (np.uintp(1) - number), lines + np.uintp(256) * number
     times = view(lines, np.uintp(PING_WORDS), np.int64(0))[64:]
-    end = np.int64(0)
+    end, latest = np.int64(0), nanoseconds() + np.int64(PING_PATIENCE)
     for block in range(PING_BLOCKS):
         begin = nanoseconds()
         for k in range(block * PING_ROUNDS + 1, (block + 1) * PING_ROUNDS + 1):
             if number == np.uintp(0):
                 atomic_store(own, np.int64(k))
-            looks, since = 0, np.int64(0)
+            looks = 0
             seen = atomic_load(other)
             while seen != k:
                 if seen < 0:  # the other has gone
@@ -110,8 +112,7 @@ def ping_probe(lines, number, budget, tag):
                 if looks > PING_LOOKS:
                     yield_cpu()
                     now_is = nanoseconds()
-                    since = now_is if since == 0 else since
-                    if now_is - since > PING_PATIENCE or (looks > PING_LOOKS << 8 and now_is == 0):
+                    if now_is > latest or (looks > PING_LOOKS << 8 and now_is == 0):
                         atomic_store(own, np.int64(-1))
                         return
                 seen = atomic_load(other)
@@ -130,20 +131,20 @@ def line_nanoseconds(seconds: float = 0.003, cpus: Sequence[int] = ()) -> float:
     """Nanoseconds in which one cache line passes from one core to another: written there, read here; a median.
 
     cpus: the two CPUs; none: the first two that this process may use. Returns NaN where there is no second CPU, thread
-    or POSIX clock. A CPU with a busy neighbour makes it late, but does not stop it.
+    or POSIX clock, or where a busy neighbour made it too slow.
     """
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     pair = list(cpus) or allowed[:2]
     if len(pair) < 2 and (allowed or (os.cpu_count() or 1) < 2):
         return math.nan
     kernel, memory = entry(ping_probe, "float32"), np.zeros(PING_WORDS + 16, np.int64)
-    lines = (memory.ctypes.data + 127) // 128 * 128
 
     def run(number: int) -> None:
         if pair:
             with contextlib.suppress(OSError):  # not allowed any more: wherever the system likes
                 os.sched_setaffinity(0, {pair[number]})
-        kernel(lines, number, int(seconds * 1e9), np.float32(0))
+        # Held by the thread: an exception of a signal handler may end our wait before it ends.
+        kernel(_lines(memory), number, int(seconds * 1e9), np.float32(0))
 
     team = [threading.Thread(target=run, args=(number,), name="fastbp probe", daemon=True) for number in (1, 0)]
     try:
@@ -153,10 +154,15 @@ def line_nanoseconds(seconds: float = 0.003, cpus: Sequence[int] = ()) -> float:
         team = [thread for thread in team if thread.ident is not None]
     for thread in team:
         thread.join()
-    first = (lines - memory.ctypes.data) // 8 + 64
+    first = (_lines(memory) - memory.ctypes.data) // 8 + 64
     times = memory[first : first + PING_BLOCKS]
     times = times[1:][times[1:] > 0]
     return float(np.median(times)) / (2.0 * PING_ROUNDS) if len(times) else math.nan
+
+
+def _lines(memory: npt.NDArray[np.int64]) -> int:
+    """Address in an array from which two lines that are fetched together begin."""
+    return (int(memory.ctypes.data) + 127) // 128 * 128
 
 
 def bandwidth(size: int, threads: int = 1, seconds: float = 0.1) -> float:
@@ -212,14 +218,21 @@ def _together(work, threads: int) -> float:
     def run(number: int) -> None:
         if cpus:  # pinned, and not let go: the waker's CPU takes a woken thread for longer than a probe lasts
             os.sched_setaffinity(0, {cpus[number % len(cpus)]})
-        gate.wait()
+        try:
+            gate.wait()
+        except threading.BrokenBarrierError:
+            return
         begins[number] = time.perf_counter()
         work(number)
         ends[number] = time.perf_counter()
 
-    team = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
-    for thread in team:
-        thread.start()
+    team = [threading.Thread(target=run, args=(number,), name="fastbp probe") for number in range(threads)]
+    try:
+        for thread in team:
+            thread.start()
+    except RuntimeError:  # the system grants no more: those that wait would wait for ever
+        gate.abort()
+        raise
     for thread in team:
         thread.join()
     return max(ends) - min(begins)

@@ -44,7 +44,10 @@ from fastbp.kernels.tuning import SPINS
 ARRIVALS = 0xFFFFFFFF
 EVEN, ODD = 32, 48  # the lowest bits of the two counters of votes
 VOTES = 0x7FFF
-MAX_THREADS = 4096  # 2^16 steps of seven barriers each still fit into the arrivals, and all votes into their counter
+MAX_THREADS = 4096  # all their votes fit into a counter
+# Barriers of a step, at most: shuffle, rows, scale, gradient, norms, step, snapshot, and two for each layer by columns.
+# That those of a call fit into the arrivals, `fastbp.engine.traffic` sees to.
+STEP_BARRIERS, LAYER_BARRIERS = 7, 2
 LEAVE = -1  # what a barrier returns where the threads leave
 STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 

@@ -22,11 +22,12 @@ from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.io import saved_training as saving
 from fastbp.kernels import records
-from fastbp.numerics import as_caller, norm, quiet
+from fastbp.numerics import as_caller
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.chunks import ChunkFeed
 from fastbp.training.feeds import ArrayFeed
+from fastbp.training.gradient_norm import gradient_norm
 from fastbp.training.progress import Progress
 from fastbp.training.rate_table import RateTable
 from fastbp.training.settings import FitSettings
@@ -364,27 +365,9 @@ class Loop:
         """Whether there is nothing left to do, ever: what ended it was no pause."""
         return (self.feed.finished and not self.pending) or (bool(self.history.stop_reason) and not self.paused)
 
-    @quiet
     def gradient_norm(self) -> float:
-        """Euclidean norm of dJ/d(parameters) over all training rows, penalties included, block by block."""
-        rows, session, samples = self.feed.all_rows(), self.session, self.feed.samples
-        assert samples is not None
-        total, mean_weight = np.zeros(session.layout.n_parameters), self.feed.mean_weight
-        for start in range(0, len(rows), tuning.GRADIENT_ROWS):
-            block = rows[start : start + tuning.GRADIENT_ROWS]
-            weights = None if samples.weights is None else samples.weights[block]
-            count = len(block) if weights is None else weights.sum() / mean_weight
-            batch = Samples(np.ascontiguousarray(samples.X[block]), np.ascontiguousarray(samples.y[block]), weights)
-            with session.lock:
-                session.bind(batch)
-                self.engine.backprop(len(block), 1)
-                total += self.engine.need_gradient() * (count / len(rows))
-        penalties, parameters = session.spec.regularization, self.engine.parameters.astype(np.float64)
-        if penalties.l1 or penalties.l2:
-            slope = penalties.l1 * np.sign(parameters) + 2.0 * penalties.l2 * parameters
-            total += session.layout.weight_mask() * slope
-        total += self.optimizer.decays[0] * parameters
-        return norm(total)
+        """Euclidean norm of dJ/d(parameters) over all training rows, penalties included."""
+        return gradient_norm(self.session, self.feed, self.optimizer)
 
     # --- checkpoints ----------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Divergences and stops with delays of chance at every barrier: threads that hang, or leave apart."""
+"""Divergences and stops with delays of chance at every barrier, in any placement: threads that hang, or leave apart."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fastbp.engine import watchdog
 
 CODE = "import sys; from tests.attack.barriers import child; child(*map(int, sys.argv[1:4]), float(sys.argv[4]))"
 LONGEST_DELAY = 2000  # pauses
+SIZES = [16, 70, 40, 3]  # with vectors of 16, panels for three parts and for two, and none for others
 
 
 def run(seconds: float, seed: int) -> dict[str, int]:
@@ -61,20 +62,35 @@ def child(threads: int, n_cpus: int, seed: int, seconds: float) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_cpus])
     rng = np.random.default_rng([seed, threads, n_cpus])
     data = rng.standard_normal((500, 16), np.float32), rng.integers(0, 3, 500)
-    MLP([16, 32, 3], seed=0).fit(*data, epochs=1, threads=threads)  # compiles
+    MLP(SIZES, seed=0).fit(*data, epochs=1, threads=threads)  # compiles
     counts = {"divergences": 0, "stops": 0}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         watchdog.delays = LONGEST_DELAY, int(rng.integers(1 << 20))
+        place(rng, threads)
         for name, attack in (("divergences", diverge), ("stops", stop)):
             attack(rng, data, threads)
             counts[name] += 1
     print(json.dumps(counts))
 
 
+def place(rng: np.random.Generator, threads: int) -> None:
+    """Have the trainings to come by rows, or by columns: one layer or two, a part for each thread or for some peers."""
+    parts = [n for n in range(2, threads + 1) if threads % n == 0]
+    chosen = ["rows", *(f"columns:{layers}/{n}" for layers in (1, 2) for n in parts)]
+    os.environ["FASTBP_PLACEMENT"] = str(rng.choice(chosen))
+
+
+def check_place(net: MLP) -> None:
+    """The last training was placed as was asked."""
+    job, asked = net.session.engine.job[0], os.environ["FASTBP_PLACEMENT"]
+    placed = "rows" if job["columns"] == 0 else f"columns:{job['columns']}/{job['parts']}"
+    assert placed == asked
+
+
 def network(rng: np.random.Generator) -> tuple[MLP, dict[str, Any]]:
     """A network and options that use this or that barrier."""
-    net = MLP([16, 32, 3], seed=int(rng.integers(99)), max_norm=1.0 if rng.integers(2) else None)
+    net = MLP(SIZES, seed=int(rng.integers(99)), max_norm=1.0 if rng.integers(2) else None)
     return net, {"batch_size": int(rng.choice([32, 100, 500])), "shuffle": bool(rng.integers(2))}
 
 
@@ -82,14 +98,15 @@ def diverge(rng: np.random.Generator, data: tuple[Any, Any], threads: int) -> No
     """A training that diverges; the weights before it stay."""
     net, options = network(rng)
     if rng.integers(2):
-        net = MLP([16, 32, 3], seed=net.seed)
+        net = MLP(SIZES, seed=net.seed)
         recipe = SGD(1e30, clip_value=1e30) if rng.integers(2) else SGD(1e30)
     else:  # whose norms are held: by its loss alone
-        net, recipe = MLP([16, 32, 3], loss="mse", seed=net.seed, max_norm=1e19, activation="identity"), SGD(1e20)
+        net, recipe = MLP(SIZES, loss="mse", seed=net.seed, max_norm=1e19, activation="identity"), SGD(1e20)
         data = data[0], np.full((500, 3), 1e19, np.float32)
     try:
         net.fit(*data, epochs=3, optimizer=recipe, threads=threads, **options)
     except fastbp.DivergenceError:
+        check_place(net)
         assert all(np.isfinite(array).all() for array in [*net.weights, *net.biases])
         return
     raise AssertionError(f"{net} has not diverged with {recipe}, {options}")
@@ -114,13 +131,13 @@ def stop(rng: np.random.Generator, data: tuple[Any, Any], threads: int) -> None:
         net.fit(*data, epochs=10**6, optimizer=recipe, threads=threads, **options)
         raise AssertionError("it came to its end")
     except KeyboardInterrupt:
-        pass
+        check_place(net)
     X, y, size = *data, options["batch_size"]
     steps, per_epoch = net.optimizer_state()["steps"], -(-len(X) // size)
     assert net.optimizer_state()["epochs"] == steps // per_epoch
     assert all(np.isfinite(array).all() for array in [*net.weights, *net.biases])
     if not options["shuffle"]:
-        twin = MLP([16, 32, 3], seed=net.seed, max_norm=net.regularization.max_norm)
+        twin = MLP(SIZES, seed=net.seed, max_norm=net.regularization.max_norm)
         for number in range(steps):
             rows = slice(number % per_epoch * size, (number % per_epoch + 1) * size)
             twin.train_step(X[rows], y[rows], recipe)

@@ -47,6 +47,16 @@ def test_a_long_fit_is_within_3_percent_of_the_best(
     assert speed > 0.98 * Machine(speeds(times), noise).train(fixed(ONE), 10.0)
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.2, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize("times", [NETS["digits"][1], (5.5e-6, 14e-6, 11e-6), (1e-5, 1.1e-5, 1.05e-5)])
+def test_a_fit_of_any_length_is_within_2_percent_of_one_thread(
+    times: tuple[float, float, float], seconds: float
+) -> None:
+    """Where one thread is fastest, as the model expects."""
+    speed = Machine(speeds(times)).train(Chooser(THREE, times), seconds)
+    assert speed > 0.98 * Machine(speeds(times)).train(fixed(ONE), seconds)
+
+
 @pytest.mark.parametrize("expected", [(1.0, 1.3, 1.6), (1.6, 1.0, 1.3), (1.6, 1.3, 1.0)])
 @pytest.mark.parametrize("times", STEADY)
 def test_short_calls_find_the_best_in_a_third_of_a_second(

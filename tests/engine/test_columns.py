@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ from test_determinism import CASES, bits, data, train
 
 import fastbp
 from fastbp import MLP
+from fastbp.engine import tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.placement import Placement
+from fastbp.engine.threads import MOST
+from fastbp.engine.traffic import MOST_LAYERS
+from fastbp.kernels.team import ARRIVALS, LAYER_BARRIERS, STEP_BARRIERS
 
 DEEP = {"sizes": [37, 70, 133, 40, 5], "activation": "tanh"}
 WIDE = {"sizes": [60, 100, 9]}
@@ -98,6 +103,24 @@ def test_every_network(case: str, placement: tuple[int, int, int], monkeypatch: 
     assert bits(train(case, threads=placement[0], epochs=1)) == expected
 
 
+@pytest.mark.parametrize("placement", [(2, 0, 1), (2, 1, 2), (4, 3, 2)])
+def test_barriers_of_a_step(placement: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than arrivals are counted for: one more in a call of 2^16 steps of 4,096 threads, and all would hang."""
+    threads, layers, _ = placement
+    if layers:
+        force(monkeypatch, placement)
+    else:
+        monkeypatch.setenv("FASTBP_PLACEMENT", "rows")
+    monkeypatch.setattr(tuning, "SNAPSHOT_SHARE", 1e9)  # one after every step
+    net = MLP(**DEEP, seed=0, max_norm=2.0)
+    X, y = data(net, 60)
+    net.fit(X, y, epochs=1, batch_size=60, threads=threads, optimizer=fastbp.SGD(lr=0.1, clip_norm=0.1))
+    arrivals = int(net.session.engine.sync[0]) & ARRIVALS
+    most = STEP_BARRIERS + LAYER_BARRIERS * layers
+    assert arrivals == threads * (most - (layers == 1 and placement[2] == threads))
+    assert (STEP_BARRIERS + LAYER_BARRIERS * MOST_LAYERS) * tuning.MAX_STEPS * MOST <= ARRIVALS
+
+
 def test_a_placement_for_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one placement leaves behind, transposed weights and moments, is what another begins with."""
     alone, changing = MLP(**DEEP, seed=7), MLP(**DEEP, seed=7)
@@ -122,3 +145,25 @@ def test_bad_data_and_divergence_end_a_step_by_columns(monkeypatch: pytest.Monke
         net.fit(X * 1e4, y, optimizer=fastbp.SGD(lr=1e9), threads=4)
     assert all(np.isfinite(weight).all() for weight in net.weights)
     net.fit(X, y, epochs=1, threads=4)
+
+
+def test_a_training_goes_on_in_another_placement(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Interrupted:
+        def __init__(self, at: int) -> None:
+            self.at = at
+
+        def on_epoch_end(self, state: Any) -> None:
+            if state.epoch == self.at:
+                raise KeyboardInterrupt
+
+    alone, cut, rest = (MLP(**DEEP, seed=7) for _ in range(3))
+    X, y = data(alone, 150)
+    options: dict[str, Any] = {"epochs": 4, "batch_size": 32, "optimizer": "adam"}
+    alone.fit(X, y, threads=1, **options)
+    force(monkeypatch, (4, 2, 2))
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(X, y, threads=4, callbacks=[fastbp.Checkpoint(tmp_path, every_epochs=1), Interrupted(2)], **options)
+    force(monkeypatch, (3, 1, 3))
+    checkpoint = fastbp.Checkpoint(tmp_path, every_epochs=1)
+    rest.fit(X, y, threads=3, callbacks=[checkpoint, Interrupted(9)], resume=tmp_path, **options)
+    assert bits(rest) == bits(alone)

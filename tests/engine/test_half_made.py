@@ -94,6 +94,29 @@ def test_memory_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failed > 2
 
 
+def test_without_memory_for_layers_by_columns_a_fit_goes_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTBP_PLACEMENT", "columns:1/2")
+    allocate, refused = fastbp.engine.memory.allocate, list[int]()
+    nets = [MLP([7, 90, 3], seed=0) for _ in range(2)]
+    area = (16 + fastbp.engine.tuning.GAP_ROWS) * nets[0].session.layout.stride(7)
+
+    def refuse(n: int, dtype: Any) -> Any:
+        if n == 2 * area:
+            refused.append(n)
+            raise MemoryError("no more")
+        return allocate(n, dtype)
+
+    losses = [nets[0].fit(X, Y, epochs=2, batch_size=16, threads=2).loss]
+    assert nets[0].session.engine.job[0]["columns"] == 1
+    monkeypatch.setattr(fastbp.engine.memory, "allocate", refuse)
+    losses.append(nets[1].fit(X, Y, epochs=2, batch_size=16, threads=2).loss)
+    assert refused
+    assert nets[1].session.engine.job[0]["columns"] == 0
+    assert losses[0] == losses[1]
+    monkeypatch.setattr(fastbp.engine.memory, "allocate", allocate)
+    assert nets[0].fit(X, Y, epochs=1, batch_size=16).loss == nets[1].fit(X, Y, epochs=1, batch_size=16).loss
+
+
 @pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="large buffers come from NumPy here")
 def test_a_large_buffer_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """A MemoryError, as for a small one."""

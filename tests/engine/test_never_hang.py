@@ -358,6 +358,28 @@ assert make().fit(X, Y, epochs=1, threads=3).loss and net.weights[0].shape == (8
 
 
 @posix
+def test_a_network_whose_threads_are_stuck_repeats_no_small_call() -> None:
+    code = """
+from test_never_hang import *
+net, give, rows = make(), team._Worker.give, np.tile(X, (200, 1))
+labels = np.tile(Y, 200)
+net.train_step(rows, labels, "adam")
+net.predict(X[:3])
+team._Worker.give = lambda self, work, number, *rest: None if number == 2 else give(self, work, number, *rest)
+try:
+    net.train_step(rows, labels, "adam")
+except RuntimeError as error:
+    print(error)
+try:
+    net.predict(X[:3])
+except RuntimeError as error:
+    print(error)
+"""
+    first, second = succeed(code, timeout=120, FASTBP_WATCHDOG="0.3", FASTBP_NUM_THREADS="3").splitlines()
+    assert first == second
+
+
+@posix
 def test_the_watchdog_knows_patience() -> None:
     """A thread that computes for long, and a process that was stopped for long, are not stuck."""
     code = """

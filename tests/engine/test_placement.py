@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from fastbp import MLP
 from fastbp.callbacks import Callback, EpochState
-from fastbp.engine import costs, topology, tuning
+from fastbp.engine import costs, team, topology, tuning
 from fastbp.engine.layout import Layout
 from fastbp.engine.placement import Forced, Placement, forced
 from fastbp.kernels import probe
@@ -191,6 +192,25 @@ def test_a_machine_that_cannot_be_measured(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(probe, "line_nanoseconds", lambda **_: math.nan)
     monkeypatch.setattr(probe, "fma_peak", lambda **_: 100.0)
     assert costs.costs(1.0).line == tuning.LINE_SECONDS
+
+
+def test_a_machine_that_grants_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit goes on with the one that there is."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    probe.fma_peak(seconds=0.0), probe.line_nanoseconds(1e-4)  # compiles
+    net = MLP([64, 64, 10], seed=0)
+    net.fit(np.zeros((64, 64), np.float32), np.zeros(64, int), epochs=1, threads=1)
+    monkeypatch.setattr(costs, "_known", costs.Costs())
+    monkeypatch.setattr(team, "_idle", [])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(tuning, "PROBE_WORTH", 0.0)
+    monkeypatch.setenv("FASTBP_NUM_THREADS", "2")
+    net.fit(np.zeros((64, 64), np.float32), np.zeros(64, int), epochs=2, batch_size=32)
+    assert len(net.session.engine.chooser(None, 32).candidates) > 1
+    assert costs.costs(0.0).line == tuning.LINE_SECONDS
 
 
 # --- what a network asks

@@ -59,6 +59,20 @@ def test_placement_gives_the_affinity_back() -> None:
     assert masks == [os.sched_getaffinity(0)] * 3
 
 
+def test_detached_work_does_not_stay_where_earlier_work_was() -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("no affinity on this system")
+    masks: list[set[int]] = []
+    here, found = os.sched_getaffinity(0), threading.Event()
+    try:
+        os.sched_setaffinity(0, {min(here)})
+        team.run(lambda _: found.wait(0.01), 3)
+    finally:
+        os.sched_setaffinity(0, here)
+    team.run(lambda _: masks.append(os.sched_getaffinity(0)), 2, detached=True)
+    assert masks == [here] * 2
+
+
 def test_threads_of_a_part_stay_on_their_die(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is made up: two dies of two CPUs each, the caller on CPU 1."""
     given: dict[int, list[set[int]]] = {}

@@ -23,6 +23,8 @@ class Touches:
     Only memory that more than one thread may touch is listed; rows are (address, bytes from row to row).
     """
 
+    grain = LINE
+
     def __init__(self, net: MLP, batch: int, placement: Placement) -> None:
         engine, self.layout = net.session.engine, net.session.layout
         engine.prepare(batch, placement.threads, whole=True, parts=placement.parts)
@@ -48,9 +50,8 @@ class Touches:
 
     # --- ranges ---------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def lines(start: int, size: int) -> range:
-        return range(start // LINE, (start + size - 1) // LINE + 1) if size else range(0)
+    def lines(self, start: int, size: int) -> range:
+        return range(start // self.grain, (start + size - 1) // self.grain + 1) if size else range(0)
 
     def box(self, start: int, row: int, rows: tuple[int, int], size: int) -> Iterator[int]:
         """Lines of `size` bytes in each of some rows."""
@@ -81,10 +82,14 @@ class Touches:
         part, peer = divmod(thread, self.peers)
         for k in range(self.columns):
             self.forward_columns(thread, k, part, peer)
+            self.barrier(thread)
         index = peer * self.parts + part if self.columns else thread
         self.pass_rows(thread, self.share(self.batch, index, self.threads))
+        self.barrier(thread)
         for k in range(self.columns, 0, -1):
             self.backward_columns(thread, k, part, peer)
+            if self.columns > 1 or self.parts < self.threads:
+                self.barrier(thread)
         skip = 0
         if self.columns:
             for k in range(self.columns + 1):
@@ -96,6 +101,9 @@ class Touches:
             layer = self.layers[k]
             shape = -(-int(layer["n_out"]) // self.wide), -(-int(layer["n_in"]) // self.wide)
             self.update(thread, layer, *self.block_at(*shape, n), int(layer["inputs"]))
+
+    def barrier(self, thread: int) -> None:
+        """A thread comes to a barrier."""
 
     def product(self, thread: int, panel: int, panel_row: int, n: int, k: int) -> None:
         """The lines that a product prefetches; what it reads besides is its caller's."""
@@ -157,7 +165,7 @@ class Touches:
         for k in range(len(self.layers) - 1, self.columns, -1):
             self.transposed_of(thread, self.layers[k], (0, -(-int(self.layers[k]["n_in"]) // self.wide)))
         writes.update(self.lines(int(self.job["row_losses"]) + rows[0] * self.item, (rows[1] - rows[0]) * self.item))
-        if thread == 0:  # which adds up the losses
+        if thread == 0 and self.grain == LINE:  # which adds up the losses, after a barrier
             reads.update(self.lines(int(self.job["row_losses"]), self.batch * self.item))
 
     def backward_columns(self, thread: int, k: int, part: int, peer: int) -> None:
@@ -203,6 +211,37 @@ class Touches:
             writes.update(self.box(target, width, units, n * self.item))
 
 
+class Phases(Touches):
+    """The same number by number, and from barrier to barrier; without what is prefetched."""
+
+    grain = 4
+
+    def __init__(self, net: MLP, batch: int, placement: Placement) -> None:
+        self.found: dict[int, list[tuple[set[int], set[int]]]] = {}
+        super().__init__(net, batch, placement)
+
+    def step(self, thread: int) -> None:
+        super().step(thread)
+        self.barrier(thread)
+
+    def barrier(self, thread: int) -> None:
+        self.found.setdefault(thread, []).append((self.reads[thread], self.writes[thread]))
+        self.reads[thread], self.writes[thread] = set(), set()
+
+    def product(self, thread: int, panel: int, panel_row: int, n: int, k: int) -> None:
+        pass
+
+    def races(self) -> list[tuple[int, int, int]]:
+        """(phase, thread, another): what the one writes between two barriers, the other touches."""
+        return [
+            (phase, one, other)
+            for one, phases in self.found.items()
+            for phase, (_, written) in enumerate(phases)
+            for other in self.found
+            if other != one and not written.isdisjoint(set.union(*self.found[other][phase]))
+        ]
+
+
 NETWORKS: dict[str, tuple[list[int], int, str]] = {
     "mnist": ([784, 128, 10], 128, "float32"),
     "deep": ([784, 256, 128, 10], 128, "float32"),
@@ -226,6 +265,33 @@ def test_the_estimate_is_what_the_addresses_say(name: str, placement: tuple[int,
     assert placement[1] <= most_layers(found.layout)
     estimate = crossing_lines(found.layout, found.batch, Placement(*placement))
     assert estimate == pytest.approx(found.crossing(), rel=0.2, abs=60)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("placement", [*PLACEMENTS, (3, 1, 3), (5, 3, 5), (8, 3, 4), (12, 2, 6), (9, 1, 3), (2, 3, 2)])
+def test_no_thread_writes_what_another_touches_between_two_barriers(
+    placement: tuple[int, int, int], dtype: str
+) -> None:
+    net = MLP([37, 70, 133, 40, 5], dtype=dtype, seed=0)
+    for batch in (1, 3, 17):
+        found = Phases(net, batch, Placement(*placement))
+        assert {len(phases) for phases in found.found.values()} == {barriers(Placement(*placement))}
+        assert not found.races()
+
+
+def test_a_missing_barrier_is_a_race(monkeypatch: pytest.MonkeyPatch) -> None:
+    barrier, net = Phases.barrier, MLP([37, 70, 133, 40, 5], seed=0)
+    for placement in ((2, 0, 1), (2, 1, 2), (4, 1, 2), (4, 2, 4)):
+        for left_out in range(barriers(Placement(*placement)) - 1):
+
+            def some(self: Phases, thread: int, left_out: int = left_out) -> None:
+                self.count = getattr(self, "count", {})  # type: ignore[attr-defined]
+                number = self.count[thread] = self.count.get(thread, -1) + 1  # type: ignore[attr-defined]
+                if number != left_out:
+                    barrier(self, thread)
+
+            monkeypatch.setattr(Phases, "barrier", some)
+            assert Phases(net, 17, Placement(*placement)).races(), (placement, left_out)
 
 
 def test_columns_of_mnist_move_few_lines() -> None:

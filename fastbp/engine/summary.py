@@ -1,0 +1,31 @@
+"""A network in words and figures."""
+
+from __future__ import annotations
+
+from fastbp.engine.layout import Layout
+from fastbp.spec import NetworkSpec
+
+
+def summary(spec: NetworkSpec, layout: Layout) -> str:
+    """A table of layers, parameters and flops, and the memory that training takes."""
+    rows = [("layer", "shape", "activation", "parameters")]
+    names = spec.layer_activations
+    if layout.scale_offset:
+        rows.append(("scale", f"{layout.sizes[0]}", "", f"{layout.sizes[0]:,}"))
+    for k, layer in enumerate(layout.layers):
+        rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
+    widths = [max(len(row[c]) for row in rows) for c in range(4)]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if penalties := str(spec.regularization):
+        lines.append(penalties)
+    flops = sum(2 * layer.n_in * layer.n_out for layer in layout.layers)
+    lines.append(
+        f"{spec.n_parameters:,} parameters, {flops:,} flops a row forward, {layout.flops_per_row:,} a training row"
+    )
+    plain, adam = (layout.memory(0, n_moments) for n_moments in (0, 2))
+    row = layout.memory(1, 0) - plain
+    lines.append(
+        f"memory of fit: {plain / 1e6:,.3g} MB with SGD, {adam / 1e6:,.3g} MB with Adam, and {row / 1e3:,.3g} kB "
+        "for each row of a batch"
+    )
+    return "\n".join(lines)
