@@ -112,7 +112,7 @@ def test_barriers_of_a_step(placement: tuple[int, int, int], monkeypatch: pytest
     else:
         monkeypatch.setenv("FASTBP_PLACEMENT", "rows")
     monkeypatch.setattr(tuning, "SNAPSHOT_SHARE", 1e9)  # one after every step
-    net = MLP(**DEEP, seed=0, max_norm=2.0)
+    net = MLP(**DEEP, seed=0, max_norm=2.0, input_scale=True)
     X, y = data(net, 60)
     net.fit(X, y, epochs=1, batch_size=60, threads=threads, optimizer=fastbp.SGD(lr=0.1, clip_norm=0.1))
     arrivals = int(net.session.engine.sync[0]) & ARRIVALS
