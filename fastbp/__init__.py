@@ -28,6 +28,7 @@ HOMES = {
     "reference": ("reference",),
     "schedules": ("schedules",),
     "spec": ("Gradient", "Scaling"),
+    "tables.model": ("TableModel",),
     "history": ("History",),
 }
 # Of these modules, all names in their `__all__` are public as well: an entry of such a registry is named there alone.

@@ -30,6 +30,7 @@ from fastbp.network import load as load
 from fastbp.optimizers import *
 from fastbp.spec import Gradient as Gradient
 from fastbp.spec import Scaling as Scaling
+from fastbp.tables.model import TableModel as TableModel
 
 HOMES: dict[str, tuple[str, ...]]
 REGISTRIES: tuple[str, ...]

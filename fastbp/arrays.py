@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbp.numerics import quiet
 from fastbp.types import Array
 
 # Elements scanned at a time: 2 MB of float64 stays in a core's cache for the second look, and bounds temporaries.
@@ -248,6 +249,7 @@ def check_finite(
         raise ValueError(not_finite(offence, name, dtype, scaled=scaling is not None))
 
 
+@quiet
 def all_finite(array: Array) -> bool:
     """Whether all numbers of an array are finite; False also where they are so large that it is doubtful.
 

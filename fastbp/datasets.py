@@ -211,11 +211,14 @@ def split_rows(
     return _split(y, fraction, seed, stratify=stratify, strict=False)
 
 
-def too_rare(y: NDArray[Any], train: NDArray[np.int64], held: NDArray[np.int64], names: Sequence[Any]) -> str:
+def too_rare(
+    y: NDArray[Any], train: NDArray[np.int64], held: NDArray[np.int64], names: Sequence[Any], n: int | None = None
+) -> str:  # fmt: skip
     """Say which of the classes 0, 1, ... of y, by their names, have rows to train on alone; empty if there is none.
 
     A class beyond the names is none: the label that a loss ignores.
     """
+    rows = n or len(y)
     rare = np.setdiff1d(y[train], y[held]).tolist()
     shown = [str(names[k]) for k in rare if k < len(names)]
     if not shown:
@@ -223,8 +226,8 @@ def too_rare(y: NDArray[Any], train: NDArray[np.int64], held: NDArray[np.int64],
     more = f" and {len(shown) - _SHOWN:,} more" if len(shown) > _SHOWN else ""
     which = f"class {shown[0]} has" if len(shown) == 1 else f"classes {', '.join(shown[:_SHOWN])}{more} have"
     return (
-        f"{which} too few rows to hold any out: all of them are trained on ({len(held):,} of {len(y):,} rows are held "
-        f"out, {100 * len(held) / len(y):.3g} %)"
+        f"{which} too few rows to hold any out: all of them are trained on ({len(held):,} of {rows:,} rows are held "
+        f"out, {100 * len(held) / rows:.3g} %)"
     )
 
 

@@ -16,7 +16,7 @@ from fastbp import arrays, losses, model, numerics, optimizers, schedules, valid
 from fastbp.activations import Activation
 from fastbp.attributes import Settled
 from fastbp.callbacks.base import Callback
-from fastbp.data import checks, sample_weights
+from fastbp.data import checks, columns, sample_weights
 from fastbp.data.scaling import moments
 from fastbp.engine.session import Session
 from fastbp.history import History
@@ -113,6 +113,10 @@ class MLP(Settled):
     regularization : Regularization
         dropout, input_noise, l1, l2 and max_norm, as given.
 
+    feature_names : list of str or None
+        Columns of the data frame that `fit` was given; in other frames they are found by these names. Arrays go by
+        position.
+
     history, scaling, class_labels and seed (of what is drawn from then on) can be set; everything else is fixed once
     the network is made, and raises an AttributeError, as does a name that there is not.
 
@@ -136,13 +140,9 @@ class MLP(Settled):
         {name: _NEW.format(name) for name in ("sizes", "activation", "output_activation", "loss", "init", "dtype")}
         | {name: _NEW.format(name) for name in ("dropout", "input_noise", "l1", "l2", "max_norm")}
         | {"activations": _NEW.format("activation"), "regularization": _NEW.format("dropout=..., l2")}
-        | {
-            "weights": _WEIGHTS,
-            "biases": _WEIGHTS,
-            "input_scale": _WEIGHTS,
-            "n_parameters": "it follows from the sizes",
-        }
-        | {"session": "it is the network's own"}
+        | {name: _WEIGHTS for name in ("weights", "biases", "input_scale")}
+        | {"n_parameters": "it follows from the sizes", "session": "it is the network's own"}
+        | {"feature_names": "they are the columns of the frame that fit was given"}
     )
 
     session: Session  # what other parts of fastbp work with
@@ -189,11 +189,12 @@ class MLP(Settled):
     def _begin(self, session: Session) -> None:
         vars(self)["session"] = session
         self.history: History | None = None
+        self.feature_names: list[str] | None = None
         self._settled = True
 
     @classmethod
-    def _made_of(cls, values: Model) -> MLP:
-        """A network of these values."""
+    def of(cls, values: Model) -> MLP:
+        """A network of these values, those of a file for one."""
         net: MLP = object.__new__(cls)
         net._begin(Session.of(values))
         return net
@@ -415,10 +416,18 @@ class MLP(Settled):
                 self, X, settings, validation_data=validation_data, validation_split=validation_split,
                 steps_per_epoch=steps_per_epoch,
             )  # fmt: skip
-        return fit.fit(
+        names = self.feature_names or columns.names_of(X)
+        if names is not None:
+            X = columns.by_name(X, names)
+            if isinstance(validation_data, tuple) and validation_data:
+                rows = columns.by_name(validation_data[0], names, "validation_data[0]")
+                validation_data = (rows, *validation_data[1:])
+        history = fit.fit(
             self, X, y, settings, validation_data=validation_data, validation_split=validation_split,
             sample_weight=sample_weight, class_weight=class_weight,
         )  # fmt: skip
+        vars(self)["feature_names"] = names
+        return history
 
     def train_step(
         self,
@@ -507,7 +516,7 @@ class MLP(Settled):
         A row's result is the same bits, whatever other rows come with it. Inputs are not checked for NaN and infinity,
         as `predict` does: such a row has outputs that mean nothing.
         """
-        return self.session.outputs(X)
+        return self.session.outputs(X if type(X) is np.ndarray else self._by_name(X))
 
     def predict_proba(self, X: npt.ArrayLike) -> Array:
         """Probabilities: ``(n, n_out)`` by class for cross_entropy; for binary_cross_entropy by output, or ``(n,)``.
@@ -519,7 +528,9 @@ class MLP(Settled):
         """
         if not self.loss.link.classifies:
             raise ValueError(f"predict_proba is for classifiers; this network has loss={self.loss.name!r}: use predict")
-        return self.loss.link.probabilities(self.session.outputs(X, scan=True))
+        return self.loss.link.probabilities(
+            self.session.outputs(X if type(X) is np.ndarray else self._by_name(X), scan=True)
+        )
 
     def predict(self, X: npt.ArrayLike) -> Array:
         """Class indices (int64) for cross_entropy, 0 or 1 for binary_cross_entropy, rates for poisson, else numbers.
@@ -533,10 +544,14 @@ class MLP(Settled):
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
         session = self.session
-        predicted = session.predictions(X)
+        predicted = session.predictions(X if type(X) is np.ndarray else self._by_name(X))
         if session.scaling is not None and session.scaling.y_mean is not None:
             predicted = session.scaling.unscaled(predicted)
         return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
+
+    def _by_name(self, X: Any) -> Any:
+        """The columns of a frame in the order that the network takes."""
+        return X if self.feature_names is None else columns.by_name(X, self.feature_names)
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -551,7 +566,8 @@ class MLP(Settled):
         ValueError
             If X or y are not as `fit` takes them, or some value is not finite: the message names its row and column.
         """
-        samples = self.session.check_batch(X, y, sample_weight, scan=True, gathered=True)
+        rows = X if type(X) is np.ndarray else self._by_name(X)
+        samples = self.session.check_batch(rows, y, sample_weight, scan=True, gathered=True)
         sample_weights.check_total(samples.weights)
         with self.session.lock:
             return self.session.evaluate(samples, scan=True)
@@ -572,7 +588,9 @@ class MLP(Settled):
         """A copy that computes in another dtype, without moments."""
         values = self.session.values()
         spec = dataclasses.replace(values.spec, dtype=validation.check_dtype(dtype))
-        return MLP._made_of(values._replace(spec=spec, optimizer=None))
+        other = MLP.of(values._replace(spec=spec, optimizer=None))
+        vars(other)["feature_names"] = self.feature_names
+        return other
 
     __copy__ = copy
 
@@ -581,7 +599,10 @@ class MLP(Settled):
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network to a safetensors file, moments and scaling included, whole or not at all."""
-        model_files.save(path, *model.to_file(self.session.values()))
+        tensors, metadata = model.to_file(self.session.values())
+        if self.feature_names is not None:
+            metadata["feature_names"] = self.feature_names
+        model_files.save(path, tensors, metadata)
 
     def optimizer_state(self) -> dict[str, Any]:
         """Moments and counters, as plain values and flat arrays by layer."""
@@ -626,4 +647,6 @@ def load(path: str | PathLike[str]) -> MLP:
     """
     tensors, metadata = model_files.load(path)
     with damaged(path, "does not describe a network that this fastbp can build"):
-        return MLP._made_of(model.from_file(tensors, metadata))
+        net = MLP.of(model.from_file(tensors, metadata))
+        vars(net)["feature_names"] = columns.check(metadata.get("feature_names"), net.sizes[0])
+        return net

@@ -22,6 +22,7 @@ ROOT = Path(fastbp.__file__).parent
 # What an exception is made of, where it is more than a text.
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DivergenceError": (3, 40, 0.5, History("accuracy")),
+    "TableError": ("rows.csv", ["line 3: what is wrong", "and how to mend it"]),
     "SweepInterrupted": ("3 of 8 runs had finished", {"rate": np.arange(3.0)}),
 }
 

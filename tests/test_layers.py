@@ -37,6 +37,7 @@ training
 network
 gradients
 many
+tables
 __init__
 bench
 cli
@@ -46,7 +47,8 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "io/progress": {"rich"}, "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
+    "io/progress": {"rich"}, "io/extras": {"polars", "narwhals"},
+    "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"},

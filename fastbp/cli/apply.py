@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastbp.cli.output import json_option, make_ready, print_json, score_text
+from fastbp.cli.subject import opened
+from fastbp.cli.table import prediction_columns, table_score_text, told
 
 if TYPE_CHECKING:
     from fastbp.data.tables import Array, Table
     from fastbp.network import MLP
+    from fastbp.tables.model import TableModel
 
 _model_argument = click.argument("model", type=click.Path(dir_okay=False))
 _data_argument = click.argument("data", type=click.Path(dir_okay=False))
@@ -21,22 +25,30 @@ _data_argument = click.argument("data", type=click.Path(dir_okay=False))
 @click.command()
 @_model_argument
 @_data_argument
-@click.option("--target", metavar="NAME", help="A CSV column to leave out: the target, where the file has one.")
-@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write to FILE (.csv, .npz), not stdout.")
-@click.option("--proba", is_flag=True, help="Add the probability of every class.")
+@click.option("--target", metavar="NAME", help="A column to leave out, of a model that knows no columns.")
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write to FILE (.csv, .npz), not stdout."
+)
+@click.option("--proba", is_flag=True, help="Add the probability of every class; a model of a table always does.")
 @json_option
 def predict(model: str, data: str, target: str | None, out: str | None, proba: bool, as_json: bool) -> None:
-    """Apply the network in file MODEL to each row of DATA: an NPZ with X, or a CSV.
+    """Apply the network in file MODEL to each row of DATA: a table, or an NPZ with X.
 
-    Prints CSV: a column `prediction` (or one for each output), and with --proba a column for each class. What was
-    standardised in training is standardised here, and classes get their original labels back.
+    Prints CSV: the columns that identify rows, a column `prediction` (or one for each output), and one for the
+    probability of each class. A model of a table finds its columns by their names, and says which it does not know.
     """
     import numpy as np
 
     import fastbp
-    from fastbp.data import tables
 
-    net = fastbp.load(model)
+    found = _load(model)
+    if not isinstance(found, fastbp.MLP):
+        make_ready([found.dtype])
+        with told():
+            columns, arrays = _of_table(found, data)
+        _write(columns, arrays, out, as_json)
+        return
+    net = found
     if proba and not net.loss.link.classifies:
         raise click.UsageError(f"--proba needs a classifier, but {model} was trained with the loss {net.loss.name}")
     table = _read(net, data, target, needs_y=False)
@@ -50,12 +62,46 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     if proba:
         arrays["proba"] = np.asarray(net.predict_proba(table.X))
         columns |= _columns("proba", arrays["proba"], labels or range(net.sizes[-1]))
+    _write(columns, arrays, out, as_json)
+
+
+def _load(path: str) -> MLP | TableModel:
+    """The network of a file, or the model of a table."""
+    import fastbp
+    from fastbp.tables import model_file
+
+    return fastbp.TableModel.load(path) if model_file.is_table(path) else fastbp.load(path)
+
+
+def _of_table(model: TableModel, data: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Predictions for a table, as columns of a CSV and as arrays; columns that identify rows are among the first."""
+    import numpy as np
+
+    frame = model.frame(opened(data), model.roles.target[0])
+    arrays = {"prediction": np.asarray(model.predict(frame))}
+    if model.classes is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # they have been told
+            arrays["proba"] = model.predict_proba(frame)
+    ids = {
+        name: np.array(["" if one is None else one for one in frame.data[name].to_list()])
+        for name in model.roles.id
+        if name in frame.names
+    }
+    return ids | prediction_columns(model, arrays), arrays
+
+
+def _write(columns: dict[str, Array], arrays: dict[str, Array], out: str | None, as_json: bool) -> None:
+    """Predictions to a file, as JSON or as CSV."""
+    from fastbp.data import tables
+
+    n = len(arrays["prediction"])
     if out is not None:
         tables.write_predictions(out, columns, arrays)
     if as_json:
-        print_json(dict(arrays) if out is None else {"rows": len(predicted), "out": out})
+        print_json(dict(arrays) if out is None else {"rows": n, "out": out})
     elif out is not None:
-        click.echo(f"wrote {len(predicted):,} predictions to {out}")
+        click.echo(f"wrote {n:,} predictions to {out}")
     else:
         tables.write_columns(sys.stdout, columns)
 
@@ -63,16 +109,26 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
 @click.command()
 @_model_argument
 @_data_argument
-@click.option("--target", metavar="NAME", help="The column of a CSV that holds the true values.")
+@click.option("--target", metavar="NAME", help="The column of the true values, for a model that knows no columns.")
 @json_option
 def evaluate(model: str, data: str, target: str | None, as_json: bool) -> None:
-    """Measure the network in file MODEL on DATA: loss, and accuracy or r2.
+    """Measure the network in file MODEL on DATA: loss, and accuracy or r2; for a model of a table, more.
 
-    DATA is an NPZ with X and y (X_test and y_test are used instead, if it has them), or a CSV with --target.
+    DATA is a table, or an NPZ with X and y (X_test and y_test are used instead, if it has them).
     """
     import fastbp
 
-    net = fastbp.load(model)
+    found = _load(model)
+    if not isinstance(found, fastbp.MLP):
+        make_ready([found.dtype])
+        with told():
+            scores = found.evaluate(found.frame(opened(data), found.roles.target[0]))
+        if as_json:
+            print_json({**scores, "part": "all rows", "data": data, "model": model})
+        else:
+            click.echo(f"{table_score_text(scores)}  ({scores['rows']:,} rows)")
+        return
+    net = found
     table = _read(net, data, target, needs_y=True)
     X, y = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
     assert y is not None  # read_table was told that it is needed

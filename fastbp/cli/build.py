@@ -38,16 +38,22 @@ def optimizer(settings: Any, hyper: Hyperparameters) -> Any:
                 get(name)
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint=option) from error
-    chosen = optimizers.get(hyper.optimizer)
+    defaults = DIGITS if settings.data is None else TABLE
+    return adjusted(
+        settings, optimizers.get(hyper.optimizer), hyper.lr if hyper.optimizer == defaults.optimizer else None
+    )
+
+
+def adjusted(settings: Any, chosen: Any, lr: float | None = None) -> Any:
+    """An optimiser with what the options say of it; `lr` where they say nothing of that."""
     asked = ("lr", "weight_decay", "momentum", "nesterov", "clip_norm", "clip_value")
     given = {name: value for name in asked if (value := getattr(settings, name)) is not None and value is not False}
     for name in given:
         _check_known(name, chosen)
     if given.get("nesterov") and not given.get("momentum"):
         raise click.BadParameter("goes with a --momentum above 0", param_hint="--nesterov")
-    defaults = DIGITS if settings.data is None else TABLE
-    if hyper.optimizer == defaults.optimizer:
-        given["lr"] = hyper.lr
+    if lr is not None:
+        given.setdefault("lr", lr)
     try:
         return dataclasses.replace(chosen, **given)
     except ValueError as error:  # the ranges of the other options are those of the optimisers
@@ -83,6 +89,7 @@ def schedule(settings: Any, epochs: int, *, held_out: bool) -> Any:
     rest = epochs - settings.warmup_epochs
     monitor = "val_loss" if held_out else "loss"
     chosen = {
+        None: schedules.Constant(),
         "constant": schedules.Constant(),
         "cosine": schedules.Cosine(rest),
         "linear": schedules.Polynomial(rest),
@@ -93,7 +100,7 @@ def schedule(settings: Any, epochs: int, *, held_out: bool) -> Any:
     }[settings.schedule]
     if settings.warmup_epochs:
         return schedules.Warmup(settings.warmup_epochs, chosen)
-    return None if settings.schedule == "constant" else chosen
+    return None if settings.schedule in (None, "constant") else chosen
 
 
 def validation_split(settings: Any) -> float:
@@ -137,12 +144,13 @@ def network(settings: Any, hyper: Hyperparameters, prepared: PreparedData) -> ML
     net = fastbp.MLP(
         [prepared.n_in, *hyper.hidden, prepared.n_out],
         activation=names[0] if len(names) == 1 else names,
-        loss=_smoothed(prepared.loss, settings.label_smoothing),
+        loss=smoothed(prepared.loss, settings.label_smoothing),
         dropout=settings.dropout,
         input_noise=settings.input_noise,
         l1=settings.l1,
         l2=settings.l2,
         max_norm=settings.max_norm,
+        dtype=settings.dtype,
         seed=settings.seed,
     )
     net.class_labels = prepared.class_labels
@@ -152,7 +160,7 @@ def network(settings: Any, hyper: Hyperparameters, prepared: PreparedData) -> ML
     return net
 
 
-def _smoothed(loss: Any, smoothing: float) -> Any:
+def smoothed(loss: Any, smoothing: float) -> Any:
     """The loss with its labels smoothed."""
     from fastbp import losses
     from fastbp.validation import listed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +106,12 @@ def check_effects(settings: Any, hyper: Hyperparameters, optimizer: Optimizer, *
             f"{name} finds the lengths of its steps itself: it has no learning rate to look for",
             param_hint="--optimizer",
         )
+    if rates and settings.weight is not None:
+        raise click.BadParameter(
+            f"rates are compared by rows that count alike, so {settings.weight!r} would do nothing: leave --weight out "
+            f"(--drop {shlex.quote(settings.weight)} keeps the column from being learned from)",
+            param_hint="--weight",
+        )
     if optimizer.full_batch:
         for option, why in (
             ("--batch-size", "takes all rows at once"),
@@ -116,8 +123,11 @@ def check_effects(settings: Any, hyper: Hyperparameters, optimizer: Optimizer, *
         optimizer.check_fit(1, 1, None)
     except (ValueError, ImportError) as error:
         raise click.BadParameter(str(error), param_hint="--optimizer") from error
-    for option, on in (("--schedule", settings.schedule != "constant"), ("--warmup-epochs", settings.warmup_epochs)):
-        if on and _refuses(optimizer, settings.schedule):
+    for option, on in (
+        ("--schedule", settings.schedule not in (None, "constant")),
+        ("--warmup-epochs", settings.warmup_epochs),
+    ):
+        if on and refuses(optimizer, settings.schedule or "constant"):
             raise click.BadParameter(
                 f"{name} adapts the lengths of its steps itself: leave {option} out", param_hint=option
             )
@@ -131,7 +141,7 @@ def _check_penalties(settings: Any, hyper: Hyperparameters, optimizer: Optimizer
     off: dict[str, Any] = {"dropout": 0.0, "input_noise": 0.0, "l1": 0.0, "l2": 0.0, "max_norm": None}
     for argument in off:
         penalties = regularization.check(**off | {argument: getattr(settings, argument)}, n_hidden=len(hyper.hidden))
-        if _refuses(optimizer, None, penalties):
+        if refuses(optimizer, None, penalties):
             option = "--" + argument.replace("_", "-")
             raise click.BadParameter(
                 f"{optimizer.name} needs a smooth cost that is the same at every look: leave {option} out (--l2 and "
@@ -140,7 +150,8 @@ def _check_penalties(settings: Any, hyper: Hyperparameters, optimizer: Optimizer
             )
 
 
-def _refuses(optimizer: Optimizer, *arguments: Any) -> bool:
+def refuses(optimizer: Optimizer, *arguments: Any) -> bool:
+    """Whether an optimiser cannot work under such a schedule, or with such penalties."""
     try:
         optimizer.check_fit(1, 1, *arguments)
     except ValueError:
@@ -159,7 +170,7 @@ def beyond_numpy(settings: Any, optimizer: Optimizer) -> list[str]:
     return [
         option
         for option, on in (
-            ("--schedule", settings.schedule != "constant"),
+            ("--schedule", settings.schedule not in (None, "constant")),
             ("--warmup-epochs", settings.warmup_epochs),
             ("--early-stopping", settings.early_stopping is not None),
             ("--validation-split", settings.validation_split),

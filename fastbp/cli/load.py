@@ -1,24 +1,45 @@
-"""DATA, the argument of the commands that train: a file, or the embedded digits."""
+"""DATA, the argument of the commands that train: arrays, a table, or the embedded digits; and the network for it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from fastbp import datasets
+from fastbp.cli import build
+from fastbp.cli.defaults import Hyperparameters
+from fastbp.cli.subject import Subject, is_table
+from fastbp.cli.table import table_subject
 from fastbp.data import tables
 from fastbp.data.prepare import PreparedData, prepare
 
+# Options of tables, beside those with the names of arguments, by the words of the command line.
+_OF_TABLES = {
+    "targets": "--target", "features": "--features", "drop": "--drop", "id": "--id", "categorical": "--categorical",
+    "numeric": "--numeric", "missing": "--missing", "dates": "--date", "decimal": "--decimal",
+    "thousands": "--thousands", "delimiter": "--delimiter", "encoding": "--encoding", "weight": "--weight",
+    "group": "--group", "time": "--time", "log_target": "--log-target", "test": "--test", "refit": "--refit",
+}  # fmt: skip
 
-def load_data(data: str | None, target: str | None, loss: str | None, test_fraction: float, seed: int) -> PreparedData:
-    """Read the data, infer what was not said, and hold rows out."""
-    if data is None:
-        if target is not None:
-            raise click.UsageError("--target names a column of a CSV, but no DATA is given")
+
+def subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, validate: bool = False) -> Subject:
+    """Read the data, infer what was not said, and hold rows out; `validate`: of a table some choose the best epoch."""
+    if is_table(settings.data):
+        return table_subject(settings, hyper, optimizer, validate=validate)
+    for name, option in _OF_TABLES.items():
+        if getattr(settings, name, None) and (settings.data is None or name != "targets"):
+            what = "a column of a CSV, but no DATA is given" if settings.data is None else "tables, not for NPZ files"
+            raise click.UsageError(f"{option} {'names' if settings.data is None else 'is for'} {what}")
+    prepared = _arrays(settings)
+    net = build.network(settings, hyper, prepared)
+    return Subject(prepared, net, hyper, optimizer)
+
+
+def _arrays(settings: Any) -> PreparedData:
+    arguments = (settings.loss, settings.test_fraction, settings.seed)
+    if settings.data is None:
         told = "the embedded digits, as no DATA is given: 8x8 images in ten classes (UCI, CC BY 4.0)"
-        table = tables.Table(*datasets.load_digits())
-        return prepare(table, loss, test_fraction, seed, name="digits", notes=[told])
-    try:
-        table = tables.read_table(data, target)
-    except tables.TargetNeeded as error:
-        raise click.UsageError(str(error)) from error
-    return prepare(table, loss, test_fraction, seed, name=data)
+        return prepare(tables.Table(*datasets.load_digits()), *arguments, name="digits", notes=[told])
+    table = tables.read_table(settings.data, settings.targets[0] if settings.targets else None)
+    return prepare(table, *arguments, name=settings.data)

@@ -8,9 +8,18 @@ from fastbp.cli.output import json_option, make_ready, print_json
 
 
 @click.command()
+@click.argument("model", required=False, type=click.Path(dir_okay=False))
 @json_option
-def info(as_json: bool) -> None:
-    """Show what fastbp found: CPU, vector width, tile, threads, cache folder, measured FMA peak."""
+def info(model: str | None, as_json: bool) -> None:
+    """Show what is in the file MODEL: columns, categories, how it was trained, and scores.
+
+    Without MODEL what fastbp found here: CPU, vector width, tile, threads, cache folder, measured FMA peak.
+    """
+    if model is not None:
+        from fastbp.cli.contents import contents
+
+        contents(model, as_json)
+        return
     from fastbp.bench.machine import machine
 
     found = machine()

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from fastbp._version import __version__
-from fastbp.cli.output import Failure, Interrupted
+from fastbp.cli.output import Failure, Faults, Interrupted
 
 # name -> (module, what it does). Said here, so that `fastbp --help` need not import them.
 COMMANDS = {
@@ -31,7 +31,7 @@ COMMANDS = {
     "sweep": ("fastbp.cli.sweep", "Train at many learning rates, and say which is best."),
     "range-test": ("fastbp.cli.range_test", "Raise the learning rate step by step, and suggest one."),
     "bench": ("fastbp.cli.bench", "Time fastbp beside pure NumPy and other libraries."),
-    "info": ("fastbp.cli.machine", "Show what fastbp found: CPU, threads, cache, measured peak."),
+    "info": ("fastbp.cli.machine", "Show what a model's file holds, or what this machine is."),
     "warmup": ("fastbp.cli.machine", "Compile everything now, so that no later run has to."),
 }
 
@@ -112,7 +112,8 @@ class LazyGroup(click.Group):
         except Exception as error:
             if os.environ.get("FASTBP_DEBUG"):
                 raise
-            raise Failure(explain(error)) from error
+            several = len(getattr(error, "faults", ())) > 1
+            raise (Faults if several else Failure)(explain(error)) from error
 
 
 def explain(error: Exception) -> str:

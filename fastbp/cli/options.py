@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +33,9 @@ FRACTION = FiniteRange(0.0, 1.0, max_open=True)
 def default(field: str) -> str:
     """The default of a hyper-parameter, as the help of its option shows it."""
     chosen = [getattr(hyper, field) for hyper in (TABLE, DIGITS)]
-    table, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
-    return f"[default: {table}]" if table == digits else f"[default: {table}; digits: {digits}]"
+    arrays, digits = (",".join(map(str, one)) if isinstance(one, tuple) else f"{one}" for one in chosen)
+    by_kind = arrays if arrays == digits else f"{arrays}; digits: {digits}"
+    return f"[default: {by_kind}; tables: by their size]"
 
 
 def _hidden(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -71,7 +73,13 @@ class _RegistryOption(click.Option):
 
 _DATA = (
     click.argument("data", required=False, type=click.Path(dir_okay=False)),
-    click.option("--target", metavar="NAME", help="The column of a CSV to learn."),
+    click.option(
+        "--target",
+        "targets",
+        multiple=True,
+        metavar="NAME",
+        help="Column of a table to learn; several, for several outputs.",
+    ),
     click.option("--hidden", metavar="N,N,...", callback=_hidden, help=f"Hidden layers, or none.  {default('hidden')}"),
     click.option(
         "--activation", metavar="NAME", help=f"One, or one a hidden layer: relu,tanh.  {default('activation')}"
@@ -131,11 +139,71 @@ _DATA = (
         help="Share of each class label that is spread over all classes; for {label_smoothing}.",
     ),
 )
+
+
+def _columns(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Parse `a,b`, given once or more often; a name with a comma is quoted, as in a CSV."""
+    return tuple(one.strip() for value in values for one in next(csv.reader([value], skipinitialspace=True), []))
+
+
+def _dates(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Parse `day=%d/%m/%Y`."""
+    for value in values:
+        if "=" not in value or "%" not in value:
+            raise click.BadParameter(f"{value!r} is no column and format, such as day=%d/%m/%Y")
+    return dict(value.rsplit("=", 1) for value in values)
+
+
+def _of_columns(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, multiple=True, metavar="A,B,...", callback=_columns, help=text)
+
+
+TABLES = (
+    _of_columns("--features", "Learn from these columns alone."),
+    _of_columns("--drop", "Columns to leave out."),
+    _of_columns("--id", "Columns that identify rows: no features, but kept beside predictions."),
+    _of_columns("--categorical", "Columns, the target too, that are categories or classes, whatever they look like."),
+    _of_columns("--numeric", "Columns, the target too, that are numbers."),
+    _of_columns("--missing", "Cells that mean a missing value, beside NA, ?, nan, empty ones and their like."),
+    click.option(
+        "--date", "dates", multiple=True, metavar="COLUMN=FORMAT", callback=_dates,
+        help="Format of a column of dates, such as day=%d/%m/%Y.  [default: found]",
+    ),
+    click.option("--decimal", type=click.Choice([".", ","]), help="How fractions are written.  [default: found]"),
+    click.option("--thousands", metavar="SIGN", help="What stands between thousands.  [default: found]"),
+    click.option(
+        "--delimiter", metavar="SIGN", callback=lambda _c, _p, value: _delimiter(value),
+        help="What stands between cells.  [default: found]",
+    ),
+    click.option("--encoding", metavar="NAME", help="Of a text file: utf-8, cp1252, ...  [default: found]"),
+    click.option("--weight", metavar="COLUMN", help="Column of the weights of the rows."),
+    click.option("--group", metavar="COLUMN", help="Rows with one value there never fall on both sides of a split."),
+    click.option("--time", metavar="COLUMN", help="Hold the last rows out, by this column, instead of random ones."),
+    click.option("--log-target", is_flag=True, help="Learn the logarithm of a skewed quantity."),
+)  # fmt: skip
+
+
+def _delimiter(value: str | None) -> str | None:
+    """One sign; a tab may be written as \\t."""
+    if value in ("\\t", "tab"):
+        return "\t"
+    if value is not None and (len(value) != 1 or not value.isascii()):
+        raise click.BadParameter(f"{value!r} is not one sign such as ; or \\t")
+    return value
+
+
 _RUN = (
     click.option(
         "--seed", type=click.IntRange(0, 2**64 - 1), default=SEED, show_default=True, help="Of split and weights."
     ),
     click.option("--threads", type=click.IntRange(min=1), help="[default: what is fastest]"),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "float64"]),
+        default="float32",
+        show_default=True,
+        help="Of all arithmetic.",
+    ),
 )
 
 
@@ -147,7 +215,7 @@ def _all(options: tuple[Callable[[Command], Command], ...], command: Command) ->
 
 def data_options(command: Command) -> Command:
     """DATA, and the options that say what to learn from it by what network: --target to --label-smoothing."""
-    return _all(_DATA, command)
+    return _all((*_DATA, *TABLES), command)
 
 
 def schedule_option(command: Command) -> Command:
@@ -155,12 +223,11 @@ def schedule_option(command: Command) -> Command:
     option = click.option(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        default="constant",
-        show_default=True,
-        help="How the learning rate changes over the epochs: down to nothing along a cosine or a line; by 5 % an epoch "
-        f"(exponential); up and down once (one-cycle); to {STEP_FACTOR:g} of it after each third of them (step); to "
+        help="How the learning rate changes over the epochs: not at all (constant); down to nothing along a cosine or "
+        "a line; by 5 % an epoch (exponential); up and down once (one-cycle); to "
+        f"{STEP_FACTOR:g} of it after each third of them (step); to "
         f"{PLATEAU_FACTOR:g} of it whenever the loss on the rows held out, or on the training rows if there are none, "
-        f"has not improved for {PLATEAU_EPOCHS} epochs (plateau).",
+        f"has not improved for {PLATEAU_EPOCHS} epochs (plateau).  [default: constant; tables: the recipe's]",
     )
     return option(command)
 

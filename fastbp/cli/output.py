@@ -26,6 +26,15 @@ class Failure(click.ClickException):
         click.echo(f"fastbp: {printable(' '.join(self.message.split()))}", file=file, err=file is None)
 
 
+class Faults(Failure):
+    """The same for a table of which several things are wrong: a line each."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        first, *rest = self.message.splitlines()
+        for line in (f"fastbp: {first}", *rest):
+            click.echo(printable(line), file=file, err=file is None)
+
+
 class Interrupted(Failure):
     """Ends the program after Ctrl-C, with the shell's exit code for it and a line that says what was kept."""
 

@@ -67,11 +67,11 @@ def range_test(**options: Any) -> None:
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
 
-    from fastbp.cli.load import load_data
+    from fastbp.cli.load import subject
     from fastbp.many.range_test import lr_range_test
 
-    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build.network(settings, hyper, prepared)
+    found = subject(settings, hyper, optimizer)
+    prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
     validation: Any = (prepared.X_test, prepared.y_test) if settings.held_out else None
     startup = make_ready([net.dtype.name])
     result = lr_range_test(

@@ -52,7 +52,7 @@ def _of_optimizer(optimizer: Any) -> Iterator[str]:
 
 def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
     """What differs from the defaults of the command."""
-    if settings.schedule != "constant":
+    if settings.schedule not in (None, "constant"):
         yield f"schedule {settings.schedule}"
     if settings.warmup_epochs:
         yield f"warm-up epochs {settings.warmup_epochs:g}"
@@ -74,7 +74,7 @@ def of_network(settings: Any, hyper: Hyperparameters, prepared: PreparedData, ne
     """What is learned, by what network: of all commands that train."""
     return {
         "data": prepared.name,
-        "target": settings.target,
+        "target": settings.targets[0] if len(settings.targets) == 1 else list(settings.targets) or None,
         "sizes": net.sizes,
         "activation": hyper.activation.split(","),
         "loss": net.loss.name,
@@ -101,5 +101,6 @@ def chosen(
         "validation_split": build.validation_split(settings),
         "checkpoint_minutes": minutes if settings.checkpoint is not None else None,
         **{name: getattr(settings, name) for name in _AS_CHOSEN},
+        "schedule": settings.schedule or "constant",
         "notes": prepared.notes,
     }

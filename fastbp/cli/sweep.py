@@ -128,13 +128,13 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     if settings.target_loss is not None and not math.isfinite(settings.target_loss):
         raise click.BadParameter("must be a finite number", param_hint="--target-loss")
 
-    from fastbp.cli.load import load_data
+    from fastbp.cli.load import subject
 
-    prepared = load_data(settings.data, settings.target, settings.loss, settings.test_fraction, settings.seed)
-    net = build.network(settings, hyper, prepared)
+    found = subject(settings, hyper, optimizer)
+    prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
-        _describe(prepared, net, startup)
+        _describe(settings, prepared, net, startup)
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": build.schedule(settings, settings.epochs, held_out=True),
@@ -170,8 +170,13 @@ def _check_files(settings: Any) -> None:
             raise Failure(f'--{option} needs {package}: pip install "fastbp[{extra}]"')
 
 
-def _describe(prepared: PreparedData, net: MLP, startup: float) -> None:
-    say_all("data", [*prepared.notes, "of the rows to train on, each seed holds out a fifth to compare the rates by"])
+def _describe(settings: Any, prepared: PreparedData, net: MLP, startup: float) -> None:
+    held = "of the rows to train on, each seed holds out a fifth to compare the rates by"
+    for option in ("group", "time"):
+        if getattr(settings, option) is not None:
+            held += f", at random (--{option} splits the rows for the test alone)"
+            break
+    say_all("data", [*prepared.notes, held])
     say("start-up", seconds_text(startup))
 
 

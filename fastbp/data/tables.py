@@ -1,33 +1,27 @@
-"""Tables for the command line: NPZ and CSV files in, labels turned into classes, predictions out."""
+"""Arrays for the command line: NPZ files and columns of numbers in, labels turned into classes, predictions out."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import difflib
-import io
-import itertools
-import math
 import os
 import re
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TextIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import arrays
-from fastbp.io import npz
+from fastbp.io import frames, npz
+from fastbp.io.extras import polars
+from fastbp.io.faults import TableError
 from fastbp.io.files import damaged, opened, replacing
 
 Array = npt.NDArray[Any]
 Path_ = str | os.PathLike[str]
 
-_DELIMITERS = ",;\t|"
 LONGEST_NAME = 256  # of a class: an array of names is as wide as the longest
 _ARRAYS = ("X", "y", "X_test", "y_test")
 # What NumPy's reader takes for a number; Python's own takes 1_1 too, and the digits of every script.
@@ -56,14 +50,13 @@ class Table:
 def read_table(
     path: str | os.PathLike[str], target: str | None = None, *, needs_y: bool = True, names: bool = False
 ) -> Table:
-    """Read ``.npz`` (arrays X, y, optionally X_test, y_test) or ``.csv`` (a header line, then numbers).
+    """Read ``.npz`` (arrays X, y, optionally X_test, y_test), or a table of numbers, as `fastbp.io.frames` reads it.
 
     Parameters
     ----------
     path : path
-        The ending decides the format; ``.tsv`` and ``.txt`` are read as CSV. Delimiters: comma, semicolon, tab, bar.
     target : str, optional
-        The CSV column that holds y. Its values may be names; every other column must be numbers.
+        The column that holds y. Its values may be names; every other column must be numbers.
     needs_y : bool
         Whether a file without targets is an error. If not, the target column of a CSV is left out unread.
     names : bool
@@ -81,10 +74,11 @@ def read_table(
     ending = Path(path).suffix.lower()
     if ending == ".npz" and target is not None:
         raise ValueError(f"{path} is an NPZ file, whose targets are its array y; leave out --target {target}")
-    if ending not in (".npz", ".csv", ".tsv", ".txt"):
-        raise ValueError(f"{path}: unknown kind of file {ending!r}; expected .npz with arrays X and y, or .csv")
+    if ending != ".npz":
+        with damaged(path, "cannot be read"):
+            return _read_columns(path, target, needs_y, names)
     with opened(path) as file, damaged(path, "cannot be read"):
-        return _read_npz(path, file, needs_y) if ending == ".npz" else _read_csv(path, file, target, needs_y, names)
+        return _read_npz(path, file, needs_y)
 
 
 def class_labels(*targets: Array | None) -> list[int] | list[str]:
@@ -188,140 +182,52 @@ def _read_npz(path: Path_, file: BinaryIO, needs_y: bool) -> Table:
     return Table(arrays["X"], arrays.get("y"), arrays.get("X_test"), arrays.get("y_test"))
 
 
-@contextlib.contextmanager
-def _text(file: BinaryIO) -> Iterator[TextIO]:
-    """The file from its beginning, as text; it stays open."""
-    file.seek(0)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    try:
-        yield text
-    finally:
-        text.detach()
-
-
-def _read_csv(path: Path_, file: BinaryIO, target: str | None, needs_y: bool, as_names: bool) -> Table:
-    names, delimiter, start = _header(path, file)
-    target = None if target is None else _tidy(target)
+def _read_columns(path: Path_, target: str | None, needs_y: bool, as_names: bool) -> Table:
+    """A table with names whose columns are all numbers but for the target, as a network without one takes it."""
+    found = frames.frame(path)
+    target = None if target is None else " ".join(target.split())
     if target is None and needs_y:
-        raise TargetNeeded(f"{path} needs --target NAME, the column to learn; it has {_listed(names)}")
-    if target is not None and target not in names:
-        near = difflib.get_close_matches(target, names, n=1)
+        raise TargetNeeded(f"{path} needs --target NAME, the column to learn; it has {_listed(found.names)}")
+    if target is not None and target not in found.names:
+        near = difflib.get_close_matches(target, found.names, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{path} has no column {target!r}{hint}; it has {_listed(names)}")
-    features = [k for k, name in enumerate(names) if name != target]
+        raise ValueError(f"{path} has no column {target!r}{hint}; it has {_listed(found.names)}")
+    features = [name for name in found.names if name != target]
     if not features:
         raise ValueError(f"{path} has no column besides the target {target!r}")
-    X = _columns(path, file, delimiter, start, features, names, np.dtype(np.float64))
+    X, faults = np.empty((found.rows, len(features))), []
+    for k, name in enumerate(features):
+        values, fault = _numbers(found, name)
+        X[:, k] = values
+        faults += [fault] if fault else []
+    if faults:
+        raise TableError(found.source, faults)
     y = None
     if target is not None and needs_y:
-        # As Python's text: an array of fixed width would make every name as wide as the longest.
-        cells = _columns(path, file, delimiter, start, [names.index(target)], names, np.dtype(object))
-        y = _target(cells[:, 0].tolist(), path, target, as_names)
+        cells = found.data[target]
+        y = _target(["" if one is None else str(one) for one in cells.to_list()], path, target, as_names)
     return Table(X, y)
 
 
-def _rows(path: Path_, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV that are not blank, each with the number of its last line."""
-    with _text(file) as text:
-        reader = csv.reader(text, delimiter=delimiter)
-        try:
-            for row in reader:
-                if len(row) > 1 or (row and row[0].strip()):
-                    yield reader.line_num, row
-        except csv.Error as error:  # a cell of more than 131,072 characters
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-
-
-def _tidy(name: str) -> str:
-    """A column's name on one line."""
-    return " ".join(name.split())
-
-
-def _header(path: Path_, file: BinaryIO) -> tuple[list[str], str, int]:
-    """Column names of a CSV, its delimiter, and the number of the header's last line.
-
-    The delimiter splits header and first row into as many cells, into more than any other does; a .tsv may hold commas.
-    """
-    heads: dict[str, list[tuple[int, list[str]]]] = {}
-    wrong: ValueError | None = None
-    for delimiter in _DELIMITERS:
-        try:
-            heads[delimiter] = list(itertools.islice(_rows(path, file, delimiter), 2))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
-        except ValueError as error:  # a line of many columns is one long cell by another delimiter
-            wrong = error
-    if wrong is not None and not any(heads.values()):
-        raise wrong
-
-    def fitness(delimiter: str) -> tuple[bool, bool, int]:
-        counts = [len(cells) for _, cells in heads[delimiter]]
-        fits = bool(counts) and counts[0] > 1 and counts[0] == counts[-1]
-        return fits, fits and delimiter == "\t" and Path(path).suffix.lower() == ".tsv", max(counts[:1], default=0)
-
-    delimiter = max(heads, key=fitness)
-    start, cells = heads[delimiter][0] if heads[delimiter] else (0, [])
-    names = [_tidy(name) for name in cells]
-    if not any(names):
-        raise ValueError(f"{path} is empty; expected a line of column names, then rows of numbers")
-    if all(_is_number(name) for name in names):
-        raise ValueError(f"{path} starts with a line of numbers; its first line must name the columns")
-    if "" in names:
-        raise ValueError(
-            f"{path}: column {names.index('') + 1} has no name; name it, or leave it out (pandas: to_csv(index=False))"
-        )
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise ValueError(f"{path} names column {twice!r} twice; column names must differ")
-    return names, delimiter, start
-
-
-def _columns(
-    path: Path_, file: BinaryIO, delimiter: str, start: int, columns: list[int], names: list[str], dtype: np.dtype[Any]
-) -> Array:  # fmt: skip
-    """Some columns of a CSV as a 2-D array, by NumPy's C reader; on any fault a slow second reading says where."""
-    try:
-        with _text(file) as text, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # blank lines, or no rows at all: told below
-            for _ in range(start):
-                text.readline()
-            table: Array = np.loadtxt(
-                text, dtype, delimiter=delimiter, usecols=columns, ndmin=2, comments=None, quotechar='"'
-            )
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8 CSV") from error
-    except ValueError as error:
-        raise _first_fault(path, file, delimiter, columns, names, str(error)) from error
-    if not len(table):
-        raise ValueError(f"{path} has no rows below its header")
-    limit = float(np.finfo(np.float64).max)
-    if table.dtype.kind == "f" and arrays.first_outside(table, -limit, limit) is not None:
-        raise _first_fault(path, file, delimiter, columns, names, "it holds a value that is not finite")
-    return table
-
-
-def _first_fault(
-    path: Path_, file: BinaryIO, delimiter: str, columns: list[int], names: list[str], otherwise: str
-) -> ValueError:
-    """The error for the first cell that is no finite number, or the first row of a wrong length."""
-    for line, row in itertools.islice(_rows(path, file, delimiter), 1, None):
-        where = f"{path}, line {line}"
-        if len(row) != len(names):
-            return ValueError(f"{where}: {len(row)} cells, but the header names {len(names)} columns")
-        for k in columns:
-            cell = row[k].strip()
-            if not cell:
-                return ValueError(f"{where}: column {names[k]!r} is empty; fill or drop missing values")
-            if _has_commas(cell):
-                return ValueError(f"{where}: column {names[k]!r} is {cell!r}; {_COMMAS}")
-            if not _is_number(cell):
-                return ValueError(
-                    f"{where}: column {names[k]!r} is {cell!r}, but only the target may be text: drop the column, "
-                    f"or use --target {names[k]} if it is the target"
-                )
-            if not math.isfinite(float(cell)):
-                return ValueError(f"{where}: column {names[k]!r} is {cell}; fill or drop values that are not finite")
-    return ValueError(f"{path} cannot be read: {otherwise}")
+def _numbers(found: frames.Frame, name: str) -> tuple[Array, str]:
+    """A column in float64, and what to say of the first cell that is no finite number."""
+    texts = found.data[name].cast(polars().String)
+    values: Array = texts.str.strip_chars().cast(polars().Float64, strict=False).to_numpy()
+    wrong = ~np.isfinite(values.astype(np.float64))
+    if not wrong.any():
+        return values, ""
+    row = int(np.argmax(wrong))
+    cell, where = (texts[row] or "").strip(), found.place(row)
+    if not cell:
+        return values, f"{where}: column {name!r} is empty; fill or drop missing values"
+    if _has_commas(cell):
+        return values, f"{where}: column {name!r} is {cell!r:.80}; {_COMMAS}"
+    if _is_number(cell):
+        return values, f"{where}: column {name!r} is {cell}; fill or drop values that are not finite"
+    return values, (
+        f"{where}: column {name!r} is {cell!r:.80}, but only the target may be text: drop the column, or use "
+        f"--target {name} if it is the target"
+    )
 
 
 def _target(texts: list[str], path: Path_, target: str, as_names: bool) -> Array:

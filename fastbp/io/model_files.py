@@ -17,15 +17,16 @@ from fastbp.io.files import damaged, opened, replacing
 from fastbp.types import Array
 
 FORMAT = "fastbp"
-# Files say the lowest version that reads them: 2 where a network has an input_scale.
-VERSION, LOWEST = 2, 1
+# What this fastbp reads: 1 is a network; 2 one that knows the columns of its table, or has an input_scale, of which an
+# older fastbp would be silent.
+VERSION = 2
 
 PathLike = str | os.PathLike[str]
 
 _BROKEN = "is not a fastbp model, or was cut short or damaged", "write it again with net.save or train --out"
 
 
-def save(path: PathLike, tensors: dict[str, Array], metadata: dict[str, Any]) -> None:
+def save(path: PathLike, tensors: dict[str, Array], metadata: dict[str, Any], *, version: int = 1) -> None:
     """Write arrays and JSON-able metadata to `path`, which afterwards holds the whole new file or still the old one.
 
     Raises
@@ -35,7 +36,7 @@ def save(path: PathLike, tensors: dict[str, Array], metadata: dict[str, Any]) ->
     OSError
         If the file cannot be written.
     """
-    header = json.dumps({"format": FORMAT, "version": LOWEST, **metadata})
+    header = json.dumps({"format": FORMAT, "version": version, **metadata})
     with replacing(path, "wb") as file:
         _tensors.write(file, tensors, {FORMAT: header})
 

@@ -63,6 +63,7 @@ METHODS = {
     "pickle": Method("copy", READS, lambda net: pickle.loads(pickle.dumps(net))),
     "astype": Method("astype", READS, lambda net: net.astype("float64").train_step(X, Y, "sgd")),
     "save": Method("save", READS, save),
+    "of": Method("of", READS, lambda net: MLP.of(net.session.values()).predict(X)),
     "check_gradients": Method("backprop", READS, lambda net: fastbp.check_gradients(net, X[:2], Y[:2])),
     "lr_range_test": Method("copy", READS, lambda net: fastbp.lr_range_test(net, X, Y, n_steps=20, seeds=1)),
     "lr_sweep": Method("copy", READS, lambda net: fastbp.lr_sweep(net, X, Y, [0.1, 0.2, 0.3], seeds=1, epochs=2)),
@@ -100,7 +101,7 @@ METHODS = {
 # What a network is, and what belongs to whoever made it.
 ATTRIBUTES = {
     "sizes", "activations", "output_activation", "loss", "regularization", "dtype", "init", "history", "scaling",
-    "class_labels", "seed", "session",
+    "class_labels", "feature_names", "seed", "session",
 }  # fmt: skip
 # Methods that leave the weights as they are, which L-BFGS does not begin anew for.
 LEAVE_WEIGHTS = {"seed", "load_optimizer_state"}

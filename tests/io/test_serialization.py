@@ -95,7 +95,7 @@ def test_other_files_are_refused(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "says"),
-    [(2, "reads up to 1; upgrade fastbp"), (0, "expected an integer"), ("1", "'1'"), (None, "None")],
+    [(3, "reads up to 2; upgrade fastbp"), (0, "expected an integer"), ("1", "'1'"), (None, "None")],
 )
 def test_other_versions_are_refused(path: Path, version: Any, says: str) -> None:
     save_file({"w": np.ones(3)}, path, metadata={"fastbp": json.dumps({"format": "fastbp", "version": version})})

@@ -1,0 +1,388 @@
+"""What the columns of a table are: numbers, categories, booleans, dates. Text is looked at, and nothing is guessed.
+
+Where two readings are equally likely, the column is a fault that names both, as they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fastbp.io.extras import polars
+from fastbp.io.frames import Frame
+from fastbp.tables import dates
+
+KINDS = ("number", "category", "boolean", "date")
+# What pandas takes for missing, and the question mark of many public tables.
+MISSING = (
+    *("", "?", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA"),
+    *("#N/A N/A", "-1.#IND", "1.#IND", "-1.#QNAN", "1.#QNAN"),
+)
+_PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+_FEW = 20  # as many different numbers, beside text, may be names of categories
+_SHOWN = 3
+_LONG, _HEAD = 1000, 50  # rows
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How cells are read, where the user says it.
+
+    Attributes
+    ----------
+    categorical, numeric : tuple of str
+        Columns that are categories, or numbers, whatever they look like.
+    dates : dict
+        Formats of columns of dates, as ``{"day": "%d/%m/%Y"}``.
+    missing : tuple of str
+        Cells that are missing values, beside those of `MISSING`.
+    decimal, thousands : str, optional
+        The comma or point of fractions, and what stands between thousands; found if None.
+    """
+
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    dates: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    decimal: str | None = None
+    thousands: str | None = None
+    shell: bool = False  # errors name options as the command line has them
+
+    def ask(self, option: str, *values: str) -> str:
+        """What to say, as it is typed: ``drop=["a"]``, or ``--drop a``."""
+        if self.shell:
+            return " ".join(f"--{option} {typed(one)}" for one in values)
+        if option == "dates":
+            return "dates={" + ", ".join("{!r}: {!r}".format(*one.split("=", 1)) for one in values) + "}"
+        return f"{option}={values[0]!r}" if option in ("decimal", "thousands") else f"{option}={list(values)!r}"
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What cells say that are missing."""
+        return (*MISSING, *self.missing)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a file."""
+        found = asdict(self)
+        del found["shell"]
+        return found
+
+    @staticmethod
+    def of(found: Mapping[str, Any]) -> Reading:
+        """What `to_dict` wrote."""
+        return Reading(**{**found, **{name: tuple(found[name]) for name in ("categorical", "numeric", "missing")}})
+
+    @property
+    def number(self) -> Kind:
+        """How numbers are written, as far as it is said."""
+        return Kind("number", decimal=self.decimal or ".", thousands=self.thousands)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a column is, and how its text is read."""
+
+    name: str  # one of KINDS
+    format: str | None = None  # of dates
+    decimal: str = "."
+    thousands: str | None = None
+    pair: tuple[str, str] | None = None  # of booleans: how no and yes are written
+
+
+@dataclass
+class Typed:
+    """A column with its kind: float64, text, booleans or time stamps; null where a value is missing."""
+
+    kind: Kind
+    values: Any  # a Polars series
+    faults: list[str] = field(default_factory=list)
+    note: str = ""  # what there is to tell of how it was read
+    unseen: dict[str, int] = field(default_factory=dict)  # what is neither yes nor no, and how often it came
+
+    @property
+    def missing(self) -> int:
+        """How many values are."""
+        return int(self.values.null_count())
+
+
+def decide(frame: Frame, name: str, reading: Reading) -> Typed:
+    """What a column is, and its values; `Typed.faults` tells what is wrong."""
+    pl, series = polars(), frame.data[name]
+    if name in reading.dates:
+        return convert(frame, name, Kind("date", reading.dates[name]), reading)
+    if name in reading.categorical:
+        return convert(frame, name, Kind("category"), reading)
+    if series.dtype == pl.String:
+        return _of_text(frame, name, reading)
+    return convert(frame, name, Kind("number" if name in reading.numeric else _of_type(series.dtype)), reading)
+
+
+def _of_type(dtype: Any) -> str:
+    pl = polars()
+    if dtype == pl.Boolean:
+        return "boolean"
+    if dtype.is_temporal():
+        return "date"
+    return "number" if dtype.is_numeric() else "category"
+
+
+def convert(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
+    """The values of a column as this kind; a cell that is none is a fault with its place."""
+    return {"number": _numbers, "category": _categories, "boolean": _booleans, "date": _dates}[kind.name](
+        frame, name, kind, reading
+    )
+
+
+# --- of a kind ----------------------------------------------------------------------------------------------
+
+
+def without_marks(series: Any, reading: Reading) -> Any:
+    """Text without spaces around it, null where it says that a value is missing."""
+    pl = polars()
+    stripped = series.str.strip_chars()
+    return stripped.set(stripped.is_in(list(reading.marks)), None) if len(stripped) else stripped.cast(pl.String)
+
+
+def _numbers(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
+    pl, series = polars(), frame.data[name]
+    if series.dtype == pl.String:
+        found = to_numbers(series, reading, kind)
+        texts = series
+    elif series.dtype.is_temporal() or not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+        texts = series.cast(pl.String)
+        found = to_numbers(texts, reading, kind)
+    else:
+        texts, found = series, series.cast(pl.Float64)
+        if reading.missing:
+            marks = [float(mark) for mark in reading.missing if _is_number(mark)]
+            found = found.set(found.is_in(marks).fill_null(False), None) if marks else found
+    faults = _number_faults(frame, name, texts, found, reading)
+    if faults and texts.dtype == pl.String and kind == Kind("number"):  # written by another custom than in training
+        marked = without_marks(texts, reading)
+        odd = marked.filter(found.is_null() & marked.is_not_null()).unique()
+        other, doubt = _with_commas(frame, name, marked, odd, reading)
+        if other is not None and not doubt:
+            return convert(frame, name, other, reading)
+    return Typed(kind, found, faults)
+
+
+def to_numbers(series: Any, reading: Reading, kind: Kind | None = None) -> Any:
+    """Text as float64; null where it is missing or no number."""
+    pl = polars()
+    kind = kind or reading.number
+    plain = kind.decimal == "." and kind.thousands is None
+    found = series.cast(pl.Float64, strict=False) if plain else None
+    if found is None or found.null_count() > series.null_count():
+        cells = series.str.strip_chars()
+        if kind.thousands is not None:
+            cells = cells.str.replace_all(kind.thousands, "", literal=True)
+        if kind.decimal != ".":
+            cells = cells.str.replace(kind.decimal, ".", literal=True)
+        found = cells.cast(pl.Float64, strict=False)
+    numeric_marks = [mark for mark in reading.missing if _is_number(mark)]
+    if numeric_marks:
+        found = found.set(series.str.strip_chars().is_in(numeric_marks).fill_null(False), None)
+    return found.fill_nan(None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _number_faults(frame: Frame, name: str, texts: Any, found: Any, reading: Reading) -> list[str]:
+    """Cells that are no finite number."""
+    pl = polars()
+    wrong = found.is_infinite().fill_null(False)
+    if texts.dtype == pl.String and found.null_count() > texts.null_count():
+        wrong = wrong | (found.is_null() & without_marks(texts, reading).is_not_null())
+    rows = wrong.arg_true()
+    if not len(rows):
+        return []
+    row = int(rows[0])
+    cell = texts[row]
+    shown = f"{cell!r:.80}" if isinstance(cell, str) else f"{cell}"
+    more = f" ({len(rows):,} such cells)" if len(rows) > 1 else ""
+    if found[row] is not None:
+        return [f"{frame.place(row)}: column {name!r} is {cell}{more}; fill or drop values that are not finite"]
+    shown_cell = f"{cell}".strip()
+    said = f"{frame.place(row)}: column {name!r} is {shown}, which is no number{more}"
+    if isinstance(cell, str) and "," in cell and _is_number(cell.replace(",", "")):
+        return [f"{said}: say {reading.ask('decimal', ',')} or {reading.ask('thousands', ',')}"]
+    return [f"{said}; correct it, or say {reading.ask('missing', shown_cell)} if it means that the value is not known"]
+
+
+def _categories(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
+    return Typed(kind, without_marks(as_text(frame.data[name]), reading))
+
+
+def as_text(series: Any) -> Any:
+    """A column as a CSV would have it: 1.0 and True are 1 and true."""
+    pl = polars()
+    if series.dtype == pl.Float64:
+        whole = series.cast(pl.Int64, strict=False)
+        if ((whole.cast(pl.Float64) == series) | series.is_null()).all():
+            series = whole
+    return series if series.dtype == pl.String else series.cast(pl.String)
+
+
+def _booleans(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
+    pl, series = polars(), frame.data[name]
+    if series.dtype == pl.Boolean:
+        return Typed(kind, series)
+    if series.dtype.is_numeric():
+        no, yes = series == 0, series == 1
+    else:
+        cells = without_marks(as_text(series), reading).str.to_lowercase()
+        words = (kind.pair, *_PAIRS, ("0", "1")) if kind.pair else (*_PAIRS, ("0", "1"))
+        no, yes = (cells.is_in([pair[k] for pair in words]) for k in (0, 1))
+        series = cells
+    found = pl.select(pl.when(yes).then(True).when(no).then(False)).to_series().alias(name)
+    odd = (
+        series.filter(found.is_null() & series.is_not_null()).cast(pl.String).alias("level").value_counts(name="count")
+    )
+    return Typed(kind, found, unseen=dict(zip(odd["level"].to_list(), odd["count"].to_list(), strict=True)))
+
+
+def _dates(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
+    pl, series = polars(), frame.data[name]
+    if series.dtype.is_temporal():
+        return Typed(kind, dates.plain(series))
+    texts = without_marks(as_text(series), reading)
+    form = kind.format
+    found = dates.parse(texts, form) if form else None
+    if found is None or found.null_count() > texts.null_count():  # of another file, perhaps
+        other = [] if name in reading.dates else dates.formats(texts)
+        if len(other) == 1:
+            found = dates.parse(texts, other[0])
+    if found is None:
+        found = pl.Series(name, [None] * len(texts), pl.Datetime("us"))
+    rows = (found.is_null() & texts.is_not_null()).arg_true()
+    faults = []
+    if len(rows):
+        row = int(rows[0])
+        more = f" ({len(rows):,} such cells)" if len(rows) > 1 else ""
+        expected = f" as {form}" if form else ""
+        faults = [f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which is no date{expected}{more}"]
+    return Typed(replace(kind, format=form), found, faults)
+
+
+# --- text, of which nothing is said -------------------------------------------------------------------------
+
+
+def _of_text(frame: Frame, name: str, reading: Reading) -> Typed:
+    """By the different texts alone, where they are few: looking at each row takes five times as long."""
+    pl, series = polars(), frame.data[name]
+    if len(series) >= _LONG and to_numbers(series[:_HEAD].drop_nulls(), reading).null_count():
+        texts = series.drop_nulls().unique(maintain_order=True)
+        if len(texts) * 8 <= len(series):
+            found = _of_all_text(Frame(pl.DataFrame({name: texts})), name, reading)
+            if not found.faults:  # which need their lines
+                rows = series.cast(pl.Enum(texts)).to_physical()
+                return replace(found, values=found.values.gather(rows))
+    return _of_all_text(frame, name, reading)
+
+
+def _of_all_text(frame: Frame, name: str, reading: Reading) -> Typed:
+    series = frame.data[name]
+    found = to_numbers(series, reading)
+    forced = name in reading.numeric
+    if found.null_count() == series.null_count() and not found.is_infinite().any():
+        return Typed(reading.number, found) if forced else _unless_codes(series, found, reading)
+    texts = without_marks(series, reading)
+    odd = texts.filter(found.is_null() & texts.is_not_null())
+    if not len(odd) and not found.is_infinite().any():
+        return Typed(Kind("number"), found) if forced or texts.null_count() < len(texts) else _empty(series)
+    distinct = odd.unique(maintain_order=True)
+    kind, fault = _with_commas(frame, name, texts, distinct, reading)
+    if kind is not None:
+        typed = convert(frame, name, kind, reading)
+        typed.faults += [fault] if fault else []
+        return typed
+    if forced or not len(odd):
+        return Typed(Kind("number"), found, _number_faults(frame, name, series, found, reading))
+    return _of_words(frame, name, texts, found, distinct, reading)
+
+
+def _empty(series: Any) -> Typed:
+    pl = polars()
+    return Typed(Kind("number"), series.cast(pl.Float64, strict=False))
+
+
+def _unless_codes(series: Any, found: Any, reading: Reading) -> Typed:
+    """Numbers; but what is written with zeros before it, as 007, is a name."""
+    padded = series.filter(series.str.starts_with("0") & (series.str.len_bytes() > 1))
+    if len(padded) and padded.str.contains(r"^0\d+$").any():
+        one = padded.filter(padded.str.contains(r"^0\d+$"))[0]
+        note = f"written as {one}, so they are names, not numbers"
+        return Typed(Kind("category"), without_marks(series, reading), [], note)
+    return Typed(reading.number, found)
+
+
+def _with_commas(frame: Frame, name: str, texts: Any, distinct: Any, reading: Reading) -> tuple[Kind | None, str]:
+    """The kind of numbers whose fractions or thousands have a comma, and a fault where it may be either."""
+    pl = polars()
+    if reading.decimal is not None or reading.thousands is not None or not len(distinct):
+        return None, ""
+    if not distinct.str.contains(r"^[+-]?\d*(,\d+)+(\.\d*)?$|^[+-]?\d+(\.\d{3})*,\d+$").all():
+        return None, ""
+    present = texts.drop_nulls()
+    points = present.str.contains(".", literal=True).any()
+    commas = present.filter(present.str.contains(",", literal=True))
+    grouped = commas.str.contains(r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?$").all()
+    single = commas.str.count_matches(",", literal=True).max() == 1
+    if grouped and single and not points:  # 1,234 and nothing else
+        row = int(texts.str.contains(",", literal=True).fill_null(False).arg_true()[0])
+        return Kind("number", decimal=","), (
+            f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which may be a fraction or thousands: say "
+            f"{reading.ask('decimal', ',')} or {reading.ask('thousands', ',')}"
+        )
+    if grouped:
+        return Kind("number", thousands=","), ""
+    if not single:
+        return None, ""
+    if points and not present.str.contains(r"^[+-]?\d{1,3}(\.\d{3})*(,\d+)?$").all():
+        return None, ""
+    kind = Kind("number", decimal=",", thousands="." if points else None)
+    return (kind, "") if not to_numbers(present, Reading(), kind).cast(pl.Float64).null_count() else (None, "")
+
+
+def _of_words(frame: Frame, name: str, texts: Any, found: Any, distinct: Any, reading: Reading) -> Typed:
+    """Text some of which is no number: booleans, dates, categories, or numbers with a word among them."""
+    present = texts.drop_nulls()
+    numbers = found.drop_nulls().n_unique()
+    if numbers > _FEW and numbers > len(distinct):
+        row = int((found.is_null() & texts.is_not_null()).arg_true()[0])
+        marks = reading.ask("missing", *distinct[:_SHOWN])
+        share = 100 * (len(found) - found.null_count()) / len(present)
+        return Typed(Kind("number"), found, [
+            f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, but {share:.3g} % of its values are numbers: "
+            f"say {marks}{' ...' * (len(distinct) > _SHOWN)} if that means a missing value, or "
+            f"{reading.ask('categorical', name)} if the column holds names"
+        ])  # fmt: skip
+    words = set(present.str.to_lowercase().unique().to_list()) if len(distinct) <= 4 else set()
+    for pair in _PAIRS:
+        if words == set(pair):
+            return _booleans(frame, name, Kind("boolean", pair=pair), reading)
+    if not numbers:
+        possible = dates.formats(present)
+        if len(possible) == 1:
+            return convert(frame, name, Kind("date", possible[0]), reading)
+        if possible:
+            row = int(texts.is_not_null().arg_true()[0])
+            told = [reading.ask("date" if reading.shell else "dates", f"{name}={one}") for one in possible]
+            return Typed(Kind("date", possible[0]), dates.parse(texts, possible[0]), [
+                f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which may be day and month or month and "
+                f"day: say {' or '.join(told)}"
+            ])  # fmt: skip
+    return Typed(Kind("category"), texts)
+
+
+def typed(text: str) -> str:
+    """Text as a shell takes it."""
+    plain = text and all(letter.isalnum() or letter in "._-+=/%:" for letter in text)
+    return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + '"'
