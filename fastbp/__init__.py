@@ -24,6 +24,7 @@ HOMES = {
     "many.stability": ("lr_stability",),
     "network": ("MLP", "load"),
     "optimizers": ("optimizers",),
+    "recipes": ("recipes",),
     "reference": ("reference",),
     "schedules": ("schedules",),
     "spec": ("Gradient", "Scaling"),

@@ -167,6 +167,19 @@ def check_weights(
     return checked["weights"], checked["biases"]
 
 
+def check_input_scale(value: Any, n_in: int, dtype: np.dtype[Any], wanted: bool) -> Array | None:
+    """Return the scales of the inputs, ``(n_in,)`` and of `dtype`; None for None. wanted: the network has some."""
+    if value is None:
+        return None
+    if not wanted:
+        raise ValueError("input_scale must be None, for the network has none: make it by MLP(..., input_scale=True)")
+    array = numeric(value, "input_scale")
+    if array.shape != (n_in,):
+        raise ValueError(f"input_scale has shape {array.shape}, expected one number for each input, ({n_in},)")
+    check_finite(np.asarray(array), "input_scale", dtype)
+    return convert(array, dtype)
+
+
 def check_column(name: str, value: Any) -> Array:
     """Return one finite number a column, ``(n,)``, in float64; there is at least one."""
     array = numeric(value, name)

@@ -50,9 +50,12 @@ def check_gradients(
     step = check_positive_finite("step", step)
     twin = net.astype("float64")
     gradient = twin.backprop(X, y, sample_weight=sample_weight, training=False)
-    exact = np.concatenate([g.ravel() for g in [*gradient.weights, *gradient.biases]])
-    values = [array.copy() for array in [*twin.weights, *twin.biases]]
     n_layers = len(gradient.weights)
+    scales = [] if gradient.input_scale is None else [gradient.input_scale]
+    exact = np.concatenate([g.ravel() for g in [*gradient.weights, *gradient.biases, *scales]])
+    values = [
+        np.array(array) for array in [*twin.weights, *twin.biases, twin.input_scale][: 2 * n_layers + len(scales)]
+    ]
     places = [(k, i) for k, array in enumerate(values) for i in range(array.size)]
     chosen = np.arange(len(places))
     if len(places) > MAX_CHECKED:
@@ -66,7 +69,7 @@ def check_gradients(
         losses = []
         for moved in (old + h, old - h):
             flat[i] = moved
-            twin.set_weights(values[:n_layers], values[n_layers:])
+            twin.set_weights(values[:n_layers], values[n_layers : 2 * n_layers], *values[2 * n_layers :])
             losses.append(twin.evaluate(X, y, sample_weight)["loss"])
         flat[i] = old
         numeric = (losses[0] - losses[1]) / (2 * h)

@@ -1,7 +1,7 @@
 """Initial weights: one registry, and the one routine that every network draws its start from.
 
 The variance of a weight is chosen so that signals (or gradients) keep their scale from layer to layer; what is right
-depends on the activation, so the default follows it. Biases always start at zero.
+depends on the activation, so the default follows it. Biases start at zero, but with "realmlp".
 """
 
 from __future__ import annotations
@@ -73,9 +73,19 @@ def zeros(n_in: int, n_out: int, rng: np.random.Generator) -> NDArray[np.float64
     return np.zeros((n_in, n_out))
 
 
+def realmlp(n_in: int, n_out: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """As `lecun_normal`, 1 / n_in; in a network besides: biases of variance 1, and all of the last layer zero.
+
+    Hidden units bend at different places from the start, and the first outputs are those of the biases alone: means of
+    targets that are standardised, equal chances of classes. Holzmueller, Grinsztajn and Steinwart, "Better by default",
+    NeurIPS 2024.
+    """
+    return lecun_normal(n_in, n_out, rng)
+
+
 INITIALIZERS: dict[str, Initializer] = {
     function.__name__: function
-    for function in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, zeros)
+    for function in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform, zeros, realmlp)
 }
 
 
@@ -132,7 +142,7 @@ def initial_weights(
     Returns
     -------
     weights : list of (n_in, n_out) arrays
-    biases : list of (n_out,) arrays, zero
+    biases : list of (n_out,) arrays, zero but with "realmlp"
 
     Raises
     ------
@@ -149,5 +159,7 @@ def initial_weights(
     for n_in, n_out, activation in zip(sizes[:-1], sizes[1:], activations, strict=True):
         name = _activations.get(activation).init if init is None else init
         weights.append(get(name)(n_in, n_out, rng).astype(dtype))
-        biases.append(np.zeros(n_out, dtype))
+        biases.append(rng.standard_normal(n_out).astype(dtype) if name == "realmlp" else np.zeros(n_out, dtype))
+    if init == "realmlp":
+        weights[-1][...], biases[-1][...] = 0.0, 0.0
     return weights, biases

@@ -27,6 +27,7 @@ class Model(NamedTuple):
     scaling: Scaling | None = None
     class_labels: list[Any] | None = None
     optimizer: dict[str, Any] | None = None  # what `MLP.optimizer_state` returns; None: nothing is counted yet
+    input_scale: Array | None = None  # (n_in,), of networks that have it; None: all 1
 
 
 def to_file(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -35,6 +36,8 @@ def to_file(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
     for k, (weight, bias) in enumerate(zip(model.weights, model.biases, strict=True)):
         tensors[f"weights.{k}"] = weight
         tensors[f"biases.{k}"] = bias
+    if model.input_scale is not None:
+        tensors["input_scale"] = model.input_scale
     if model.scaling is not None:
         for field in _SCALING_FIELDS:
             if (array := getattr(model.scaling, field)) is not None:
@@ -52,6 +55,8 @@ def to_file(model: Model) -> tuple[dict[str, Array], dict[str, Any]]:
         "class_labels": model.class_labels,
         "optimizer": model_files.pack(model.optimizer, "optimizer", tensors),
     }
+    if spec.input_scale:  # others stay readable for every version of fastbp
+        metadata |= {"input_scale": True, "version": model_files.VERSION}
     return tensors, metadata
 
 
@@ -67,6 +72,9 @@ def from_file(tensors: dict[str, Array], metadata: dict[str, Any]) -> Model:
     sizes = check_sizes(metadata["sizes"])
     shapes: dict[str, tuple[int, ...]] = {f"weights.{k}": pair for k, pair in enumerate(itertools.pairwise(sizes))}
     shapes |= {f"biases.{k}": (n,) for k, n in enumerate(sizes[1:])}
+    scaled = metadata.get("input_scale", False)
+    if scaled:
+        shapes["input_scale"] = sizes[:1]
     for name, shape in shapes.items():
         if tensors[name].shape != shape:
             raise ValueError(f"{name} has shape {tensors[name].shape}, but sizes {list(sizes)} ask for {shape}")
@@ -83,6 +91,7 @@ def from_file(tensors: dict[str, Array], metadata: dict[str, Any]) -> Model:
         **metadata.get("regularization", {}),  # files of 0.1 have none
         dtype=metadata["dtype"],
         seed=metadata["seed"],
+        input_scale=scaled,
     )
     if old:
         spec = dataclasses.replace(spec, loss=loss)
@@ -95,6 +104,7 @@ def from_file(tensors: dict[str, Array], metadata: dict[str, Any]) -> Model:
         spec, [tensors[f"weights.{k}"] for k in layers], [tensors[f"biases.{k}"] for k in layers], scaling,
         labels.check(metadata["class_labels"], spec.loss, spec.n_out),
         model_files.unpack(metadata["optimizer"], tensors) or {},  # what says nothing is refused
+        tensors["input_scale"] if scaled else None,
     )  # fmt: skip
 
 

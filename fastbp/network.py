@@ -78,7 +78,8 @@ class MLP(Settled):
         A name of `fastbp.losses.LOSSES`, such as "cross_entropy" or "mse"; or a description such as
         ``Huber(delta=2)``.
     init : str, optional
-        Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero.
+        Initialiser of the weights; by default the one that suits each layer's activation. Biases start at zero,
+        but with "realmlp".
     dropout : float or list of float
         Chance that a unit of a hidden layer is dropped in a training step: one for all layers, or one each.
     input_noise : float
@@ -93,6 +94,10 @@ class MLP(Settled):
     seed : int, optional
         Of the initial weights, the order of the rows, dropout and noise, and the validation split; drawn, and kept in
         `seed`, if None.
+    input_scale : bool
+        Multiply each input, after its standardisation and noise, by a number that is trained and begins with 1: inputs
+        that help little are turned down. Usually with a larger learning rate,
+        ``Adam(lr_scale={"input_scale": 6})`` (Holzmueller et al. 2024).
 
     Attributes
     ----------
@@ -103,6 +108,8 @@ class MLP(Settled):
     class_labels : list or None
         Names of the classes, for whoever shows predictions; the network itself counts from 0. All text or all numbers,
         one a class, each once, without control characters; of binary_cross_entropy with several outputs, one an output.
+    input_scale : array or None
+        The scales of the inputs, ``(n_in,)``, as a read-only copy; written by `set_weights`.
     regularization : Regularization
         dropout, input_noise, l1, l2 and max_norm, as given.
 
@@ -133,11 +140,9 @@ class MLP(Settled):
         {name: _NEW.format(name) for name in ("sizes", "activation", "output_activation", "loss", "init", "dtype")}
         | {name: _NEW.format(name) for name in ("dropout", "input_noise", "l1", "l2", "max_norm")}
         | {"activations": _NEW.format("activation"), "regularization": _NEW.format("dropout=..., l2")}
-        | {"weights": _WEIGHTS, "biases": _WEIGHTS, "n_parameters": "it follows from the sizes"}
-        | {
-            "session": "it is the network's own",
-            "feature_names": "they are the columns of the frame that fit was given",
-        }
+        | {name: _WEIGHTS for name in ("weights", "biases", "input_scale")}
+        | {"n_parameters": "it follows from the sizes", "session": "it is the network's own"}
+        | {"feature_names": "they are the columns of the frame that fit was given"}
     )
 
     session: Session  # what other parts of fastbp work with
@@ -148,7 +153,7 @@ class MLP(Settled):
     init: str | None = _of_spec("init", "The initialiser asked for, or None.")
     regularization: Regularization = _of_spec("regularization", "dropout, input_noise, l1, l2 and max_norm.")
     dtype: np.dtype[Any] = _of_spec("dtype", "Of the parameters and all arithmetic.")
-    n_parameters: int = _of_spec("n_parameters", "Number of weights and biases.")
+    n_parameters: int = _of_spec("n_parameters", "Number of weights, biases and scales of inputs.")
     seed: int = property(operator.attrgetter("session.spec.seed"), _set_seed, doc="Of all that is drawn.")  # type: ignore[assignment]
     scaling: Scaling | None = property(  # type: ignore[assignment]
         operator.attrgetter("session.scaling"), _set_scaling, doc="How data are standardised; see `standardize`."
@@ -172,10 +177,12 @@ class MLP(Settled):
         max_norm: float | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
+        input_scale: bool = False,
     ) -> None:
         spec = NetworkSpec.check(
             sizes, activation=activation, output_activation=output_activation, loss=loss, init=init, dropout=dropout,
             input_noise=input_noise, l1=l1, l2=l2, max_norm=max_norm, dtype=dtype, seed=seed,
+            input_scale=input_scale,
         )  # fmt: skip
         self._begin(Session(spec, *spec.initial_parameters()))
 
@@ -209,9 +216,20 @@ class MLP(Settled):
         """Read-only copies of the biases, ``(n_out,)`` each; write with `set_weights`."""
         return self.session.parameters()[1]
 
-    def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None:
-        """Replace all weights ``(n_in, n_out)`` and biases ``(n_out,)``; moments and counters stay."""
-        self.session.put((weights, biases))
+    @property
+    def input_scale(self) -> Array | None:
+        """A read-only copy of the scales of the inputs, ``(n_in,)``; None without. Write with `set_weights`."""
+        return self.session.input_scale()
+
+    def set_weights(
+        self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike],
+        input_scale: npt.ArrayLike | None = None,
+    ) -> None:  # fmt: skip
+        """Replace all weights ``(n_in, n_out)`` and biases ``(n_out,)``; moments and counters stay.
+
+        The scales of the inputs, ``(n_in,)``, of a network that has them, stay too, if they are not given.
+        """
+        self.session.put((weights, biases, input_scale))
 
     def standardize(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> None:
         """Make the network standardise its inputs, and with y its targets, by the mean and deviation of these rows.
@@ -266,6 +284,7 @@ class MLP(Settled):
         sample_weight: npt.ArrayLike | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         callbacks: Sequence[Callback] = (),
         resume: str | PathLike[str] | None = None,
         steps_per_epoch: int | None = None,
@@ -314,6 +333,10 @@ class MLP(Settled):
         shuffle : bool
             A new order of the rows in every epoch, by the seed and the number of the epoch. False: the order that they
             have, also of those that `validation_split` leaves.
+        drop_last : bool
+            Every step has `batch_size` rows: those at the end of an epoch's order that would make a shorter one are
+            left out of it (PyTorch's DataLoader calls it so). Fewer rows than `batch_size` are one batch. The epoch's
+            loss is that of the rows that were trained on.
         callbacks : sequence
             Objects with ``on_epoch_end(state)``, called after every epoch; what one returns, if it is true, stops the
             training. `fastbp.callbacks` has early stopping, checkpoints and others.
@@ -386,7 +409,7 @@ class MLP(Settled):
             raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
         settings = FitSettings.check(
             optimizer, epochs=epochs, batch_size=batch_size, schedule=schedule, shuffle=shuffle, callbacks=callbacks,
-            threads=threads, progress=progress, resume=resume,
+            threads=threads, progress=progress, resume=resume, drop_last=drop_last,
         )  # fmt: skip
         if y is None:
             return fit.fit_chunks(

@@ -30,6 +30,9 @@ class Packing(Protocol):
     def unpack(self, parameters: Array) -> tuple[list[Array], list[Array]]:
         """Weights and biases out of flat parameters."""
 
+    def unpack_scale(self, parameters: Array) -> Array | None:
+        """The scales of the inputs; None where a network has none."""
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -50,6 +53,8 @@ class NetworkSpec:
     dtype : dtype
         Of the parameters and all arithmetic.
     seed : int
+    input_scale : bool
+        Each input is multiplied by a number that is trained.
     """
 
     sizes: tuple[int, ...]
@@ -60,6 +65,7 @@ class NetworkSpec:
     regularization: Regularization
     dtype: np.dtype[Any]
     seed: int
+    input_scale: bool = False
 
     @classmethod
     def check(
@@ -77,6 +83,7 @@ class NetworkSpec:
         max_norm: float | None = None,
         dtype: npt.DTypeLike = "float32",
         seed: int | None = None,
+        input_scale: bool = False,
     ) -> NetworkSpec:
         """The arguments of `MLP`, checked; a seed is drawn if there is none."""
         units = validation.check_sizes(sizes)
@@ -94,7 +101,8 @@ class NetworkSpec:
         number_type, checked = validation.check_dtype(dtype), validation.check_seed(seed)
         drawn = int.from_bytes(os.urandom(4), "little") if checked is None else checked
         chosen = None if init is None else validation.check_choice("init", init, initializers.INITIALIZERS)
-        return cls(units, hidden, output, cost, chosen, penalties, number_type, drawn)
+        scaled = validation.check_flag("input_scale", input_scale)
+        return cls(units, hidden, output, cost, chosen, penalties, number_type, drawn, scaled)
 
     @property
     def layer_activations(self) -> tuple[str, ...]:
@@ -113,8 +121,14 @@ class NetworkSpec:
 
     @property
     def n_parameters(self) -> int:
-        """Weights and biases."""
-        return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(self.sizes))
+        """Weights and biases, and the scales of the inputs."""
+        layers = sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(self.sizes))
+        return layers + self.n_in * self.input_scale
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of weights."""
+        return len(self.sizes) - 1
 
     def initial_parameters(self) -> tuple[list[Array], list[Array]]:
         """Weights and biases to begin with, drawn by the seed."""
@@ -171,13 +185,18 @@ class Gradient:
         dJ/dW ``(n_in, n_out)`` and dJ/db ``(n_out,)``, one a layer.
     inputs : array
         dJ/dX, ``(n, n_in)``; in float64 where the network standardises its inputs.
+    input_scale : array or None
+        dJ/ds of the scale of each input, ``(n_in,)``; None where the network has none.
 
-    All four are attributes that can be set.
+    All of them are attributes that can be set.
     """
 
-    def __init__(self, loss: float | None, weights: list[Array], biases: list[Array], inputs: Array) -> None:
+    def __init__(
+        self, loss: float | None, weights: list[Array], biases: list[Array], inputs: Array,
+        input_scale: Array | None = None,
+    ) -> None:  # fmt: skip
         self.loss, self.inputs = loss, inputs
-        self._parts: tuple[list[Array], list[Array]] | None = (weights, biases)
+        self._parts: tuple[list[Array], list[Array], Array | None] | None = (weights, biases, input_scale)
         self._packed: tuple[Array, Packing] | None = None
 
     @classmethod
@@ -201,7 +220,7 @@ class Gradient:
 
     @weights.setter
     def weights(self, weights: list[Array]) -> None:
-        self._parts = weights, self._apart()[1]
+        self._parts = (weights, *self._apart()[1:])
 
     @property
     def biases(self) -> list[Array]:
@@ -210,18 +229,28 @@ class Gradient:
 
     @biases.setter
     def biases(self, biases: list[Array]) -> None:
-        self._parts = self._apart()[0], biases
+        weights, _, scale = self._apart()
+        self._parts = weights, biases, scale
 
-    def _apart(self) -> tuple[list[Array], list[Array]]:
-        """Weights and biases, which from now on may be changed by whoever has them."""
+    @property
+    def input_scale(self) -> Array | None:
+        """dJ/ds by input, or None."""
+        return self._apart()[2]
+
+    @input_scale.setter
+    def input_scale(self, input_scale: Array | None) -> None:
+        self._parts = (*self._apart()[:2], input_scale)
+
+    def _apart(self) -> tuple[list[Array], list[Array], Array | None]:
+        """Weights, biases and scales, which from now on may be changed by whoever has them."""
         if self._parts is None:
             assert self._packed is not None
             flat, packing = self._packed
-            self._parts, self._packed = packing.unpack(flat), None
+            self._parts, self._packed = (*packing.unpack(flat), packing.unpack_scale(flat)), None
         return self._parts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Gradient, (self.loss, self.weights, self.biases, self.inputs)
+        return Gradient, (self.loss, self.weights, self.biases, self.inputs, self.input_scale)
 
     def __repr__(self) -> str:
         return f"Gradient(loss={self.loss!r}, weights={self.weights!r}, biases={self.biases!r}, inputs={self.inputs!r})"

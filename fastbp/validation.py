@@ -16,7 +16,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -189,6 +189,23 @@ def setting(default: T, check: Check) -> T:
     """A dataclass field that `Checked` checks: ``lr: float = setting(1e-3, check_positive_finite)``."""
     found: T = field(default=default, metadata=checked_by(check))
     return found
+
+
+def later(default: T, check: Check) -> T:
+    """As `setting`, of a field that descriptions gained when there were files of them: see `shown_fields`."""
+    found: T = field(default=default, metadata={**checked_by(check), "later": True})
+    return found
+
+
+def shown_fields(described: Any) -> list[str]:
+    """Names of the arguments of a description that its `repr` and fingerprints show.
+
+    A field that came later is left out where it has its default: files of before know nothing of it.
+    """
+    return [
+        one.name for one in fields(described)
+        if one.init and one.repr and not (one.metadata.get("later") and getattr(described, one.name) == one.default)
+    ]  # fmt: skip
 
 
 def checked_by(check: Check) -> dict[str, Check]:

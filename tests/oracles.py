@@ -44,9 +44,9 @@ def _entry(table: Mapping[str, Case], name: str, called: str, form: str) -> Case
 
 
 def options(description: Any) -> dict[str, Any]:
-    """Of a loss or an optimiser, as `tests/naive.py` and PyTorch take them; clipping is no part of a rule."""
+    """Of a loss or an optimiser, as `tests/naive.py` and PyTorch take them; clipping, `lr_scale` are no part of it."""
     fields = (field.name for field in dataclasses.fields(description) if field.init)
-    return {name: getattr(description, name) for name in fields if name not in ("clip_norm", "clip_value")}
+    return {name: getattr(description, name) for name in fields if name not in ("clip_norm", "clip_value", "lr_scale")}
 
 
 # --- activations ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ VARIANCE = {
     "lecun_normal": 1 / N_IN,
     "lecun_uniform": 1 / N_IN,
     "zeros": 0.0,
+    "realmlp": 1 / N_IN,
 }
 
 

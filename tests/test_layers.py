@@ -32,6 +32,7 @@ reference
 engine
 history
 callbacks
+recipes
 training
 network
 gradients

@@ -37,7 +37,7 @@ def test_all_is_complete_and_sorted() -> None:
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
     own = {name for name, value in vars(fastbp).items() if getattr(value, "__module__", "").startswith("fastbp")}
     own = {name for name in own if name[0] != "_"}
-    modules = {"activations", "callbacks", "datasets", "losses", "optimizers", "reference", "schedules"}
+    modules = {"activations", "callbacks", "datasets", "losses", "optimizers", "recipes", "reference", "schedules"}
     assert own | modules | {"__version__"} == set(fastbp.__all__)
     assert set(fastbp.__all__) <= set(dir(fastbp))
     assert not hasattr(fastbp, "nothing")
@@ -77,9 +77,9 @@ def test_everything_public_is_documented(thing: Any) -> None:
 
 SIGNATURES: dict[Callable[..., Any], str] = {
     MLP: "(sizes, *, activation='relu', output_activation=None, loss='cross_entropy', init=None, dropout=0.0, "
-    "input_noise=0.0, l1=0.0, l2=0.0, max_norm=None, dtype='float32', seed=None)",
+    "input_noise=0.0, l1=0.0, l2=0.0, max_norm=None, dtype='float32', seed=None, input_scale=False)",
     MLP.fit: "(self, X, y=None, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
-    "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, "
+    "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, drop_last=False, "
     "callbacks=(), resume=None, steps_per_epoch=None, threads=None, progress=False)",
     MLP.predict: "(self, X)",
     MLP.predict_proba: "(self, X)",
@@ -87,7 +87,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.evaluate: "(self, X, y, sample_weight=None)",
     MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None)",
     MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True)",
-    MLP.set_weights: "(self, weights, biases)",
+    MLP.set_weights: "(self, weights, biases, input_scale=None)",
     MLP.standardize: "(self, X, y=None)",
     MLP.reset_optimizer: "(self)",
     MLP.summary: "(self)",

@@ -54,6 +54,18 @@ def test_against_pytorch_by_epochs(ours: schedules.Schedule, theirs: Any) -> Non
     np.testing.assert_allclose(0.1 * ours.factors(np.arange(12.0)), torch_rates(theirs, 12), rtol=1e-12, atol=1e-17)
 
 
+def test_the_cosine_of_a_logarithm() -> None:
+    for epochs, per_epoch in ((256, 3), (15, 1), (0.5, 40)):
+        steps = np.arange(round(epochs * per_epoch) + 2)
+        t = np.minimum(steps / (epochs * per_epoch), 1.0)
+        expected = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.log2(1.0 + 15.0 * t))
+        found = schedules.CosLog(epochs).factors(steps.astype(float), per_epoch)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert found[0] == found[-1] == found[-2] == 0.0
+        assert found.max() <= 1.0
+    np.testing.assert_array_equal(schedules.CosLog(3, cycles=2).factors(np.array([0.0, 1.0, 3.0])), 0.0)
+
+
 @needs("torch")
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 10, 11, 40, 301])
 @pytest.mark.parametrize("anneal", ["cos", "linear"])

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastbp.arrays import check_weights
+from fastbp.arrays import check_input_scale, check_weights
 from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
 from fastbp.engine.network import Network
 from fastbp.errors import DivergenceError
@@ -18,6 +18,7 @@ from fastbp.validation import (
     check_positive_finite,
     check_positive_int,
     checked_by,
+    later,
     one_of,
     setting,
 )
@@ -41,6 +42,9 @@ class EarlyStopping(Watcher):
     restore_best : bool
         Leave the network with the weights of its best epoch (moments and counters stay as they are), also where the
         training ends by a `DivergenceError`.
+    ties : {"first", "last"}
+        Which of several best epochs counts. Scores such as an accuracy are often equal; the last epoch of the best has
+        been trained for longer.
 
     Examples
     --------
@@ -53,13 +57,14 @@ class EarlyStopping(Watcher):
     patience: int = setting(10, check_positive_int)
     min_delta: float = setting(0.0, check_non_negative_finite)
     restore_best: bool = setting(True, check_flag)
+    ties: str = later("first", one_of("first", "last"))
     brief = True
     best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
     best_epoch: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._weights: tuple[Any, Any] | None = None
+        self._weights: tuple[Any, Any, Any] | None = None
 
     @property
     def needs_validation(self) -> bool:  # type: ignore[override]
@@ -67,13 +72,15 @@ class EarlyStopping(Watcher):
 
     def on_fit_begin(self, net: Network) -> None:
         self.best, self.best_epoch, self._weights = math.inf, 0, None
-        self._shape = net.sizes, net.dtype
+        self._shape, self._scaled = (net.sizes, net.dtype), net.input_scale is not None
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         now = monitored(state.history, self.monitor)
-        if improves(now, self.best - self.min_delta):
+        bound = self.best - self.min_delta
+        if improves(now, bound) or (self.ties == "last" and now == bound):
             self.best, self.best_epoch = now, state.epoch
-            self._weights = (state.net.weights, state.net.biases) if self.restore_best else None
+            net = state.net
+            self._weights = (net.weights, net.biases, net.input_scale) if self.restore_best else None
         if state.epoch - self.best_epoch >= self.patience:
             return f"{self.monitor} has not improved for {self.patience} epochs"
         return None
@@ -81,15 +88,18 @@ class EarlyStopping(Watcher):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep."""
         best = None if math.isinf(self.best) else self.best
-        return {"best": best, "best_epoch": self.best_epoch, "weights": self._weights}
+        weights = self._weights
+        kept = weights if weights is None or weights[2] is not None else weights[:2]
+        return {"best": best, "best_epoch": self.best_epoch, "weights": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.best = math.inf if state["best"] is None else saved.number("best", state["best"])
         self.best_epoch, self._weights = saved.count("best_epoch", state["best_epoch"]), None
         if state["weights"] is not None:  # checked now, not when the training is over
-            weights, biases = state["weights"]
-            self._weights = check_weights(weights, biases, *self._shape)
+            weights, biases, *scales = state["weights"]
+            scale = check_input_scale(scales[0] if scales else None, self._shape[0][0], self._shape[1], self._scaled)
+            self._weights = *check_weights(weights, biases, *self._shape), scale
 
     def on_divergence(self, net: Network, error: DivergenceError) -> None:
         if self._weights is not None:

@@ -13,10 +13,10 @@ from fastbp.engine.memory import address
 from fastbp.engine.state import Counters, Store
 from fastbp.kernels import records
 from fastbp.kernels.records import JOB
-from fastbp.kernels.run import RATES_BYTES
 from fastbp.kernels.tuning import MAX_RUN
+from fastbp.kernels.update import RATES_BYTES
 from fastbp.losses import Loss
-from fastbp.optimizers import Optimizer
+from fastbp.optimizers import LrScale, Optimizer
 from fastbp.types import Array
 
 _X_KINDS = {
@@ -28,7 +28,7 @@ _X_KINDS = {
 # small call more than its arithmetic.
 _DATA_FIELDS = (
     "X", "X_row", "X_column", "X_kind", "x_mean", "x_scale", "x_narrow", "scan", "y", "y_kind",
-    "row_weights", "order", "subset", "n_samples", "outputs",
+    "row_weights", "order", "subset", "n_samples", "n_dropped", "outputs",
 )  # fmt: skip
 _DATA = struct.Struct(f"={len(_DATA_FIELDS)}q")
 _DATA_START = JOB.fields["X"][1]  # type: ignore[index]
@@ -36,7 +36,8 @@ assert [JOB.fields[name][1] for name in _DATA_FIELDS] == [_DATA_START + 8 * k fo
 # Counts, codes and addresses are words; to write one by its place takes 0.02 us, by its name 0.4.
 assert all(dtype.itemsize % 8 == 0 and offset % 8 == 0 for dtype, offset, *_ in JOB.fields.values())  # type: ignore[union-attr]
 AT = {name: JOB.fields[name][1] // 8 for name in JOB.names}  # type: ignore[index,union-attr]
-_N_SAMPLES, _SUBSET, _ORDER, _LRS, _MOMENTA = (AT[name] for name in ("n_samples", "subset", "order", "lrs", "momenta"))
+_N_SAMPLES, _N_DROPPED, _SUBSET, _ORDER = (AT[name] for name in ("n_samples", "n_dropped", "subset", "order"))
+_LRS, _MOMENTA = AT["lrs"], AT["momenta"]
 _N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
 _SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
 _SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
@@ -76,12 +77,19 @@ class Bindings(Store):
         self._stages: dict[Any, Any] = {}
         self._current: Any = None
         self._input_mirror: tuple[int, int] | None = None  # the `mark` at which layer 0 was in the transposed copy
+        self._lr_scale: LrScale | None = None  # whose factors `lr_scales` holds
+        self.lr_scales = memory.allocate(0, np.dtype(np.float64))
+        self._rate_places: tuple[Any, Any] = 0, 0  # bytes to the rates of weights and of biases, by layer
         self._seed: int | None = None
         self._snapshot_at: tuple[Array, Array, int, int] | None = None  # what a snapshot fills, and its addresses
         words, at, penalties = self._words, address(self.sync), layout.regularization
         words[AT["n_layers"]], words[AT["n_blocks"]] = len(layout.layers), layout.n_blocks
         words[AT["parts"]] = 1
         words[AT["n_parameters"]], words[AT["zeros"]] = layout.n_parameters, address(self.zeros)
+        if layout.scale_offset:
+            panels = -(-layout.sizes[1] // (2 * layout.lanes))
+            self.scale_partials = memory.allocate(panels * layout.scale_size, layout.dtype)
+            words[AT["input_scale"]], words[AT["scale_partials"]] = layout.scale_offset, address(self.scale_partials)
         for k, name in enumerate(("barrier", "stop", "status", "claims")):
             words[AT[name]] = at + 64 * k
         words[AT["loss"]], words[AT["loss_columns"]] = loss.code, loss.link.loss_columns(layout.sizes[-1])
@@ -130,17 +138,18 @@ class Bindings(Store):
         room = 0 if outputs is None else address(outputs)
         _DATA.pack_into(
             self._bytes, _DATA_START, address(X), row, column, _X_KINDS[X.dtype], mean, scale, narrow, scan, at, kind,
-            weighed, order, 0, n, room,
+            weighed, order, 0, n, 0, room,
         )  # fmt: skip
         self._bound, self._scans = (X, y, scaling, weights, rows, outputs), scan
 
-    def bind_order(self, n_rows: int, subset: Array | None, order: Array | None) -> None:
+    def bind_order(self, n_rows: int, subset: Array | None, order: Array | None, dropped: int = 0) -> None:
         """Of the bound data, train on the rows of these numbers (None: all), in an order that is written to `order`.
 
-        order: room for `n_rows` row numbers; None: the rows as they stand.
+        order: room for `n_rows` row numbers; None: the rows as they stand. dropped: of these, the last of an epoch are
+        not trained on.
         """
         words, rows = self._words, 0 if subset is None else address(subset)
-        words[_N_SAMPLES], words[_SUBSET] = n_rows, rows
+        words[_N_SAMPLES], words[_N_DROPPED], words[_SUBSET] = n_rows, dropped, rows
         words[_ORDER] = rows if order is None else address(order)
 
     def bind_output_gradient(self) -> None:
@@ -189,7 +198,44 @@ class Bindings(Store):
         job["coefficients"] = 0.0
         job["coefficients"][: len(optimizer.coefficients)] = optimizer.coefficients
         job["clip_norm"], job["clip_value"] = optimizer.clip_norm or 0.0, optimizer.clip_value or 0.0
+        self._bind_lr_scale(optimizer.lr_scale)
         self._optimizer = optimizer
+
+    def _bind_lr_scale(self, scale: LrScale | None) -> None:
+        """Have the kernels compute rates for each factor of the learning rate but 1, and the layers use theirs."""
+        job, layers = self.job[0], self.layout.layers
+        if scale is None:
+            job["n_scales"], job["input_rates"], self._rate_places = 0, 0, (0, 0)
+        else:
+            pairs = np.array([*scale.by_layer(len(layers)), (scale.input_scale,) * 2])
+            factors = np.setdiff1d(pairs, 1.0)
+            if scale != self._lr_scale:  # what stages point at is left alone
+                self.forget_stages()
+                self.lr_scales = memory.allocate(factors.size, np.dtype(np.float64))
+                self.lr_scales[:] = factors
+                self._lr_scale = scale
+            job["n_scales"], job["lr_scales"] = factors.size, address(self.lr_scales)
+            job["scaled_rates"] = self._scaled_rates
+            places = self._scaled_rates + RATES_BYTES * np.searchsorted(factors, pairs)
+            places[pairs == 1.0] = 0
+            self._rate_places, job["input_rates"] = (places[:-1, 0], places[:-1, 1]), places[-1, 0]
+        self._point_rates()
+
+    def _point_rates(self) -> None:
+        """Have the layers use the rates of their factors."""
+        if self.buffers is not None:
+            self.buffers.records["weight_rates"], self.buffers.records["bias_rates"] = self._rate_places
+
+    @property
+    def _block_bytes(self) -> int:
+        """Of the largest gradient that a thread has in its scratch."""
+        lanes = self.layout.lanes
+        return (2 * lanes) * (2 * lanes * MAX_RUN + 1) * self.layout.dtype.itemsize
+
+    @property
+    def _scaled_rates(self) -> int:
+        """Bytes from a thread's rates to those of the first factor: they come behind the gradient."""
+        return -(-(RATES_BYTES + self._block_bytes) // 64) * 64
 
     def bind_rates(self, lrs: Array | None, momenta: Array | None) -> None:
         """Learning rates and momenta of the steps to come, each float64, or None: those of the optimiser."""
@@ -237,10 +283,11 @@ class Bindings(Store):
             self.forget_stages()
             self._pointed = None
             self.buffers = Buffers(layout, rows, self.transposed)
+            self._point_rates()
         self.row_losses = self._room(self.row_losses, batch)
         self.losses, self.mean_weights = self._room(self.losses, n_steps), self._room(self.mean_weights, n_steps)
-        block_bytes = (2 * layout.lanes) * (2 * layout.lanes * MAX_RUN + 1) * layout.dtype.itemsize
-        per_thread = -(-(RATES_BYTES + block_bytes) // 128) * 128
+        most_factors = 2 * len(layout.layers) + 1
+        per_thread = -(-(self._scaled_rates + most_factors * RATES_BYTES) // 128) * 128
         self.scratch = self._room(self.scratch, n_threads * per_thread // layout.dtype.itemsize)
         self.partials = self._room(self.partials, groups * layout.n_parameters)
         job["block_rows"], job["n_groups"], job["batch_size"] = min(block, batch), groups, batch

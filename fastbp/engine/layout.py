@@ -56,10 +56,14 @@ class LayerLayout:
 
 @functools.lru_cache(64)
 def layout_of(
-    sizes: tuple[int, ...], activations: tuple[str, ...], dtype: np.dtype[Any], regularization: Regularization
+    sizes: tuple[int, ...],
+    activations: tuple[str, ...],
+    dtype: np.dtype[Any],
+    regularization: Regularization,
+    input_scale: bool,
 ) -> Layout:
     """The layout of networks that differ in nothing of what it depends on: it never changes."""
-    return Layout(sizes, [_activations.get(name) for name in activations], dtype, regularization)
+    return Layout(sizes, [_activations.get(name) for name in activations], dtype, regularization, input_scale)
 
 
 class Layout:
@@ -71,10 +75,11 @@ class Layout:
         activations: Sequence[_activations.Activation],
         dtype: np.dtype[Any],
         regularization: Regularization | None = None,
+        input_scale: bool = False,
     ) -> None:
         self.regularization = regularization or Regularization()
         self.sizes, self.dtype = tuple(sizes), dtype
-        self.key = self.sizes, dtype
+        self.key = self.sizes, dtype, input_scale
         self.lanes = TARGET.vector_bytes // dtype.itemsize
         self.layers: list[LayerLayout] = []
         offset = transposed = blocks = 0
@@ -86,7 +91,9 @@ class Layout:
                 transposed + layer.transposed_size,
                 blocks + layer.n_blocks,
             )
-        self.n_parameters, self.n_transposed, self.n_blocks = offset, transposed, blocks
+        self.scale_offset = offset if input_scale else 0  # of the scales of the inputs, behind all layers; 0: none
+        self.scale_size = _round_up(sizes[0], self.lanes) if input_scale else 0
+        self.n_parameters, self.n_transposed, self.n_blocks = offset + self.scale_size, transposed, blocks
         self.zeros_size = _round_up(max(sizes), self.lanes)
         # Floating-point operations of one row in one step: forward, weight gradient, and delta but for layer 0.
         self.flops_per_row = sum((6 if k else 4) * layer.n_in * layer.n_out for k, layer in enumerate(self.layers))
@@ -137,9 +144,10 @@ class Layout:
         return fixed * self.dtype.itemsize + batch_size * of_a_row
 
     def pack(
-        self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array | None = None
-    ) -> None:
-        """Write weights and biases into flat parameters, and the weights into their transposed copy, if there is one.
+        self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array | None = None,
+        input_scale: Array | None = None,
+    ) -> None:  # fmt: skip
+        """Write weights, biases and the scales of the inputs into flat parameters, and weights into a transposed copy.
 
         The padding becomes zero: what a training that diverged has left there, NaN, would come back.
         """
@@ -149,6 +157,9 @@ class Layout:
                     panel[...] = 0.0
                 panel[:-1, :width] = weight[:, first : first + width]
                 panel[-1, :width] = bias[first : first + width]
+        if self.scale_offset and input_scale is not None:
+            parameters[self.scale_offset : self.scale_offset + self.sizes[0]] = input_scale
+            parameters[self.scale_offset + self.sizes[0] :] = 0.0
         if transposed is not None:
             self.transpose(weights, transposed)
 
@@ -174,6 +185,14 @@ class Layout:
         pairs = [self.unpack_layer(layer, parameters) for layer in self.layers]
         return [weight for weight, _ in pairs], [bias for _, bias in pairs]
 
+    def unpack_scale(self, parameters: Array) -> Array | None:
+        """The scales of the inputs, or their gradient, out of flat parameters, as a read-only copy; None without."""
+        if not self.scale_offset:
+            return None
+        found = parameters[self.scale_offset : self.scale_offset + self.sizes[0]].copy()
+        found.flags.writeable = False
+        return found
+
     def unpack_layer(self, layer: LayerLayout, parameters: Array) -> tuple[Array, Array]:
         """Weight and bias of one layer, as read-only copies."""
         weight, bias = np.empty((layer.n_in, layer.n_out), self.dtype), np.empty(layer.n_out, self.dtype)
@@ -191,10 +210,11 @@ class Layout:
         return flags
 
     def places(self) -> Array:
-        """Where the weights and biases stand in flat parameters; the other places are padding."""
+        """Where weights, biases and scales stand in flat parameters; the other places are padding."""
         numbers = np.arange(self.n_parameters)
         panels = [(panel, width) for layer in self.layers for panel, _, width in self._panels(layer, numbers)]
-        return np.concatenate([panel[:, :width].ravel() for panel, width in panels])
+        scales = numbers[self.scale_offset :][: self.sizes[0]] if self.scale_offset else numbers[:0]
+        return np.concatenate([*(panel[:, :width].ravel() for panel, width in panels), scales])
 
     def _panels(self, layer: LayerLayout, parameters: Array) -> Iterator[tuple[Array, int, int]]:
         start = layer.offset

@@ -37,7 +37,12 @@ class Network(Protocol):
     def weights(self) -> list[Array]: ...
     @property
     def biases(self) -> list[Array]: ...
-    def set_weights(self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> None: ...
+    @property
+    def input_scale(self) -> Array | None: ...
+    def set_weights(
+        self, weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike],
+        input_scale: npt.ArrayLike | None = None,
+    ) -> None: ...  # fmt: skip
     def backprop(
         self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None, training: bool = True,

@@ -64,11 +64,15 @@ class Session:
         The thread that runs `fit`.
     """
 
-    def __init__(self, spec: NetworkSpec, weights: Sequence[Array], biases: Sequence[Array]) -> None:
+    def __init__(
+        self, spec: NetworkSpec, weights: Sequence[Array], biases: Sequence[Array], input_scale: Array | None = None
+    ) -> None:
         self.spec = spec
-        self.layout = layout_of(spec.sizes, spec.layer_activations, spec.dtype, spec.regularization)
+        self.layout = layout_of(spec.sizes, spec.layer_activations, spec.dtype, spec.regularization, spec.input_scale)
         self.engine = Engine(self.layout, spec.loss)
-        self.layout.pack(weights, biases, self.engine.parameters)
+        if spec.input_scale and input_scale is None:
+            input_scale = np.ones(spec.n_in, spec.dtype)
+        self.layout.pack(weights, biases, self.engine.parameters, input_scale=input_scale)
         self.lock = threading.RLock()
         self.trainer: int | None = None
         self.scaling: Scaling | None = None
@@ -138,16 +142,32 @@ class Session:
         with self.lock:
             return self.layout.unpack(self.engine.parameters)
 
+    def input_scale(self) -> Array | None:
+        """A read-only copy of the scales of the inputs, or None."""
+        with self.lock:
+            return self.layout.unpack_scale(self.engine.parameters)
+
     def put(
-        self, parameters: tuple[Sequence[npt.ArrayLike], Sequence[npt.ArrayLike]] | None = None,
+        self, parameters: tuple[Sequence[npt.ArrayLike], Sequence[npt.ArrayLike], npt.ArrayLike | None] | None = None,
         optimizer: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """Set all weights and biases, the optimiser's state, or both at the same time; nothing if anything is wrong."""
+        """Set all parameters (scales that are None stay), the optimiser's state or both; nothing if any is wrong."""
         sizes, dtype = self.spec.sizes, self.spec.dtype
-        checked = None if parameters is None else arrays.check_weights(*parameters, sizes, dtype)
-        saved = None if optimizer is None else OptimizerState.check(optimizer, sizes, dtype)
+        checked = None
+        if parameters is not None:
+            weights, biases, scale = parameters
+            checked = *arrays.check_weights(weights, biases, sizes, dtype), self._check_scale(scale)
+        has_scale = self.spec.input_scale
+        saved = None if optimizer is None else OptimizerState.check(optimizer, sizes, dtype, has_scale)
         with self.lock:
             self.engine.put(checked, saved)
+
+    def _check_scale(self, scale: npt.ArrayLike | None) -> Array | None:
+        return arrays.check_input_scale(scale, self.spec.n_in, self.spec.dtype, self.spec.input_scale)
+
+    def check_optimizer(self, optimizer: Optimizer) -> None:
+        """Raise ValueError if an optimiser is for networks of another kind."""
+        optimizer.check_network(self.spec.n_layers, self.spec.input_scale)
 
     def optimizer_state(self) -> dict[str, Any]:
         """Moments and counters, as plain values and flat arrays by layer."""
@@ -159,6 +179,7 @@ class Session:
         engine = self.engine
         if self._used[0] is optimizer and self._used[1] is engine.moments:
             return
+        self.check_optimizer(optimizer)
         if optimizer.state_layout != engine.state_layout or len(engine.moments) != optimizer.n_moments:
             engine.begin(optimizer.initial_state, optimizer.state_layout)
         self._used = optimizer, engine.moments
@@ -166,13 +187,16 @@ class Session:
     def values(self) -> Model:
         """All of the network, of one moment."""
         with self.lock:
-            return Model(self.spec, *self.parameters(), self.scaling, self.class_labels, self.optimizer_state())
+            pair, state, scale = self.parameters(), self.optimizer_state(), self.input_scale()
+            return Model(self.spec, *pair, self.scaling, self.class_labels, state, scale)
 
     @classmethod
     def of(cls, values: Model) -> Session:
         """The session of a network of these values."""
         spec = values.spec
-        session = cls(spec, *arrays.check_weights(values.weights, values.biases, spec.sizes, spec.dtype))
+        pair = arrays.check_weights(values.weights, values.biases, spec.sizes, spec.dtype)
+        scale = arrays.check_input_scale(values.input_scale, spec.n_in, spec.dtype, spec.input_scale)
+        session = cls(spec, *pair, scale)
         session.set_scaling(values.scaling)
         session.set_class_labels(values.class_labels)
         if values.optimizer is not None:
@@ -279,7 +303,12 @@ class Session:
     def _apply(self, optimizer: Optimizer, gradient: Gradient, flat: Array | None) -> None:
         if flat is None:  # the check says where it is not finite, if that is so
             given = list(gradient.weights), list(gradient.biases)
-            flat = self.engine.packed(*arrays.check_weights(*given, self.spec.sizes, self.spec.dtype))
+            scale = self._check_scale(getattr(gradient, "input_scale", None))
+            if scale is None and self.spec.input_scale:
+                raise ValueError(
+                    "the gradient has no input_scale, but the network trains one: set gradient.input_scale"
+                )
+            flat = self.engine.packed(*arrays.check_weights(*given, self.spec.sizes, self.spec.dtype), scale)
         with self.lock:
             self.use(optimizer)
             self.engine.update(optimizer, flat)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp.arrays import check_weights
+from fastbp.arrays import check_input_scale, check_weights
 from fastbp.engine import memory
 from fastbp.engine.layout import Layout
 from fastbp.kernels.optimizers import initial_scalars
@@ -52,7 +52,7 @@ class OptimizerState(NamedTuple):
     steps: int
     epochs: int
     product: float  # the optimiser's own scalar, NAdam's product of momenta; 1 for those that have none
-    moments: list[tuple[list[Array], list[Array]]]  # (weights, biases) of each
+    moments: list[tuple[list[Array], list[Array], Array | None]]  # (weights, biases, input_scale) of each
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and arrays."""
@@ -61,17 +61,23 @@ class OptimizerState(NamedTuple):
             "steps": self.steps,
             "epochs": self.epochs,
             "product": self.product,
-            "moments": [{"weights": list(weights), "biases": list(biases)} for weights, biases in self.moments],
+            "moments": [
+                {"weights": list(weights), "biases": list(biases), **({} if scale is None else {"input_scale": scale})}
+                for weights, biases, scale in self.moments
+            ],
         }
 
     @classmethod
-    def check(cls, state: dict[str, Any], sizes: Sequence[int], dtype: np.dtype[Any]) -> OptimizerState:
+    def check(
+        cls, state: dict[str, Any], sizes: Sequence[int], dtype: np.dtype[Any], input_scale: bool = False
+    ) -> OptimizerState:
         """What `to_dict` made, checked against a network of these sizes."""
         try:
             layout = None if state["layout"] is None else (str(state["layout"][0]), int(state["layout"][1]))
             saved, product = list(state["moments"]), float(state.get("product", 1.0))
             steps, epochs = (check_non_negative_int(name, state[name]) for name in ("steps", "epochs"))
             pairs = [(one["weights"], one["biases"]) for one in saved]
+            scales = [one["input_scale"] if input_scale else one.get("input_scale") for one in saved]
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"this is no optimizer state: {error!r}; give what net.optimizer_state() returned"
@@ -83,7 +89,11 @@ class OptimizerState(NamedTuple):
                 f"the optimizer state of {layout} has {len(pairs)} moments instead of {wanted}, {steps} steps, "
                 f"{epochs} epochs and product {product}; give what net.optimizer_state() returned"
             )
-        return cls(layout, steps, epochs, product, [check_weights(*pair, sizes, dtype) for pair in pairs])
+        moments = [
+            (*check_weights(*pair, sizes, dtype), check_input_scale(scale, sizes[0], dtype, input_scale))
+            for pair, scale in zip(pairs, scales, strict=True)
+        ]
+        return cls(layout, steps, epochs, product, moments)
 
 
 class Store:
@@ -176,28 +186,36 @@ class Store:
         parts = {"scalars": _scalars(state_layout), "state_layout": state_layout}
         self.change(moments=moments, counters=self.counters_from(0, 0), **parts)
 
-    def packed(self, weights: Sequence[Array], biases: Sequence[Array]) -> Array:
-        """Weights and biases, or a moment of theirs, as a new array."""
+    def packed(self, weights: Sequence[Array], biases: Sequence[Array], input_scale: Array | None) -> Array:
+        """Weights, biases and scales, or a moment of theirs, as a new array."""
         made = memory.allocate(self.layout.n_parameters, self.layout.dtype)
-        self.layout.pack(weights, biases, made)
+        self.layout.pack(weights, biases, made, input_scale=input_scale)
         return made
 
-    def put(self, parameters: tuple[Sequence[Array], Sequence[Array]] | None, optimizer: OptimizerState | None) -> None:
-        """Set all weights and biases, the optimiser's state, or both at the same time; both are checked."""
+    def put(
+        self, parameters: tuple[Sequence[Array], Sequence[Array], Array | None] | None,
+        optimizer: OptimizerState | None,
+    ) -> None:  # fmt: skip
+        """Set all parameters, the optimiser's state, or both at the same time; both are checked.
+
+        Scales of the inputs that are None stay as they are.
+        """
         parts = dict[str, Any]()
         if parameters is not None:
-            parts["parameters"] = self.packed(*parameters)
+            weights, biases, scale = parameters
+            kept = self.layout.unpack_scale(self.parameters) if scale is None else scale
+            parts["parameters"] = self.packed(weights, biases, kept)
         if optimizer is not None:
             scalars = _scalars(optimizer.state_layout)
             scalars[optimizer.steps & 1] = optimizer.product
-            parts["moments"] = [self.packed(*pair) for pair in optimizer.moments]
+            parts["moments"] = [self.packed(*each) for each in optimizer.moments]
             parts |= {"scalars": scalars, "state_layout": optimizer.state_layout}
             parts["counters"] = self.counters_from(optimizer.steps, optimizer.epochs)
         self.change(**parts)
 
     def optimizer_state(self) -> OptimizerState:
         """Moments and counters by layer."""
-        moments = [self.layout.unpack(moment) for moment in self.moments]
+        moments = [(*self.layout.unpack(moment), self.layout.unpack_scale(moment)) for moment in self.moments]
         scalars = self.scalars[self.steps & 1]
         product = float(scalars[0]) if scalars.size else 1.0
         return OptimizerState(self.state_layout, self.steps, self.epochs, product, moments)

@@ -10,6 +10,8 @@ def summary(spec: NetworkSpec, layout: Layout) -> str:
     """A table of layers, parameters and flops, and the memory that training takes."""
     rows = [("layer", "shape", "activation", "parameters")]
     names = spec.layer_activations
+    if layout.scale_offset:
+        rows.append(("scale", f"{layout.sizes[0]}", "", f"{layout.sizes[0]:,}"))
     for k, layer in enumerate(layout.layers):
         rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
     widths = [max(len(row[c]) for row in rows) for c in range(4)]

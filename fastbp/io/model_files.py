@@ -17,8 +17,8 @@ from fastbp.io.files import damaged, opened, replacing
 from fastbp.types import Array
 
 FORMAT = "fastbp"
-# What this fastbp reads: 1 is a network; 2 one that knows the columns of its table, of which an older fastbp would be
-# silent.
+# What this fastbp reads: 1 is a network; 2 one that knows the columns of its table, or has an input_scale, of which an
+# older fastbp would be silent.
 VERSION = 2
 
 PathLike = str | os.PathLike[str]

@@ -28,6 +28,7 @@ import fastbp.kernels.clock as ticks
 from fastbp.kernels.activations import activate
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
+from fastbp.kernels.input_scale import scale_inputs
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.records import BatchType, Block, Job, Layers, Matrix, Region
@@ -91,7 +92,10 @@ def own_region(job, layers, k, part, tag):
     return Region(k, ZERO, (layer.n_out + wide - ONE) // wide, first, end - first, inputs)
 
 
-@leaf(Job, Layers, types.uintp, types.uintp, BatchType, types.uintp, calls=[gather, add_noise, product, activate, drop])
+@leaf(
+    Job, Layers, types.uintp, types.uintp, BatchType, types.uintp,
+    calls=[gather, add_noise, scale_inputs, product, activate, drop],
+)  # fmt: skip
 def forward_columns(job, layers, k, thread, batch, clock, tag):
     """Forward through layer k: the units of this thread's part, for the rows of this peer."""
     part, peer = part_of(job, thread)
@@ -111,6 +115,8 @@ def forward_columns(job, layers, k, thread, batch, clock, tag):
             gather(job, a, batch.start + row, rows, layer.n_in, tag)
             if batch.key != ZERO and job.input_noise > 0.0:
                 add_noise(job, a, batch.key, block, layer.n_in, tag)
+            if job.input_scale != ZERO:
+                scale_inputs(job, a, rows, layer.n_in, tag)
             since = ticks.charge(clock, ticks.GATHER, since)
         if end > first:
             outputs, deltas = layer.outputs + row * layer.output_row, layer.deltas + row * layer.output_row

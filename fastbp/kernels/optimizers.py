@@ -15,8 +15,9 @@ from fastbp.kernels.jit import element, jit
 from fastbp.kernels.simd import ONE, cast, fma, view
 
 # The rates of a step that every rule may read. lr: learning rate; step: lr / (1 - beta1^t); decay: weight decay;
-# shrink: 1 - lr * decay; beta1, beta2 and their complements; eps; root: 1 / sqrt(1 - beta2^t).
-Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root")
+# shrink: 1 - lr * decay; beta1, beta2 and their complements; eps; root: 1 / sqrt(1 - beta2^t); scale: the factor of
+# `lr_scale` that lr already has, for rules that step without it.
+Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root scale")
 LR, DECAY = Rates._fields.index("lr"), Rates._fields.index("decay")
 # What a rule's own rates are computed from. t: number of the update, from 1; before, after: addresses of the rule's
 # scalars, as the last update left them and as this one leaves them.
@@ -206,7 +207,7 @@ def rprop(w, g, before, size, r):
     bounded = r.smallest if size < r.smallest else (r.largest if size > r.largest else size)
     size = bounded if g != zero else size  # padding stays zero; elsewhere the size is bounded before it is first used
     g = zero if turned < zero else g
-    return fma(-size, _sign(g), w), g, size
+    return fma(-size * r.scale, _sign(g), w), g, size
 
 
 @element

@@ -30,6 +30,8 @@ LAYER = np.dtype(
         ("first_block", _COUNT),  # number of this layer's first weight block among those of all layers
         ("drop_below", np.uint64),  # 0, or 2^32 times the chance that one of its units is dropped
         ("dropout_scale", np.float64),  # by what the other units are scaled
+        ("weight_rates", _COUNT),  # bytes from a thread's rates to those of the weights, and to those of the biases:
+        ("bias_rates", _COUNT),  # 0 where no factor of `lr_scale` is theirs
     ],
     align=True,
 )
@@ -78,6 +80,7 @@ JOB = np.dtype(
         ("order", _ADDRESS),  # (n,) int64 row numbers in the order of the epoch, or 0 for the rows as they stand
         ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
         ("n_samples", _COUNT),
+        ("n_dropped", _COUNT),  # of these, the last in the order of an epoch that are not trained on
         ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps
         # the steps
         ("batch_size", _COUNT),
@@ -103,6 +106,10 @@ JOB = np.dtype(
         ("lr", np.float64),
         ("lrs", _ADDRESS),  # (n_steps,) float64 learning rates that take its place, or 0
         ("momenta", _ADDRESS),  # (n_steps,) float64 in the place of beta1, or 0
+        ("lr_scales", _ADDRESS),  # (n_scales,) float64 factors of the learning rate, each of which has its own rates
+        ("n_scales", _COUNT),
+        ("input_rates", _COUNT),  # bytes from a thread's rates to those of the scales of the inputs
+        ("scaled_rates", _COUNT),  # bytes from a thread's rates to those of the first factor
         ("weight_decay", np.float64),  # added to the gradient, times the weight
         ("decoupled", np.float64),  # of the weights themselves, times the learning rate
         ("beta1", np.float64),
@@ -117,6 +124,8 @@ JOB = np.dtype(
         ("l1", np.float64),  # the cost grows by l1 |w| + l2 w^2, for weights
         ("l2", np.float64),
         ("max_norm", np.float64),  # of the incoming weights of a unit, or 0
+        ("input_scale", _COUNT),  # elements before the scales of the inputs in the parameters, or 0: there are none
+        ("scale_partials", _ADDRESS),  # (panels of layer 0, n_in up to a whole vector), see `input_scale.py`
         ("parameters", _ADDRESS),
         ("state1", _ADDRESS),
         ("state2", _ADDRESS),

@@ -125,6 +125,28 @@ def row_sum(typingctx, source, n_vectors, tag):
 
 
 @intrinsic
+def row_dot(typingctx, a, b, n_vectors, tag):
+    """Sum of the products of two rows of whole vectors: lane by lane, then the lanes by halves."""
+
+    def codegen(context, builder, signature, args):
+        kind = vector_type(signature.return_type)
+        fma = declare_fma(builder.module, kind)
+
+        def load(address, offset):
+            value = builder.load(_row_pointer(builder, address, offset, kind))
+            value.align = TARGET.vector_bytes // kind.count
+            return value
+
+        def step(offset, state):
+            return [builder.call(fma, [load(args[0], offset), load(args[1], offset), state[0]])]
+
+        total = _each_vector(builder, args[2], [ir.Constant(kind, [0.0] * kind.count)], step)[0]
+        return _fold(builder, total, builder.fadd)
+
+    return tag(*[types.uintp] * 3, tag), codegen
+
+
+@intrinsic
 def row_square_sum(typingctx, source, n_vectors, tag):
     """Sum of the squares of a row of whole vectors, in double precision: lane by lane, then the lanes by halves.
 

@@ -12,6 +12,7 @@ import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.columns import backward_columns, forward_columns, own_region, part_of, peers, row_share
 from fastbp.kernels.gather import shuffle
+from fastbp.kernels.input_scale import pass_input_scale
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
@@ -31,7 +32,7 @@ from fastbp.kernels.records import (
     Job,
     Layers,
 )
-from fastbp.kernels.simd import ONE, ZERO, itemsize, view
+from fastbp.kernels.simd import ONE, ZERO, itemsize, lanes, view
 from fastbp.kernels.snapshot import first_due, is_due, is_ruined, save
 from fastbp.kernels.step import (
     COMPLETE,
@@ -50,6 +51,7 @@ from fastbp.kernels.team import (
     AT_GRADIENT,
     AT_NORMS,
     AT_ROWS,
+    AT_SCALE,
     AT_SHUFFLE,
     AT_SNAPSHOT,
     AT_STEP,
@@ -62,11 +64,9 @@ from fastbp.kernels.team import (
     come,
 )
 from fastbp.kernels.tuning import CLAIM_PERCENT
-from fastbp.kernels.update import CLIP_REST, clips, penalises, write_clip_scale, write_rates
+from fastbp.kernels.update import RATES_BYTES, clips, penalises, write_clip_scale, write_rates
 
 CLAIM_ROUNDS = np.uint64(len(CLAIM_PERCENT))
-RATES_BYTES = 128  # two cache lines before the gradient block in a thread's scratch
-assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
 
 
 @jit
@@ -177,6 +177,16 @@ def constrain(job, layers, thread, tag):
 
 
 @jit
+def descend_inputs(job, layers, thread, rates, makes, uses, tag):
+    """Phase 2 of this thread's share of the scales of the inputs; see `pass_input_scale`."""
+    size, parts = lanes(tag), job.n_threads
+    n = (layers[0].n_in + size - ONE) // size
+    first, end = share(n, thread, parts) * size, share(n, np.uintp(thread) + ONE, parts) * size
+    scratch = thread_rates(job, thread) + np.uintp(RATES_BYTES)
+    pass_input_scale(job, layers[0], first, end, rates, scratch, makes, uses, tag)
+
+
+@jit
 def sum_losses(job, batch_rows, tag):
     """J of a batch: the row losses added in double precision, in their order."""
     losses = view(job.row_losses, batch_rows, tag)
@@ -230,13 +240,25 @@ def descend(job, layers, thread, rows, rates, passed, taken, tag):
     """Phase 2 of a step: the gradient, and the update by it; returns (barriers passed or LEAVE, claims taken)."""
     if job.two_pass != 0:
         taken = phase_two(job, layers, thread, rows, rates, STORE_GRADIENT, taken, tag)
+        if job.input_scale != ZERO:
+            passed = barrier(job, thread, passed, STAY, AT_SCALE)
+            if passed == LEAVE:
+                return passed, taken
+            descend_inputs(job, layers, thread, rates, ONE, ZERO, tag)
         passed = barrier(job, thread, passed, wants_to_leave(job), AT_GRADIENT)
         if passed == LEAVE:
             return passed, taken
         write_clip_scale(job, rates, tag)
         taken = phase_two(job, layers, thread, rows, rates, USE_GRADIENT, taken, tag)
+        if job.input_scale != ZERO:
+            descend_inputs(job, layers, thread, rates, ZERO, ONE, tag)
     else:
         taken = phase_two(job, layers, thread, rows, rates, FUSED, taken, tag)
+        if job.input_scale != ZERO:
+            passed = barrier(job, thread, passed, STAY, AT_SCALE)
+            if passed == LEAVE:
+                return passed, taken
+            descend_inputs(job, layers, thread, rates, ONE, ONE, tag)
     if job.max_norm > 0.0:
         passed = barrier(job, thread, passed, STAY, AT_NORMS)
         if passed != LEAVE:
@@ -262,7 +284,7 @@ def take_snapshot(job, thread, passed, steps, tag):
 def train(job, layers, thread, tag):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
     passed = taken = np.int64(0)
-    position, epoch = job.position, job.epoch
+    position, epoch, used = job.position, job.epoch, job.n_samples - job.n_dropped
     due = first_due(job, position)
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
@@ -278,7 +300,7 @@ def train(job, layers, thread, tag):
             passed = barrier(job, thread, passed, STAY, AT_SHUFFLE)
             if passed == LEAVE:
                 return
-        rows = min(job.batch_size, job.n_samples - position)
+        rows = min(job.batch_size, used - position)
         batch = Batch(position, rows, batch_weight(job, position, rows), step_key(job, job.t + s))
         passed, taken = ascend(job, layers, thread, batch, passed, taken, tag)
         if passed == LEAVE:
@@ -302,7 +324,7 @@ def train(job, layers, thread, tag):
         if passed == LEAVE:
             return
         position += rows
-        if position == job.n_samples:
+        if position == used:
             position = ZERO
             epoch += ONE
         now, due = is_due(job, position, epoch, due)
@@ -320,6 +342,8 @@ def backprop(job, layers, thread, tag):
     passed, taken = ascend(job, layers, thread, batch, np.int64(0), np.int64(0), tag)
     if passed != LEAVE:
         phase_two(job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken, tag)
+        if job.input_scale != ZERO and barrier(job, thread, passed, STAY, AT_SCALE) != LEAVE:
+            descend_inputs(job, layers, thread, ZERO, ONE, ZERO, tag)
         if thread == 0:
             view(job.losses, 1, 0.0)[0] = sum_losses(job, job.n_samples, tag)
 
@@ -350,7 +374,7 @@ def infer(job, layers, thread, tag):
     types.Array(Job, 1, "C"),
     Layers,
     types.int64,
-    calls=[pass_rows, pass_group, pass_blocks, limit_norms, forward_columns, backward_columns],
+    calls=[pass_rows, pass_group, pass_blocks, pass_input_scale, limit_norms, forward_columns, backward_columns],
 )
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
@@ -367,6 +391,8 @@ def run(jobs, layers, thread, tag):
             phase_two(job, layers, thread, ZERO, rates, COMPLETE, np.int64(0), tag)
         write_clip_scale(job, rates, tag)
         phase_two(job, layers, thread, ZERO, rates, USE_GRADIENT, np.int64(0), tag)
+        if job.input_scale != ZERO:
+            descend_inputs(job, layers, thread, rates, ZERO, ONE, tag)
         if job.max_norm > 0.0 and barrier(job, thread, np.int64(0), STAY, AT_NORMS) != LEAVE:
             constrain(job, layers, thread, tag)
         job.steps_done += ONE  # by the one thread that an update has

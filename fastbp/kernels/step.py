@@ -21,6 +21,7 @@ from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
+from fastbp.kernels.input_scale import partial_sums, scale_inputs
 from fastbp.kernels.jit import element, jit, leaf
 from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
@@ -45,7 +46,7 @@ from fastbp.kernels.thin import is_thin, thin_blocks
 from fastbp.kernels.tile import product, product_columns
 from fastbp.kernels.transpose import chunk, transpose_columns
 from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
-from fastbp.kernels.update import clip, clips, penalise, penalises, update
+from fastbp.kernels.update import clip, clips, penalise, penalises, sum_partials, update, update_blocks
 
 # What phase 2 does with the gradient of a block: update by it at once, only store it, update by the stored one, or make
 # that the gradient of the whole cost, penalties included, which is what is clipped.
@@ -128,6 +129,8 @@ def backward(job, layers, block, clock, tag):
         bottom = layers[0]
         result = job.input_deltas + block.place * bottom.input_row
         product_down(bottom, result, block, job.zeros, np.uintp(STORE), tag)
+        if job.input_scale != ZERO:
+            scale_inputs(job, Matrix(result, bottom.input_row), block.rows, bottom.n_in, tag)
 
 
 @jit
@@ -145,7 +148,7 @@ def product_down(layer, result, block, zeros, mode, tag):
 @leaf(
     Job, Layers, BlockType, BatchType, types.uintp,
     calls=[
-        gather, add_noise, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
+        gather, add_noise, scale_inputs, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
     ],
 )  # fmt: skip
 def pass_rows(job, layers, block, batch, clock, tag):
@@ -157,6 +160,8 @@ def pass_rows(job, layers, block, batch, clock, tag):
         gather(job, inputs, batch.start + block.place, block.rows, bottom.n_in, tag)
         if batch.key != ZERO and job.input_noise > 0.0:
             add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
+        if job.input_scale != ZERO:
+            scale_inputs(job, inputs, block.rows, bottom.n_in, tag)
         ticks.charge(clock, ticks.GATHER, since)
     forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
@@ -282,26 +287,12 @@ def refresh_transposed(layer, panel, block, tag):
 
 
 @jit
-def sum_partials(job, result, offset, n, tag):
-    """Add up the gradients of the groups, in the order of the groups."""
-    out = view(result, n, tag)
-    for g in range(job.n_groups):
-        part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
-        if g == 0:
-            for i in range(n):
-                out[i] = part[i]
-        else:
-            for i in range(n):
-                out[i] += part[i]
-
-
-@jit
 def is_plain(job):
     """Is the update plain gradient descent, by a gradient that needs no clipping, penalty or sum of groups?"""
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, penalise, clip, update])
+@leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, partial_sums, penalise, clip, update])
 def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, clock, tag):
     """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it.
 
@@ -323,7 +314,10 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
         else:
             local = number
         layer = layers[k]
-        layer_rates = ZERO if is_thin(layer, rows, tag) else descend  # then the update is a pass of its own
+        layer_rates = descend + layer.weight_rates
+        scaled = k == ZERO and job.input_scale != ZERO
+        if descend == ZERO or scaled or layer.weight_rates != layer.bias_rates or is_thin(layer, rows, tag):
+            layer_rates = ZERO  # then the update is a pass of its own
         panel, block, count = blocks_at(panels, blocks, local)
         panel, block = panel + region.panel, block + region.block
         count = min(count, end - number)
@@ -338,6 +332,12 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
                 )  # fmt: skip
             else:
                 sum_partials(job, gradient, offset, n, tag)
+            if scaled:
+                below = block * wide
+                partial_sums(
+                    job, layer, panel, below, min(count * wide, layer.n_in - below), job.parameters + offset * item,
+                    gradient, tag,
+                )  # fmt: skip
         if completes or (penalties and not clipping and use != STORE_GRADIENT):
             n_weights, result = weights_in(layer, panel, block, count, tag), gradient if completes else scratch
             penalise(job, result, job.parameters + offset * item, gradient, n_weights, n, tag)
@@ -347,7 +347,8 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
                 clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
             if layer_rates == ZERO:
-                update(job, gradient, rates, offset, n, tag)
+                n_weights = weights_in(layer, panel, block, count, tag)
+                update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag)
             if layer.transposed != 0:
                 for b in range(count):
                     refresh_transposed(layer, panel, block + b, tag)

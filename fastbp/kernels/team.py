@@ -45,9 +45,9 @@ ARRIVALS = 0xFFFFFFFF
 EVEN, ODD = 32, 48  # the lowest bits of the two counters of votes
 VOTES = 0x7FFF
 MAX_THREADS = 4096  # all their votes fit into a counter
-# Barriers of a step, at most: shuffle, rows, gradient, norms, step, snapshot, and two for each layer by columns. That
-# those of a call fit into the arrivals, `fastbp.engine.traffic` sees to.
-STEP_BARRIERS, LAYER_BARRIERS = 6, 2
+# Barriers of a step, at most: shuffle, rows, scale, gradient, norms, step, snapshot, and two for each layer by columns.
+# That those of a call fit into the arrivals, `fastbp.engine.traffic` sees to.
+STEP_BARRIERS, LAYER_BARRIERS = 7, 2
 LEAVE = -1  # what a barrier returns where the threads leave
 STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 
@@ -56,10 +56,22 @@ STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 # the team when it last checked; and the random state and longest delay (pauses) of tests.
 THREAD, SITE, TARGET, PATIENCE, WAITED, LOOKED, CPU, STATE, DELAY = (np.uint64(word) for word in range(9))
 WATCH_WORDS = np.uint64(16)
-SITES = ("not come yet", "computing", "gone", "shuffle", "rows", "gradient", "norms", "step", "snapshot", "columns")
+SITES = (
+    "not come yet",
+    "computing",
+    "gone",
+    "shuffle",
+    "rows",
+    "gradient",
+    "norms",
+    "step",
+    "snapshot",
+    "columns",
+    "scale",
+)
 # Typed: Numba compiles a function once more for every plain number that it is called with.
-OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT, AT_COLUMNS = map(
-    np.int64, range(10)
+OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT, AT_COLUMNS, AT_SCALE = map(
+    np.int64, range(11)
 )
 
 

@@ -56,10 +56,25 @@ OWN = np.uint64(len(Rates._fields))  # place of a rule's own rates
 _own_rates = switch([_own_rates_of(rule) for rule in RULES.values()])
 
 
+RATES_BYTES = 192  # three cache lines before the gradient block in a thread's scratch, and for each scale behind it
+
+
 @jit
-def write_rates(job, t, s, address, tag):
-    """Write the rates of update number t (from 1), step s of the call, computed in double precision."""
-    lr = job.lr if job.lrs == 0 else view(job.lrs, job.n_steps, 0.0)[s]
+def write_rates(job, t, s, rates, tag):
+    """Write the rates of update number t (from 1), step s of the call: those of factor 1, and of each of `lr_scale`."""
+    scales = view(job.lr_scales, job.n_scales, 0.0)
+    for number in range(job.n_scales + ONE):
+        if number == ZERO:
+            _write_rates(job, t, s, 1.0, rates, tag)
+        else:
+            place = rates + job.scaled_rates + (number - ONE) * np.uintp(RATES_BYTES)
+            _write_rates(job, t, s, scales[number - ONE], place, tag)
+
+
+@jit
+def _write_rates(job, t, s, scale, address, tag):
+    """The rates for one factor of the learning rate, computed in double precision."""
+    lr = (job.lr if job.lrs == 0 else view(job.lrs, job.n_steps, 0.0)[s]) * scale
     beta1 = job.beta1 if job.momenta == 0 else view(job.momenta, job.n_steps, 0.0)[s]
     corrected1 = 1.0 - beta1**t if beta1 > 0.0 else 1.0
     corrected2 = 1.0 - job.beta2**t if job.beta2 > 0.0 else 1.0
@@ -74,6 +89,7 @@ def write_rates(job, t, s, address, tag):
     r[7] = cast(tag, 1.0 - job.beta2)
     r[8] = cast(tag, job.eps)
     r[9] = cast(tag, 1.0 / np.sqrt(corrected2))
+    r[10] = cast(tag, scale)
     # Every thread reads the scalars of the last update and writes those of this one, in its own time: two places.
     size = job.n_scalars * np.uint64(8)
     step = Step(t, lr, beta1, job.beta2, job.scalars + (t - ONE & ONE) * size, job.scalars + (t & ONE) * size)
@@ -84,6 +100,7 @@ def write_rates(job, t, s, address, tag):
 # In the scratch of a thread, behind the rates; two factors, since 1 / 1e38 has few digits in single precision.
 CLIP_SCALE = np.uint64(N_RATES)
 CLIP_REST = CLIP_SCALE + ONE
+assert (int(CLIP_REST) + 1) * 8 <= RATES_BYTES
 # Below this a factor is split, or applied in double precision.
 SMALL_FACTOR = 2.0**-96
 
@@ -179,6 +196,20 @@ def penalise(job, result, weights, gradient, n_weights, n, tag):
         g[i] = fma(l2, w[i], g[i]) + sign
 
 
+@jit
+def sum_partials(job, result, offset, n, tag):
+    """Add up the gradients of the groups, in the order of the groups."""
+    out = view(result, n, tag)
+    for g in range(job.n_groups):
+        part = view(job.partials + (g * job.n_parameters + offset) * itemsize(tag), n, tag)
+        if g == 0:
+            for i in range(n):
+                out[i] = part[i]
+        else:
+            for i in range(n):
+                out[i] += part[i]
+
+
 def _update_loop(rule):
     """A case of the switch: the loop around a rule."""
     function, n_rates = rule.function, len(rule.rate_names)
@@ -229,7 +260,17 @@ _rules = switch([_update_loop(rule) for rule in RULES.values()])
 def update(job, gradient, rates, offset, n, tag):
     """Update n parameters from element `offset` on, by the gradient and the rates of the step at their addresses."""
     r = view(rates, N_RATES, tag)
-    values = (r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13])
+    values = (r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14])
     skip = offset * itemsize(tag)
     state1, state2, state3 = job.state1 + skip, job.state2 + skip, job.state3 + skip
     _rules(job.optimizer, job.parameters + skip, state1, state2, state3, gradient, values, n, tag)
+
+
+@jit
+def update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag):
+    """Update n parameters of a layer: n_weights weights, and behind them biases, which may have rates of their own."""
+    first = n if layer.weight_rates == layer.bias_rates else n_weights
+    update(job, gradient, rates + layer.weight_rates, offset, first, tag)
+    if first < n:
+        skip = first * itemsize(tag)
+        update(job, gradient + skip, rates + layer.bias_rates, offset + first, n - first, tag)

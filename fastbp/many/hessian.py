@@ -37,6 +37,8 @@ class Hessian:
     def __init__(
         self, twin: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, decay: float = 0.0, scale: Array | None = None
     ) -> None:
+        if twin.input_scale is not None:
+            raise ValueError("the Hessian of networks with input_scale is not known here; use one without")
         self.twin, self.X, self.y, self.scale = twin, np.asarray(X), np.asarray(y), scale
         self.at = flat(twin.weights, twin.biases)
         n_weights = sum(array.size for array in twin.weights)

@@ -38,10 +38,13 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
     """What a run depends on, except its rate and seed, as JSON values; arrays are hashed."""
     net, scaling = spec.net, spec.net.scaling
     regularization = net.regularization.as_arguments()
-    apart = {"activation", "dtype", "seed", *regularization}
+    apart = {"activation", "dtype", "seed", "input_scale", *regularization}
     names = [name for name in inspect.signature(MLP).parameters if name not in apart]
     optimizer = {**vars(spec.optimizer), "name": spec.optimizer.name}
     optimizer.pop("lr")
+    if optimizer["lr_scale"] is None:  # journals of before know nothing of it, nor of scales of inputs
+        del optimizer["lr_scale"]
+    scaled = {} if net.input_scale is None else {"input_scale": True}
     plateau = schedules.plateau_of(spec.schedule) is not None
     tables = spec.tables(np.ones(1))
     return {
@@ -51,6 +54,7 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
         "validation_data": [_hash(array) for array in spec.held_out or () if array is not None],
         "net": {
             **{name: repr(getattr(net, name)) for name in names},
+            **scaled,
             "activations": list(net.activations),
             "regularization": regularization,
             "dtype": net.dtype.name,

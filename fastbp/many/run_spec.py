@@ -28,6 +28,7 @@ def fresh(net: MLP, seed: int) -> MLP:
     regularization = net.regularization.as_arguments()
     names = set(inspect.signature(MLP).parameters) - {"sizes", "activation", "seed", *regularization}
     options = {name: getattr(net, name) for name in names}
+    options["input_scale"] = net.input_scale is not None  # the attribute is the numbers themselves
     made = MLP(net.sizes, activation=list(net.activations), seed=seed, **options, **regularization)
     made.scaling = net.scaling
     return made

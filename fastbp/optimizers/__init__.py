@@ -14,6 +14,7 @@ from fastbp.optimizers.base import BATCH_SIZE as BATCH_SIZE
 from fastbp.optimizers.base import Optimizer as Optimizer
 from fastbp.optimizers.base import check_betas, check_dampening, check_etas, check_step_sizes
 from fastbp.optimizers.lbfgs import LBFGS as LBFGS
+from fastbp.optimizers.lr_scale import LrScale as LrScale
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.validation import (
     check_choice,

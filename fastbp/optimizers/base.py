@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from fastbp.optimizers.lr_scale import check_lr_scale
 from fastbp.regularization import PLAIN, Regularization
 from fastbp.types import Array
 from fastbp.validation import (
@@ -16,6 +17,7 @@ from fastbp.validation import (
     checked_by,
     optional,
     setting,
+    shown_fields,
 )
 
 BATCH_SIZE = 32  # rows a step, unless a fit is told
@@ -50,16 +52,27 @@ class Optimizer(Checked):
         Before that, scale the gradient of the cost, the network's l1 and l2 included, down to this Euclidean norm (over
         all weights and biases), or hold each of its elements within plus and minus this value: PyTorch's
         `clip_grad_norm_` and `clip_grad_value_`. With both, the norm comes first.
+    lr_scale : list or mapping, optional
+        Factors of the learning rate: a list by layer, the one next to the inputs first, or
+        ``{"weights": [0, 0, 1], "biases": 0.1}``, each one number or a list, and "input_scale" for networks that have
+        one. It is what PyTorch's parameter groups do. 0 freezes: neither gradient nor decay changes these parameters.
+        Kept as a `LrScale`.
     """
 
     lr: float = field(metadata=checked_by(check_non_negative_finite))
     weight_decay: float = setting(0.0, check_non_negative_finite)
     clip_norm: float | None = field(default=None, kw_only=True, metadata=checked_by(optional(check_positive_finite)))
     clip_value: float | None = field(default=None, kw_only=True, metadata=checked_by(optional(check_positive_finite)))
+    lr_scale: Any = field(default=None, kw_only=True, metadata={**checked_by(check_lr_scale), "later": True})
 
     name: ClassVar[str]
     full_batch: ClassVar[bool] = False  # makes no single steps, only whole fits
     decoupled: ClassVar[bool] = False  # weights shrink by lr * weight_decay, instead of a penalty
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):  # before `dataclass` makes one
+            cls.__repr__ = _shown  # type: ignore[method-assign,assignment]
 
     @property
     def clips(self) -> bool:
@@ -106,6 +119,11 @@ class Optimizer(Checked):
         """The numbers that only this rule reads, by the names in `fastbp.kernels.optimizers.Rule`."""
         return tuple(getattr(self, name) for name in _compiled(self.rule)[2])
 
+    def check_network(self, n_layers: int, has_input_scale: bool = False) -> None:
+        """Raise ValueError if a network of so many layers of weights is not what this optimiser is for."""
+        if self.lr_scale is not None:
+            self.lr_scale.check_network(n_layers, has_input_scale)
+
     def check_step(self) -> None:
         """Raise ValueError if this optimiser makes no single steps."""
 
@@ -119,6 +137,12 @@ class Optimizer(Checked):
         """
         self.check_step()
         net.session.apply(self, gradient)
+
+
+def _shown(optimizer: Optimizer) -> str:
+    """The description as it is typed; without `lr_scale` where there is none, as files of before have it."""
+    values = [f"{name}={getattr(optimizer, name)!r}" for name in shown_fields(optimizer)]
+    return f"{type(optimizer).__qualname__}({', '.join(values)})"
 
 
 @functools.cache

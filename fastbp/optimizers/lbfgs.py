@@ -51,6 +51,13 @@ class LBFGS(Optimizer):
     name = "lbfgs"
     full_batch = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lr_scale is not None:
+            raise ValueError(
+                f"L-BFGS has no learning rate that factors could apply to: leave lr_scale out, got {self.lr_scale!r}"
+            )
+
     @property
     def n_moments(self) -> int:
         return 0

@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from fastbp.losses import Loss
 from fastbp.reference.activations import ACTIVATIONS, Functions
 from fastbp.types import Array
 
@@ -54,3 +56,19 @@ class Workspace:
         self.column = np.empty((rows, 1), dtype)
         self.ones_rows = np.ones(rows, dtype)
         self.ones_out = np.ones((n_out, 1), dtype)
+
+
+def target_matrix(loss: Loss, y: ArrayLike, rows: int, n_out: int, dtype: np.dtype[Any]) -> Array:
+    """Targets as a matrix `(rows, n_out)`; classes become one-hot rows."""
+    y = np.asarray(y)
+    if loss.link.one_class and y.shape == (rows,):
+        if y.dtype.kind not in "iub":
+            raise TypeError(f"y must hold integer classes or probabilities (n, {n_out}); got {y.dtype} {y.shape}")
+        if rows and not (y.min() >= 0 and y.max() < n_out):
+            raise ValueError(f"y must hold classes 0 to {n_out - 1}; got {y.min()} to {y.max()}")
+        targets = np.zeros((rows, n_out), dtype)
+        targets[np.arange(rows), y.astype(np.intp)] = 1
+        return targets
+    if y.shape != (rows, n_out) and not (n_out == 1 and y.shape == (rows,)):
+        raise ValueError(f"y must have shape ({rows}, {n_out}){' or (n,)' * (n_out == 1)}; got {y.shape}")
+    return np.ascontiguousarray(y, dtype).reshape(rows, n_out)

@@ -23,10 +23,10 @@ from fastbp.attributes import Settled
 from fastbp.datasets import split_rows
 from fastbp.errors import DivergenceError
 from fastbp.numerics import norm, quiet
-from fastbp.reference.buffers import Workspace, layer_views
+from fastbp.reference.buffers import Workspace, layer_views, target_matrix
 from fastbp.reference.losses import LOSSES, weighted
 from fastbp.reference.noise import dropout_factors, normal, random_bits
-from fastbp.reference.optimizers import OPTIMIZERS
+from fastbp.reference.optimizers import OPTIMIZERS, by_rate
 from fastbp.reference.penalty import limit_norms, penalise
 from fastbp.reference.scores import NumpyHistory, predictions, probabilities, score
 from fastbp.spec import Gradient, NetworkSpec
@@ -59,10 +59,12 @@ class NumpyMLP(Settled):
         max_norm: float | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        input_scale: bool = False,
     ) -> None:
         self.spec = spec = NetworkSpec.check(
             sizes, activation=activation, output_activation=output_activation, loss=loss, init=init, dropout=dropout,
             input_noise=input_noise, l1=l1, l2=l2, max_norm=max_norm, dtype=dtype, seed=seed,
+            input_scale=input_scale,
         )  # fmt: skip
         self.sizes, self.loss, self.dtype, self.seed = spec.sizes, spec.loss, spec.dtype, spec.seed
         self.n_parameters = spec.n_parameters
@@ -70,7 +72,7 @@ class NumpyMLP(Settled):
         self._bind()
         self._layout: tuple[str, int] | None = None
         self._state: list[Array] = []
-        self.set_weights(*spec.initial_parameters())
+        self.set_weights(*spec.initial_parameters(), np.ones(self.sizes[0]) if spec.input_scale else None)
         self.reset_optimizer()
         self._settled = True
 
@@ -79,10 +81,12 @@ class NumpyMLP(Settled):
         self._gradient, self._spare = np.empty_like(self._parameters), np.empty_like(self._parameters)
         self._workspaces: dict[int, Workspace] = {}
         self._layers = layer_views(self.sizes, self.spec.layer_activations, self._parameters, self._gradient)
+        n = self.n_parameters - self.sizes[0] * self.spec.input_scale  # the scales of the inputs come last
+        self._scale, self._d_scale = self._parameters[n:], self._gradient[n:]
 
     def __getstate__(self) -> dict[str, Any]:
         # Views of the flat vectors, pickled or copied one by one, would no longer be views.
-        views = ("_gradient", "_spare", "_workspaces", "_layers")
+        views = ("_gradient", "_spare", "_workspaces", "_layers", "_scale", "_d_scale")
         return {name: value for name, value in self.__dict__.items() if name not in views}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,14 +106,23 @@ class NumpyMLP(Settled):
         return [layer.bias.copy() for layer in self._layers]
 
     @quiet
-    def set_weights(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> None:
-        """Replace all weights and biases."""
+    def set_weights(
+        self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike], input_scale: ArrayLike | None = None
+    ) -> None:
+        """Replace all weights and biases, and the scales of the inputs if they are given."""
+        if input_scale is not None:
+            self._scale[...] = input_scale
         for layer, *values in zip(self._layers, weights, biases, strict=True):
             for parameter, value in zip((layer.weight, layer.bias), values, strict=True):
                 if np.shape(value) != parameter.shape:
                     raise ValueError(f"weights and biases must fit sizes {self.sizes}; expected an array of shape "
                                      f"{parameter.shape}, got {np.shape(value)}")  # fmt: skip
                 parameter[...] = value
+
+    @property
+    def input_scale(self) -> Array | None:
+        """A copy of the scales of the inputs, `(n_in,)`; None without."""
+        return self._scale.copy() if self.spec.input_scale else None
 
     def reset_optimizer(self) -> None:
         """Forget the optimiser's state and the step and epoch counters."""
@@ -120,7 +133,7 @@ class NumpyMLP(Settled):
 
     def _forward(self, ws: Workspace, inputs: Array, factors: dict[int, Array] | None = None) -> list[Array]:
         """Fill z and a of every layer; `factors` are those of dropout, by layer. Returns the inputs of each layer."""
-        each = [inputs]
+        each = [inputs * self._scale if self.spec.input_scale else inputs]
         for k, (layer, z, a, delta) in enumerate(zip(self._layers, ws.z, ws.a, ws.deltas, strict=True)):
             np.add(np.dot(each[k], layer.weight, out=z), layer.bias, out=z)
             if layer.activation:
@@ -151,6 +164,10 @@ class NumpyMLP(Settled):
         each = self._forward(ws, inputs, factors)
         loss = self._cost(ws, weights)
         self._backward(ws, each, factors)
+        if self.spec.input_scale:  # the gradient of the effective weights makes both
+            effective = np.dot(inputs.T, ws.deltas[0])
+            np.multiply(effective, self._scale[:, None], out=self._layers[0].d_weight)
+            self._d_scale[...] = (effective * self._layers[0].weight).sum(axis=1)
         return loss
 
     def _draw(self, inputs: Array) -> tuple[Array, dict[int, Array]]:
@@ -190,6 +207,7 @@ class NumpyMLP(Settled):
         described = optimizers.get(optimizer)
         if described.name not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)} here, got {described.name}")
+        described.check_network(len(self._layers), self.spec.input_scale)
         if described.state_layout != self._layout:
             self.reset_optimizer()
             self._layout = described.state_layout
@@ -206,7 +224,10 @@ class NumpyMLP(Settled):
             np.multiply(self._gradient, np.float64(scale), out=self._gradient, casting="same_kind")
         if optimizer.clip_value is not None:
             np.clip(self._gradient, -optimizer.clip_value, optimizer.clip_value, out=self._gradient)
-        OPTIMIZERS[optimizer.name](optimizer, self._step, self._parameters, self._gradient, self._state, self._spare)
+        rule = OPTIMIZERS[optimizer.name]
+        for which, described in by_rate(optimizer, self._layers):
+            state = [moment[which] for moment in self._state]
+            rule(described, self._step, self._parameters[which], self._gradient[which], state, self._spare[which])
         for layer in self._layers if penalties.max_norm else ():
             limit_norms(penalties.max_norm or 0.0, layer.weight)
 
@@ -223,25 +244,10 @@ class NumpyMLP(Settled):
             raise ValueError(f"X must have shape (n, {self.sizes[0]}); got {inputs.shape}")
         return inputs
 
-    def _targets(self, y: ArrayLike, rows: int) -> Array:
-        """Targets as a matrix `(rows, n_out)`; classes become one-hot rows."""
-        y, n_out = np.asarray(y), self.sizes[-1]
-        if self.loss.link.one_class and y.shape == (rows,):
-            if y.dtype.kind not in "iub":
-                raise TypeError(f"y must hold integer classes or probabilities (n, {n_out}); got {y.dtype} {y.shape}")
-            if rows and not (y.min() >= 0 and y.max() < n_out):
-                raise ValueError(f"y must hold classes 0 to {n_out - 1}; got {y.min()} to {y.max()}")
-            targets = np.zeros((rows, n_out), self.dtype)
-            targets[np.arange(rows), y.astype(np.intp)] = 1
-            return targets
-        if y.shape != (rows, n_out) and not (n_out == 1 and y.shape == (rows,)):
-            raise ValueError(f"y must have shape ({rows}, {n_out}){' or (n,)' * (n_out == 1)}; got {y.shape}")
-        return np.ascontiguousarray(y, self.dtype).reshape(rows, n_out)
-
     def _load(self, X: ArrayLike, y: ArrayLike) -> tuple[Workspace, Array]:
         inputs = self._inputs(X)
         ws = self._workspace(len(inputs))
-        ws.targets[...] = self._targets(y, len(inputs))
+        ws.targets[...] = target_matrix(self.loss, y, len(inputs), self.sizes[-1], self.dtype)
         return ws, inputs
 
     @quiet
@@ -250,6 +256,7 @@ class NumpyMLP(Settled):
         described = self._prepare(optimizer)
         for layer, d_weight, d_bias in zip(self._layers, gradient.weights, gradient.biases, strict=True):
             layer.d_weight[...], layer.d_bias[...] = d_weight, d_bias
+        self._d_scale[...] = 0 if gradient.input_scale is None else gradient.input_scale
         self._update(described)
 
     @quiet
@@ -273,7 +280,10 @@ class NumpyMLP(Settled):
         first = self._layers[0].weight
         inputs = np.dot(self._workspace(len(np.asarray(X))).deltas[0], first.T)
         layers = self._layers
-        return Gradient(loss, [x.d_weight.copy() for x in layers], [x.d_bias.copy() for x in layers], inputs)
+        scale = None
+        if self.spec.input_scale:
+            inputs, scale = inputs * self._scale, self._d_scale.copy()
+        return Gradient(loss, [x.d_weight.copy() for x in layers], [x.d_bias.copy() for x in layers], inputs, scale)
 
     # -- many batches --
 
@@ -290,13 +300,15 @@ class NumpyMLP(Settled):
         validation_split: float = 0.0,
         sample_weight: ArrayLike | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         order: Callable[[int], NDArray[np.integer[Any]]] | None = None,
     ) -> NumpyHistory:
         """Train by mini-batches, as `fastbp.MLP.fit` does.
 
         `order(epoch)` gives the row indices of an epoch, which are cut into batches; `epoch` goes on counting over
-        calls. The default shuffles by `(seed, epoch)`, or takes rows as they come with `shuffle=False`. A
-        `validation_split` is drawn by the seed, and by classes where y holds classes.
+        calls. The default shuffles by `(seed, epoch)`, or takes rows as they come with `shuffle=False`; with
+        `drop_last`, rows at the end of the order that make no whole batch are left out. A `validation_split` is drawn
+        by the seed, and by classes where y holds classes.
         """
         if validation_split:
             if sample_weight is not None:
@@ -311,11 +323,15 @@ class NumpyMLP(Settled):
         batch_size = validation.check_positive_int("batch_size", batch_size)
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
-        targets, described = self._targets(y, len(inputs)), self._prepare(optimizer)
+        targets, described = (
+            target_matrix(self.loss, y, len(inputs), self.sizes[-1], self.dtype),
+            self._prepare(optimizer),
+        )
         history = NumpyHistory(score_name=self.loss.score_name)
         for _ in range(epochs):
             started = time.perf_counter()
             rows = self._order(len(inputs), shuffle, order)
+            rows = rows[: max(batch_size, len(rows) // batch_size * batch_size)] if drop_last else rows
             history.loss.append(self._train_epoch(inputs, targets, weights, rows, batch_size, described, history))
             history.lr.append(described.lr)
             history.seconds.append(time.perf_counter() - started)
@@ -384,7 +400,7 @@ class NumpyMLP(Settled):
         """The loss, and accuracy for the two cross entropies or r2 for the others."""
         inputs = self._inputs(X)
         y, weights = self._weights(y, sample_weight)
-        targets = self._targets(y, len(inputs))
+        targets = target_matrix(self.loss, y, len(inputs), self.sizes[-1], self.dtype)
         predicted = self.predict(inputs)
         ws = self._workspace(len(inputs))
         ws.targets[...] = targets

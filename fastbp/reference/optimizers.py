@@ -9,12 +9,14 @@ An optimiser is one function and one line of OPTIMIZERS.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastbp.optimizers import LrScale
 from fastbp.types import Array
 
 
@@ -164,7 +166,8 @@ def rprop(optimizer: Any, _step: int, p: Array, g: Array, state: list[Array], _:
     size[turned < 0] *= optimizer.etas[0]
     np.clip(size, *optimizer.step_sizes, out=size)
     g[turned < 0] = 0
-    np.subtract(p, np.sign(g) * size, out=p)
+    factor = optimizer.lr_scale.weights if optimizer.lr_scale else 1.0
+    np.subtract(p, np.sign(g) * size * factor, out=p)
     before[:] = g
 
 
@@ -188,6 +191,26 @@ def lookahead(optimizer: Any, step: int, p: Array, g: Array, state: list[Array],
     if step % optimizer.k == 0:
         np.subtract(p, np.multiply(way, 1 - optimizer.alpha, out=s), out=p)
         way.fill(0)
+
+
+def by_rate(optimizer: Any, layers: Sequence[Any]) -> list[tuple[slice, Any]]:
+    """The parts of the flat parameters that have a learning rate of their own, with the optimiser at that rate.
+
+    layers: objects with `weight` and `bias`, which lie one behind the other; scales of the inputs come last.
+    """
+    scale = optimizer.lr_scale
+    if scale is None:
+        return [(slice(None), optimizer)]
+    found, start = [], 0
+    for layer, factors in zip(layers, scale.by_layer(len(layers)), strict=True):
+        for part, factor in zip((layer.weight, layer.bias), factors, strict=True):
+            found.append((slice(start, start + part.size), _at_scale(optimizer, factor)))
+            start += part.size
+    return [*found, (slice(start, None), _at_scale(optimizer, scale.input_scale))]
+
+
+def _at_scale(optimizer: Any, factor: float) -> Any:
+    return dataclasses.replace(optimizer, lr=optimizer.lr * factor, lr_scale=LrScale(factor, factor))
 
 
 OPTIMIZERS: dict[str, Callable[[Any, int, Array, Array, list[Array], Array], None]] = {

@@ -25,6 +25,7 @@ from fastbp.schedules.base import (
     in_steps,
     lengths_passed,
 )
+from fastbp.schedules.coslog import CosLog as CosLog
 from fastbp.validation import (
     check_flag,
     check_fraction,

@@ -31,6 +31,7 @@ from fastbp.io.saved_training import LAST, VERSION, Saved
 from fastbp.model import Model
 from fastbp.spec import Samples
 from fastbp.types import Array
+from fastbp.validation import shown_fields
 
 # What a process that was killed while it wrote has left, by the names that `files.replacing` gives.
 _LEFT = re.compile(r"\.(last|best|epoch-\d{6,})\.safetensors\.[0-9a-f]{8}\.tmp")
@@ -149,7 +150,7 @@ def restore(training: Resumable, saved: Saved) -> None:
     with damaged(saved.path, "cannot be resumed"):
         values = model.from_file(saved.tensors, saved.description)
         training.load_state_dict(model_files.unpack(saved.fit, saved.tensors))
-        training.session.put((values.weights, values.biases), values.optimizer)
+        training.session.put((values.weights, values.biases, values.input_scale), values.optimizer)
     training.net.seed = values.spec.seed
 
 
@@ -234,5 +235,5 @@ def _describe(callback: Any) -> str:
     """Class and arguments of a callback."""
     if not dataclasses.is_dataclass(callback):
         return _name(callback)
-    values = ", ".join(f"{f.name}={getattr(callback, f.name)!r}" for f in dataclasses.fields(callback) if f.init)
+    values = ", ".join(f"{name}={getattr(callback, name)!r}" for name in shown_fields(callback))
     return f"{_name(callback)}({values})"

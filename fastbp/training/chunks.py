@@ -130,6 +130,7 @@ class ChunkFeed:
     pass_is_epoch = False
     mean_weight = 1.0
     known_rows = None
+    n_dropped = 0
 
     def __init__(
         self, source: Source, epochs: int, batch_size: int, *, shuffle: bool, steps_per_epoch: int | None

@@ -119,6 +119,8 @@ class ArrayFeed:
         The rows at hand.
     n_rows : int
         How many of them are trained on.
+    n_dropped : int
+        Of these, the last in the order of an epoch that make no whole batch, if such are left out.
     batch_size : int
         Rows of a step, `n_rows` at most.
     steps : int
@@ -136,14 +138,18 @@ class ArrayFeed:
     pass_is_epoch = True
     part = before = 0
 
-    def __init__(self, samples: Samples, epochs: int, batch_size: int, *, shuffle: bool) -> None:
+    def __init__(
+        self, samples: Samples, epochs: int, batch_size: int, *, shuffle: bool, drop_last: bool = False
+    ) -> None:
         self.samples, self.epochs, self.n_rows = samples, epochs, samples.n_rows
         self.batch_size = min(batch_size, self.n_rows)
-        self.steps = self.steps_of_epoch = -(-self.n_rows // self.batch_size)
+        self.n_dropped = self.n_rows % self.batch_size if drop_last else 0
+        used = self.n_rows - self.n_dropped
+        self.steps = self.steps_of_epoch = -(-used // self.batch_size)
         self.total, self.done, self.begun = epochs * self.steps, 0, 0  # begun: done before this call
         self.order = np.empty(self.n_rows, np.int64) if shuffle else None
         self.in_the_middle = False
-        self.log: Any = EpochLog(self.n_rows, self.batch_size)
+        self.log: Any = EpochLog(used, self.batch_size)
         weights = samples.own_weights
         self.mean_weight = 1.0 if weights is None else float(weights.mean())
 
@@ -200,6 +206,7 @@ class ArrayFeed:
         return {
             "batch_size": self.batch_size,
             "rows": self.n_rows,
+            **({"rows left out of an epoch": self.n_dropped} if self.n_dropped else {}),
             "the data": checkpoints.digest(X, y, rows, weights),
         }
 

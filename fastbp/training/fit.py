@@ -24,6 +24,7 @@ def fit(
 ) -> History:  # fmt: skip
     """`MLP.fit` on rows that are at hand."""
     session, optimizer = net.session, settings.optimizer
+    session.check_optimizer(optimizer)
     samples = session.check_batch(X, y, sample_weight, scan=True)
     held_out = None
     if validation_split:
@@ -47,9 +48,13 @@ def fit(
         from fastbp.training import lbfgs
 
         lbfgs.check(settings)
+        if settings.drop_last:
+            raise ValueError("L-BFGS takes all rows in every step: leave drop_last out")
         kind = lbfgs.FullBatchFeed
     with session.lock:
-        feed = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle)
+        feed = kind(
+            samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last
+        )
         return Loop(net, feed, settings, held_out).run()
 
 
@@ -58,7 +63,10 @@ def fit_chunks(
     steps_per_epoch: int | None,
 ) -> History:  # fmt: skip
     """`MLP.fit` on rows that come in chunks."""
+    net.session.check_optimizer(settings.optimizer)
     settings.optimizer.check_step()  # chunks come one after the other: there is no full batch
+    if settings.drop_last:
+        raise ValueError("drop_last is for arrays; of chunks, leave out the rows of a short batch yourself")
     steps_per_epoch = chunks.check(settings.schedule, steps_per_epoch, validation_split, settings.callbacks)
     source = chunks.source_of(X, settings.epochs)
     held_out = None

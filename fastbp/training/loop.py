@@ -258,7 +258,7 @@ class Loop:
         scan = isinstance(samples.X, np.memmap)
         engine.bind_data(samples.X, samples.y, self.session.kernel_scaling(), samples.weights, scan=scan)
         engine.set_seed(self.net.seed)
-        engine.bind_order(feed.n_rows, samples.rows, feed.order)
+        engine.bind_order(feed.n_rows, samples.rows, feed.order, feed.n_dropped)
         moments = len(engine.moments)
         every = self.session.layout.snapshot_steps(feed.batch_size, moments) if self.takes_snapshots else 0
         # Not shortly before the end of an epoch, where one is taken anyway.

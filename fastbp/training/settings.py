@@ -29,6 +29,8 @@ class FitSettings:
         None: what is fastest.
     progress : bool
         Show a progress bar.
+    drop_last : bool
+        An epoch has whole batches only.
     saved : Saved or None
         The checkpoint to go on from.
     """
@@ -42,11 +44,12 @@ class FitSettings:
     threads: int | None = None
     progress: bool = False
     saved: Saved | None = None
+    drop_last: bool = False
 
     @classmethod
     def check(
         cls, optimizer: Any, *, epochs: Any, batch_size: Any, schedule: Any, shuffle: Any, callbacks: Any, threads: Any,
-        progress: Any, resume: Any,
+        progress: Any, resume: Any, drop_last: Any = False,
     ) -> FitSettings:  # fmt: skip
         """The arguments of `MLP.fit` of these names, as plain values."""
         rule, rates = optimizers.get(optimizer), schedules.get(schedule)
@@ -57,7 +60,8 @@ class FitSettings:
         in_new_order, used = validation.check_flag("shuffle", shuffle), check_threads(threads)
         shown, given = validation.check_flag("progress", progress), validation.check_callbacks(callbacks)
         saved = checkpoints.find(resume, given)
-        return cls(rule, *numbers, rates, in_new_order, given, used, shown, saved)
+        whole = validation.check_flag("drop_last", drop_last)
+        return cls(rule, *numbers, rates, in_new_order, given, used, shown, saved, whole)
 
     def check_validation_is_not_needed(self) -> None:
         """Refuse callbacks and schedules that watch validation data, where there are none."""

@@ -30,6 +30,17 @@ STEPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "three moments": (WIDE, {"optimizer": fastbp.NAdam()}),
     "adabelief": (WIDE, {"optimizer": fastbp.AdaBelief()}),
     "lookahead": (WIDE, {"optimizer": fastbp.Lookahead()}),
+    "scaled inputs": ({**DEEP, "input_scale": True, "input_noise": 0.1}, {"optimizer": "adam"}),
+    "scaled inputs, clipped": ({**DEEP, "input_scale": True}, {"optimizer": fastbp.Adam(clip_norm=0.1)}),
+    "scaled inputs, plain": ({**WIDE, "input_scale": True}, {"optimizer": fastbp.SGD(0.5)}),
+    "factors by layer": (
+        {**DEEP, "l2": 1e-3},
+        {"optimizer": fastbp.Adam(lr_scale={"weights": [0, 0.5, 1, 2], "biases": 0.1}, clip_norm=0.5)},
+    ),
+    "factors by layer, plain": (
+        DEEP,
+        {"optimizer": fastbp.SGD(0.1, lr_scale={"weights": [2, 0, 1, 1], "biases": 0.1})},
+    ),
     "schedule": (WIDE, {"schedule": fastbp.schedules.OneCycle(epochs=2), "optimizer": "adam"}),
     "double precision": ({**DEEP, "dtype": "float64"}, {"optimizer": "rmsprop"}),
     "a batch of one row": (DEEP, {"batch_size": 1}),
@@ -101,7 +112,7 @@ def test_barriers_of_a_step(placement: tuple[int, int, int], monkeypatch: pytest
     else:
         monkeypatch.setenv("FASTBP_PLACEMENT", "rows")
     monkeypatch.setattr(tuning, "SNAPSHOT_SHARE", 1e9)  # one after every step
-    net = MLP(**DEEP, seed=0, max_norm=2.0)
+    net = MLP(**DEEP, seed=0, max_norm=2.0, input_scale=True)
     X, y = data(net, 60)
     net.fit(X, y, epochs=1, batch_size=60, threads=threads, optimizer=fastbp.SGD(lr=0.1, clip_norm=0.1))
     arrivals = int(net.session.engine.sync[0]) & ARRIVALS

@@ -92,12 +92,16 @@ SCHEDULES = [
 ]
 
 
+BY_LAYER = [one(lr_scale={"weights": [0, 2], "biases": 0.1}) for one in (SGD, Adam, fastbp.Rprop)]
 CLIPPED = [AdamW(clip_norm=0.5), RMSprop(weight_decay=1e-3, clip_value=0.1)]
 
 
 @pytest.mark.parametrize(
     ("optimizer", "schedule"),
-    [*((one, None) for one in ONE_A_RULE), *((one, given) for one in (Adam(), *CLIPPED) for given in SCHEDULES)],
+    [
+        *((one, None) for one in ONE_A_RULE + BY_LAYER),
+        *((one, given) for one in (Adam(), *CLIPPED) for given in SCHEDULES),
+    ],
     ids=str,
 )
 def test_a_run_has_the_bits_of_fit(optimizer: Any, schedule: Any) -> None:

@@ -82,6 +82,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     "noise": lambda: {"epochs": 3, "network": {"dropout": 0.4, "input_noise": 0.2, "l1": 1e-3, "max_norm": 2.0}},
     "weights": lambda: {"epochs": 3, "class_weight": "balanced", "sample_weight": np.linspace(0.1, 2.0, 103)},
     "NAdam": lambda: {"epochs": 3, "optimizer": "nadam"},
+    "factors by layer": lambda: {"epochs": 3, "optimizer": Adam(lr=0.05, lr_scale={"weights": [0.5, 2], "biases": 0})},
     "clipped": lambda: {"epochs": 3, "optimizer": Adam(lr=0.05, clip_norm=0.1)},
 }
 
@@ -290,6 +291,7 @@ def test_the_files(tmp_path: Path) -> None:
 OTHERS: dict[str, dict[str, Any]] = {
     "batch_size were 32, now 16": {"batch_size": 16},
     "optimizer were": {"optimizer": Adam(lr=0.5)},
+    "optimizer were.*LrScale": {"optimizer": Adam(lr_scale={"biases": 0.1})},
     "schedule were": {"schedule": schedules.Cosine(5)},
     "shuffle were True, now False": {"shuffle": False},
     "the data differ": {"X": X + 1e-9},
