@@ -5,16 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastbp.io import delimited, files, npz
+from fastbp.io import binary, delimited, files, npz
 from fastbp.io.extras import narwhals, polars
 from fastbp.io.faults import TableError
 from fastbp.types import Array
@@ -104,17 +102,14 @@ def _read(file: BinaryIO, source: str, delimiter: str | None, encoding: str | No
     begin = file.read(8)
     file.seek(0)
     if begin.startswith(_GZIP):
-        with _damages(source):
+        with binary.damages(source):
             file = io.BytesIO(_unpacked(file))
         begin = file.read(8)
         file.seek(0)
-    pl = polars()
     if begin.startswith(b"PAR1"):
-        with _damages(source):
-            return _checked(Frame(pl.read_parquet(file.read(), use_pyarrow=False), source))
+        return _checked(Frame(binary.parquet(file.read(), source), source))
     if begin.startswith(b"ARROW1"):
-        with _damages(source):
-            return _checked(Frame(pl.read_ipc(file.read(), use_pyarrow=False), source))
+        return _checked(Frame(binary.arrow(file.read(), source), source))
     if begin.startswith(b"FEA1"):
         raise TableError(source, ["is a Feather file of version 1; write it with pyarrow.feather, version 2"])
     if begin.startswith(_ZIP):
@@ -168,23 +163,6 @@ def _of_npz(file: BinaryIO, source: str, target: str | None) -> Frame:
         source,
         positional=True,
     )
-
-
-@contextmanager
-def _damages(source: str) -> Iterator[None]:
-    """Let what a damaged file sets off in Polars be one error that names the file."""
-    pl = polars()
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, ValueError) as error:
-        said = str(error).strip().splitlines()
-        raise TableError(
-            source, [f"is damaged, or was cut short: {said[0] if said else type(error).__name__}"]
-        ) from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception
-            raise
-        raise TableError(source, [f"is damaged: {error}"]) from None
 
 
 def _without_row_numbers(found: Frame) -> Frame:
