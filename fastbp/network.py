@@ -262,7 +262,7 @@ class MLP(Settled):
         arrays.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
         if y is not None and not self.loss.link.can_scale_y:
             raise ValueError(f"y can be standardised for {losses.scalable()} only, not for {self.loss.name}")
-        found = moments(rows, "X")
+        found: tuple[Array, ...] = moments(rows, "X")
         if y is not None:
             found += moments(checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64)), "y")
         self.scaling = Scaling(*found)

@@ -48,6 +48,7 @@ class Reading:
     decimal: str | None = None
     thousands: str | None = None
     shell: bool = False  # errors name options as the command line has them
+    settled: bool = False  # the model is trained: how cells are read is no question any more
 
     def ask(self, option: str, *values: str) -> str:
         """What to say, as it is typed: ``drop=["a"]``, or ``--drop a``."""
@@ -57,6 +58,10 @@ class Reading:
             return "dates={" + ", ".join("{!r}: {!r}".format(*one.split("=", 1)) for one in values) + "}"
         return f"{option}={values[0]!r}" if option in ("decimal", "thousands") else f"{option}={list(values)!r}"
 
+    def option(self, name: str) -> str:
+        """How an option is called where it is typed."""
+        return f"--{name.replace('_', '-')}" if self.shell else name
+
     @property
     def marks(self) -> tuple[str, ...]:
         """What cells say that are missing."""
@@ -64,9 +69,7 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """For a file."""
-        found = asdict(self)
-        del found["shell"]
-        return found
+        return {name: value for name, value in asdict(self).items() if name not in ("shell", "settled")}
 
     @staticmethod
     def of(found: Mapping[str, Any]) -> Reading:
@@ -211,6 +214,8 @@ def _number_faults(frame: Frame, name: str, texts: Any, found: Any, reading: Rea
         return [f"{frame.place(row)}: column {name!r} is {cell}{more}; fill or drop values that are not finite"]
     shown_cell = f"{cell}".strip()
     said = f"{frame.place(row)}: column {name!r} is {shown}, which is no number{more}"
+    if reading.settled:
+        return [f"{said}, as the column held in training; correct it, or leave it empty if the value is not known"]
     if isinstance(cell, str) and "," in cell and _is_number(cell.replace(",", "")):
         return [f"{said}: say {reading.ask('decimal', ',')} or {reading.ask('thousands', ',')}"]
     return [f"{said}; correct it, or say {reading.ask('missing', shown_cell)} if it means that the value is not known"]

@@ -175,7 +175,7 @@ def _unknown(frame: Frame, roles: Roles, reading: Reading) -> list[str]:
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 faults.append(f"has no column {name!r}{hint}; it has {listed(frame.names)}")
     faults += [
-        f"column {name!r} is to be learned and {what}: leave one out"
+        f"column {name!r} is the target, but also named by {reading.option(what)}: leave one out"
         for name in roles.target
         for what, names in asked.items()
         if name in names and what in ("features", "drop", "id", "weight", "group", "time")
@@ -218,7 +218,7 @@ def _aside(
         found = kinds.decide(frame, roles.weight, dataclasses.replace(reading, numeric=(roles.weight,)))
         faults += found.faults
         weight = found.values.to_numpy().astype(np.float64)
-        if found.missing or (weight < 0).any():
+        if not found.faults and (found.missing or (weight < 0).any()):
             row = int(np.argmax(~(weight >= 0)))
             faults.append(
                 f"{frame.place(row)}: weight {roles.weight!r} is {frame.data[roles.weight][row]}, not at least 0"

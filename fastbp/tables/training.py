@@ -133,6 +133,7 @@ def _note(
     if test is not None:
         said += f", {len(test):,} held out"
     how = f", by {model.roles.time}" if model.roles.time else f", by {model.roles.group}" if model.roles.group else ""
+    how += f", weighted by {model.roles.weight}" if model.roles.weight else ""
     notes.append(f"{said}{how}; inputs {train.X.shape[1]}, outputs {model.target.n_out}")
     notes += apply.unseen_lines(unseen, "the training rows")
 
