@@ -20,6 +20,7 @@ MISSING = (
     *("#N/A N/A", "-1.#IND", "1.#IND", "-1.#QNAN", "1.#QNAN"),
 )
 _PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+_DAY, _DAYS = "%Y%m%d", (19000101, 21001231)
 _FEW = 20  # as many different numbers, beside text, may be names of categories
 _SHOWN = 3
 _LONG, _HEAD = 1000, 50  # rows
@@ -117,8 +118,21 @@ def decide(frame: Frame, name: str, reading: Reading) -> Typed:
     if name in reading.categorical:
         return convert(frame, name, Kind("category"), reading)
     if series.dtype == pl.String:
-        return _of_text(frame, name, reading)
-    return convert(frame, name, Kind("number" if name in reading.numeric else _of_type(series.dtype)), reading)
+        return _unless_days(frame, name, _of_text(frame, name, reading), reading)
+    found = convert(frame, name, Kind("number" if name in reading.numeric else _of_type(series.dtype)), reading)
+    return _unless_days(frame, name, found, reading)
+
+
+def _unless_days(frame: Frame, name: str, found: Typed, reading: Reading) -> Typed:
+    """Numbers; but where every one is a day of a century around us, written as 20240131, dates."""
+    if found.kind != Kind("number") or found.faults or name in reading.numeric or not found.values.is_not_null().any():
+        return found
+    if not (_DAYS[0] <= found.values.min() and found.values.max() <= _DAYS[1]):
+        return found
+    dated = convert(frame, name, Kind("date", _DAY), reading)
+    if dated.faults or dated.missing > found.missing:
+        return found
+    return replace(dated, note="every number is a day, so they are dates, as %Y%m%d")
 
 
 def _of_type(dtype: Any) -> str:

@@ -22,6 +22,7 @@ from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
 
 _FOREVER = 1 << 30  # epochs
+_TOLD = ("optimizer", "epochs", "batch_size", "schedule", "class_weight")  # arguments of `fit` that the file keeps
 _FEWEST = 10  # rows of which some are held out to choose the best epoch
 
 
@@ -171,6 +172,10 @@ def train(
         raise
     n = len(history.loss)
     model.trained |= {"epochs": n, "best_epoch": n if best is None else best.best_epoch}
+    model.trained["recipe"] = {
+        name: one if isinstance(one, int) else repr(one) for name in _TOLD if (one := arguments.get(name))
+    }
+    model.trained["recipe"]["scaling"] = ready.recipe.scaling
     if model.refit and best is not None and ready.validation is not None:
         _train_again(model, ready, arguments, best.best_epoch)
     return history

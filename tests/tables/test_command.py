@@ -87,6 +87,23 @@ def test_predictions_need_the_model_alone(homes: Path, tmp_path: Path) -> None:
     assert "has no column 'area' (is it 'aera'?), which the model needs" in result.stderr
 
 
+def test_the_model_keeps_how_its_files_are_written(homes: Path, tmp_path: Path) -> None:
+    model, other = tmp_path / "model.safetensors", tmp_path / "other.csv"
+    homes.write_bytes(homes.read_text().replace("Aix", "K\u00f6ln").encode("cp437"))
+    options = ("--target", "price", "--id", "key", "--encoding", "cp437", "--delimiter", ";")
+    succeed("train", homes, *options, *QUICK, "--out", model)
+    expected = rows_of(succeed("predict", model, homes))
+    other.write_bytes(homes.read_bytes().decode("cp437").replace(";", "\t").encode("cp437"))
+    assert rows_of(succeed("predict", model, other, "--delimiter", "\\t")) == expected
+    result = run("predict", model, homes, "--encoding", "cp1252")
+    assert "of 'town' are not in the training rows: 'K\u201dln'" in result.stderr
+    shown = succeed("info", model)
+    assert "recipe   Adam(lr=" in shown
+    assert ", 3 epochs, batches of " in shown
+    fastbp.MLP([2, 3, 2], seed=0).save(model)
+    assert "--encoding is for a model of a table" in run("predict", model, other, "--encoding", "utf-8").stderr
+
+
 def test_what_is_odd_is_said_on_stderr(homes: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     succeed("train", homes, "--target", "price", "--id", "key", *QUICK, "--out", model)
