@@ -45,3 +45,4 @@ torch = _load("torch")
 lr_scheduler = torch.optim.lr_scheduler
 sklearn_datasets, sklearn_metrics = _load("sklearn.datasets"), _load("sklearn.metrics")
 sklearn_weights = _load("sklearn.utils.class_weight")
+onnx, onnxruntime = _load("onnx"), _load("onnxruntime")

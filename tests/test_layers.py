@@ -30,6 +30,7 @@ data
 model
 reference
 engine
+interop
 history
 callbacks
 recipes
