@@ -30,13 +30,13 @@ data
 model
 reference
 engine
-interop
 history
+interop
 callbacks
 recipes
 training
 network
-gradients
+convert gradients
 many
 tables
 __init__

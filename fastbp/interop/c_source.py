@@ -117,8 +117,8 @@ class _Source:
         bytes_ = (2 * self.wide + n_out) * self.outline.dtype.itemsize
         note = "   the inputs as they are: they are standardised here" if self.outline.x_mean is not None else ""
         yield f"/* {name}: a feed-forward network of {'-'.join(map(str, self.sizes))} units, for one row at a time."
-        yield f" * Written by fastbp {__version__}. C99; it needs nothing but <math.h> (link with -lm), keeps nothing between"
-        yield f" * calls, and uses about {bytes_:,} bytes of the stack: any number of threads may call it."
+        yield f" * Written by fastbp {__version__}. C99; it needs nothing but <math.h> (link with -lm), keeps nothing"
+        yield f" * between calls, and uses about {bytes_:,} bytes of the stack: any number of threads may call it."
         yield " *"
         yield " * Usage: compile this file with your program, and copy there the declarations that follow. Then"
         yield " *"

@@ -7,16 +7,18 @@ from typing import Any
 import numpy.typing as npt
 
 from fastbp.engine.session import Session
-from fastbp.interop import c_source, onnx_network
+from fastbp.history import History
+from fastbp.interop import c_source, onnx_network, scikit, torch_modules
 from fastbp.interop.outline import Outline
 from fastbp.io.files import PathLike
-from fastbp.validation import check_dtype
+from fastbp.validation import check_dtype, check_flag
 
 
 class Exports:
     """What `MLP` inherits."""
 
     session: Session
+    history: History | None
     feature_names: list[str] | None
 
     def to_onnx(self, path: PathLike, *, input_dtype: npt.DTypeLike | None = None) -> None:
@@ -65,6 +67,44 @@ class Exports:
             `name` is no name of C, or a class or column has a name of more than 1,000 bytes.
         """
         c_source.write(self._outline(None if dtype is None else check_dtype(dtype)), path, name)
+
+    def to_torch(self, *, probabilities: bool = False) -> Any:
+        """The network as a ``torch.nn.Sequential`` of Linear, activations and Dropout, in evaluation mode.
+
+        It returns what `forward` does of classifiers and counts, and what `predict` does of quantities: the
+        standardisation of inputs and targets is in the weights of the first and last Linear, and so are the scales of
+        the inputs. Noise of inputs and penalties belong to training, and are left out.
+
+        Parameters
+        ----------
+        probabilities : bool
+            Of classifiers: end with Softmax or Sigmoid, and return what `predict_proba` does, as columns.
+
+        Raises
+        ------
+        ImportError
+            PyTorch is not installed.
+        ValueError
+            A float32 has not the digits that the standardisation needs; the message says what to do.
+        """
+        return torch_modules.module_of(self._outline(), check_flag("probabilities", probabilities))
+
+    def to_sklearn(self) -> Any:
+        """The network as a fitted ``MLPClassifier`` or ``MLPRegressor`` of scikit-learn (extra `sklearn`).
+
+        Its predictions are those of the network, in the classes of `class_labels`, which scikit-learn sorts; the
+        standardisation is in its weights, then of float64. The losses that the estimator trains by from there are
+        scikit-learn's: its classifiers', squared_error, and poisson. Dropout and penalties are left out.
+
+        Raises
+        ------
+        ImportError
+            scikit-learn is not installed.
+        ValueError
+            The network has what scikit-learn has not: other hidden activations than identity, relu, sigmoid and tanh,
+            or two of them, an output activation, or classes that are fractions.
+        """
+        return scikit.estimator_of(self._outline(), self.history)
 
     def _outline(self, dtype: Any = None) -> Outline:
         return Outline.of(self.session.values(), self.feature_names, dtype)
