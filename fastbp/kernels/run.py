@@ -16,7 +16,7 @@ from fastbp.kernels.input_scale import pass_input_scale
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
-from fastbp.kernels.penalty import limit_norms
+from fastbp.kernels.penalty import limit_norms, row_penalty
 from fastbp.kernels.records import (
     BACKPROP,
     DIVERGED,
@@ -193,7 +193,7 @@ def sum_losses(job, batch_rows, tag):
     total = 0.0
     for r in range(batch_rows):
         total += np.float64(losses[r])
-    return total / float(batch_rows * job.loss_columns)
+    return total / float(batch_rows * job.loss_columns) * job.loss_factor
 
 
 @jit
@@ -302,12 +302,13 @@ def train(job, layers, thread, tag):
                 return
         rows = min(job.batch_size, used - position)
         batch = Batch(position, rows, batch_weight(job, position, rows), step_key(job, job.t + s))
+        penalty = row_penalty(job, layers, batch, tag) if lead and job.alpha > 0.0 else 0.0
         passed, taken = ascend(job, layers, thread, batch, passed, taken, tag)
         if passed == LEAVE:
             return
         diverged = False
         if lead:
-            loss = sum_losses(job, rows, tag)
+            loss = sum_losses(job, rows, tag) + penalty
             losses[s] = loss
             diverged = loss - loss != 0.0
             if job.row_weights != 0:

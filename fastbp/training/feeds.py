@@ -31,6 +31,7 @@ class Loop(Protocol):
     interrupted: team.interruptible  # called, it tells whether Ctrl-C has been pressed
     consistent: bool
     pending: bool
+    stops_at_epochs: bool  # there is something to do at their ends
 
     def begin_rows(self) -> None:
         """Other rows than before are at hand."""
