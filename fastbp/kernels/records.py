@@ -49,8 +49,9 @@ GO_ON, STOP, ABANDON = range(3)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
 NO_TARGETS, LABELS, DENSE, DELTAS = range(4)
-# Values of JOB["shuffle"]: rows in order, a new order at the start of every epoch, and at the first step too.
-IN_ORDER, SHUFFLE, SHUFFLE_NOW = range(3)
+# Values of JOB["shuffle"]: rows in order; a new order at the start of every epoch; and at the first step too; or at the
+# start of every epoch the next of those that stand in `subset`, one behind the other.
+IN_ORDER, SHUFFLE, SHUFFLE_NOW, GIVEN = range(4)
 
 JOB = np.dtype(
     [
@@ -78,7 +79,7 @@ JOB = np.dtype(
         ("y_kind", _CODE),
         ("row_weights", _ADDRESS),  # (n,) float64 weights of the rows, by row number; or 0: all count the same
         ("order", _ADDRESS),  # (n,) int64 row numbers in the order of the epoch, or 0 for the rows as they stand
-        ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
+        ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all; or the orders GIVEN
         ("n_samples", _COUNT),
         ("n_dropped", _COUNT),  # of these, the last in the order of an epoch that are not trained on
         ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps

@@ -11,7 +11,7 @@ from numba import types
 import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.columns import backward_columns, forward_columns, own_region, part_of, peers, row_share
-from fastbp.kernels.gather import shuffle
+from fastbp.kernels.gather import shuffle, take_order
 from fastbp.kernels.input_scale import pass_input_scale
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.losses import batch_weight
@@ -20,6 +20,7 @@ from fastbp.kernels.penalty import limit_norms, row_penalty
 from fastbp.kernels.records import (
     BACKPROP,
     DIVERGED,
+    GIVEN,
     GO_ON,
     RUINED,
     RUNNING,
@@ -285,7 +286,7 @@ def train(job, layers, thread, tag):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
     passed = taken = np.int64(0)
     position, epoch, used = job.position, job.epoch, job.n_samples - job.n_dropped
-    due = first_due(job, position)
+    due, orders = first_due(job, position), ZERO
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
     losses = view(job.losses, job.n_steps, 0.0)
@@ -295,7 +296,10 @@ def train(job, layers, thread, tag):
             ticks.begin(job, clock)
         if job.shuffle != 0 and (position == 0 or late):
             late = False
-            if lead:
+            if lead and job.shuffle == GIVEN:
+                take_order(job.order, job.subset, job.n_samples, orders)
+                orders += ONE
+            elif lead:
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
             passed = barrier(job, thread, passed, STAY, AT_SHUFFLE)
             if passed == LEAVE:

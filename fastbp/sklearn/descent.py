@@ -113,7 +113,7 @@ def by_steps(
         net.reset_optimizer()
         est._optimizer = Pace(est.learning_rate_init)  # by the name that it has there
     trained, own = split(est, samples, rng) if est.early_stopping else (samples, None)
-    if not incremental or net.session.engine.steps == 0:
+    if any(net.regularization.dropout) and not (incremental and net.session.engine.steps):
         net.seed = int(rng.randint(np.iinfo(np.int32).max))
     n = trained.n_rows
     if est.batch_size != "auto" and est.batch_size > n:
@@ -129,7 +129,9 @@ def by_steps(
         conventions=conventions,
     )  # fmt: skip
     before = net.weights, net.biases
-    history, error = run(est, net, ArrayFeed(trained, epochs, batch_size, shuffle=settings.shuffle), settings, held_out)
+    orders = Orders(trained, rng) if settings.shuffle else None
+    feed = ArrayFeed(trained, epochs, batch_size, shuffle=settings.shuffle, orders=orders)
+    history, error = run(est, net, feed, settings, held_out)
     note(est, rule, history, n, error)
     if isinstance(rule, ScoreRule):
         net.set_weights(*(rule.kept or before))
@@ -142,6 +144,30 @@ def by_steps(
             f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't converged "
             "yet.", ConvergenceWarning, stacklevel=4,
         )  # fmt: skip
+
+
+class Orders:
+    """The orders of the rows, epoch by epoch: scikit-learn's, each made of the one before.
+
+    Parameters
+    ----------
+    samples : Samples
+        To train on.
+    rng : RandomState
+        Draws them.
+    """
+
+    def __init__(self, samples: Samples, rng: np.random.RandomState) -> None:
+        self.rng, self.last = rng, np.arange(samples.n_rows) if samples.rows is None else samples.rows
+        self.places = np.arange(samples.n_rows)
+
+    def __call__(self, epochs: int) -> Array:
+        found = np.empty((epochs, len(self.places)), np.int64)
+        for order in found:
+            places = self.places.copy()
+            self.rng.shuffle(places)
+            order[:] = self.last = self.last[places]
+        return found
 
 
 def note(est: Any, rule: LossRule, history: Any, n: int, error: DivergenceError | None) -> None:

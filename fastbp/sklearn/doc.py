@@ -28,10 +28,10 @@ power_t : float, default=0.5
 max_iter : int, default=200
     Epochs, or iterations of "lbfgs".
 shuffle : bool, default=True
-    Take the rows in a new order in every epoch. The orders are fastbp's own.
+    Take the rows in a new order in every epoch.
 random_state : int, RandomState or None
-    Of the initial weights and of the rows held out, both of which are drawn as scikit-learn draws them, and of the
-    orders of rows.
+    Of the initial weights, the rows held out and the orders of the rows, all drawn as scikit-learn draws them: the same
+    random state gives the same network, but for rounding.
 tol : float, default=1e-4
     The least improvement of the loss, or of the score of the rows held out; for "lbfgs", the largest element of the
     gradient at which it has converged.

@@ -256,10 +256,11 @@ class Loop:
         engine.bind_optimizer(self.optimizer, steps, conventions)
         engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
-        shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
+        shuffle, self.order_source = feed.shuffle(first, n_steps)
+        engine.bind_order(feed.n_rows, self.order_source, feed.order, feed.n_dropped)
         epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
-            n_steps, first * feed.batch_size, epoch, records.IN_ORDER if feed.order is None else shuffle,
+            n_steps, first * feed.batch_size, epoch, shuffle,
             two_pass=self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips,
         )  # fmt: skip
         feed.in_the_middle = False
@@ -271,7 +272,6 @@ class Loop:
         scan = isinstance(samples.X, np.memmap)
         engine.bind_data(samples.X, samples.y, self.session.kernel_scaling(), samples.weights, scan=scan)
         engine.set_seed(self.net.seed)
-        engine.bind_order(feed.n_rows, samples.rows, feed.order, feed.n_dropped)
         moments = len(engine.moments)
         every = self.session.layout.snapshot_steps(feed.batch_size, moments) if self.takes_snapshots else 0
         # Not shortly before the end of an epoch, where one is taken anyway.
