@@ -102,8 +102,15 @@ class Prepared:
     notes: list[str]
 
 
-def look(frame: Frame, roles: Roles, reading: Reading, loss: str | None, log: bool) -> Looked:
-    """Decide what all columns are.
+def look(
+    frame: Frame,
+    roles: Roles,
+    reading: Reading,
+    loss: str | None,
+    log: bool,
+    decided: Mapping[str, Typed] | None = None,
+) -> Looked:
+    """Decide what all columns are, but for those that are decided.
 
     Raises
     ------
@@ -114,19 +121,22 @@ def look(frame: Frame, roles: Roles, reading: Reading, loss: str | None, log: bo
     if faults:
         raise TableError(frame.source, faults)
     target, y, present, faults, notes = targets.decide_all(frame, roles.target, reading, loss, log)
-    names = [name for name in frame.names if _is_feature(name, roles)]
+    names = [name for name in frame.names if is_feature(name, roles)]
     if not names:
         faults.append("has no column to learn from besides the target")
     weight, group, time = _aside(frame, roles, reading, faults)
-    columns = {name: frame.data[name] for name in names}
+    before = dict(decided or {})
+    columns = {name: frame.data[name] for name in names if name not in before}
     # Text goes as it is decided, column by column, where nobody else holds it: it takes twice what comes of it.
     frame = dataclasses.replace(frame, data=None)
 
-    def decided(name: str) -> Typed:
+    def decide(name: str) -> Typed:
+        if name in before:
+            return before.pop(name)
         alone = dataclasses.replace(frame, data=columns.pop(name).to_frame())
         return kinds.decide(alone, name, reading)
 
-    typed = dict(zip(names, each(decided, names, len(present)), strict=True))
+    typed = dict(zip(names, each(decide, names, len(present)), strict=True))
     for name, one in typed.items():
         faults += one.faults
         if fault := _identifier(name, one, reading, by_time=name == roles.time):
@@ -155,7 +165,7 @@ def _of_rows(found: Looked, present: Array) -> Looked:
     return found
 
 
-def _is_feature(name: str, roles: Roles) -> bool:
+def is_feature(name: str, roles: Roles) -> bool:
     if name in roles.target or name in roles.beside:
         return False
     return roles.features is None or name in roles.features
