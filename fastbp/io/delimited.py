@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,13 +288,13 @@ def _without(content: bytes, parts: list[tuple[int, int]]) -> bytes:
     return b"".join([*kept, content[at:]])
 
 
-def by_polars(content: bytes, delimiter: str, names: list[str], header: int) -> Any:
-    """The columns as Polars reads them; None if it cannot."""
+def by_polars(content: bytes, delimiter: str, names: list[str], header: int, numbers: Collection[str] = ()) -> Any:
+    """The columns as Polars reads them, text but for the `numbers`; None if it cannot."""
     pl = polars()
     try:
         return pl.read_csv(
             content, separator=delimiter, has_header=False, skip_lines=header, infer_schema=False, glob=False,
-            schema={name: pl.String for name in names},
+            schema={name: pl.Float64 if name in numbers else pl.String for name in names},
         )  # fmt: skip
     except pl.exceptions.PolarsError:
         return None

@@ -6,9 +6,10 @@ all that is wrong, is the matter of `fastbp.io.delimited`.
 
 from __future__ import annotations
 
+import csv
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, TypeVar
 
@@ -29,10 +30,36 @@ class NotPlainError(Exception):
     """The file has to be looked at as a whole."""
 
 
+class Piece:
+    """Some rows: a frame of text but for the `numbers`, and their lines."""
+
+    def __init__(self, content: bytes, delimiter: str, names: list[str]) -> None:
+        self.content, self.delimiter, self.names = content, delimiter, names
+
+    def frame(self, numbers: Collection[str] = ()) -> Any:
+        """The rows. `NotPlainError` where a cell of a column of numbers is none."""
+        frame = delimited.by_polars(self.content, self.delimiter, self.names, 0, numbers)
+        if frame is None or frame.height != _lines(self.content) or frame[self.names[-1]].null_count():
+            raise NotPlainError
+        return frame
+
+    def head(self) -> Any:
+        """The first rows, all of them text."""
+        content = self.content[: self.content.rfind(b"\n", 0, _LINE) + 1]
+        return Piece(content or self.content, self.delimiter, self.names).frame()
+
+    def cells(self, rows: Sequence[int]) -> list[list[str]]:
+        """Some rows as text."""
+        ends = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _NEWLINE)
+        begins = np.concatenate([[0], ends + 1])
+        lines = [self.content[begins[row] : begins[row + 1]].decode() for row in rows]
+        return list(csv.reader(lines, delimiter=self.delimiter))
+
+
 def read(
-    file: BinaryIO, source: str, delimiter: str | None, work: Callable[[Any], R]
+    file: BinaryIO, source: str, delimiter: str | None, work: Callable[[Piece], R]
 ) -> tuple[list[str], int, list[R]]:
-    """What `work` makes of each piece, a frame of text; also the names of the columns and the line of the first row.
+    """What `work` makes of each piece; also the names of the columns and the line of the first row.
 
     Raises
     ------
@@ -50,7 +77,8 @@ def read(
         raise NotPlainError
 
     def piece(content: bytes) -> R:
-        return work(_frame(content, delimiter, names))
+        _check(content)
+        return work(Piece(content, delimiter, names))
 
     results: list[R] = []
     waiting: deque[Future[R]] = deque()
@@ -87,8 +115,8 @@ def _cut(file: BinaryIO, at: int) -> Iterator[bytes]:
         at += len(content)
 
 
-def _frame(content: bytes, delimiter: str, names: list[str]) -> Any:
-    """The rows of a piece."""
+def _check(content: bytes) -> None:
+    """That it is UTF-8, without quotes that hold the end of a line."""
     if not content.isascii():
         try:
             content.decode()
@@ -96,12 +124,8 @@ def _frame(content: bytes, delimiter: str, names: list[str]) -> Any:
             raise NotPlainError from error
     if b"\0" in content or (b"\r" in content and content.count(b"\r") != content.count(b"\r\n")):
         raise NotPlainError
-    if content.count(b'"') % 2:  # a quote that holds the end of a line, or holds none
+    if content.count(b'"') % 2:
         raise NotPlainError
-    frame, lines = delimited.by_polars(content, delimiter, names, 0), _lines(content)
-    if frame is None or frame.height != lines or frame[names[-1]].null_count():
-        raise NotPlainError
-    return frame
 
 
 def _lines(content: bytes) -> int:

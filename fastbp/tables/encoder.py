@@ -16,7 +16,7 @@ from fastbp.io.extras import polars
 from fastbp.numerics import quiet
 from fastbp.tables import dates, matrix
 from fastbp.tables.kinds import Kind, Typed
-from fastbp.tables.matrix import Input, OneHot, Plain, Scaled
+from fastbp.tables.matrix import Input, OneHot, Plain, Scaled, bend
 from fastbp.tables.parallel import each
 from fastbp.types import Array
 
@@ -58,15 +58,17 @@ class Scale:
 
     @quiet
     def __call__(self, values: Array) -> Array:
-        return self.bent((values - self.center) / self.scale)
+        z: Array = (values - self.center) / self.scale
+        return bend(z) if self.smooth else z
 
-    def bent(self, z: Array) -> Array:
-        """Scaled values, brought within -3 and 3 where that is asked for."""
-        if not self.smooth:
-            return z
-        z = np.clip(z, -1e300, 1e300)  # where a difference is beyond float64
-        found: Array = z / np.hypot(1.0, z / 3.0)
-        return found
+
+def _filled(values: Array, missing: Array, fill: float) -> Array:
+    """With `fill` where a value is missing; in place if that is an array of our own."""
+    if not missing.any():
+        return values
+    values = values if values.flags.writeable else values.copy()
+    values[missing] = fill
+    return values
 
 
 def median(values: Array) -> float:
@@ -118,15 +120,14 @@ class Number:
     def encode(self, typed: Typed) -> tuple[list[Input], Unseen]:
         """What is written into the matrix, and what the training rows did not have."""
         values, missing = _floats(typed.values)
-        found: list[Input] = [Scaled(values, self.scale, missing if typed.missing else None, self.fill)]
+        found: list[Input] = [Scaled(_filled(values, missing, self.fill), self.scale)]
         return ([*found, Plain(missing)] if self.marked else found), {}
 
 
 def _floats(series: Any) -> tuple[Array, Array]:
     """Values in float64, and which are missing."""
-    missing: Array = series.is_null().to_numpy() if series.null_count() else np.zeros(len(series), np.bool_)
     values: Array = series.to_numpy()
-    return values, missing
+    return values, np.isnan(values)
 
 
 # --- categories ---------------------------------------------------------------------------------------------
@@ -285,8 +286,7 @@ class Date:
         missing = typed.values.is_null().to_numpy()
         values = _parts(typed.values, [part for part, _, _ in self.parts])
         found: list[Input] = [
-            Scaled(one, scale, missing if typed.missing else None, fill)
-            for one, (_, fill, scale) in zip(values, self.parts, strict=True)
+            Scaled(_filled(one, missing, fill), scale) for one, (_, fill, scale) in zip(values, self.parts, strict=True)
         ]
         return ([*found, Plain(missing)] if self.marked else found), {}
 

@@ -22,7 +22,7 @@ MISSING = (
 )
 _PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 _DAY, _DAYS = "%Y%m%d", (19000101, 21001231)
-_WORDS = re.compile(r"[^\W\d_]\w*([ -][^\W\d_]\w*)*")  # each begins with a letter
+_WORDS = re.compile(r"[^\W\d_]\w*([ ,.;:&/-]+[^\W\d_]\w*)*")  # each begins with a letter
 _NO_NAMES = frozenset(("inf", "infinity", "nan", *(one for pair in _PAIRS for one in pair)))
 _FEW = 20  # as many different numbers, beside text, may be names of categories
 _SHOWN = 3
@@ -323,17 +323,24 @@ def of_few(texts: Any, n: int, reading: Reading, head: Any = None) -> Typed | No
     """
     if 8 * len(texts) > n:
         return None
-    if texts.name not in reading.numeric and len(texts) and all(_is_word(one, reading) for one in texts.to_list()):
-        return Typed(Kind("category"), as_levels(texts))
+    if texts.name not in reading.numeric and (found := _of_words_alone(texts, reading)) is not None:
+        return found
     if head is not None and begins_with_numbers(head, reading):
         return None
     found = _of_all_text(Frame(texts.to_frame()), texts.name, reading)
     return None if found.faults else replace(found, values=as_levels(found.values))
 
 
-def _is_word(text: str, reading: Reading) -> bool:
-    """Whether a text can be nothing but a name: that is told in a microsecond."""
-    return bool(_WORDS.fullmatch(text)) and text.lower() not in _NO_NAMES and text not in reading.marks
+def _of_words_alone(texts: Any, reading: Reading) -> Typed | None:
+    """Names or booleans, where the texts can be nothing else: that is told in a microsecond each."""
+    cells = texts.to_list()
+    if not cells or not all(_WORDS.fullmatch(one) and one not in reading.marks for one in cells):
+        return None
+    words = [one.lower() for one in cells]
+    for pair in _PAIRS:
+        if set(words) == set(pair):
+            return Typed(Kind("boolean", pair=pair), polars().Series(texts.name, [one == pair[1] for one in words]))
+    return None if _NO_NAMES.intersection(words) else Typed(Kind("category"), as_levels(texts))
 
 
 def as_levels(values: Any) -> Any:

@@ -13,6 +13,7 @@ from fastbp.tables.parallel import each
 from fastbp.types import Array
 
 _BLOCK = 8192  # rows
+_NUMBERS = 1024  # rows of all numbers that are scaled at a time
 _PART = 2  # blocks that a thread takes at a time
 
 
@@ -22,8 +23,6 @@ class Scaled:
 
     values: Array  # (n,)
     scale: Any  # an `encoder.Scale`
-    missing: Array | None = None  # where `fill` stands for the value
-    fill: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,10 @@ def fill(out: Array, inputs: Sequence[Input]) -> None:
 
     def write(start: int) -> None:
         for first in range(start, min(start + _PART * _BLOCK, len(out)), _BLOCK):
-            rows = slice(first, first + _BLOCK)
-            for group in scaled:
-                _scaled(out, rows, group)
+            stop = min(first + _BLOCK, len(out))
+            rows = slice(first, stop)
+            for bent, group in enumerate(scaled):
+                _scaled(out, first, stop, group, bool(bent))
             for one, at in others:
                 if isinstance(one, Plain):
                     out[rows, at] = one.values[rows]
@@ -68,21 +68,35 @@ def fill(out: Array, inputs: Sequence[Input]) -> None:
 
 
 @quiet
-def _scaled(out: Array, rows: slice, group: list[tuple[Scaled, int]]) -> None:
-    """All numbers of a block at once, where a call for each would take longer than its work."""
+def _scaled(out: Array, first: int, stop: int, group: list[tuple[Scaled, int]], bent: bool) -> None:
+    """All numbers of some rows at once, where a call for each would take longer than its work."""
     if not group:
         return
-    z = np.stack([one.values[rows] for one, _ in group])
-    for k, (one, _) in enumerate(group):
-        if one.missing is not None:
-            np.copyto(z[k], one.fill, where=one.missing[rows])
-    scale = group[0][0].scale
     centers, scales = (
         np.array([getattr(one.scale, name) for one, _ in group])[:, None] for name in ("center", "scale")
     )
-    z = scale.bent((z - centers) / scales)
-    for k, (_, at) in enumerate(group):
-        out[rows, at] = z[k]
+    buffer = np.empty((len(group), _NUMBERS))
+    for start in range(first, stop, _NUMBERS):
+        rows = slice(start, min(start + _NUMBERS, stop))
+        z = buffer[:, : rows.stop - start]
+        for k, (one, _) in enumerate(group):
+            z[k] = one.values[rows]
+        z -= centers
+        z /= scales
+        if bent:
+            z = bend(z)
+        for k, (_, at) in enumerate(group):
+            out[rows, at] = z[k]
+
+
+def bend(z: Array) -> Array:
+    """Scaled values, bent to within -3 and 3 by z / sqrt(1 + (z/3)^2)."""
+    z = np.clip(z, -1e150, 1e150)  # whose squares are finite
+    root = z / 3.0
+    root *= root
+    root += 1.0
+    z /= np.sqrt(root, out=root)
+    return z
 
 
 def _one_hot(out: Array, first: int, one: OneHot, at: int) -> None:

@@ -210,8 +210,8 @@ def _identifier(name: str, one: Typed, reading: Reading, *, by_time: bool) -> st
     if n < _FEWEST or name in {"category": reading.categorical, "number": reading.numeric}.get(kind, ()):
         return ""
     if kind == "category":
-        option, different = "categorical", one.values.drop_nulls().n_unique()
-        if different <= _IDENTIFIER * n:
+        option, levels = "categorical", getattr(one.values.dtype, "categories", ())
+        if 0 < len(levels) <= _IDENTIFIER * n or (different := one.values.drop_nulls().n_unique()) <= _IDENTIFIER * n:
             return ""
         said = f"{different:,} values in {n:,} rows, as {one.values.drop_nulls()[0]!r:.40}"
     elif kind == "number" and not by_time and (ends := _row_numbers(one.values, n)) is not None:
@@ -227,8 +227,7 @@ def _identifier(name: str, one: Typed, reading: Reading, *, by_time: bool) -> st
 
 def _row_numbers(values: Any, n: int) -> tuple[int, int] | None:
     """The ends of integers that lie so close, and never come twice, that they number rows or what rows stand for."""
-    head = values[:_FEWEST].drop_nulls()
-    if not (head == head.round(0)).all():
+    if any(one is not None and one % 1 for one in values[:_FEWEST].to_list()):
         return None
     low, high = float(values.min()), float(values.max())
     if not high - low < 2 * n or _YEARS[0] <= low <= high <= _YEARS[1]:
