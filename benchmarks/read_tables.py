@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fastbp.tables import streamed
+from fastbp.tables import large
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading
 from fastbp.tables.prepared import Roles
@@ -56,7 +56,7 @@ def table(n: int = ROWS, seed: int = 0) -> pl.DataFrame:
 def encode(path: Path) -> tuple[np.ndarray, float]:
     """The inputs, and the seconds that they took."""
     begin = time.perf_counter()
-    looked = streamed.look(path, Roles(("target",)), Reading(), None, False)
+    looked = large.look(path, Roles(("target",)), Reading(), None, False)
     assert looked is not None
     encoder = Encoder.learn(looked.columns, "robust")  # as the recipe scales numbers
     X = encoder.encode(looked.columns)[0]

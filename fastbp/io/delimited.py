@@ -288,7 +288,9 @@ def _without(content: bytes, parts: list[tuple[int, int]]) -> bytes:
     return b"".join([*kept, content[at:]])
 
 
-def by_polars(content: bytes, delimiter: str, names: list[str], header: int, numbers: Collection[str] = ()) -> Any:
+def by_polars(
+    content: bytes | str, delimiter: str, names: list[str], header: int, numbers: Collection[str] = ()
+) -> Any:
     """The columns as Polars reads them, text but for the `numbers`; None if it cannot."""
     pl = polars()
     try:

@@ -107,7 +107,7 @@ class Number:
         if typed.missing == len(values):
             return None
         fill = median(values[~missing] if typed.missing else values)
-        scale = Scale.of(np.where(missing, fill, values) if typed.missing else values, scaling)
+        scale = Scale.of(_filled(values, missing, fill), scaling)
         if scale is None and not typed.missing:
             return None
         return cls(name, typed.kind, fill, scale or Scale(fill, 1.0), typed.missing > 0)
@@ -170,25 +170,23 @@ class Category:
         """What is written into the matrix, and what the training rows did not have."""
         pl = polars()
         values, known = typed.values, [*self.levels, *self.rare]
-        if isinstance(values.dtype, pl.Enum):  # by the few different texts
-            levels = values.dtype.categories
-            code_of = _codes(levels.cast(pl.String).cast(pl.Enum(known), strict=False))
-            codes = np.append(code_of, -1)[_codes(values)]  # the last one is that of what is missing
-            new = int((codes < 0).sum()) > values.null_count()
-        else:
-            found = values.cast(pl.String).cast(pl.Enum(known), strict=False)
-            codes, new = _codes(found), found.null_count() > values.null_count()
+        if not isinstance(values.dtype, pl.Enum):
+            values = values.cast(pl.String)
+            values = values.cast(pl.Enum(values.unique().drop_nulls()))
+        # By the few different texts; the last number is that of what is missing.
+        code_of = {level: min(code, len(self.levels)) for code, level in enumerate(known)}
+        levels = values.dtype.categories.to_list()
+        table = np.array([*(code_of.get(level, -1) for level in levels), -1], np.int16)
+        numbers = values.to_physical()
+        if values.null_count():
+            numbers = numbers.cast(pl.UInt32).fill_null(len(levels))
+        codes = table[numbers.to_numpy()]
+        new = not all(level in code_of for level in levels)
         if len(self.inputs) == 1 and len(self.levels) == 2:
-            inputs: list[Input] = [Plain(np.array([0.0, -1.0, 1.0])[codes + 1])]
+            inputs: list[Input] = [Plain(np.array([0, -1, 1], np.int8)[codes + 1])]
         else:
-            inputs = [OneHot(np.minimum(codes, len(self.levels)), len(self.inputs))]
+            inputs = [OneHot(codes, len(self.inputs))]
         return inputs, _counted(values.filter(pl.Series(codes < 0) & values.is_not_null())) if new else {}
-
-
-def _codes(series: Any) -> Array:
-    """The numbers of categories, -1 where there is none."""
-    found: Array = series.to_physical().cast(polars().Int64).fill_null(-1).to_numpy()
-    return found
 
 
 def _counted(values: Any) -> Unseen:

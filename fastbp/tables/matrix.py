@@ -36,7 +36,7 @@ class Plain:
 class OneHot:
     """Categories, an input each."""
 
-    codes: Array  # (n,), int64; -1: none of them
+    codes: Array  # (n,), int16; -1: none of them
     n_inputs: int
 
 
@@ -72,16 +72,13 @@ def _scaled(out: Array, first: int, stop: int, group: list[tuple[Scaled, int]], 
     """All numbers of some rows at once, where a call for each would take longer than its work."""
     if not group:
         return
-    centers, scales = (
-        np.array([getattr(one.scale, name) for one, _ in group])[:, None] for name in ("center", "scale")
-    )
+    scales = np.array([one.scale.scale for one, _ in group])[:, None]
     buffer = np.empty((len(group), _NUMBERS))
     for start in range(first, stop, _NUMBERS):
         rows = slice(start, min(start + _NUMBERS, stop))
         z = buffer[:, : rows.stop - start]
         for k, (one, _) in enumerate(group):
-            z[k] = one.values[rows]
-        z -= centers
+            np.subtract(one.values[rows], one.scale.center, out=z[k])
         z /= scales
         if bent:
             z = bend(z)
@@ -92,7 +89,7 @@ def _scaled(out: Array, first: int, stop: int, group: list[tuple[Scaled, int]], 
 def bend(z: Array) -> Array:
     """Scaled values, bent to within -3 and 3 by z / sqrt(1 + (z/3)^2)."""
     z = np.clip(z, -1e150, 1e150)  # whose squares are finite
-    root = z / 3.0
+    root = z * (1.0 / 3.0)
     root *= root
     root += 1.0
     z /= np.sqrt(root, out=root)
