@@ -6,6 +6,7 @@ all that is wrong, is the matter of `fastbp.io.delimited`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -54,9 +55,10 @@ class Plain:
             raise NotPlainError
         self.file, self.path = file, path
         try:
-            self.delimiter, self.names, after = delimited.header(start, path, delimiter)
+            codecs.getincrementaldecoder("utf-8")().decode(start)  # which may end within a letter
         except UnicodeDecodeError as error:
             raise NotPlainError from error
+        self.delimiter, self.names, after = delimited.header(start, path, delimiter)
         begin = delimited.after_lines(start, after)
         if len(self.names) < 2 or self.names[0] == delimited.UNNAMED or begin > _START:
             raise NotPlainError
