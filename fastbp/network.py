@@ -20,6 +20,7 @@ from fastbp.data import checks, columns, sample_weights
 from fastbp.data.scaling import moments
 from fastbp.engine.session import Session
 from fastbp.history import History
+from fastbp.interop.exports import Exports
 from fastbp.io import model_files
 from fastbp.io.files import damaged
 from fastbp.kernels import records
@@ -61,7 +62,7 @@ _NEW = "make a new one, MLP(..., {}=...), and give it the weights by set_weights
 _WEIGHTS = "write weights and biases with set_weights(weights, biases)"
 
 
-class MLP(Settled):
+class MLP(Exports, Settled):
     """A feed-forward network of dense layers, trained by backpropagation and gradient descent.
 
     Parameters

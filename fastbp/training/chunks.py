@@ -12,6 +12,7 @@ from fastbp.data import columns, sample_weights
 from fastbp.engine.session import Session
 from fastbp.history import History
 from fastbp.io import saved_training as saving
+from fastbp.kernels import records
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.feeds import Loop, rows_of_steps
@@ -254,6 +255,13 @@ class ChunkFeed:
         if self.samples.weights is not None:
             self.log.sizes[: len(losses)] *= mean_weights
         return losses
+
+    def shuffle(self, _first: int, _n_steps: int) -> tuple[int, Array | None]:
+        """How kernels order the rows in some steps, and the rows that are meant."""
+        assert self.samples is not None
+        if self.order is None:
+            return records.IN_ORDER, self.samples.rows
+        return records.SHUFFLE_NOW if self.in_the_middle else records.SHUFFLE, self.samples.rows
 
     def progress(self, made: int) -> tuple[float, float]:
         """Epochs that are done, and rows that this call has trained on; `made` steps are new."""

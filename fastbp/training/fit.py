@@ -19,10 +19,23 @@ _VALIDATION_NAMES = "validation X", "validation y", "validation sample_weight"
 
 
 def fit(
-    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
-    sample_weight: Any, class_weight: Any,
+    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any = None, validation_split: float = 0.0,
+    sample_weight: Any = None, class_weight: Any = None,
 ) -> History:  # fmt: skip
     """`MLP.fit` on rows that are at hand."""
+    feed, held_out = prepare(
+        net, X, y, settings, validation_data=validation_data, validation_split=validation_split,
+        sample_weight=sample_weight, class_weight=class_weight,
+    )  # fmt: skip
+    with net.session.lock:
+        return Loop(net, feed, settings, held_out).run()
+
+
+def prepare(
+    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
+    sample_weight: Any, class_weight: Any,
+) -> tuple[ArrayFeed, Samples | None]:  # fmt: skip
+    """The rows to train on and those to validate on, all arguments checked."""
     session, optimizer = net.session, settings.optimizer
     session.check_optimizer(optimizer)
     samples = session.check_batch(X, y, sample_weight, scan=True)
@@ -51,11 +64,8 @@ def fit(
         if settings.drop_last:
             raise ValueError("L-BFGS takes all rows in every step: leave drop_last out")
         kind = lbfgs.FullBatchFeed
-    with session.lock:
-        feed = kind(
-            samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last
-        )
-        return Loop(net, feed, settings, held_out).run()
+    made = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last)
+    return made, held_out
 
 
 def fit_chunks(
