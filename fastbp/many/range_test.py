@@ -133,15 +133,13 @@ def lr_range_test(
     - ``steepest``: the rate where dL/d(log lr) is most negative, by central differences over a 25th of the ramp to
       either side.
     - ``minimum/10``: a tenth of the rate where this part of L is lowest.
-    - ``valley``: the rate two thirds along the longest strictly decreasing subsequence of L. fastai describes its
-      suggestion of this name so; its code differs, and takes the middle of as many points up to the end of the
-      subsequence as that has.
+    - ``valley``: the rate two thirds along the longest strictly decreasing subsequence of L. So fastai describes its
+      own; its code takes the middle of as many points up to the end of the subsequence as that has.
     - ``bounds``, for cyclical rates and `OneCycle`: from where 5 % of the fall is done to where 95 % is: where the loss
       begins to fall, and where that slows.
 
     The loss falls with the sum of the rates so far. So suggestions fall as about ``1 / n_steps``, and each stands for a
-    training of a certain length at a constant rate, its `steps`: some 31 by the default ramp. The best rate of a long
-    training falls by far less (docs/sweeps.md).
+    training of some `steps` at a constant rate, 31 by the default ramp. Longer ones want more (docs/sweeps.md).
 
     References
     ----------
