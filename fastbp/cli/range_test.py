@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,11 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
     "--ramp", type=click.Choice(["exponential", "linear"]), default="exponential", show_default=True, help="Its shape."
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Batch orders, from the same weights."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="From --seed on: weights and batches.",
 )
 @click.option(
     "--smoothing",
@@ -113,23 +118,25 @@ def _show(result: RangeTest, startup: float) -> None:
     say(
         "ramp",
         f"{said['optimizer']}, lr {said['lr_min']:g} to {said['lr_max']:g} in {len(result.learning_rates)} steps "
-        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} batch orders, "
+        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} seeds, "
         f"{seconds_text(result.seconds)} (after {seconds_text(startup)} of start-up)",
     )
     ends = [reason for reason in result.stopped if reason]
     first = f", one at {ends[0]}" if ends else ": the loss never climbed that far"
-    say("stopped", f"{len(ends)} of {len(result.seeds)} batch orders{first}")
+    say("stopped", f"{len(ends)} of {len(result.seeds)} seeds{first}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("suggestion")
-    for name in ("lr", "over batch orders"):
+    for name in ("lr", "over seeds"):
         table.add_column(name, justify="right")
     table.add_column("formula (L: smoothed loss)")
     shown = console()
     wide = shown.width >= WIDE
     if wide:
         table.add_column("source")
-    for name, one in result.suggestions.items():
-        cells = (name, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}", one.formula, one.source)
+    for name, one in (result.suggestions | result.bounds).items():
+        told = math.isfinite(one.value)
+        value, spread = (f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}") if told else ("cannot tell", "")
+        cells = (name, value, spread, one.formula, one.source)
         table.add_row(*cells[: 4 + wide])
     shown.print(table)
     for note in result.notes:

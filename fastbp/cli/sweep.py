@@ -109,6 +109,12 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 )  # fmt: skip
 @click.option("--target-loss", type=float, help="Validation loss to which the time is taken.")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="FILE", help="Write a web page: .html.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Compare with an earlier sweep, as --json or to_json wrote it.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a run.")
 @click.option("--stability", is_flag=True, help="Say, and draw, from which rate on descent is unstable: a diagnostic.")
@@ -131,6 +137,12 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out for the test, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, "lr": None, **options})
     _check_files(settings)
+    from fastbp.many import against
+
+    try:
+        earlier = None if settings.against is None else against.read(settings.against)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--against") from None
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
@@ -152,6 +164,8 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
+    result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)
+    changes = [] if earlier is None else against.lines(result, earlier)
     stability, written = None, {}
     try:  # files first: what is printed may meet a closed pipe, or a full disk
         stability = _stability(net, prepared, optimizer, settings)
@@ -162,9 +176,9 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     finally:
         if settings.as_json:
             about = of_network(settings, hyper, prepared, net)
-            print_json(about | {"command": context.meta["command"]} | result.to_dict())
+            print_json(about | {"command": context.meta["command"], "against": changes} | result.to_dict())
         else:
-            _show(result, stability, written)
+            _show(result, stability, written, changes)
     if interrupted:
         raise Interrupted(f"interrupted: {interrupted}")
 
@@ -244,9 +258,11 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
     return lr_stability(net, prepared.X_train, prepared.y_train, optimizer=optimizer)
 
 
-def _show(result: LrSweep, stability: Any, written: dict[str, str]) -> None:
-    """The result for people, and where its files are."""
+def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
+    """The result for people, what has changed, and where its files are."""
     click.echo(f"\n{result}\n")
+    if changes:
+        say_all("against", changes)
     if stability is not None:
         line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
         say("unstable", f"{line}; {stability.caveat}")
@@ -262,6 +278,6 @@ def _write(result: LrSweep, settings: Any, command: str, stability: Any) -> dict
     if settings.plot is not None:
         result.plot(settings.plot, stability=line)
     if settings.report is not None:
-        result.report(settings.report, stability=line, command=command)
+        result.report(settings.report, stability=line, command=command, against=settings.against)
     labels = {"table": settings.csv, "picture": settings.plot, "report": settings.report, "journal": settings.journal}
     return {label: path for label, path in labels.items() if path is not None}

@@ -37,10 +37,12 @@ class RangeTest(RangeData, Tabular):
         Why each seed stopped before the last step; empty if it did not.
     suggestions : dict of Suggestion
         ``steepest``, ``minimum/10`` and ``valley``.
+    bounds : dict of Suggestion
+        ``lower`` and ``upper``, for cyclical rates: ``OneCycle(epochs, start=lower / upper)`` with ``lr=upper``.
     notes : list of str
         What to bear in mind.
     seeds : list of int
-        Of the batch orders.
+        Of weights and batch orders.
     settings : dict
         The arguments: optimizer, batch_size, ramp, smoothing, k and others.
     seconds : float
@@ -51,16 +53,17 @@ class RangeTest(RangeData, Tabular):
         what = "held-out loss" if self.held_out is not None else "batch loss"
         said = self.settings
         rows = [("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")]
-        for name, one in self.suggestions.items():
-            spread = f"{one.low:.3g} .. {one.high:.3g}"
-            rows.append((name, f"{one.value:.3g}", spread, one.formula))
+        for name, one in (self.suggestions | self.bounds).items():
+            told = bool(np.isfinite(one.value))
+            spread = f"{one.low:.3g} .. {one.high:.3g}" if told else ""
+            rows.append((name, f"{one.value:.3g}" if told else "cannot tell", spread, one.formula))
         widths = [max(len(row[k]) for row in rows) for k in range(4)]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         ends = [reason for reason in self.stopped if reason]
         lines = [
             f"range test of {said['optimizer']}: {len(self.learning_rates)} steps, lr {self.learning_rates[0]:g} to "
             f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, "
-            f"{len(self.seeds)} batch orders, smoothed {what}",
+            f"{len(self.seeds)} seeds, smoothed {what}",
             f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else ""),
             *table,
             *(f"note: {note}" for note in self.notes),
@@ -96,6 +99,7 @@ class RangeTest(RangeData, Tabular):
                 "seconds": self.seconds,
                 "stopped": self.stopped,
                 "suggestions": {name: vars(one) for name, one in self.suggestions.items()},
+                "bounds": {name: vars(one) for name, one in self.bounds.items()},
                 "notes": self.notes,
                 "learning_rates": self.learning_rates,
                 "losses": self.losses,
