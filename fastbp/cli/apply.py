@@ -41,7 +41,7 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
 
     import fastbp
 
-    found = _load(model)
+    found = load(model)
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
@@ -65,7 +65,7 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     _write(columns, arrays, out, as_json)
 
 
-def _load(path: str) -> MLP | TableModel:
+def load(path: str) -> MLP | TableModel:
     """The network of a file, or the model of a table."""
     import fastbp
     from fastbp.tables import model_file
@@ -118,7 +118,7 @@ def evaluate(model: str, data: str, target: str | None, as_json: bool) -> None:
     """
     import fastbp
 
-    found = _load(model)
+    found = load(model)
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
