@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import doctest
+import inspect
 import io
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from peers import needs
+
+import fastbp
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
@@ -38,3 +43,15 @@ def test_the_reader_needs_numpy_and_safetensors_alone() -> None:
     found = {ast.unparse(node) for node in ast.walk(ast.parse(reader)) if isinstance(node, ast.Import | ast.ImportFrom)}
     assert found == {"import json", "import numpy as np", "from safetensors import safe_open"}
     assert "fastbp." not in reader.replace('"fastbp"', "")
+
+
+@needs("torch", "sklearn")
+@pytest.mark.parametrize("name", ["from_torch", "from_sklearn", "from_keras"])
+def test_the_examples_of_the_functions_run(name: str) -> None:
+    y = np.arange(60) % 3
+    names = {"fastbp": fastbp, "X": np.random.default_rng(0).standard_normal((60, 4)), "y": y}
+    examples = doctest.DocTestParser().get_doctest(inspect.getdoc(getattr(fastbp, name)) or "", names, name, None, None)
+    assert examples.examples
+    said: list[str] = []
+    doctest.DocTestRunner().run(examples, out=said.append)
+    assert not said, "".join(said)
