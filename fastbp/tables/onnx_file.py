@@ -33,7 +33,7 @@ def write(path: str | PathLike[str], model: Any) -> None:
     g, columns = Graph(model.net.dtype), model.encoder.columns
     names = [g.input(one.name, _TYPES[one.kind_name], 1) for one in columns]
     outline = Outline.of(model.net.session.values())
-    z = onnx_network.layers(g, outline, _Inputs(g, model.reading.missing).of(columns, names))
+    z = onnx_network.layers(g, outline, _Inputs(g, model.reading.missing).of(columns, names), g.dtype)
     _answers(g, outline, z, model.target)
     told = {
         "target": model.target.to_dict(),
