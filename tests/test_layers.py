@@ -48,7 +48,8 @@ CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
     "io/progress": {"rich"}, "io/extras": {"polars", "narwhals"},
-    "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
+    "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "io/pictures": {"matplotlib"},
+    "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"},

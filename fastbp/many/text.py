@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastbp.io.overview import Overview
 from fastbp.many.sweep_data import NO_BETTER, SweepData
 
 # How a run can fail: outcome -> (kind, words).
@@ -138,6 +139,27 @@ def summary(sweep: SweepData) -> str:
         reached = f"{profile['reached_target']} of {sweep.status.size} runs reached a validation loss of"
         lines.append(f"{reached} {sweep.target_loss:g}" + ("" if taken is None else f", in {taken:.3g} s (median)"))
     return "\n".join([*lines, *(f"note: {note}" for note in notes(sweep))])
+
+
+def overview(sweep: SweepData) -> Overview:
+    """The rates found and their losses, in a few rows."""
+    n = len(sweep.seeds)
+    title = (
+        f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}: "
+        f"{str(sweep.about.get('network', '')).strip('<>').removeprefix('fastbp.')}"
+    )
+    rows = []
+    for name, rate in (("recommended", sweep.recommended_lr), ("best", sweep.best_lr)):
+        if rate is not None:
+            k = int(np.abs(np.log(sweep.learning_rates / rate)).argmin())
+            losses = (_figure(sweep.mean_val_loss[k]), _figure(sweep.val_error[k], "{:.1g}"))
+            rows.append((name, f"{rate:.3g}", *losses, _figure(sweep.mean_train_loss[k])))
+    said = []
+    if sweep.interval is not None:
+        said.append(f"as good as the best: {sweep.interval[0]:.3g} to {sweep.interval[1]:.3g}")
+    if sweep.divergence_boundary is not None:
+        said.append(f"diverges from {sweep.divergence_boundary[1]:.3g} on")
+    return Overview(title, ("rate", "lr", "val loss", "+-", "train loss"), rows, [*said, *notes(sweep)])
 
 
 def notes(sweep: SweepData) -> list[str]:
