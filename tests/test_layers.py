@@ -47,7 +47,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "io/progress": {"rich"}, "io/extras": {"polars", "narwhals"},
+    "io/progress": {"rich", "IPython"}, "io/extras": {"polars", "narwhals"},
     "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "io/pictures": {"matplotlib"},
     "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
