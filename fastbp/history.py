@@ -72,14 +72,19 @@ class History(Tabular):
 
     def row(self, epoch: int) -> dict[str, float]:
         """What there is of one epoch, from 1, by name."""
-        return {"epoch": epoch, **{name: values[epoch - 1] for name, values in self.columns().items()}}
+        found = {
+            name: values[epoch - 1] if epoch <= len(values) else math.nan for name, values in self._named().items()
+        }
+        return {"epoch": epoch, **found}
 
     def columns(self) -> dict[str, list[float]]:
         """What there is of each epoch, by name; NaN where a validation was interrupted."""
-        named = {"loss": self.loss, "val_loss": self.val_loss, f"val_{self.score_name}": self.val_score}
-        named |= {"lr": self.lr, "seconds": self.seconds}
         n = len(self.loss)
-        return {name: values + [math.nan] * (n - len(values)) for name, values in named.items() if values}
+        return {name: values + [math.nan] * (n - len(values)) for name, values in self._named().items()}
+
+    def _named(self) -> dict[str, list[float]]:
+        named = {"loss": self.loss, "val_loss": self.val_loss, f"val_{self.score_name}": self.val_score}
+        return {name: values for name, values in {**named, "lr": self.lr, "seconds": self.seconds}.items() if values}
 
     def table(self) -> Columns:
         """The columns beside the number of the epoch."""
@@ -106,6 +111,7 @@ class History(Tabular):
         top.legend()
         bottom.plot(epochs, self.lr, color="0.5")
         bottom.set(xlabel="epoch", ylabel="learning rate")
+        bottom.xaxis.get_major_locator().set_params(integer=True)
         if self.val_score:
             right = bottom.twinx()
             right.plot(epochs[: len(self.val_score)], self.val_score, color="C2")
