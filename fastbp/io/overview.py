@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from io import BytesIO
 from typing import Any
 
 WIDTH = 80  # columns of text
+NARROWEST = 16  # columns that a last column is wrapped within
 LONGEST = 200  # characters of a note or a cell
 # A page may be light or dark: colours are those around the table, lines grey, and pictures bring their own ground.
 _CELL = "padding:0.15em 0.8em;border:0;background:transparent;text-align:{}"
@@ -80,6 +82,19 @@ def wrapped(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> l
     return textwrap.wrap(
         text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     ) or [first.rstrip()]
+
+
+def fitted(text: str, width: int = WIDTH) -> str:
+    """The text with its longer lines wrapped: those of a table within their last column, others by two blanks."""
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width:
+            lines.append(line)
+            continue
+        before = len(re.match(r"(.*\S {2,})?", line)[0])  # type: ignore[index]
+        inside = 0 < before <= width - NARROWEST
+        lines += wrapped(line[before:] if inside else line, line[:before] * inside, " " * (before if inside else 2), width)
+    return "\n".join(lines)
 
 
 def picture(draw: Callable[[], Any], words: str) -> str:

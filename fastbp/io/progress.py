@@ -8,6 +8,7 @@ from typing import Any
 
 # Seconds from one look of a notebook's bar to the next: each is a message to the browser.
 PAGE_SECONDS = 0.2
+WIDE = 100  # columns of a terminal with room for a long bar
 
 
 class ProgressBar:
@@ -58,14 +59,14 @@ class ProgressBar:
         """Whether there is something to update."""
         return self.bar is not None or self.page is not None
 
-    def update(self, done: float, text: str = "") -> None:
-        """Show how much is done, in fractions too, and a text."""
+    def update(self, done: float, *texts: str) -> None:
+        """Show how much is done, in fractions too, and texts: on a narrow terminal as many as there is room for."""
         if self.show and not self.shown and time.perf_counter() - self.started > self.delay:
             self._open()
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, count=int(done), text=text)
+            self.bar.update(self.task, completed=done, count=int(done), text=self._fitting(texts))
         elif self.page is not None:
-            self._update_page(done, text)
+            self._update_page(done, "  ".join(texts))
 
     def _open(self) -> None:
         from rich.console import Console
@@ -79,11 +80,20 @@ class ProgressBar:
             self.page = display(self.line, display_id=True)
             return
         self.bar = Progress(
-            TextColumn(f"{{task.description}} {{task.fields[count]}}/{self.total}"), BarColumn(), TimeRemainingColumn(),
+            TextColumn(f"{{task.description}} {{task.fields[count]}}/{self.total}"),
+            BarColumn(8 if console.width < WIDE else 40), TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"), refresh_per_second=10, console=console, transient=self.transient,
         )  # fmt: skip
         self.bar.start()
         self.task = self.bar.add_task(self.label, total=self.total if self.known else None, count=0, text="")
+
+    def _fitting(self, texts: tuple[str, ...]) -> str:
+        """The first of the texts, beside the label, the bar and the time left, which take their columns."""
+        width = self.bar.console.width
+        room = width - len(f"{self.label} {self.total}/{self.total}") - (8 if width < WIDE else 40) - 10
+        while texts and len("  ".join(texts)) > room:
+            texts = texts[:-1]
+        return "  ".join(texts)
 
     def _update_page(self, done: float, text: str) -> None:
         now = time.perf_counter()

@@ -49,7 +49,7 @@ def test_a_line_of_the_page(notebook: Shown, capsys: pytest.CaptureFixture[str])
     history = MLP([4, 5, 3], seed=0).fit(X, Y, epochs=3, validation_split=0.2, progress=True)
     assert "".join(capsys.readouterr()) == ""
     last = notebook.lines[-1]
-    assert re.match(r"epoch 3/3  [\d,]+ samples/s  lr 0.001  loss ", last.text)
+    assert re.match(r"epoch 3/3  loss .* lr 0.001  [\d,]+ samples/s$", last.text)
     assert f"loss {history.loss[-1]:.4g}" in last.text
     assert f"val_accuracy {history.val_score[-1]:.4f}" in last.text
     assert last.share == 1.0
@@ -69,10 +69,10 @@ def test_the_time_left_of_a_resumed_training(notebook: Shown, monkeypatch: pytes
     with Progress(100, 50, show=True) as progress:
         now[0] = 10.0
         progress.update(60.0, 0.0, History("r2"), 0.1)
-        assert notebook.lines[-1].text == "epoch 60/100  0 samples/s  lr 0.1"
+        assert notebook.lines[-1].text == "epoch 60/100  lr 0.1  0 samples/s"
         now[0] = 20.0
         progress.update(70.0, 500.0, History("r2"), 0.1)
-    assert notebook.lines[-1].text == "epoch 70/100  60 s left  25 samples/s  lr 0.1"
+    assert notebook.lines[-1].text == "epoch 70/100  60 s left  lr 0.1  25 samples/s"
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
