@@ -173,6 +173,7 @@ class TableModel:
         time: str | None = None,
         test: Any = None,
         test_fraction: float = 0.0,
+        validation_data: Any = None,
         callbacks: Sequence[Callback] = (),
         resume: Any = None,
         progress: bool = False,
@@ -196,6 +197,8 @@ class TableModel:
             Rows to test on.
         test_fraction : float
             Or the share of the rows of `data` that is held out for it.
+        validation_data : as data, optional
+            Rows that choose the best epoch, in place of a share of `data`.
         callbacks, resume, progress
             As of `MLP.fit`.
 
@@ -205,8 +208,9 @@ class TableModel:
             With all that is wrong with the table, each with line (or row) and column.
         """
         ready = self.prepare(
-            data, target, weight=weight, group=group, time=time, test=test, test_fraction=test_fraction
-        )
+            data, target, weight=weight, group=group, time=time, test=test, test_fraction=test_fraction,
+            validation_data=validation_data,
+        )  # fmt: skip
         self.train(ready, callbacks=callbacks, resume=resume, progress=progress)
         self.score(ready)
         return self
@@ -221,12 +225,14 @@ class TableModel:
         time: str | None = None,
         test: Any = None,
         test_fraction: float = 0.0,
+        validation_data: Any = None,
     ) -> Prepared:
         """The first half of `fit`: all but the training; makes the network."""
         roles = dataclasses.replace(
             self.roles, target=names_of("target", target), weight=weight, group=group, time=time
         )
-        return halves.prepare(self, data, roles, test, check_fraction("test_fraction", test_fraction))
+        held_out = check_fraction("test_fraction", test_fraction)
+        return halves.prepare(self, data, roles, test, held_out, validation_data)
 
     def frame(self, data: Any, target: str | None = None) -> Frame:
         """A table as this model reads it."""
