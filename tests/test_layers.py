@@ -38,6 +38,7 @@ network
 gradients
 many
 tables
+plots
 __init__
 bench
 cli

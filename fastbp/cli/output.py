@@ -36,6 +36,19 @@ class Faults(Failure):
         click.echo(_told(self.message), file=file, err=file is None)
 
 
+class Usage(click.UsageError):
+    """Click's word on wrong usage, with exit code 2, on lines that are no wider than the screen."""
+
+    def __init__(self, error: click.UsageError) -> None:
+        super().__init__(error.format_message(), error.ctx)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        if self.ctx is not None:
+            hint = f"Try '{self.ctx.command_path} {self.ctx.help_option_names[0]}' for help.\n"
+            click.echo(f"{self.ctx.get_usage()}\n{hint}", file=file, err=file is None)
+        click.echo(_told(self.message, "Error: "), file=file, err=file is None)
+
+
 class Interrupted(Failure):
     """Ends the program after Ctrl-C, with the shell's exit code for it and a line that says what was kept."""
 
@@ -50,12 +63,19 @@ quiet_option = click.option(
     "-q", "--quiet", is_flag=True, expose_value=False, callback=_keep_quiet,
     help="Print the result alone: no notes, no progress.",
 )  # fmt: skip
+
+
+def example(*lines: str) -> str:
+    """The end of a command's help: what to type, line by line, in any folder."""
+    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 
 
-def printable(text: str, keep: str = "") -> str:
+def printable(text: str) -> str:
     """The text without control characters, escape sequences of the terminal above all: a file may have brought them."""
-    odd = set(controls(text)) - set(keep)
+    odd = controls(text)
     return "".join(repr(letter)[1:-1] if letter in odd else letter for letter in text)
 
 
@@ -64,9 +84,9 @@ def width() -> int:
     return max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
 
 
-def _told(text: str) -> str:
+def _told(text: str, start: str = "fastbp: ") -> str:
     """A message on stderr: on a terminal no wider than that, but one line in a log file, unless COLUMNS is set."""
-    text = printable(f"fastbp: {text}", keep="\n")
+    text = printable(start + text)
     return fitted(text, width()) if sys.stderr.isatty() or os.environ.get("COLUMNS") else text
 
 

@@ -47,7 +47,7 @@ def _of_optimizer(optimizer: Any) -> Iterator[str]:
         value = getattr(optimizer, field.name)
         if field.name != "lr" and value != field.default:
             words = field.name.replace("_", " ")
-            yield words if value is True else f"{words} {value:g}"
+            yield words if value is True else f"{words} {value:g}" if isinstance(value, float) else f"{words} {value}"
 
 
 def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:

@@ -40,7 +40,8 @@ class Overview:
 
     def text(self) -> str:
         """Lines of at most 80 columns, unless a word, or the table without its last column, is wider."""
-        lines = [*wrapped(self.title), *self._table(), *(line for note in self.notes for line in wrapped(note))]
+        title = wrapped(self.title) if self.title else []
+        lines = [*title, *self._table(), *(line for note in self.notes for line in wrapped(note))]
         return "\n".join(lines)
 
     def _table(self) -> list[str]:
@@ -93,7 +94,9 @@ def fitted(text: str, width: int = WIDTH) -> str:
             continue
         before = len(re.match(r"(.*\S {2,})?", line)[0])  # type: ignore[index]
         inside = 0 < before <= width - NARROWEST
-        lines += wrapped(line[before:] if inside else line, line[:before] * inside, " " * (before if inside else 2), width)
+        lines += wrapped(
+            line[before:] if inside else line, line[:before] * inside, " " * (before if inside else 2), width
+        )
     return "\n".join(lines)
 
 

@@ -36,9 +36,7 @@ def prepare(
     return ready
 
 
-def _prepare(
-    model: Any, data: Any, roles: Roles, test: Any, test_fraction: float, validation_data: Any
-) -> Prepared:
+def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float, validation_data: Any) -> Prepared:
     names = roles.target
     loss = None if model.loss is None else model.loss.name
     looked = prepared.look(model.frame(data, names[0] if names else None), roles, model.reading, loss, model.log_target)

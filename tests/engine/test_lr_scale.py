@@ -134,7 +134,10 @@ def test_how_it_is_given_and_shown() -> None:
     ("factors", "message"),
     [
         ({"weigths": 1}, "key 'weigths'; there are factors of weights, biases, input_scale"),
-        ({"weights": "fan_out"}, r"lr_scale\['weights'\] must be 'fan_in', a number or a list of numbers, got 'fan_out'"),
+        (
+            {"weights": "fan_out"},
+            r"lr_scale\['weights'\] must be 'fan_in', a number or a list of numbers, got 'fan_out'",
+        ),
         ({"weights": -1}, r"lr_scale\['weights'\] must be a finite number of at least 0, got -1"),
         ([1, np.nan], r"lr_scale\[1\] must be a finite number"),
         ([], "lr_scale is empty"),
