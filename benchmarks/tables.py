@@ -96,6 +96,7 @@ _WARM: set[str] = set()
 @click.option("--models", default=",".join(table_rivals.MODELS), help="Names, with commas between.")
 @click.option("--tables", default="", help="Names, with commas between; by default all.")
 @click.option("--splits", default=5, show_default=True)
+@click.option("--first", default=0, show_default=True, help="Seed of the first split.")
 @click.option("--jobs", default=1, show_default=True, help="Processes at a time.")
 @click.option("--threads", default=1, show_default=True, help="Of each model.")
 @click.option("--data", type=click.Path(file_okay=False), help="A folder of Parquet files that --export wrote.")
@@ -104,7 +105,7 @@ _WARM: set[str] = set()
 @click.option("--page", type=click.Path(dir_okay=False), help="Write the page from the results: docs/tables.md.")
 @click.option("--seconds", default=0.0, help="Begin nothing after so long.")
 def main(
-    models: str, tables: str, splits: int, jobs: int, threads: int, data: str | None, export: str | None,
+    models: str, tables: str, splits: int, first: int, jobs: int, threads: int, data: str | None, export: str | None,
     as_json: str | None, page: str | None, seconds: float,
 ) -> None:  # fmt: skip
     """Measure, and write the page."""
@@ -118,7 +119,7 @@ def main(
     done = {(one["table"], one["model"], one["split"]) for one in results}
     wanted = [
         (table.name, model, split, threads, data)
-        for split in range(splits)
+        for split in range(first, first + splits)
         for model in models.split(",")
         for table in chosen
         if model and (table.name, model, split) not in done

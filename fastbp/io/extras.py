@@ -6,12 +6,13 @@ import importlib
 from typing import Any
 
 
-def load(module: str, need: str, extra: str) -> Any:
-    """A module of an extra; ImportError says what needs it, and how it is installed."""
+def load(module: str, need: str, extra: str | None) -> Any:
+    """A module of an extra, or of no extra; ImportError says what needs it, and how it is installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{need}: pip install 'fastbp[{extra}]'") from error
+        how = module.partition(".")[0] if extra is None else f"'fastbp[{extra}]'"
+        raise ImportError(f"{need}: pip install {how}") from error
 
 
 def polars() -> Any:

@@ -22,6 +22,7 @@ from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
 
 _FOREVER = 1 << 30  # epochs
+_TOLD = ("optimizer", "epochs", "batch_size", "schedule", "class_weight")  # arguments of `fit` that the file keeps
 _FEWEST = 10  # rows of which some are held out to choose the best epoch
 
 
@@ -140,6 +141,7 @@ def _note(
     if test is not None:
         said += f", {len(test):,} held out"
     how = f", by {model.roles.time}" if model.roles.time else f", by {model.roles.group}" if model.roles.group else ""
+    how += f", weighted by {model.roles.weight}" if model.roles.weight else ""
     notes.append(f"{said}{how}; inputs {train.X.shape[1]}, outputs {model.target.n_out}")
     notes += apply.unseen_lines(unseen, "the training rows")
 
@@ -177,6 +179,10 @@ def train(
         raise
     n = len(history.loss)
     model.trained |= {"epochs": n, "best_epoch": n if best is None else best.best_epoch}
+    model.trained["recipe"] = {
+        name: one if isinstance(one, int) else repr(one) for name in _TOLD if (one := arguments.get(name))
+    }
+    model.trained["recipe"]["scaling"] = ready.recipe.scaling
     if model.refit and best is not None and ready.validation is not None:
         _train_again(model, ready, arguments, best.best_epoch)
     return history
