@@ -173,7 +173,7 @@ def overview(sweep: SweepData) -> Overview:
         f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}: "
         f"{str(sweep.about.get('network', '')).strip('<>').removeprefix('fastbp.')}"
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, rate in (("recommended", sweep.recommended_lr), ("best", sweep.best_lr)):
         if rate is not None and not (rows and rate == sweep.recommended_lr):
             k = int(np.abs(np.log(sweep.learning_rates / rate)).argmin())
