@@ -1,4 +1,4 @@
-"""docs/comparison.md tells the truth of other libraries, as far as their signatures tell it, and names what there is."""
+"""docs/comparison.md tells the truth of other libraries, as far as signatures tell it, and names what there is."""
 
 from __future__ import annotations
 
