@@ -25,6 +25,7 @@ HOMES = {
     "many.stability": ("lr_stability",),
     "network": ("MLP", "load"),
     "optimizers": ("optimizers",),
+    "plots": ("plots",),
     "recipes": ("recipes",),
     "reference": ("reference",),
     "schedules": ("schedules",),

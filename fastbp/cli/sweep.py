@@ -7,7 +7,6 @@ import importlib.util
 import math
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +22,22 @@ from fastbp.cli.options import data_options, run_options, schedule_option
 from fastbp.cli.output import (
     Failure,
     Interrupted,
+    echo,
+    example,
     json_option,
     make_ready,
+    note,
     print_json,
+    quiet,
+    quiet_option,
     say,
-    say_all,
     seconds_text,
+    shows_progress,
     warn,
 )
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
+from fastbp.io.overview import Overview
 
 if TYPE_CHECKING:
     from fastbp.data.prepare import PreparedData
@@ -88,7 +93,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-@click.command(cls=RecordingCommand)
+@click.command(cls=RecordingCommand, epilog=example("fastbp sweep --lr 1e-3:1:7 --seeds 2 --epochs 3 --plot sweep.png"))
 @data_options
 @click.option(
     "--lr", "rates", metavar="LO:HI:N", callback=_rates,
@@ -126,6 +131,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786."
 )
 @run_options
+@quiet_option
 @json_option
 @click.pass_context
 def sweep(context: click.Context, /, **options: Any) -> None:
@@ -161,7 +167,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
-        "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
+        "journal": settings.journal, "progress": shows_progress(settings.as_json),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
     result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)
@@ -215,8 +221,8 @@ def _describe(settings: Any, prepared: PreparedData, net: MLP, startup: float) -
         if getattr(settings, option) is not None:
             held += f", at random (--{option} splits the rows for the test alone)"
             break
-    say_all("data", [*prepared.notes, held])
-    say("start-up", seconds_text(startup))
+    note("data", *prepared.notes, held)
+    note("start-up", seconds_text(startup))
 
 
 def _run(net: MLP, prepared: PreparedData, settings: Any, arguments: dict[str, Any]) -> tuple[LrSweep, str]:
@@ -260,9 +266,13 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
 
 def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
     """The result for people, what has changed, and where its files are."""
-    click.echo(f"\n{result}\n")
+    if quiet():
+        found = result.overview()
+        echo(Overview(found.title, found.head, found.rows).text())
+    else:
+        echo(f"\n{result}\n")
     if changes:
-        say_all("against", changes)
+        say("against", *changes)
     if stability is not None:
         line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
         say("unstable", f"{line}; {stability.caveat}")
