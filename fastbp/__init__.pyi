@@ -18,9 +18,12 @@ from fastbp.callbacks import MaxSeconds as MaxSeconds
 from fastbp.callbacks import StopGradientNorm as StopGradientNorm
 from fastbp.engine.warmup import warmup as warmup
 from fastbp.errors import DivergenceError as DivergenceError
+from fastbp.errors import NetworksFailed as NetworksFailed
+from fastbp.errors import SweepInterrupted as SweepInterrupted
 from fastbp.gradients import check_gradients as check_gradients
 from fastbp.history import History as History
 from fastbp.losses import *
+from fastbp.many.fit_many import fit_many as fit_many
 from fastbp.many.range_test import lr_range_test as lr_range_test
 from fastbp.many.result import LrSweep as LrSweep
 from fastbp.many.runs import lr_sweep as lr_sweep

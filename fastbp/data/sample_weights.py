@@ -169,7 +169,7 @@ def check_effect(weights: Array | None, rows: Array | None, batch_size: int) -> 
     if counted.size and counted.min() < counted.max():
         tell(  # in the middle of a training, if chunks come
             "with batch_size=1 the weights of rows cannot act, unless they are 0: a batch's cost is divided by its sum "
-            "of weights; take larger batches", UserWarning, stacklevel=5,
+            "of weights; take larger batches", UserWarning, stacklevel=6,
         )  # fmt: skip
 
 

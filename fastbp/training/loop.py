@@ -259,11 +259,9 @@ class Loop:
         engine.bind_data(samples.X, samples.y, self.session.kernel_scaling(), samples.weights, scan=scan)
         engine.set_seed(self.net.seed)
         engine.bind_order(feed.n_rows, samples.rows, feed.order, feed.n_dropped)
-        moments = len(engine.moments)
-        every = self.session.layout.snapshot_steps(feed.batch_size, moments) if self.takes_snapshots else 0
-        # Not shortly before the end of an epoch, where one is taken anyway.
-        within = every if feed.steps >= 2 * every else max(every, feed.steps)
-        self.snapshots = within, -(-every // max(1, feed.steps)) if every else 1
+        self.snapshots = 0, 1
+        if self.takes_snapshots:
+            self.snapshots = self.session.layout.snapshots(feed.batch_size, len(engine.moments), feed.steps)
 
     def take_snapshot(self) -> None:
         """If others than this fit have changed the network, remember it as it is, to go back to after a divergence."""
