@@ -90,6 +90,8 @@ class Crew:
                         desks[dtype] = Desk(dtype, self.stop)
                     self._train(batch, desks[dtype])
                 ended = [task for task in batch if task.finished]
+                for task in ended:
+                    task.end()
                 with self.lock:
                     self.report(ended)
             except BaseException:  # of a full disk under the journal, of a bug

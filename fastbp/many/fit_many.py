@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -15,9 +16,12 @@ from fastbp.engine import team
 from fastbp.errors import NetworksFailed, SweepInterrupted
 from fastbp.history import History
 from fastbp.io.progress import ProgressBar
+from fastbp.many import remote
 from fastbp.many import tasks as _tasks
 from fastbp.many.crew import Crew
+from fastbp.many.remote import check_executor
 from fastbp.many.task import Task
+from fastbp.many.task_journal import TaskJournal
 from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.training.settings import check_threads
@@ -43,6 +47,8 @@ def fit_many(
     drop_last: bool | list[bool] = False,
     callbacks: Sequence[Callback] | Sequence[Sequence[Callback]] = (),
     threads: int | None = None,
+    journal: str | PathLike[str] | None = None,
+    executor: concurrent.futures.Executor | None = None,
     progress: bool = False,
 ) -> list[History]:
     """Train many networks side by side, each on one thread.
@@ -73,7 +79,12 @@ def fit_many(
         nothing. With others, with a schedule that is a function or a `ReduceOnPlateau`, and with L-BFGS, a network is
         trained by its own `fit` on one of the threads, and takes the memory of that.
     threads : int, optional
-        By default all that the process may use. Results do not depend on it.
+        By default all that the process may use; with an executor, one in each task. Results do not depend on it.
+    journal : path-like, optional
+        File to which every network is appended when its training has ended, as a line of JSON. If it is there already,
+        only what it lacks is trained: it knows a training by a digest of all that it depends on.
+    executor : concurrent.futures.Executor, optional
+        Trains them elsewhere: in a pool of processes, with Dask, Ray or MPI, to the same bits on machines of one kind.
     progress : bool
         Show a progress bar on stderr, of the networks that have ended.
 
@@ -104,31 +115,49 @@ def fit_many(
         "validation_data": validation_data, "validation_split": validation_split, "sample_weight": sample_weight,
         "class_weight": class_weight, "shuffle": shuffle, "drop_last": drop_last, "callbacks": callbacks,
     }  # fmt: skip
-    threads, shown = check_threads(threads), check_flag("progress", progress)
     nets = list(nets)
-    todo = _tasks.of_arguments(nets, X, y, rows, arguments, lambda number: f"nets[{number}]")
-    completed = train(todo, threads, progress=shown)
+    todo = _tasks.of_arguments(nets, X, y, rows, arguments, named)
+    completed = train(todo, threads, journal=journal, executor=executor, progress=progress)
     histories: list[Any] = [task.history if task.finished else None for task in todo]
     if not completed:
-        n = sum(task.finished for task in todo)
-        raise SweepInterrupted(f"{n:,} of {len(todo):,} networks had been trained", histories)
-    raise_failures(todo, lambda number: f"nets[{number}]", histories)
+        raise interrupted(todo, journal, histories)
+    raise_failures(todo, named, histories)
     return histories
 
 
-def train(todo: Sequence[Task], threads: int | None, *, progress: bool = False) -> bool:
-    """Do all tasks; returns False after Ctrl-C."""
-    with ProgressBar("networks", len(todo), show=progress) as bar:
-        done = 0
+def named(number: int) -> str:
+    """How errors call a network."""
+    return f"nets[{number}]"
+
+
+def train(
+    todo: Sequence[Task], threads: int | None, *, journal: str | PathLike[str] | None = None, networks: bool = True,
+    executor: concurrent.futures.Executor | None = None, progress: bool = False,
+) -> bool:  # fmt: skip
+    """Do all tasks; returns False after Ctrl-C. networks: the journal keeps them, too."""
+    used, shown = check_threads(threads), check_flag("progress", progress)
+    check_executor(executor)
+    with TaskJournal(journal, networks=networks) as log, ProgressBar("networks", len(todo), show=shown) as bar:
+        left = log.restore(todo)
+        done = len(todo) - len(left)
 
         def report(ended: Sequence[Task]) -> None:
             nonlocal done
+            log.write(ended)
             done += len(ended)
             if bar.shown:
                 failed = sum(task.error is not None for task in todo)
                 bar.update(done, f"{failed} failed" if failed else "")
 
-        return Crew(todo, threads or team.default_threads(), report).run()
+        if executor is not None:
+            return remote.train(executor, left, used or 1, report)
+        return Crew(left, used or team.default_threads(), report).run()
+
+
+def interrupted(todo: Sequence[Task], journal: Any, result: Any) -> SweepInterrupted:
+    """What to raise after Ctrl-C."""
+    n, kept = sum(task.finished for task in todo), "" if journal is None else f", and kept in {os.fspath(journal)}"
+    return SweepInterrupted(f"{n:,} of {len(todo):,} networks had been trained{kept}", result)
 
 
 def raise_failures(todo: Sequence[Task], named: Callable[[int], str], result: Any) -> None:

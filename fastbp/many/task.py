@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,27 @@ class Task:
     history: History | None = None
     error: Exception | None = None
     finished: bool = False
+    after: Callable[[Task], dict[str, Any]] | None = None
+    found: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def end(self) -> None:
+        """Have done what is to be done at the end."""
+        if self.finished and self.error is None and self.after is not None:
+            self.found = self.after(self)
+
+    def without_data(self) -> Task:
+        """What is sent back from elsewhere."""
+        return dataclasses.replace(
+            self, samples=Samples(None, None), validation=None, given={}, after=None  # type: ignore[arg-type]
+        )
+
+    def take(self, other: Task) -> None:
+        """Take in what another process has made of the task."""
+        values = other.net.session.values()
+        self.net.session.put((values.weights, values.biases, values.input_scale), values.optimizer)
+        self.history = self.net.history = other.history
+        vars(self.net)["feature_names"] = other.net.feature_names
+        self.error, self.finished, self.found = other.error, other.finished, other.found
 
     @property
     def alone(self) -> bool:
