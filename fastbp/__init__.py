@@ -26,6 +26,7 @@ HOMES = {
     "many.result": ("LrSweep",),
     "many.runs": ("lr_sweep",),
     "many.stability": ("lr_stability",),
+    "many.sweep": ("Sweep", "sweep"),
     "network": ("MLP", "load"),
     "optimizers": ("optimizers",),
     "recipes": ("recipes",),
