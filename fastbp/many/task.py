@@ -244,8 +244,8 @@ class Trainee:
     def _note_validation(self, number: int) -> None:
         held, history, loss = self.task.validation, self.history, self.session.spec.loss
         assert held is not None
-        columns, weights = loss.link.loss_columns(self.session.spec.n_out), held.own_weights
-        history.val_loss.append(sample_weights.mean(self.row_losses[number], weights, columns))
+        columns, weights = loss.columns(self.session.spec.n_out), held.own_weights
+        history.val_loss.append(sample_weights.mean(self.row_losses[number], weights, columns) * loss.factor)
         history.val_score.append(loss.link.score(self.outputs[number], held.own_targets, weights))
 
     def _end_epoch(self, done: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import validation
-from fastbp.data import sample_weights, splits
+from fastbp.data import columns, sample_weights, splits
 from fastbp.engine.network import Network
 from fastbp.history import History
 from fastbp.spec import Samples
@@ -21,24 +21,30 @@ _VALIDATION_NAMES = "validation X", "validation y", "validation sample_weight"
 
 
 def fit(
-    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
-    sample_weight: Any, class_weight: Any,
+    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any = None, validation_split: float = 0.0,
+    sample_weight: Any = None, class_weight: Any = None,
 ) -> History:  # fmt: skip
     """`MLP.fit` on rows that are at hand."""
-    samples, held_out = check(
+    feed, held_out = prepare(
         net, X, y, settings, validation_data=validation_data, validation_split=validation_split,
         sample_weight=sample_weight, class_weight=class_weight,
     )  # fmt: skip
+    with net.session.lock:
+        return Loop(net, feed, settings, held_out).run()
+
+
+def prepare(
+    net: Network, X: Any, y: Any, settings: FitSettings, **data: Any
+) -> tuple[ArrayFeed, Samples | None]:  # fmt: skip
+    """The rows to train on and those to validate on, all arguments checked; see `check`."""
+    samples, held_out = check(net, X, y, settings, **data)
     kind = ArrayFeed
     if settings.optimizer.full_batch:
         from fastbp.training import lbfgs
 
         kind = lbfgs.FullBatchFeed
-    with net.session.lock:
-        feed = kind(
-            samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last
-        )
-        return Loop(net, feed, settings, held_out).run()
+    made = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last)
+    return made, held_out
 
 
 def check(
@@ -81,9 +87,9 @@ def check(
 
 def fit_chunks(
     net: Network, X: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
-    steps_per_epoch: int | None,
-) -> History:  # fmt: skip
-    """`MLP.fit` on rows that come in chunks."""
+    steps_per_epoch: int | None, names: list[str] | None,
+) -> tuple[History, list[str] | None]:  # fmt: skip
+    """`MLP.fit` on rows that come in chunks; also the names of their columns, if they have any."""
     net.session.check_optimizer(settings.optimizer)
     settings.optimizer.check_step()  # chunks come one after the other: there is no full batch
     if settings.drop_last:
@@ -94,12 +100,15 @@ def fit_chunks(
     if validation_data is None:
         settings.check_validation_is_not_needed()
     else:
-        held_out = check_validation_data(net, validation_data)
+        X, *others = sample_weights.parts(validation_data)
+        names = names or columns.names_of(X)
+        held_out = check_validation_data(net, (columns.by_name(X, names, "validation_data[0]"), *others))
     with net.session.lock:
         feed = chunks.ChunkFeed(
             source, settings.epochs, settings.batch_size, shuffle=settings.shuffle, steps_per_epoch=steps_per_epoch
         )
-        return Loop(net, feed, settings, held_out).run()
+        feed.names = names
+        return Loop(net, feed, settings, held_out).run(), feed.names
 
 
 def check_validation_data(net: Network, validation_data: Any) -> Samples:
