@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import build
+from fastbp.cli import build, sweep_over
 from fastbp.cli.checks import check_effects, check_outs, check_picture
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import data_options, run_options, schedule_option
@@ -90,6 +90,16 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.",
 )  # fmt: skip
 @click.option(
+    "--over", multiple=True, metavar="NAME=VALUES",
+    help="Sweep over another setting: batch_size=16,32,64 or weight_decay=0:0.1:5; several, over all combinations.",
+)  # fmt: skip
+@click.option(
+    "--sampling", type=click.Choice(["grid", "random", "sobol"]), default="grid", show_default=True,
+    help="Of --over: all combinations, or --points drawn from ranges LO:HI.",
+)  # fmt: skip
+@click.option("--points", type=click.IntRange(min=1), metavar="N", help="How many combinations are drawn.")
+@click.option("--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ...")
+@click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the data.")
@@ -122,6 +132,9 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out for the test, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, "lr": None, **options})
     _check_files(settings)
+    if settings.over:
+        given = context.get_parameter_source("rates") is click.core.ParameterSource.COMMANDLINE
+        sweep_over.check(settings, given)
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
@@ -135,6 +148,10 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
+    if settings.over:
+        with _cluster(settings.dask) as executor:
+            sweep_over.run(settings, found, executor, context.meta["command"])
+        return
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": build.schedule(settings, settings.epochs, held_out=True),
