@@ -159,11 +159,9 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
         )
         kept, held = np.sort(kept), np.sort(held)
     changed = dataclasses.replace(
-        settings, data=frame.take(kept).data, drop=(*settings.drop, settings.by), test_fraction=0.0,
-        validation_split=0.0,
+        settings, drop=(*settings.drop, settings.by), test_fraction=0.0, validation_split=0.0
     )  # fmt: skip
-    found = table_subject(changed, hyper, optimizer, validate=False)
-    found.prepared = dataclasses.replace(found.prepared, name=settings.data)
+    found = table_subject(changed, hyper, optimizer, validate=False, data=frame.take(kept).data)
     assert found.model is not None
     test = ()
     if held.size:

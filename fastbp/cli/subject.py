@@ -51,4 +51,4 @@ def is_npz(data: str) -> bool:
 
 def opened(data: str) -> Any:
     """DATA as the library takes it: a path, or what is piped in for `-`."""
-    return sys.stdin.buffer if isinstance(data, str) and data == "-" else data
+    return sys.stdin.buffer if data == "-" else data
