@@ -163,7 +163,7 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     )  # fmt: skip
     found = table_subject(changed, hyper, optimizer, validate=False, data=frame.take(kept).data)
     assert found.model is not None
-    test = ()
+    test: tuple[Any, ...] = ()
     if held.size:
         part, _ = apply.part(found.model, found.model.frame(frame.take(held).data, settings.targets[0]))
         test = found.model.rows(part)[:2]

@@ -98,7 +98,9 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     help="Of --over: all combinations, or --points drawn from ranges LO:HI.",
 )  # fmt: skip
 @click.option("--points", type=click.IntRange(min=1), metavar="N", help="How many combinations are drawn.")
-@click.option("--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ...")
+@click.option(
+    "--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ..."
+)
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )

@@ -34,7 +34,7 @@ def check(settings: Any, rates_given: bool) -> None:
 
 
 def axes(given: Sequence[str], *, drawn: bool) -> dict[str, Any]:
-    """Parse `batch_size=16,32`, `weight_decay=0:0.1:5` (lowest, highest, how many) and, to draw from, `lr=1e-4:1e-1`."""
+    """Parse `batch_size=16,32`, `weight_decay=0:0.1:5` (low, high, how many) and, to draw from, `lr=1e-4:1e-1`."""
     found: dict[str, Any] = {}
     for text in given:
         name, sign, values = text.partition("=")

@@ -97,7 +97,10 @@ class Settings:
 @click.option("--test", type=click.Path(dir_okay=False), metavar="FILE", help="A table to test on, instead.")
 @click.option("--refit", is_flag=True, help="Train once more, on the rows too that chose the best epoch of a table.")
 @click.option(
-    "--ensemble", type=click.IntRange(min=2), metavar="N", help="Train N networks of other seeds; they predict together."
+    "--ensemble",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Train N networks of other seeds; they predict together.",
 )
 @click.option(
     "--cross-validate", type=click.IntRange(min=2), metavar="K", help="Train and test on K folds of the training rows."

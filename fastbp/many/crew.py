@@ -105,7 +105,7 @@ class Crew:
         """Train some networks, in native calls that carry all of them that have not ended."""
         with contextlib.ExitStack() as locks:
             desk.set_seats(len(batch), max(len(task.net.sizes) - 1 for task in batch))
-            at_work = []
+            at_work: list[Trainee] = []
             for task in batch:
                 try:
                     locks.enter_context(task.net.session.lock)

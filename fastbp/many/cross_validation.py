@@ -178,8 +178,8 @@ def cross_validate(
     for number, (_, test) in enumerate(pairs):
         rows = X.iloc[test] if hasattr(X, "iloc") else np.asarray(X)[test]
         own_weight = None if weight is None else np.asarray(weight)[test]
-        for one in wanted:
-            scores[one.name][number] = one.of(nets[number], rows, targets[test], own_weight)
+        for metric in wanted:
+            scores[metric.name][number] = metric.of(nets[number], rows, targets[test], own_weight)
         found = nets[number].predict_proba(rows) if link.classifies else nets[number].predict(rows)
         if outputs is None:
             outputs = np.zeros((len(targets), *found.shape[1:]))

@@ -1,4 +1,4 @@
-"""`fit_many`: networks of any kinds, trained side by side; on it stand cross-validation, ensembles, groups and sweeps."""
+"""`fit_many`: networks of any kinds, trained side by side; cross-validation, ensembles and sweeps stand on it."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Lines:
                 for name in different
             ]
             raise ValueError(
-                f"{self.path} is the journal of another {self.what.split(' ', 1)[1]}: it differs in {', '.join(shown)}. "
+                f"{self.path} is the journal of another {self.what.split()[-1]}: it differs in {', '.join(shown)}. "
                 "Give the name of a new file, or the same data and settings"
             )
 

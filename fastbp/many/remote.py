@@ -88,4 +88,3 @@ def train_there(todo: list[Task], threads: int) -> list[Task]:
     if not Crew(todo, threads, lambda ended: None).run():
         raise KeyboardInterrupt
     return [task.without_data() for task in todo]
-

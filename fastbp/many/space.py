@@ -57,7 +57,9 @@ def check(over: Any) -> dict[str, Range | list[Any]]:
             log = len(values) == 3 and check_choice(f"over[{name!r}][2]", values[2], ["log"]) == "log"
             low, high = float(values[0]), float(values[1])
             if not (math.isfinite(low) and math.isfinite(high) and low < high) or (log and low <= 0):
-                raise ValueError(f"over[{name!r}] must run from a smaller to a larger number{' above 0' * log}: {values}")
+                raise ValueError(
+                    f"over[{name!r}] must run from a smaller to a larger number{' above 0' * log}: {values}"
+                )
             found[name] = Range(low, high, log, name in _WHOLE)
             continue
         if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):

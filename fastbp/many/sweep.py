@@ -108,6 +108,7 @@ class Sweep(Tabular):
         """
         if self.best_index is None:
             raise ValueError("no point has finished with all its seeds: there is nothing to train again")
+        net: MLP
         net, arguments = self.plan(self.configs[self.best_index], self.seeds[0] if seed is None else seed)
         net.fit(X, y, **arguments)
         return net
@@ -165,9 +166,7 @@ class Sweep(Tabular):
             ended = f"{(self.status[k] == 'finished').sum()}/{len(self.seeds)}"
             rows.append([*cells, f"{self.mean[k]:.4g}", f"{self.error[k]:.1g}", ended, mark])
         widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         if len(self.configs) > LINES:
             lines.append(f"... and {len(self.configs) - LINES} more points")
         return "\n".join(lines)

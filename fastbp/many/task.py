@@ -23,7 +23,6 @@ from fastbp.spec import Samples
 from fastbp.training.feeds import ArrayFeed
 from fastbp.training.rate_table import RateTable
 from fastbp.training.settings import FitSettings
-from fastbp.types import Array
 
 # Callbacks whose work is done between two native calls; all others need `fit`.
 KNOWN = (EarlyStopping, MaxSeconds)
@@ -74,9 +73,8 @@ class Task:
 
     def without_data(self) -> Task:
         """What is sent back from elsewhere."""
-        return dataclasses.replace(
-            self, samples=Samples(None, None), validation=None, given={}, after=None  # type: ignore[arg-type]
-        )
+        nothing: Any = Samples(np.empty((0, 0)), None)
+        return dataclasses.replace(self, samples=nothing, validation=None, given={}, after=None)
 
     def take(self, other: Task) -> None:
         """Take in what another process has made of the task."""

@@ -1,4 +1,4 @@
-"""Cross-validation, ensembles, groups and sweeps over anything: many networks by one mechanism, each as `fit` has it."""
+"""Cross-validation, ensembles, groups and sweeps over anything: many networks, each as `fit` leaves it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def test_folds_are_trained_as_fit_does_and_tested_apart() -> None:
         twin.fit(X[train], Y[train], epochs=3)
         assert same(twin, found.nets[number])
         assert found.scores["loss"][number] == twin.evaluate(X[test], Y[test])["loss"]
-        assert found.scores["accuracy"][number] == found.scores["right"][number] == right(Y[test], twin.predict(X[test]))
+        assert (
+            found.scores["accuracy"][number] == found.scores["right"][number] == right(Y[test], twin.predict(X[test]))
+        )
         assert sorted([*train, *test]) == list(range(240))
         assert np.bincount(Y[test]).tolist() == pytest.approx([20, 20, 20], abs=1)
     assert found.probabilities is not None
