@@ -179,6 +179,9 @@ def train(
         raise
     n = len(history.loss)
     model.trained |= {"epochs": n, "best_epoch": n if best is None else best.best_epoch}
+    if ready.validation is not None and recipe.still_falls(history.val_loss):
+        more = f"--epochs {2 * n}" if model.reading.shell else f"training={{'epochs': {2 * n}}}"
+        model.notes.append(f"the validation loss still fell when {n} epochs were over; {more} may do better")
     model.trained["recipe"] = {
         name: one if isinstance(one, int) else repr(one) for name in _TOLD if (one := arguments.get(name))
     }
