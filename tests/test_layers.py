@@ -52,7 +52,7 @@ EXTRAS = {
     "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
-    "many/dask": {"distributed"},
+    "many/dask": {"distributed"}, "many/space": {"scipy"},
 }  # fmt: skip
 
 

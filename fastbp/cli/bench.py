@@ -18,6 +18,7 @@ from fastbp.cli.checks import check_out
 from fastbp.cli.output import console, json_option, make_ready, print_json
 
 KNOWN_NAMES = {*NAMES, *SWEEPS}
+MANY = "many"  # a table of its own
 
 
 def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -41,9 +42,9 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     "--workload",
     "workloads",
     multiple=True,
-    type=click.Choice(NAMES),
+    type=click.Choice([*NAMES, MANY]),
     help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
-    "trainings of other shapes than the usual ones.",
+    "trainings of other shapes than the usual ones; `many`, many small networks side by side, by itself.",
 )
 @click.option(
     "--threads",
@@ -104,6 +105,11 @@ def bench(
         if against or show:
             raise click.UsageError("--against and --show take runs of the benchmark, not profiles: leave out --profile")
         _profile(workloads, threads, out, as_json, plot_path)
+        return
+    if MANY in workloads:
+        if len(workloads) > 1 or against or show or peers:
+            raise click.UsageError(f"--workload {MANY} has a table of its own: give it alone, with --threads or --quick")
+        _many(threads, quick, out, as_json)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
@@ -174,6 +180,16 @@ def _profile(
         roofline.plot(found, plot_path)
     document = {"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}
     _tell(document, out, as_json, lambda width: roofline.render(found))
+
+
+def _many(threads: int | None, quick: bool, out: Path | None, as_json: bool) -> None:
+    """`bench --workload many`."""
+    from fastbp.bench import many
+
+    make_ready(["float32"])
+    document = many.run(threads, quick=quick, progress=_progress)
+    _progress("")
+    _tell(document, out, as_json, lambda width: many.render(document))
 
 
 def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Callable[[int], Any]) -> None:
