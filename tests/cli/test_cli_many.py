@@ -52,7 +52,7 @@ def test_one_network_a_group(tmp_path: Path) -> None:
     given = ["train", str(path), "--target", "y", "--by", "shop", *SMALL]
     found = json.loads(run(*given, "--optimizer", "adam", "--lr", "0.01", "--json"))
     assert found["groups"] == ["s0", "s1", "s2"] == sorted(found["test"])
-    assert found["sizes"][0] == 3  # a, and the two colours
+    assert found["sizes"][0] == 2  # a and the colour: the group is no input
     assert "--out saves an ensemble" in run(*given, "--out", str(tmp_path / "x.safetensors"), code=2)
     assert "no column is named 'store'" in run(*given[:5], "store", code=2)
 
