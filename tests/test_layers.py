@@ -54,7 +54,7 @@ EXTRAS = {
     "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
-    "many/dask": {"distributed"},
+    "many/dask": {"distributed"}, "many/space": {"scipy"},
 }  # fmt: skip
 
 
