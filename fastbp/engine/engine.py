@@ -50,13 +50,14 @@ class Engine(Stages):
 
     def call(
         self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
-        input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
+        input_deltas: Array | None = None, parameters: Array | None = None, fresh: bool = False,
+        snapshots: tuple[int, int] = (0, 1),
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
         placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
         input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
-        network's own, which stay as they are. snapshots: have the kernels do what `take_snapshot` does after every so
+        network's own, which stay as they are. fresh: a kernel has written their transposed copy. snapshots: have the kernels do what `take_snapshot` does after every so
         many steps of an epoch (0: never), and at the end of so many epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
@@ -74,7 +75,7 @@ class Engine(Stages):
         assert self.buffers is not None
         layout, layers = self.layout, self.buffers.records
         if parameters is not None:
-            self._mirrored = None  # others may have been there
+            self._mirrored = parameters if fresh else None  # others may have been there
         parameters = self.parameters if parameters is None else parameters
         self._point(parameters)
         if mode not in (records.FORWARD, records.EVALUATE):

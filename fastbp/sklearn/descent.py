@@ -21,6 +21,7 @@ from fastbp.sklearn.costs import constant
 from fastbp.sklearn.rules import LossRule, Pace, ScoreRule
 from fastbp.spec import Samples
 from fastbp.training import lbfgs
+from fastbp.training.compiled_lbfgs import CompiledFeed
 from fastbp.training.feeds import ArrayFeed
 from fastbp.training.loop import Loop
 from fastbp.training.settings import FitSettings
@@ -82,7 +83,7 @@ def by_lbfgs(est: Any, net: MLP, samples: Samples, held_out: Samples | None) -> 
         conventions=Conventions(alpha=float(est.alpha)),
     )  # fmt: skip
     lbfgs.check(settings)
-    feed = lbfgs.FullBatchFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
+    feed = CompiledFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
     history, error = run(est, net, feed, settings, held_out)
     if error is not None:
         raise ValueError(NOT_FINITE) from error
