@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -92,16 +92,19 @@ class Engine(Stages):
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
         else:
-            self._call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
+            self.call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
         return sync[16]
 
-    def _call_together(self, work: team.Work, n_threads: int, detached: bool) -> None:
-        """Have a team do the work, watched if FASTBP_WATCHDOG says so."""
+    def call_together(
+        self, work: team.Work, n_threads: int, detached: bool, tell: Callable[[int], None] = lambda n_threads: None
+    ) -> None:
+        """Have a team do the work, watched if FASTBP_WATCHDOG says so; `tell` is told how many they are."""
         patience = watchdog.patience()
 
         def begin(threads: list[int]) -> None:
             job = self.job[0]
             job["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            tell(len(threads))
             if len(threads) % int(job["parts"]):
                 job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastbp.engine.engine import Engine
-from fastbp.engine.memory import address, allocate_all
+from fastbp.engine.memory import address, allocate, allocate_all
 from fastbp.kernels import lbfgs as kernel
 from fastbp.kernels.build import entry
+from fastbp.kernels.records import JOB
 from fastbp.types import Array
 
 VECTORS = "point", "slope", "iterate", "iterate_slope", "direction", "decay"
@@ -40,6 +41,7 @@ class Minimizer:
     def __init__(self, engine: Engine, decay: Array, memory: int, **limits: Any) -> None:
         n = engine.layout.n_parameters
         self.engine, self.records = engine, np.zeros(1, kernel.MINIMUM)
+        self.meetings, self._sync = np.zeros(1, JOB), allocate(8, np.dtype(np.int64))  # a cache line of its own
         self.record = self.records[0]
         made = allocate_all([n] * len(VECTORS) + [memory * n] * 2 + [memory] * 2, np.dtype(np.float64))
         self.losses = np.zeros(limits["most_iterations"] + 1)
@@ -63,13 +65,28 @@ class Minimizer:
     def take(self, loss: float) -> None:
         """Go to the next point from the loss at this one, whose gradient stands in `slope`."""
         self.record["loss"] = loss
-        self._call(0)
+        self._kernel(self.records, self.engine.job, self.meetings, self._layers(), 0, 0, self._tag)
 
-    def run(self, budget: int) -> None:
-        """Evaluate the cost at so many points: by one thread, as the engine was when it last did so."""
+    def run(self, budget: int, threads: int, *, detached: bool) -> None:
+        """Evaluate the cost at so many points, with all bound as when the engine last did so."""
         self.record["budget"] = budget
-        self._call(1)
+        engine, layers, tag, kernel = self.engine, self._layers(), self._tag, self._kernel
+        if threads == 1 and not detached:
+            self._begin(1)
+            kernel(self.records, engine.job, self.meetings, layers, 0, 1, tag)
+        else:
+            engine.call_together(
+                lambda thread: kernel(self.records, engine.job, self.meetings, layers, thread, 1, tag), threads, detached,
+                self._begin,
+            )  # fmt: skip
 
-    def _call(self, evaluates: int) -> None:
+    def _begin(self, threads: int) -> None:
+        """Have so many threads meet between evaluations."""
+        self.meetings[:] = self.engine.job
+        self._sync[0] = 0
+        self.meetings["barrier"], self.meetings["n_threads"] = address(self._sync), threads
+        self.meetings["watch"] = 0
+
+    def _layers(self) -> Array:
         assert self.engine.buffers is not None
-        self._kernel(self.records, self.engine.job, self.engine.buffers.records, evaluates, self._tag)
+        return self.engine.buffers.records

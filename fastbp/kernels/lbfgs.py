@@ -1,10 +1,10 @@
-"""L-BFGS on all rows, compiled: many iterations in one native call, of a network that one thread is enough for.
+"""L-BFGS on all rows, compiled: many iterations in one native call.
 
 The method is that of Liu and Nocedal (1989), with the line search, the scaling, the restarts and the ends of L-BFGS-B 3.0
 (Morales and Nocedal 2011), which SciPy has: without bounds its iterates are these, but for rounding. Vectors are in
 double precision and in the layout of the parameters, padding included, which is zero in all of them.
 
-Where several threads evaluate the cost, Python calls them, and this only says at which point.
+Where the rows are so many that the cost is summed in parts, Python does that, and this only says at which point.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from numba import from_dtype, types
 from fastbp.kernels import line_search
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.jit import jit, leaf
-from fastbp.kernels.records import RUNNING, Job, Layers
+from fastbp.kernels.records import GO_ON, RUNNING, STOPPED, Job, Layers
 from fastbp.kernels.rows import row_dot
 from fastbp.kernels.run import run
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, lanes, view
 from fastbp.kernels.step import blocks_per_panel, refresh_transposed
 from fastbp.kernels.sweep import clear
+from fastbp.kernels.team import AT_GRADIENT, AT_STEP, LEAVE, STAY, barrier
 
 _ADDRESS = _COUNT = np.uint64
 EPS = float(np.finfo(np.float64).eps)
@@ -268,35 +269,51 @@ def put(m, job, layers, tag):
                     refresh_transposed(layer, np.uintp(panel), np.uintp(block), tag)
 
 
-@leaf(types.Array(Minimum, 1, "C"), types.Array(Job, 1, "C"), Layers, types.int64, calls=[run])
-def minimize(minima, jobs, layers, evaluates, tag):
+@jit
+def see(m, job, tag):
+    """Take the loss and the gradient that have just been computed; False if they were not."""
+    status = atomic_load(job.status)
+    if status != RUNNING:
+        if status != STOPPED:
+            m.status = ROWS_ARE_BAD
+        return False
+    m.loss = view(job.losses, ONE, 0.0)[0]
+    gradient, g = view(job.gradient, m.n, tag), view(m.slope, m.n, 0.0)
+    for i in range(m.n):
+        g[i] = np.float64(gradient[i])
+    return True
+
+
+@leaf(
+    types.Array(Minimum, 1, "C"), types.Array(Job, 1, "C"), types.Array(Job, 1, "C"), Layers, types.int64, types.int64,
+    calls=[run],
+)  # fmt: skip
+def minimize(minima, jobs, meetings, layers, thread, evaluates, tag):
     """Iterations until the end, a pause, the budget or a request to stop; with `evaluates` 0, to the next point.
 
-    The job is bound to all rows, with the parameters of the point, which are not the network's own.
+    The job is bound to all rows, with the parameters of the point, which are not the network's own. Between evaluations
+    threads meet by another record: the barriers of one evaluation know nothing of the next.
     """
-    m, job = minima[0], jobs[0]
-    left = m.budget
-    while m.status == OPEN:
-        if evaluates != 0:
-            if left == ZERO or atomic_load(job.stop) != 0:
-                return
-            left -= ONE
+    m, job, meeting = minima[0], jobs[0], meetings[0]
+    if evaluates == 0:
+        advance(m)
+        if m.status == OPEN:
             put(m, job, layers, tag)
-            clear(job)
-            run(jobs, layers, 0, tag)
-            status = atomic_load(job.status)
-            if status != RUNNING:
-                if status > 1:
-                    m.status = ROWS_ARE_BAD
-                return
-            m.loss = view(job.losses, ONE, 0.0)[0]
-            gradient, g = view(job.gradient, m.n, tag), view(m.slope, m.n, 0.0)
-            for i in range(m.n):
-                g[i] = np.float64(gradient[i])
-        ended = advance(m)
-        if evaluates == 0:
-            if m.status == OPEN:
+        return
+    left, passed, leave, lead = m.budget, np.int64(0), False, thread == 0
+    while True:
+        if lead:
+            leave = leave or m.status != OPEN or left == ZERO or atomic_load(job.stop) != GO_ON
+            if not leave:
+                left -= ONE
                 put(m, job, layers, tag)
+                clear(job)
+        passed = barrier(meeting, thread, passed, leave, AT_STEP)
+        if passed == LEAVE:
             return
-        if ended and m.pauses != 0:
+        run(jobs, layers, thread, tag)
+        passed = barrier(meeting, thread, passed, STAY, AT_GRADIENT)
+        if passed == LEAVE:
             return
+        if lead:
+            leave = not see(m, job, tag) or (advance(m) and m.pauses != 0)

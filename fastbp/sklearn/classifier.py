@@ -117,7 +117,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         if y.ndim == 2 and type_of_target(y, input_name="y") != "multilabel-indicator":
             raise ValueError("Multioutput target data is not supported: y must hold one class a row, or 0 and 1 by label")
-        if y.ndim == 1:
+        if y.ndim == 1 and y.dtype.kind not in "iubUS":  # others are classes for sure
             check_classification_targets(y)
         found = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if not (keep and hasattr(self, "classes_")):

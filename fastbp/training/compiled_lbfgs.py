@@ -24,6 +24,9 @@ ENDS = {
 }
 
 
+MEETING_SECONDS = 2e-5  # what an evaluation has to save by a second thread
+
+
 class CompiledFeed(ArrayFeed):
     """All rows at once, as often as the minimisation asks for them."""
 
@@ -50,9 +53,9 @@ class Descent:
         self.iterations = self.evaluations = self.written = 0
         self.watched = loop.stops_at_epochs or loop.progress.shown
         flops = layout.flops_per_row * self.n
-        threads = self.engine.choose_threads(loop.settings.threads, self.n, layout.flops_per_row, tuning.WAKE_SECONDS)
-        one_block = self.n <= tuning.GRADIENT_ROWS and not isinstance(self.samples.X, np.memmap)
-        self.alone = threads == 1 and one_block and flops <= tuning.LONG_STEP_FLOPS
+        self.threads = self.engine.choose_threads(loop.settings.threads, self.n, layout.flops_per_row, MEETING_SECONDS)
+        self.native = self.n <= tuning.GRADIENT_ROWS  # one call makes many evaluations
+        self.long = flops > tuning.LONG_STEP_FLOPS
         self.budget = max(1, int(tuning.CHUNK_SECONDS * tuning.THREAD_FLOPS / max(1, flops)))
 
     def run(self) -> Result:
@@ -83,8 +86,8 @@ class Descent:
         minimum.take(self.evaluate())
         try:
             while minimum.status == kernel.OPEN:
-                if self.alone:
-                    minimum.run(self.budget)
+                if self.native:
+                    minimum.run(self.budget, self.threads, detached=self.long)
                 else:
                     if self.watched:  # somebody may have used the engine
                         self.trial[:] = minimum.point
@@ -117,7 +120,8 @@ class Descent:
             if counted == 0:
                 continue
             share = counted / self.n
-            loss += share * block_loss(self.loop, self.samples, block, self.trial, fresh=fresh)
+            threads = self.threads if self.native else None
+            loss += share * block_loss(self.loop, self.samples, block, self.trial, fresh=fresh, threads=threads)
             gradient += share * self.engine.need_gradient()
         return loss
 
@@ -149,5 +153,5 @@ class Descent:
         if self.loop.interrupted():
             raise Interrupted
         changed = engine.parameters is not parameters or then != (engine.steps, engine.state_layout)
-        self.alone = False  # the engine has to be bound anew each time
+        self.native = False  # the engine has to be bound anew each time
         return changed or bool(history.stop_reason)

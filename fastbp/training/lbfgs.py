@@ -64,7 +64,9 @@ class FullBatchFeed(ArrayFeed):
         self.result = Minimization(loop, self).run()
 
 
-def block_loss(loop: Loop, samples: Samples, block: Array, parameters: Array, *, fresh: bool = False) -> float:
+def block_loss(
+    loop: Loop, samples: Samples, block: Array, parameters: Array, *, fresh: bool = False, threads: int | None = None
+) -> float:
     """Loss of some rows, by their numbers, at some parameters; leaves their gradient in the engine.
 
     fresh: the transposed copy of the parameters is at hand.
@@ -73,7 +75,8 @@ def block_loss(loop: Loop, samples: Samples, block: Array, parameters: Array, *,
     engine, flops = session.engine, session.layout.flops_per_row
     scaling, scan = session.kernel_scaling(), isinstance(X, np.memmap)
     engine.bind_data(X, y, scaling, weights, scan=scan, rows=block)
-    threads = engine.choose_threads(loop.settings.threads, len(block), flops, tuning.WAKE_SECONDS)
+    if threads is None:
+        threads = engine.choose_threads(loop.settings.threads, len(block), flops, tuning.WAKE_SECONDS)
     engine.need_gradient()
     engine.prepare(len(block), threads, whole=True)
     long = len(block) * flops > tuning.LONG_STEP_FLOPS
