@@ -236,6 +236,8 @@ class TableRun(Run):
         if self.settings.schedule is None and schedule is not None:
             self.settings = dataclasses.replace(self.settings, schedule=type(schedule).__name__.lower())
         found = super()._describe()
+        names = list(self.subject.ready.target.names)
+        found["target"] = names[0] if len(names) == 1 else names
         found["train_rows"] += self.n_held
         found["validation_rows"] = self.n_held
         found["standardize"] = self.subject.ready.recipe.scaling != "none"

@@ -214,7 +214,7 @@ class Bindings(Store):
         if scale is None:
             job["n_scales"], job["input_rates"], self._rate_places = 0, 0, (0, 0)
         else:
-            pairs = np.array([*scale.by_layer(len(layers)), (scale.input_scale,) * 2])
+            pairs = np.array([*scale.by_layer([layer.n_in for layer in layers]), (scale.input_scale,) * 2])
             factors = np.setdiff1d(pairs, 1.0)
             if scale != self._lr_scale:  # what stages point at is left alone
                 self.forget_stages()

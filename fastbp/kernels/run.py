@@ -11,6 +11,7 @@ from numba import types
 import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.columns import backward_columns, forward_columns, own_region, part_of, peers, row_share
+from fastbp.kernels.denormals import flush_denormals, restore_denormals
 from fastbp.kernels.gather import shuffle, take_order
 from fastbp.kernels.input_scale import pass_input_scale
 from fastbp.kernels.jit import jit, leaf
@@ -385,6 +386,7 @@ def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
     job = jobs[0]
     come(job, thread, COMPUTING)
+    before = flush_denormals()
     if job.mode == TRAIN:
         train(job, layers, thread, tag)
     elif job.mode == BACKPROP:
@@ -403,4 +405,5 @@ def run(jobs, layers, thread, tag):
         job.steps_done += ONE  # by the one thread that an update has
     else:
         infer(job, layers, thread, tag)
+    restore_denormals(before)
     come(job, thread, GONE)

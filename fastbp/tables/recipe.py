@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastbp import optimizers, schedules
+from fastbp import recipes
 from fastbp.callbacks.base import Callback
 
 
@@ -26,8 +26,12 @@ class Recipe:
         Arguments of `MLP.fit`, such as ``{"epochs": 20, "optimizer": Adam(lr=0.01)}``.
     scaling : {"standard", "robust"}
         Of numbers: by mean and deviation, or by median and quartiles with a smooth limit of 3.
+    label_smoothing : float
+        Of the loss of classes, where the user names none.
     validation : float
         Share of the training rows that chooses the best epoch; 0: the last epoch is kept.
+    monitor : {"val_loss", "val_score"}
+        What the best epoch is best in; the last of the best is kept.
     patience : int, optional
         Epochs without a better one after which the training stops; None: none does.
     """
@@ -36,27 +40,33 @@ class Recipe:
     network: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scaling: str = "standard"
+    label_smoothing: float = 0.0
     validation: float = 0.2
+    monitor: str = "val_loss"
     patience: int | None = None
 
 
 Chooser = Callable[[int, int, str], Recipe]
 
-_ROWS = 200_000  # that a training looks at, if the table is small: less than a second
+_EPOCHS = 256
+_STEPS = 4000  # that a training takes at most, if that is no fewer epochs than these:
+_FEWEST = 32
 
 
 def default(n_rows: int, n_inputs: int, kind: str) -> Recipe:
     """The recipe for a table of so many rows to train on and inputs; kind: "classes", "quantities" or "flags"."""
-    epochs = min(200, max(10, math.ceil(_ROWS / n_rows)))
+    steps = max(n_rows // 256, 1)  # an epoch
+    epochs = min(_EPOCHS, max(_FEWEST, math.ceil(_STEPS / steps)))
+    found = recipes.realmlp(n_rows, n_inputs, 1, kind, epochs=epochs)
+    network = {name: one for name, one in found.network.items() if name not in ("sizes", "seed", "loss")}
+    training = {name: one for name, one in found.fit.items() if name != "callbacks"}
     return Recipe(
-        hidden=(128, 64),
-        network={"activation": "relu"},
-        training={
-            "epochs": epochs,
-            "batch_size": min(64, max(8, n_rows // 20)),
-            "optimizer": optimizers.Adam(lr=3e-3),
-            "schedule": schedules.Cosine(epochs),
-        },
+        hidden=tuple(found.network["sizes"][1:-1]),
+        network=network,
+        training={**training, "optimizer": found.optimizer},
+        scaling="robust",
+        label_smoothing=getattr(found.network["loss"], "label_smoothing", 0.0),
+        monitor=found.fit["callbacks"][0].monitor,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import arrays, schedules, validation
-from fastbp.data import sample_weights
+from fastbp.data import columns, sample_weights
 from fastbp.engine.session import Session
 from fastbp.history import History
 from fastbp.io import saved_training as saving
@@ -142,6 +142,7 @@ class ChunkFeed:
         self.batch_size, self.n_rows, self.steps, self.total, self.done = 1, 0, 0, 0, 0
         self.epoch = self.part = self.before = self.rows_seen = 0
         self.order: Array | None = None
+        self.names: list[str] | None = None  # of the columns, where chunks are frames
         self.in_the_middle = False
         self.log = ChunkLog()
         self.skipped: dict[str, Any] | None = None  # where a checkpoint goes on
@@ -218,6 +219,8 @@ class ChunkFeed:
     def _checked(self, session: Session, item: Any) -> tuple[Samples, bool]:
         """The samples of a chunk, and whether it came with weights."""
         X, y, by_row = sample_weights.parts(item, "a chunk")
+        self.names = self.names or columns.names_of(X)
+        X = columns.by_name(X, self.names)
         samples = session.check_batch(X, y, by_row, scan=True)
         sample_weights.check_total(samples.weights, what="rows of the chunk", may_be_zero=True)  # as a batch of `fit`
         if isinstance(samples.X, np.memmap):  # scanned now, not while gathering, when the network has changed already
