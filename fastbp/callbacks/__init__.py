@@ -3,7 +3,7 @@
 from fastbp.callbacks.base import Callback, EpochState, Watcher
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.callbacks.layers import LayerStatistics
-from fastbp.callbacks.stopping import EarlyStopping, MaxSeconds, StopGradientNorm
+from fastbp.callbacks.stopping import EarlyStopping, MaxSeconds, StopGradientNorm, StopStalled
 
 __all__ = [
     "Callback",
@@ -13,5 +13,6 @@ __all__ = [
     "LayerStatistics",
     "MaxSeconds",
     "StopGradientNorm",
+    "StopStalled",
     "Watcher",
 ]

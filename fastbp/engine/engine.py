@@ -57,8 +57,9 @@ class Engine(Stages):
 
         placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
         input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
-        network's own, which stay as they are. fresh: a kernel has written their transposed copy. snapshots: have the kernels do what `take_snapshot` does after every so
-        many steps of an epoch (0: never), and at the end of so many epochs.
+        network's own, which stay as they are. fresh: a kernel has written their transposed copy. snapshots: have the
+        kernels do what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many
+        epochs.
         """
         job, tag, sync = self.job, self._tag, self._sync
         n_threads, columns, parts = placement

@@ -76,8 +76,8 @@ class Minimizer:
             kernel(self.records, engine.job, self.meetings, layers, 0, 1, tag)
         else:
             engine.call_together(
-                lambda thread: kernel(self.records, engine.job, self.meetings, layers, thread, 1, tag), threads, detached,
-                self._begin,
+                lambda thread: kernel(self.records, engine.job, self.meetings, layers, thread, 1, tag), threads,
+                detached, self._begin,
             )  # fmt: skip
 
     def _begin(self, threads: int) -> None:

@@ -1,7 +1,7 @@
 """L-BFGS on all rows, compiled: many iterations in one native call.
 
-The method is that of Liu and Nocedal (1989), with the line search, the scaling, the restarts and the ends of L-BFGS-B 3.0
-(Morales and Nocedal 2011), which SciPy has: without bounds its iterates are these, but for rounding. Vectors are in
+The method is that of Liu and Nocedal (1989), with the line search, the scaling, the restarts and the ends of L-BFGS-B
+3.0 (Morales and Nocedal 2011), which SciPy has: without bounds its iterates are these, but for rounding. Vectors are in
 double precision and in the layout of the parameters, padding included, which is zero in all of them.
 
 Where the rows are so many that the cost is summed in parts, Python does that, and this only says at which point.

@@ -1,4 +1,4 @@
-"""L-BFGS that is compiled with the rest, as `fastbp.sklearn` has it: iterates as SciPy's, without SciPy between them."""
+"""L-BFGS that is compiled with the rest, as `fastbp.sklearn` has it: SciPy's iterates, without SciPy between them."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ class Descent:
         except Interrupted:
             raise KeyboardInterrupt from None
         record = self.minimum.record
-        return Result(
-            float(record["cost"]), self.iterations, self.evaluations, LIMITS.get(self.minimum.status, "")
-        )
+        return Result(float(record["cost"]), self.iterations, self.evaluations, LIMITS.get(self.minimum.status, ""))
 
     def minimize(self) -> bool:
         """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
