@@ -256,7 +256,7 @@ class Loop:
         engine.bind_optimizer(self.optimizer, steps, conventions)
         engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
-        shuffle, self.order_source = feed.shuffle(first, n_steps)
+        shuffle, self.order_source = feed.order_of_steps(first, n_steps)
         engine.bind_order(feed.n_rows, self.order_source, feed.order, feed.n_dropped)
         epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
