@@ -7,7 +7,6 @@ import importlib.util
 import math
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +22,22 @@ from fastbp.cli.options import data_options, run_options, schedule_option
 from fastbp.cli.output import (
     Failure,
     Interrupted,
+    echo,
+    example,
     json_option,
     make_ready,
+    note,
     print_json,
+    quiet,
+    quiet_option,
     say,
-    say_all,
     seconds_text,
+    shows_progress,
     warn,
 )
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
+from fastbp.io.overview import Overview
 
 if TYPE_CHECKING:
     from fastbp.data.prepare import PreparedData
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 # What an option needs: package, extra.
 EXTRAS = {"report": ("plotly", "report"), "plot": ("matplotlib", "plot"), "dask": ("distributed", "dask")}
 FILES = ("report", "plot", "csv", "journal")
+RATES, EPOCHS = "1e-4:10:25", 5  # where the user does not say, but for tables
 
 
 class RecordingCommand(click.Command):
@@ -52,7 +58,11 @@ class RecordingCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def _rates(_context: click.Context, _parameter: click.Parameter, value: str) -> list[float]:
+def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[float] | None:
+    return None if value is None else _parsed(value)
+
+
+def _parsed(value: str) -> list[float]:
     """Parse `1e-4:10:25`, from the lowest to the highest in so many equal steps of the logarithm, or `0.01,0.1,1`."""
     import numpy as np
 
@@ -83,16 +93,20 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-@click.command(cls=RecordingCommand)
+@click.command(cls=RecordingCommand, epilog=example("fastbp sweep --lr 1e-3:1:7 --seeds 2 --epochs 3 --plot sweep.png"))
 @data_options
 @click.option(
-    "--lr", "rates", metavar="LO:HI:N", default="1e-4:10:25", show_default=True, callback=_rates,
-    help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.",
+    "--lr", "rates", metavar="LO:HI:N", callback=_rates,
+    help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.  "
+    f"[default: {RATES}; tables: 25 from a hundredth of the rate of `train` to ten times that]",
 )  # fmt: skip
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the data.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1),
+    help=f"Passes over the data.  [default: {EPOCHS}; tables: an eighth of those of `train`]",
+)  # fmt: skip
 @schedule_option
 @click.option(
     "--halving", type=click.IntRange(min=2), metavar="N",
@@ -117,6 +131,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786."
 )
 @run_options
+@quiet_option
 @json_option
 @click.pass_context
 def sweep(context: click.Context, /, **options: Any) -> None:
@@ -144,14 +159,15 @@ def sweep(context: click.Context, /, **options: Any) -> None:
 
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
+    schedule = _complete(settings, found)
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
-        "schedule": build.schedule(settings, settings.epochs, held_out=True),
+        "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
-        "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
+        "journal": settings.journal, "progress": shows_progress(settings.as_json),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
     result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)
@@ -173,6 +189,21 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         raise Interrupted(f"interrupted: {interrupted}")
 
 
+def _complete(settings: Any, found: Any) -> Any:
+    """Rates and epochs where the options say nothing: of a table, around those of its recipe. Returns the schedule."""
+    of_table = None if found.ready is None else found.ready.recipe.training
+    if settings.rates is None:
+        center = found.hyper.lr
+        settings.rates = _parsed(RATES) if of_table is None else _parsed(f"{center / 100:g}:{center * 10:g}:25")
+    if settings.epochs is None:
+        settings.epochs = EPOCHS if of_table is None else max(EPOCHS, of_table["epochs"] // 8)
+    if of_table is not None and settings.schedule is None and not settings.warmup_epochs:
+        from fastbp.tables.recipe import stretched
+
+        return stretched(of_table.get("schedule"), settings.epochs)
+    return build.schedule(settings, settings.epochs, held_out=True)
+
+
 def _check_files(settings: Any) -> None:
     """Refuse what cannot be written, or needs a package that is not there, before the work."""
     check_outs(settings, FILES)
@@ -190,8 +221,8 @@ def _describe(settings: Any, prepared: PreparedData, net: MLP, startup: float) -
         if getattr(settings, option) is not None:
             held += f", at random (--{option} splits the rows for the test alone)"
             break
-    say_all("data", [*prepared.notes, held])
-    say("start-up", seconds_text(startup))
+    note("data", *prepared.notes, held)
+    note("start-up", seconds_text(startup))
 
 
 def _run(net: MLP, prepared: PreparedData, settings: Any, arguments: dict[str, Any]) -> tuple[LrSweep, str]:
@@ -235,9 +266,13 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
 
 def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
     """The result for people, what has changed, and where its files are."""
-    click.echo(f"\n{result}\n")
+    if quiet():
+        found = result.overview()
+        echo(Overview(found.title, found.head, found.rows).text())
+    else:
+        echo(f"\n{result}\n")
     if changes:
-        say_all("against", changes)
+        say("against", *changes)
     if stability is not None:
         line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
         say("unstable", f"{line}; {stability.caveat}")

@@ -19,7 +19,8 @@ from fastbp.engine.engine import Engine
 from fastbp.engine.layout import layout_of
 from fastbp.engine.placement import Placement
 from fastbp.engine.state import OptimizerState
-from fastbp.engine.summary import summary
+from fastbp.engine.summary import overview, summary
+from fastbp.io.overview import Overview
 from fastbp.kernels import records
 from fastbp.model import Model
 from fastbp.numerics import quiet
@@ -208,6 +209,10 @@ class Session:
         with self.lock:
             self.engine.begin((), None)
 
+    def overview(self, title: str) -> Overview:
+        """The layers, for notebooks."""
+        return overview(self.spec, self.layout, title)
+
     def summary(self) -> str:
         """A table of layers, parameters and flops, and the memory that training takes."""
         return summary(self.spec, self.layout)
@@ -370,7 +375,8 @@ class Session:
             raise engine.bad_input(in_order=rows is None)
         if y is None:
             return outputs, 0.0
-        return outputs, sample_weights.mean(engine.row_losses[:n], samples.own_weights, engine.loss_columns)
+        loss = sample_weights.mean(engine.row_losses[:n], samples.own_weights, engine.loss_columns)
+        return outputs, loss * self.spec.loss.factor
 
     # --- shared ---------------------------------------------------------------------------------------------
 

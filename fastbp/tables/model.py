@@ -16,10 +16,11 @@ from fastbp.history import History
 from fastbp.io import frames
 from fastbp.io.frames import Frame
 from fastbp.network import MLP
-from fastbp.tables import apply, explain, model_file, recipe
+from fastbp.tables import apply, explain, model_file, onnx_file, recipe
 from fastbp.tables import training as halves
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading
+from fastbp.tables.overview import overview
 from fastbp.tables.prepared import Part, Prepared, Roles, names_of
 from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
@@ -143,6 +144,11 @@ class TableModel:
             return "<fastbp.TableModel, not trained>"
         return f"<fastbp.TableModel of {', '.join(self.target.names)} ({self.target.kind}), {self.net!r}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: scores, what was found in the table, and the picture of the training."""
+        history = self.history
+        return overview(self).html(None if history is None or len(history.loss) < 2 else history.draw)
+
     @property
     def classes(self) -> list[Any] | None:
         """The classes in the order of `predict_proba`; None for quantities."""
@@ -167,6 +173,7 @@ class TableModel:
         time: str | None = None,
         test: Any = None,
         test_fraction: float = 0.0,
+        validation_data: Any = None,
         callbacks: Sequence[Callback] = (),
         resume: Any = None,
         progress: bool = False,
@@ -190,6 +197,8 @@ class TableModel:
             Rows to test on.
         test_fraction : float
             Or the share of the rows of `data` that is held out for it.
+        validation_data : as data, optional
+            Rows that choose the best epoch, in place of a share of `data`.
         callbacks, resume, progress
             As of `MLP.fit`.
 
@@ -198,33 +207,25 @@ class TableModel:
         TableError
             With all that is wrong with the table, each with line (or row) and column.
         """
-        ready = self.prepare(
-            data, target, weight=weight, group=group, time=time, test=test, test_fraction=test_fraction
+        roles = dataclasses.replace(
+            self.roles, target=names_of("target", target), weight=weight, group=group, time=time
         )
+        ready = self.prepare(data, roles, test, test_fraction, validation_data)
         self.train(ready, callbacks=callbacks, resume=resume, progress=progress)
         self.score(ready)
         return self
 
     def prepare(
-        self,
-        data: Any,
-        target: str | Sequence[str],
-        *,
-        weight: str | None = None,
-        group: str | None = None,
-        time: str | None = None,
-        test: Any = None,
-        test_fraction: float = 0.0,
+        self, data: Any, roles: Roles, test: Any = None, test_fraction: float = 0.0, validation_data: Any = None
     ) -> Prepared:
-        """The first half of `fit`: all but the training; makes the network."""
-        roles = dataclasses.replace(
-            self.roles, target=names_of("target", target), weight=weight, group=group, time=time
-        )
-        return halves.prepare(self, data, roles, test, check_fraction("test_fraction", test_fraction))
+        """The first half of `fit`: all but the training; makes the network. `roles` say what the columns are for."""
+        held_out = check_fraction("test_fraction", test_fraction)
+        return halves.prepare(self, data, roles, test, held_out, validation_data)
 
-    def frame(self, data: Any, target: str | None = None) -> Frame:
-        """A table as this model reads it."""
-        found = frames.frame(data, **self.file_options, target=target)
+    def frame(self, data: Any, target: str | None = None, **options: Any) -> Frame:
+        """A table as this model reads it; `options`, delimiter and encoding, replace those of the training."""
+        asked = {name: one for name, one in options.items() if one is not None}
+        found = frames.frame(data, **(self.file_options | asked), target=target)
         columns = self.trained.get("columns", ())
         return (
             found.named(columns)
@@ -332,6 +333,24 @@ class TableModel:
     def save(self, path: str | PathLike[str]) -> None:
         """Write network, columns, categories, scores and all else that predictions need to one safetensors file."""
         model_file.save(path, self)
+
+    def to_onnx(self, path: str | PathLike[str]) -> None:
+        """Write the model as an ONNX file (extra `onnx`), with all that prepares the columns.
+
+        There is an input ``(rows, 1)`` of each column that is used, by its name: of numbers in float64, NaN where they
+        are missing; of categories as text, empty where it is missing; of booleans 1 and 0 in float64, or NaN; of dates
+        microseconds since 1970 in int64, as ``column.astype("datetime64[us]").astype("int64")`` makes them. The outputs
+        are ``prediction`` and, of classes, ``probabilities``, as `predict` and `predict_proba` return them; where a
+        column has their name, they have a number. The entry ``fastbp`` of the metadata is JSON that tells all of it.
+
+        Raises
+        ------
+        ImportError
+            onnx is not installed.
+        ValueError
+            The model is not trained.
+        """
+        onnx_file.write(path, self)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> TableModel:

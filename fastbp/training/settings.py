@@ -10,6 +10,7 @@ from fastbp import optimizers, schedules, validation
 from fastbp.engine.threads import MOST as MOST_THREADS
 from fastbp.io.saved_training import Saved
 from fastbp.optimizers import Optimizer
+from fastbp.optimizers.base import PYTORCHS, Conventions
 from fastbp.schedules import Schedule
 from fastbp.training import checkpoints
 
@@ -31,6 +32,8 @@ class FitSettings:
         Show a progress bar.
     drop_last : bool
         An epoch has whole batches only.
+    conventions : Conventions
+        PyTorch's, but for a fit by the estimators of `fastbp.sklearn`.
     saved : Saved or None
         The checkpoint to go on from.
     """
@@ -45,6 +48,7 @@ class FitSettings:
     progress: bool = False
     saved: Saved | None = None
     drop_last: bool = False
+    conventions: Conventions = PYTORCHS
 
     @classmethod
     def check(

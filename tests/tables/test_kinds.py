@@ -29,6 +29,7 @@ def look(*cells: str, **options: Any) -> Typed:
         (["1,234.5", "2,345"], "number", [1234.5, 2345.0]),
         (["-1,234,567", "12"], "number", [-1234567.0, 12.0]),
         (["007", "8"], "category", ["007", "8"]),
+        (["007", "NA", "nan"], "category", ["007", None, None]),
         (["1_1", "11"], "category", ["1_1", "11"]),
         (["\u0667", "8"], "category", ["\u0667", "8"]),
         (["x ", " y", "NA"], "category", ["x", "y", None]),
@@ -65,6 +66,16 @@ def test_dates(cells: list[str], first: tuple[int, ...]) -> None:
     found = look(*cells)
     assert (found.kind.name, found.faults) == ("date", [])
     assert found.values[0] == datetime.datetime(*first)  # type: ignore[arg-type]
+
+
+def test_days_without_signs_between() -> None:
+    found = look("20240131", "", "19991231")
+    assert (found.kind.name, found.kind.format) == ("date", "%Y%m%d")
+    assert found.values.to_list() == [datetime.datetime(2024, 1, 31), None, datetime.datetime(1999, 12, 31)]
+    assert "are dates" in found.note
+    for cells in (("20240131", "20240132"), ("20240131", "1"), ("20240131.5", "20240131")):
+        assert look(*cells).kind.name == "number"
+    assert look("20240131", numeric=("a",)).kind.name == "number"
 
 
 def test_day_and_month_are_asked_for() -> None:
