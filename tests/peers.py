@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -42,6 +43,13 @@ def needs(*names: str) -> pytest.MarkDecorator:
     """Marks a test that compares with these packages."""
     missing = [name for name in names if isinstance(_load(name), _Missing)]
     return pytest.mark.skipif(bool(missing), reason=f"compares with {', '.join(missing)} (extra peers)")
+
+
+def needs_heavy(*names: str) -> pytest.MarkDecorator:
+    """Marks a test of packages that `.ci/run` installs after all other tests (extra `heavy`): there it never skips."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    required = bool(os.environ.get("FASTBP_REQUIRE_HEAVY"))
+    return pytest.mark.skipif(bool(missing) and not required, reason=f"needs {', '.join(missing)} (extra heavy)")
 
 
 torch = _load("torch")

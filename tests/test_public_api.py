@@ -37,7 +37,17 @@ def test_all_is_complete_and_sorted() -> None:
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
     own = {name for name, value in vars(fastbp).items() if getattr(value, "__module__", "").startswith("fastbp")}
     own = {name for name in own if name[0] != "_"}
-    modules = {"activations", "callbacks", "datasets", "losses", "optimizers", "recipes", "reference", "schedules"}
+    modules = {
+        "activations",
+        "callbacks",
+        "datasets",
+        "losses",
+        "optimizers",
+        "plots",
+        "recipes",
+        "reference",
+        "schedules",
+    }
     assert own | modules | {"__version__"} == set(fastbp.__all__)
     assert set(fastbp.__all__) <= set(dir(fastbp))
     assert not hasattr(fastbp, "nothing")

@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from fastbp._version import __version__
-from fastbp.cli.output import Failure, Faults, Interrupted
+from fastbp.cli.output import Failure, Faults, Interrupted, Usage
 
 # name -> (module, what it does). Said here, so that `fastbp --help` need not import them.
 COMMANDS = {
@@ -105,7 +105,9 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        # Click's own: usage errors, exit codes. A closed pipe, as in `fastbp predict ... | head`, click ends quietly.
+        except click.UsageError as error:
+            raise Usage(error) from None
+        # Click's own: exit codes, and failures. A closed pipe, as in `fastbp predict ... | head`, click ends quietly.
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

@@ -7,7 +7,6 @@ import importlib.util
 import math
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import build
+from fastbp.cli import build, sweep_over
 from fastbp.cli.checks import check_effects, check_outs, check_picture
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import data_options, run_options, schedule_option
 from fastbp.cli.output import (
     Failure,
     Interrupted,
+    echo,
+    example,
     json_option,
     make_ready,
+    note,
     print_json,
+    quiet,
+    quiet_option,
     say,
-    say_all,
     seconds_text,
+    shows_progress,
     warn,
 )
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
+from fastbp.io.overview import Overview
 
 if TYPE_CHECKING:
     from fastbp.data.prepare import PreparedData
@@ -88,13 +93,25 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-@click.command(cls=RecordingCommand)
+@click.command(cls=RecordingCommand, epilog=example("fastbp sweep --lr 1e-3:1:7 --seeds 2 --epochs 3 --plot sweep.png"))
 @data_options
 @click.option(
     "--lr", "rates", metavar="LO:HI:N", callback=_rates,
     help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.  "
     f"[default: {RATES}; tables: 25 from a hundredth of the rate of `train` to ten times that]",
 )  # fmt: skip
+@click.option(
+    "--over", multiple=True, metavar="NAME=VALUES",
+    help="Sweep over another setting: batch_size=16,32,64 or weight_decay=0:0.1:5; several, over all combinations.",
+)  # fmt: skip
+@click.option(
+    "--sampling", type=click.Choice(["grid", "random", "sobol"]), default="grid", show_default=True,
+    help="Of --over: all combinations, or --points drawn from ranges LO:HI.",
+)  # fmt: skip
+@click.option("--points", type=click.IntRange(min=1), metavar="N", help="How many combinations are drawn.")
+@click.option(
+    "--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ..."
+)
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
@@ -126,6 +143,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786."
 )
 @run_options
+@quiet_option
 @json_option
 @click.pass_context
 def sweep(context: click.Context, /, **options: Any) -> None:
@@ -143,6 +161,9 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         earlier = None if settings.against is None else against.read(settings.against)
     except (OSError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--against") from None
+    if settings.over:
+        given = context.get_parameter_source("rates") is click.core.ParameterSource.COMMANDLINE
+        sweep_over.check(settings, given)
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
@@ -157,11 +178,15 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
+    if settings.over:
+        with _cluster(settings.dask) as executor:
+            sweep_over.run(settings, found, executor, context.meta["command"])
+        return
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
-        "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
+        "journal": settings.journal, "progress": shows_progress(settings.as_json),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
     result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)
@@ -215,8 +240,8 @@ def _describe(settings: Any, prepared: PreparedData, net: MLP, startup: float) -
         if getattr(settings, option) is not None:
             held += f", at random (--{option} splits the rows for the test alone)"
             break
-    say_all("data", [*prepared.notes, held])
-    say("start-up", seconds_text(startup))
+    note("data", *prepared.notes, held)
+    note("start-up", seconds_text(startup))
 
 
 def _run(net: MLP, prepared: PreparedData, settings: Any, arguments: dict[str, Any]) -> tuple[LrSweep, str]:
@@ -260,9 +285,13 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
 
 def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
     """The result for people, what has changed, and where its files are."""
-    click.echo(f"\n{result}\n")
-    if changes:
-        say_all("against", changes)
+    if quiet():
+        found = result.overview()
+        echo(Overview(found.title, found.head, found.rows).text())
+    else:
+        echo(f"\n{result}\n")
+    for line in changes:
+        say("against", line)
     if stability is not None:
         line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
         say("unstable", f"{line}; {stability.caveat}")

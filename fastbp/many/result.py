@@ -9,6 +9,7 @@ import numpy as np
 
 from fastbp.io import documents
 from fastbp.io.figures import save_figure
+from fastbp.io.overview import Overview
 from fastbp.io.tabular import Tabular
 from fastbp.many import pictures, text
 from fastbp.many.report import write
@@ -58,6 +59,15 @@ class LrSweep(SweepData, Tabular):
     def __str__(self) -> str:
         return text.describe(self)
 
+    def __repr__(self) -> str:
+        rates, seeds, epochs = len(self.learning_rates), len(self.seeds), self.epochs
+        best = "none" if self.best_lr is None else f"{self.best_lr:.3g}"
+        return f"<fastbp.LrSweep of {rates} rates x {seeds} seeds, {epochs} epochs, best lr {best}>"
+
+    def overview(self) -> Overview:
+        """The rates found, and the notes."""
+        return text.overview(self)
+
     @property
     def notes(self) -> list[str]:
         """What a reader should know of these figures."""
@@ -82,6 +92,10 @@ class LrSweep(SweepData, Tabular):
     def document(self) -> dict[str, Any]:
         """The same."""
         return self.to_dict()
+
+    def draw(self) -> Any:
+        """The curve of final losses by rate."""
+        return pictures.draw(self, "curve")
 
     def columns(self) -> dict[str, Array]:
         """`rows` as columns, by name."""

@@ -20,6 +20,7 @@ from fastbp.tables import apply, explain, model_file, onnx_file, recipe
 from fastbp.tables import training as halves
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading
+from fastbp.tables.overview import overview
 from fastbp.tables.prepared import Part, Prepared, Roles, names_of
 from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
@@ -142,6 +143,11 @@ class TableModel:
         if self.target is None or self.net is None:
             return "<fastbp.TableModel, not trained>"
         return f"<fastbp.TableModel of {', '.join(self.target.names)} ({self.target.kind}), {self.net!r}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: scores, what was found in the table, and the picture of the training."""
+        history = self.history
+        return overview(self).html(None if history is None or len(history.loss) < 2 else history.draw)
 
     @property
     def classes(self) -> list[Any] | None:
