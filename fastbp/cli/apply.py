@@ -60,7 +60,7 @@ def predict(
 
     import fastbp
 
-    found = _load(model)
+    found = load(model)
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
@@ -90,7 +90,7 @@ def _no_text_options(text: dict[str, str | None]) -> None:
         raise click.UsageError(f"--{given[0]} is for a model of a table; this one takes columns by position")
 
 
-def _load(path: str) -> MLP | TableModel:
+def load(path: str) -> MLP | TableModel:
     """The network of a file, or the model of a table."""
     import fastbp
     from fastbp.tables import model_file
@@ -153,7 +153,7 @@ def evaluate(model: str, data: str, target: str | None, plot: str | None, as_jso
 
     check_out(plot, "--plot")
     check_picture(plot, "--plot")
-    found = _load(model)
+    found = load(model)
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():

@@ -50,7 +50,11 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
     "--ramp", type=click.Choice(["exponential", "linear"]), default="exponential", show_default=True, help="Its shape."
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Batch orders, from the same weights."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="From --seed on: weights and batches.",
 )
 @click.option(
     "--smoothing",
@@ -121,12 +125,12 @@ def _show(result: RangeTest, startup: float) -> None:
     note(
         "ramp",
         f"{said['optimizer']}, lr {said['lr_min']:g} to {said['lr_max']:g} in {len(result.learning_rates)} steps "
-        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} batch orders, "
+        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} seeds, "
         f"{seconds_text(result.seconds)} (after {seconds_text(startup)} of start-up)",
     )
     ends = [reason for reason in result.stopped if reason]
     first = f", one at {ends[0]}" if ends else ": the loss never climbed that far"
-    note("stopped", f"{len(ends)} of {len(result.seeds)} batch orders{first}")
+    note("stopped", f"{len(ends)} of {len(result.seeds)} seeds{first}")
     found = result.overview()
     echo(Overview("", found.head, found.rows).text())
     note("note", *result.notes)

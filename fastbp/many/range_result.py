@@ -38,10 +38,12 @@ class RangeTest(RangeData, Tabular):
         Why each seed stopped before the last step; empty if it did not.
     suggestions : dict of Suggestion
         ``steepest``, ``minimum/10`` and ``valley``.
+    bounds : dict of Suggestion
+        ``lower`` and ``upper``, for cyclical rates: ``OneCycle(epochs, start=lower / upper)`` with ``lr=upper``.
     notes : list of str
         What to bear in mind.
     seeds : list of int
-        Of the batch orders.
+        Of weights and batch orders.
     settings : dict
         The arguments: optimizer, batch_size, ramp, smoothing, k and others.
     seconds : float
@@ -61,12 +63,14 @@ class RangeTest(RangeData, Tabular):
         said, ends = self.settings, [reason for reason in self.stopped if reason]
         title = (
             f"range test of {said['optimizer']}: {len(self.learning_rates)} steps, lr {self.learning_rates[0]:g} to "
-            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, {len(self.seeds)} batch "
-            f"orders, smoothed {'held-out' if self.held_out is not None else 'batch'} loss"
+            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, {len(self.seeds)} seeds, "
+            f"smoothed {'held-out' if self.held_out is not None else 'batch'} loss"
         )
         rows = [
             (name, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}", one.formula)
-            for name, one in self.suggestions.items()
+            if np.isfinite(one.value)
+            else (name, "cannot tell", "", one.formula)
+            for name, one in (self.suggestions | self.bounds).items()
         ]
         stopped = [f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else "")]
         head = ("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")
@@ -101,6 +105,7 @@ class RangeTest(RangeData, Tabular):
                 "seconds": self.seconds,
                 "stopped": self.stopped,
                 "suggestions": {name: vars(one) for name, one in self.suggestions.items()},
+                "bounds": {name: vars(one) for name, one in self.bounds.items()},
                 "notes": self.notes,
                 "learning_rates": self.learning_rates,
                 "losses": self.losses,

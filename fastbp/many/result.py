@@ -128,8 +128,9 @@ class LrSweep(SweepData, Tabular):
         return figure
 
     def report(
-        self, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None
-    ) -> None:
+        self, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None,
+        against: str | PathLike[str] | None = None,
+    ) -> None:  # fmt: skip
         """Write one web page with all of it: figures, charts to hover over, a table to sort. It needs no network.
 
         Parameters
@@ -140,10 +141,14 @@ class LrSweep(SweepData, Tabular):
             What `lr_stability` returned, whose line at the initial weights is drawn beside the losses; or a rate.
         command : str, optional
             How the sweep was made: shown at the foot.
+        against : path-like, optional
+            An earlier sweep, as `to_json` or ``fastbp sweep --json`` wrote it: what has changed, and its losses.
 
         Raises
         ------
+        ValueError
+            `against` is no such file.
         ImportError
             plotly is not installed (extra `report`).
         """
-        write(self, path, stability=stability, command=command)
+        write(self, path, stability=stability, command=command, against=against)

@@ -264,8 +264,8 @@ def horizon(sweep: SweepData) -> str:
     way = "smaller" if last < before else "larger"
     first = f"{early:.3g} after the first epochs, " if early != before else ""
     return (
-        f"the best rate still moves: {first}{before:.3g} after {since - 1}, {last:.3g} after {epochs}; a longer training "
-        f"may want a {way} one"
+        f"the best rate still moves: {first}{before:.3g} after {since - 1}, {last:.3g} after {epochs}; a longer "
+        f"training may want a {way} one"
     )
 
 

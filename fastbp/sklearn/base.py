@@ -99,8 +99,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(
             self, X, y, accept_sparse=SPARSE, multi_output=True, y_numeric=self._numeric, dtype=FLOATS, reset=first
         )
-        X, y = rows.dense(X), self._check_targets(
-            y.toarray() if rows.is_sparse(y) else y, keep=self.warm_start or incremental
+        X, y = (
+            rows.dense(X),
+            self._check_targets(y.toarray() if rows.is_sparse(y) else y, keep=self.warm_start or incremental),
         )
         dtype = np.dtype(X.dtype if self.dtype is None else self.dtype) if first else self.coefs_[0].dtype
         loss, n_out, targets = self._targets(y, dtype)
@@ -176,7 +177,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         sizes = [self.coefs_[0].shape[0], *(len(bias) for bias in self.intercepts_)]
         activation = OF_SKLEARN.get(self.activation, self.activation)
         return NetworkSpec.check(
-            sizes, activation=activation, loss=loss, dropout=self.dropout if len(sizes) > 2 else 0.0, dtype=dtype, seed=0
+            sizes,
+            activation=activation,
+            loss=loss,
+            dropout=self.dropout if len(sizes) > 2 else 0.0,
+            dtype=dtype,
+            seed=0,
         )
 
     def _network(self, spec: NetworkSpec | None = None) -> MLP:

@@ -116,7 +116,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """y as an array whose classes are known: of one column, or of one for each label."""
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         if y.ndim == 2 and type_of_target(y, input_name="y") != "multilabel-indicator":
-            raise ValueError("Multioutput target data is not supported: y must hold one class a row, or 0 and 1 by label")
+            raise ValueError(
+                "Multioutput target data is not supported: y must hold one class a row, or 0 and 1 by label"
+            )
         if y.ndim == 1:
             check_classification_targets(y)
         found = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)

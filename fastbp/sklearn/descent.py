@@ -76,7 +76,9 @@ def by_lbfgs(est: Any, net: MLP, samples: Samples, held_out: Samples | None) -> 
     rule = LBFGS(gtol=est.tol, ftol=SCIPYS_FTOL, max_evaluations=est.max_fun)
     for name in ("optimizer", "schedule"):
         if getattr(est, name) is not None:
-            raise ValueError(f"{name} is for the solvers 'sgd' and 'adam', got {name}={getattr(est, name)!r} with 'lbfgs'")
+            raise ValueError(
+                f"{name} is for the solvers 'sgd' and 'adam', got {name}={getattr(est, name)!r} with 'lbfgs'"
+            )
     settings = FitSettings(
         rule, est.max_iter, callbacks=(*est.callbacks, *([Talk()] if est.verbose else [])), threads=threads_of(est),
         conventions=Conventions(alpha=float(est.alpha)),
@@ -199,9 +201,7 @@ def split(est: Any, samples: Samples, rng: np.random.RandomState) -> tuple[Sampl
         np.arange(samples.n_rows), random_state=rng, test_size=est.validation_fraction, stratify=by
     )
     if len(held) < 2:
-        raise ValueError(
-            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-        )
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
     weights = samples.weights
     own = Samples(samples.X[held], samples.y[held], None if weights is None else weights[held])
     return samples._replace(rows=np.ascontiguousarray(trained, np.int64)), own

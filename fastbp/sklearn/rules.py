@@ -50,7 +50,15 @@ class LossRule(StopStalled):
     what = "Training loss"
 
     def __init__(
-        self, tol: float, patience: float, *, best: float, count: int, pace: Pace | None, say: Any, constant: float = 0.0
+        self,
+        tol: float,
+        patience: float,
+        *,
+        best: float,
+        count: int,
+        pace: Pace | None,
+        say: Any,
+        constant: float = 0.0,
     ) -> None:
         super().__init__("loss", tol, patience)
         self.best, self.count, self.pace, self.say, self.constant = best, count, pace, say, constant
@@ -108,7 +116,9 @@ class ScoreRule(LossRule):
     brief = True
     what = "Validation score"
 
-    def __init__(self, *args: Any, X: Array, y: Array, weights: Array | None, scores: list[float], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, X: Array, y: Array, weights: Array | None, scores: list[float], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.X, self.y, self.weights, self.scores = X, y, weights, scores
         self.kept: tuple[list[Array], list[Array]] | None = None
