@@ -171,7 +171,9 @@ def sklearn_folds(threads: int) -> float | None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((569, 30))
     y = (X[:, 0] + X[:, 1] * X[:, 2] > 0).astype(np.int64)
-    net = MLPClassifier(hidden_layer_sizes=(64,), batch_size=32, max_iter=100, n_iter_no_change=1000, tol=0.0, alpha=0.0)
+    net = MLPClassifier(
+        hidden_layer_sizes=(64,), batch_size=32, max_iter=100, n_iter_no_change=1000, tol=0.0, alpha=0.0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs(net, X[:60], y[:60], cv=2, n_jobs=threads)  # its workers start
@@ -191,7 +193,13 @@ def sklearn_networks(threads: int, n: int = 24) -> float | None:
 
     def make(seed: int) -> Any:
         return MLPRegressor(
-            hidden_layer_sizes=(16,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=1000, tol=0.0, alpha=0.0, random_state=seed
+            hidden_layer_sizes=(16,),
+            batch_size=BATCH,
+            max_iter=EPOCHS,
+            n_iter_no_change=1000,
+            tol=0.0,
+            alpha=0.0,
+            random_state=seed,
         )
 
     with Parallel(n_jobs=threads) as pool:
@@ -263,5 +271,7 @@ def render(document: dict[str, Any]) -> Any:
             ratio = row["times_as_long"][name]
             table.add_row("" if number else row["work"], name, f"{seconds:.3g}", f"{ratio:.2f}" if number else "")
     kept = document["memory"]
-    table.add_row(f"{kept['networks']:,} networks 8-16-1, 50 epochs", "fit_many", f"{kept['bytes_each']:,.0f} bytes each")
+    table.add_row(
+        f"{kept['networks']:,} networks 8-16-1, 50 epochs", "fit_many", f"{kept['bytes_each']:,.0f} bytes each"
+    )
     return table
