@@ -30,6 +30,7 @@ HOMES = {
     "many.sweep": ("Sweep", "sweep"),
     "network": ("MLP", "load"),
     "optimizers": ("optimizers",),
+    "plots": ("plots",),
     "recipes": ("recipes",),
     "reference": ("reference",),
     "schedules": ("schedules",),

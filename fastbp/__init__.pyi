@@ -6,6 +6,7 @@ from fastbp import callbacks as callbacks
 from fastbp import datasets as datasets
 from fastbp import losses as losses
 from fastbp import optimizers as optimizers
+from fastbp import plots as plots
 from fastbp import recipes as recipes
 from fastbp import reference as reference
 from fastbp import schedules as schedules

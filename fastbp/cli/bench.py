@@ -15,7 +15,7 @@ from fastbp.bench.result import BenchResult
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
 from fastbp.bench.workloads import NAMES, SWEEPS, select
 from fastbp.cli.checks import check_out
-from fastbp.cli.output import console, json_option, make_ready, print_json
+from fastbp.cli.output import console, example, json_option, make_ready, print_json, quiet, quiet_option
 
 KNOWN_NAMES = {*NAMES, *SWEEPS}
 MANY = "many"  # a table of its own
@@ -30,21 +30,24 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     return names
 
 
-@click.command()
+@click.command(epilog=example("fastbp bench --quick --workload tiny"))
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
     help="Write everything measured to FILE as JSON.",
 )
+@quiet_option
 @json_option
 @click.option(
     "--workload",
     "workloads",
+    metavar="NAME",
     multiple=True,
     type=click.Choice([*NAMES, MANY]),
     help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
-    "trainings of other shapes than the usual ones; `many`, many small networks side by side, by itself.",
+    "trainings of other shapes than the usual ones; `many`, many small networks side by side, by itself. "
+    f"Names: {', '.join([*NAMES, MANY])}.",
 )
 @click.option(
     "--threads",
@@ -212,6 +215,6 @@ def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Cal
 def _progress(message: str) -> None:
     """A line that overwrites itself, between blocks: a live display redraws in a thread that would be timed too."""
     status = Console(stderr=True, highlight=False)
-    if status.is_terminal:
+    if status.is_terminal and not quiet():
         status.file.write(f"\r\x1b[2K{message}")
         status.file.flush()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, say_all, score_text
+from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text
 from fastbp.cli.subject import is_table, opened
 from fastbp.cli.summary import chosen, describe
 from fastbp.errors import NetworksFailed, SweepInterrupted
@@ -128,7 +128,8 @@ def _cross_validate(settings: Any, found: Subject) -> dict[str, Any]:
     if found.ready is not None:
         result.notes.append("the columns are encoded by the training rows of all folds")
     if not settings.as_json:
-        say_all("folds", str(result).splitlines())
+        for number, line in enumerate(str(result).splitlines()):
+            say("" if number else "folds", line)
     return {"cross_validation": result.document()}
 
 

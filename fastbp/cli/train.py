@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from fastbp.cli import build, many
-from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs
+from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs, check_picture
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, complete
 from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
-from fastbp.cli.output import json_option, print_json
+from fastbp.cli.output import example, json_option, print_json, quiet_option
 from fastbp.cli.run import Run, TableRun
 
 TEST_FRACTION = 0.2
@@ -75,6 +75,7 @@ class Settings:
     checkpoint_minutes: float | None
     resume: bool
     history: str | None
+    plot: str | None
     seed: int
     threads: int | None
     dtype: str
@@ -83,7 +84,7 @@ class Settings:
     as_json: bool
 
 
-@click.command()
+@click.command(epilog=example("fastbp train --epochs 5 --out digits.safetensors --plot curves.png"))
 @data_options
 @click.option("--lr", type=float, help=f"Learning rate.  {default('lr')}")
 @click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {default('epochs')}")
@@ -153,6 +154,7 @@ class Settings:
 @click.option(
     "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
 )
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
 @run_options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Save the network (.safetensors).")
 @click.option(
@@ -160,6 +162,7 @@ class Settings:
     type=click.Choice(["numpy", "none"]),
     help="Run the same training in pure NumPy too.  [default: numpy for the digits, else none]",
 )
+@quiet_option
 @json_option
 def train(**options: Any) -> None:
     """Train a network on DATA, and test it on rows held out.
@@ -169,7 +172,8 @@ def train(**options: Any) -> None:
     y_test). Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
     """
     settings = Settings(**options)
-    check_outs(settings, ("out", "history"))
+    check_outs(settings, ("out", "history", "plot"))
+    check_picture(settings.plot, "--plot")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.

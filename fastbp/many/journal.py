@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from os import PathLike
 from typing import Any
@@ -14,12 +13,11 @@ from fastbp._version import __version__
 from fastbp.kernels.targets import TARGET
 from fastbp.many.ledger import Ledger, judged
 from fastbp.many.lines import Lines
-from fastbp.many.run_spec import RunSpec
+from fastbp.many.run_spec import RunSpec, checksum
 from fastbp.network import MLP
 from fastbp.types import Array
 
 FORMAT, VERSION = "fastbp sweep journal", 1
-_BLOCK = 1 << 20  # elements hashed at a time
 
 
 def fingerprint(spec: RunSpec) -> dict[str, Any]:
@@ -36,34 +34,26 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
     plateau = schedules.plateau_of(spec.schedule) is not None
     tables = spec.tables(np.ones(1))
     return {
-        "X": _hash(spec.X),
-        "y": _hash(spec.y),
-        "ignored": None if spec.weights is None else _hash(spec.weights),  # rows whose label the loss ignores
-        "validation_data": [_hash(array) for array in spec.held_out or () if array is not None],
+        "X": checksum(spec.X),
+        "y": checksum(spec.y),
+        "ignored": None if spec.weights is None else checksum(spec.weights),  # rows whose label the loss ignores
+        "validation_data": [checksum(array) for array in spec.held_out or () if array is not None],
         "net": {
             **{name: repr(getattr(net, name)) for name in names},
             **scaled,
             "activations": list(net.activations),
             "regularization": regularization,
             "dtype": net.dtype.name,
-            "scaling": [] if scaling is None else [_hash(x) for x in vars(scaling).values() if x is not None],
+            "scaling": [] if scaling is None else [checksum(x) for x in vars(scaling).values() if x is not None],
         },
         "epochs": spec.epochs,
         "batch_size": spec.batch_size,
         "optimizer": {name: repr(value) for name, value in sorted(optimizer.items())},
         # Hashed by its values: the name of a function says nothing.
-        "schedule": repr(spec.schedule) if plateau else [_hash(table) for table in tables if table is not None],
+        "schedule": repr(spec.schedule) if plateau else [checksum(table) for table in tables if table is not None],
         "version": __version__,
         "instruction_set": TARGET.name,
     }
-
-
-def _hash(array: Array) -> str:
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    rows = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:]))))
-    for start in range(0, len(array), rows):
-        digest.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
-    return digest.hexdigest()[:32]
 
 
 def _check_record(record: dict[str, Any], epochs: int) -> None:
