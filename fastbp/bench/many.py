@@ -93,6 +93,8 @@ def _jax_many(X: Array, y: Array) -> Callable[[], Call]:
     import jax
     import jax.numpy as jnp
 
+    wait: Any = jax.block_until_ready
+
     def loss(p: Any, x: Any, t: Any) -> Any:
         return jnp.mean((jax.nn.relu(x @ p[0] + p[1]) @ p[2] + p[3] - t) ** 2)
 
@@ -121,7 +123,7 @@ def _jax_many(X: Array, y: Array) -> Callable[[], Call]:
 
     def call() -> None:
         order = np.concatenate([rng.permutation(ROWS)[:whole].reshape(-1, BATCH) for _ in range(EPOCHS + 9)])[:steps]
-        jax.block_until_ready(compiled(start, X, y, order.astype(np.int32)))
+        wait(compiled(start, X, y, order.astype(np.int32)))
 
     call()
     return lambda: call
@@ -186,7 +188,7 @@ def sklearn_networks(threads: int, n: int = 24) -> float | None:
     """Seconds of scikit-learn with joblib for 1,000 networks, as measured on some of them; None without it."""
     if importlib.util.find_spec("sklearn") is None:
         return None
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
     from sklearn.neural_network import MLPRegressor
 
     X, y = _data(ROWS, 8)

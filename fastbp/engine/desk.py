@@ -144,13 +144,11 @@ class Desk:
         if len(self._kinds) >= KINDS:
             self._kinds.clear()
         n, layout, item = len(engine.layout.layers), engine.layout, self.dtype.itemsize
-        places = [
-            np.array([getattr(layer, name) * item for layer in layout.layers], np.uint64)
-            for name in ("offset", "transposed_offset")
-        ]
+        weights = np.array([layer.offset * item for layer in layout.layers], np.uint64)
+        transposed = np.array([layer.transposed_offset * item for layer in layout.layers], np.uint64)
         kept = (alive, engine, tuple(self._alive))
         self._kinds[key] = _Kind(
-            self._jobs[seat, kernel.TRAINING, 0].copy(), self._layers[seat, :n].copy(), *places, kept
+            self._jobs[seat, kernel.TRAINING, 0].copy(), self._layers[seat, :n].copy(), weights, transposed, kept
         )
 
     def seat_like(
