@@ -17,6 +17,7 @@ from fastbp.callbacks import EarlyStopping as EarlyStopping
 from fastbp.callbacks import LayerStatistics as LayerStatistics
 from fastbp.callbacks import MaxSeconds as MaxSeconds
 from fastbp.callbacks import StopGradientNorm as StopGradientNorm
+from fastbp.callbacks import StopStalled as StopStalled
 from fastbp.convert import from_keras as from_keras
 from fastbp.convert import from_sklearn as from_sklearn
 from fastbp.convert import from_torch as from_torch
