@@ -4,7 +4,7 @@ from fastbp.callbacks.base import Callback, EpochState, Watcher
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.callbacks.layers import LayerStatistics
 from fastbp.callbacks.loggers import CSVLogger, JSONLogger, MLflow, TensorBoard
-from fastbp.callbacks.stopping import EarlyStopping, MaxSeconds, StopGradientNorm
+from fastbp.callbacks.stopping import EarlyStopping, MaxSeconds, StopGradientNorm, StopStalled
 
 __all__ = [
     "CSVLogger",
@@ -17,6 +17,7 @@ __all__ = [
     "MLflow",
     "MaxSeconds",
     "StopGradientNorm",
+    "StopStalled",
     "TensorBoard",
     "Watcher",
 ]

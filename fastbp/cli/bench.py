@@ -18,6 +18,7 @@ from fastbp.cli.checks import check_out
 from fastbp.cli.output import console, example, json_option, make_ready, print_json, quiet, quiet_option
 
 KNOWN_NAMES = {*NAMES, *SWEEPS}
+MANY = "many"  # a table of its own
 
 
 def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -43,9 +44,10 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     "workloads",
     metavar="NAME",
     multiple=True,
-    type=click.Choice(NAMES),
+    type=click.Choice([*NAMES, MANY]),
     help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
-    f"trainings of other shapes than the usual ones. Names: {', '.join(NAMES)}.",
+    "trainings of other shapes than the usual ones; `many`, many small networks side by side, by itself. "
+    f"Names: {', '.join([*NAMES, MANY])}.",
 )
 @click.option(
     "--threads",
@@ -106,6 +108,13 @@ def bench(
         if against or show:
             raise click.UsageError("--against and --show take runs of the benchmark, not profiles: leave out --profile")
         _profile(workloads, threads, out, as_json, plot_path)
+        return
+    if MANY in workloads:
+        if len(workloads) > 1 or against or show or peers:
+            raise click.UsageError(
+                f"--workload {MANY} has a table of its own: give it alone, with --threads or --quick"
+            )
+        _many(threads, quick, out, as_json)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
@@ -176,6 +185,16 @@ def _profile(
         roofline.plot(found, plot_path)
     document = {"kind": "fastbp-profile", "schema": 1, "profiles": [one.to_document() for one in found]}
     _tell(document, out, as_json, lambda width: roofline.render(found))
+
+
+def _many(threads: int | None, quick: bool, out: Path | None, as_json: bool) -> None:
+    """`bench --workload many`."""
+    from fastbp.bench import many
+
+    make_ready(["float32"])
+    document = many.run(threads, quick=quick, progress=_progress)
+    _progress("")
+    _tell(document, out, as_json, lambda width: many.render(document))
 
 
 def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Callable[[int], Any]) -> None:

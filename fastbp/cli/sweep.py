@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import build
+from fastbp.cli import build, sweep_over
 from fastbp.cli.checks import check_effects, check_outs, check_picture
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import data_options, run_options, schedule_option
@@ -101,6 +101,18 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     f"[default: {RATES}; tables: 25 from a hundredth of the rate of `train` to ten times that]",
 )  # fmt: skip
 @click.option(
+    "--over", multiple=True, metavar="NAME=VALUES",
+    help="Sweep over another setting: batch_size=16,32,64 or weight_decay=0:0.1:5; several, over all combinations.",
+)  # fmt: skip
+@click.option(
+    "--sampling", type=click.Choice(["grid", "random", "sobol"]), default="grid", show_default=True,
+    help="Of --over: all combinations, or --points drawn from ranges LO:HI.",
+)  # fmt: skip
+@click.option("--points", type=click.IntRange(min=1), metavar="N", help="How many combinations are drawn.")
+@click.option(
+    "--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ..."
+)
+@click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
 @click.option(
@@ -149,6 +161,9 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         earlier = None if settings.against is None else against.read(settings.against)
     except (OSError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--against") from None
+    if settings.over:
+        given = context.get_parameter_source("rates") is click.core.ParameterSource.COMMANDLINE
+        sweep_over.check(settings, given)
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
@@ -163,6 +178,10 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     startup = make_ready([net.dtype.name])
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
+    if settings.over:
+        with _cluster(settings.dask) as executor:
+            sweep_over.run(settings, found, executor, context.meta["command"])
+        return
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": schedule,
@@ -265,14 +284,14 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
 
 
 def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
-    """The result for people, and where its files are."""
+    """The result for people, what has changed, and where its files are."""
     if quiet():
         found = result.overview()
         echo(Overview(found.title, found.head, found.rows).text())
     else:
         echo(f"\n{result}\n")
-    if changes:
-        say("against", *changes)
+    for line in changes:
+        say("against", line)
     if stability is not None:
         line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
         say("unstable", f"{line}; {stability.caveat}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fastbp.cli import build
+from fastbp.cli import build, many
 from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs, check_picture
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, complete
 from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
@@ -41,6 +41,9 @@ class Settings:
     log_target: bool
     test: str | None
     refit: bool
+    ensemble: int | None
+    cross_validate: int | None
+    by: str | None
     hidden: tuple[int, ...] | None
     activation: str | None
     loss: str | None
@@ -94,6 +97,16 @@ class Settings:
 )
 @click.option("--test", type=click.Path(dir_okay=False), metavar="FILE", help="A table to test on, instead.")
 @click.option("--refit", is_flag=True, help="Train once more, on the rows too that chose the best epoch of a table.")
+@click.option(
+    "--ensemble",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Train N networks of other seeds; they predict together.",
+)
+@click.option(
+    "--cross-validate", type=click.IntRange(min=2), metavar="K", help="Train and test on K folds of the training rows."
+)
+@click.option("--by", metavar="COLUMN", help="Train one network for each group of a table's rows.")
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
@@ -169,6 +182,10 @@ def train(**options: Any) -> None:
     check_effects(settings, hyper, optimizer)
     check_compare(settings, optimizer)
     check_callbacks(settings, hyper)
+
+    if (several := many.mode(settings)) is not None:
+        many.show(many.train_several(settings, hyper, optimizer, several), settings)
+        return
 
     from fastbp.cli.load import subject
 

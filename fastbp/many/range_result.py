@@ -66,12 +66,11 @@ class RangeTest(RangeData, Tabular):
             f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, {len(self.seeds)} seeds, "
             f"smoothed {'held-out' if self.held_out is not None else 'batch'} loss"
         )
-        rows = [
-            (name, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}", one.formula)
-            if np.isfinite(one.value)
-            else (name, "cannot tell", "", one.formula)
-            for name, one in (self.suggestions | self.bounds).items()
-        ]
+        rows = []
+        for name, one in (self.suggestions | self.bounds).items():
+            told = bool(np.isfinite(one.value))
+            spread = f"{one.low:.3g} to {one.high:.3g}" if told else ""
+            rows.append((name, f"{one.value:.3g}" if told else "cannot tell", spread, one.formula))
         stopped = [f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else "")]
         head = ("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")
         return Overview(title, head, rows, [*stopped, *(f"note: {note}" for note in self.notes)])
