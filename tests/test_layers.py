@@ -39,6 +39,7 @@ network
 convert gradients sklearn
 many
 tables
+plots
 __init__
 bench
 cli
@@ -48,11 +49,12 @@ FLOOR = {name: number for number, names in enumerate(FLOORS.split("\n")) for nam
 CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 # Loaded when they are needed.
 EXTRAS = {
-    "io/progress": {"rich"}, "io/extras": {"polars", "narwhals"},
-    "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "optimizers/lbfgs": {"scipy"},
+    "io/progress": {"rich", "IPython"}, "io/extras": {"polars", "narwhals"},
+    "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "io/pictures": {"matplotlib"},
+    "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
-    "many/dask": {"distributed"},
+    "many/dask": {"distributed"}, "many/space": {"scipy"},
     **{f"sklearn/{name}": {"sklearn"} for name in ("__init__", "base", "classifier", "regressor", "descent")},
     "sklearn/rows": {"scipy"},
 }  # fmt: skip

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import click
 
-from fastbp.cli.output import json_option, make_ready, print_json
+from fastbp.cli.checks import check_out, check_picture
+from fastbp.cli.output import echo, example, json_option, make_ready, print_json, quiet, quiet_option
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        "fastbp train --epochs 5 --out digits.safetensors", "fastbp info digits.safetensors --plot weights.png"
+    )
+)
 @click.argument("model", required=False, type=click.Path(dir_okay=False))
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Draw the weights of the first layer of MODEL: .png, .svg or .pdf.",
+)
 @json_option
-def info(model: str | None, as_json: bool) -> None:
+def info(model: str | None, plot: str | None, as_json: bool) -> None:
     """Show what is in the file MODEL: columns, categories, how it was trained, and scores.
 
     Without MODEL what fastbp found here: CPU, vector width, tile, threads, cache folder, measured FMA peak.
     """
+    check_out(plot, "--plot")
+    check_picture(plot, "--plot")
     if model is not None:
         from fastbp.cli.contents import contents
 
-        contents(model, as_json)
+        contents(model, as_json, plot)
         return
+    if plot is not None:
+        raise click.UsageError("--plot draws the weights of a model: name its file")
     from fastbp.bench.machine import machine
 
     found = machine()
@@ -31,12 +46,11 @@ def info(model: str | None, as_json: bool) -> None:
         rows[f"FMA peak {dtype}"] = ", ".join(
             f"{gflops:.4g} GFLOP/s with {count} thread{'s' * (count != 1)}" for count, gflops in peaks.items()
         )
-    width = max(map(len, rows))
-    for name, text in rows.items():
-        click.echo(f"{name:<{width}}  {text}")
+    longest = max(map(len, rows))
+    echo("\n".join(f"{name:<{longest}}  {text}" for name, text in rows.items()))
 
 
-@click.command()
+@click.command(epilog=example("fastbp warmup --dtype float32"))
 @click.option(
     "--dtype",
     "dtypes",
@@ -44,6 +58,7 @@ def info(model: str | None, as_json: bool) -> None:
     type=click.Choice(["float32", "float64"]),
     help="Compile for this dtype only; may be given twice.  [default: both]",
 )
+@quiet_option
 @json_option
 def warmup(dtypes: tuple[str, ...], as_json: bool) -> None:
     """Compile everything now and keep it in the cache folder, so that no later run has to."""
@@ -51,5 +66,5 @@ def warmup(dtypes: tuple[str, ...], as_json: bool) -> None:
     seconds = make_ready(chosen)
     if as_json:
         print_json({"dtypes": chosen, "seconds": seconds})
-    else:
-        click.echo(f"{' and '.join(chosen)} ready in {seconds:.1f} s")
+    elif not quiet():
+        echo(f"{' and '.join(chosen)} ready in {seconds:.1f} s")

@@ -73,8 +73,25 @@ class Engine(Stages):
         if self._kernel is None:
             self._kernel = entry(run_kernel, self.layout.dtype.name, self._end_if_asked)
         kernel = self._kernel
+        layers = self.set_up(
+            mode, n_threads, noisy=noisy, input_deltas=input_deltas, parameters=parameters, fresh=fresh,
+            snapshots=snapshots, columns=columns, parts=parts,
+        )  # fmt: skip
+        sync[0] = sync[16] = sync[24] = 0
+        if n_threads == 1 and not detached:
+            kernel(job, layers, 0, tag)
+        else:
+            self.call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
+        return sync[16]
+
+    def set_up(
+        self, mode: int, n_threads: int, *, noisy: bool = True, input_deltas: Array | None = None,
+        parameters: Array | None = None, fresh: bool = False, snapshots: tuple[int, int] = (0, 1), columns: int = 0,
+        parts: int = 1,
+    ) -> Array:  # fmt: skip
+        """Have the job say all that a call needs to know; returns the records of its layers."""
         assert self.buffers is not None
-        layout, layers = self.layout, self.buffers.records
+        layout = self.layout
         if parameters is not None:
             self._mirrored = parameters if fresh else None  # others may have been there
         parameters = self.parameters if parameters is None else parameters
@@ -89,12 +106,7 @@ class Engine(Stages):
         _MODE.pack_into(
             self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
         )
-        sync[0] = sync[16] = sync[24] = 0
-        if n_threads == 1 and not detached:
-            kernel(job, layers, 0, tag)
-        else:
-            self.call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
-        return sync[16]
+        return self.buffers.records
 
     def call_together(
         self, work: team.Work, n_threads: int, detached: bool, tell: Callable[[int], None] = lambda n_threads: None

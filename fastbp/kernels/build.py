@@ -30,10 +30,12 @@ from numba.core.cpu import CPUContext
 
 from fastbp.kernels.cache import temporary_name, writable_folder
 from fastbp.kernels.jit import LEAVES, Leaf
-from fastbp.kernels.sweep import sweep as _last_kernel
+from fastbp.kernels.many import train_many as _train_many
+from fastbp.kernels.sweep import sweep as _sweep
 from fastbp.kernels.targets import TARGET
 from fastbp.kernels.tuning import HELPER_MIN_LEAVES, HELPER_PATIENCE_SECONDS, PAUSE_SECONDS
 
+_ENTRIES = _sweep, _train_many  # of which each calls all that a training needs
 _lock = threading.RLock()
 _prepared: dict[tuple[str, str], Any] = {}  # (leaf, dtype) -> what Python calls
 
@@ -186,7 +188,7 @@ def entry(function, dtype: str, report: Callable[[int], None] = lambda done: Non
 
 def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Compile or load every kernel of a training for some dtypes; `progress(done, total)` counts leaves."""
-    each = len(leaves_of(_last_kernel))
+    each = len(dict.fromkeys(leaf for one in _ENTRIES for leaf in leaves_of(one)))
     total = each * len(dtypes)
     for number, dtype in enumerate(dtypes):
 
@@ -194,7 +196,8 @@ def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda 
             progress(before + done, total)
 
         report(0)
-        entry(_last_kernel, dtype, report)
+        for one in _ENTRIES:
+            entry(one, dtype, report)
     progress(total, total)
 
 

@@ -272,11 +272,9 @@ class Loop:
         scan = isinstance(samples.X, np.memmap)
         engine.bind_data(samples.X, samples.y, self.session.kernel_scaling(), samples.weights, scan=scan)
         engine.set_seed(self.net.seed)
-        moments = len(engine.moments)
-        every = self.session.layout.snapshot_steps(feed.batch_size, moments) if self.takes_snapshots else 0
-        # Not shortly before the end of an epoch, where one is taken anyway.
-        within = every if feed.steps >= 2 * every else max(every, feed.steps)
-        self.snapshots = within, -(-every // max(1, feed.steps)) if every else 1
+        self.snapshots = 0, 1
+        if self.takes_snapshots:
+            self.snapshots = self.session.layout.snapshots(feed.batch_size, len(engine.moments), feed.steps)
 
     def take_snapshot(self) -> None:
         """If others than this fit have changed the network, remember it as it is, to go back to after a divergence."""
