@@ -93,6 +93,8 @@ def _jax_many(X: Array, y: Array) -> Callable[[], Call]:
     import jax
     import jax.numpy as jnp
 
+    wait: Any = jax.block_until_ready
+
     def loss(p: Any, x: Any, t: Any) -> Any:
         return jnp.mean((jax.nn.relu(x @ p[0] + p[1]) @ p[2] + p[3] - t) ** 2)
 
@@ -121,7 +123,7 @@ def _jax_many(X: Array, y: Array) -> Callable[[], Call]:
 
     def call() -> None:
         order = np.concatenate([rng.permutation(ROWS)[:whole].reshape(-1, BATCH) for _ in range(EPOCHS + 9)])[:steps]
-        jax.block_until_ready(compiled(start, X, y, order.astype(np.int32)))
+        wait(compiled(start, X, y, order.astype(np.int32)))
 
     call()
     return lambda: call
@@ -171,7 +173,9 @@ def sklearn_folds(threads: int) -> float | None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((569, 30))
     y = (X[:, 0] + X[:, 1] * X[:, 2] > 0).astype(np.int64)
-    net = MLPClassifier(hidden_layer_sizes=(64,), batch_size=32, max_iter=100, n_iter_no_change=1000, tol=0.0, alpha=0.0)
+    net = MLPClassifier(
+        hidden_layer_sizes=(64,), batch_size=32, max_iter=100, n_iter_no_change=1000, tol=0.0, alpha=0.0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs(net, X[:60], y[:60], cv=2, n_jobs=threads)  # its workers start
@@ -184,14 +188,20 @@ def sklearn_networks(threads: int, n: int = 24) -> float | None:
     """Seconds of scikit-learn with joblib for 1,000 networks, as measured on some of them; None without it."""
     if importlib.util.find_spec("sklearn") is None:
         return None
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
     from sklearn.neural_network import MLPRegressor
 
     X, y = _data(ROWS, 8)
 
     def make(seed: int) -> Any:
         return MLPRegressor(
-            hidden_layer_sizes=(16,), batch_size=BATCH, max_iter=EPOCHS, n_iter_no_change=1000, tol=0.0, alpha=0.0, random_state=seed
+            hidden_layer_sizes=(16,),
+            batch_size=BATCH,
+            max_iter=EPOCHS,
+            n_iter_no_change=1000,
+            tol=0.0,
+            alpha=0.0,
+            random_state=seed,
         )
 
     with Parallel(n_jobs=threads) as pool:
@@ -263,5 +273,7 @@ def render(document: dict[str, Any]) -> Any:
             ratio = row["times_as_long"][name]
             table.add_row("" if number else row["work"], name, f"{seconds:.3g}", f"{ratio:.2f}" if number else "")
     kept = document["memory"]
-    table.add_row(f"{kept['networks']:,} networks 8-16-1, 50 epochs", "fit_many", f"{kept['bytes_each']:,.0f} bytes each")
+    table.add_row(
+        f"{kept['networks']:,} networks 8-16-1, 50 epochs", "fit_many", f"{kept['bytes_each']:,.0f} bytes each"
+    )
     return table

@@ -111,7 +111,9 @@ def bench(
         return
     if MANY in workloads:
         if len(workloads) > 1 or against or show or peers:
-            raise click.UsageError(f"--workload {MANY} has a table of its own: give it alone, with --threads or --quick")
+            raise click.UsageError(
+                f"--workload {MANY} has a table of its own: give it alone, with --threads or --quick"
+            )
         _many(threads, quick, out, as_json)
         return
     if plot_path is not None:

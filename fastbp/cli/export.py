@@ -9,12 +9,14 @@ import click
 
 from fastbp.cli.apply import load
 from fastbp.cli.checks import check_out
-from fastbp.cli.output import json_option, print_json
+from fastbp.cli.output import echo, example, json_option, print_json
 
 _ENDINGS = {".onnx": "onnx", ".c": "c"}
 
 
-@click.command(epilog="Example: fastbp export digits.safetensors -o digits.onnx")
+@click.command(
+    epilog=example("fastbp train --epochs 5 --out digits.safetensors", "fastbp export digits.safetensors -o digits.c")
+)
 @click.argument("model", type=click.Path(dir_okay=False))
 @click.option("--to", "kind", type=click.Choice(list(_ENDINGS.values())), help="By default what FILE ends in.")
 @click.option("-o", "--out", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The file to write.")
@@ -53,4 +55,4 @@ def export(model: str, kind: str | None, out: str, name: str | None, dtype: str 
     if as_json:
         print_json({"out": out, "to": kind, "bytes": os.path.getsize(out)})
     else:
-        click.echo(f"wrote {out} ({os.path.getsize(out):,} bytes)")
+        echo(f"wrote {out} ({os.path.getsize(out):,} bytes)")

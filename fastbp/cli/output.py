@@ -111,17 +111,19 @@ def echo(text: str) -> None:
     click.echo(fitted(text, width()))
 
 
-def say(label: str, text: str) -> None:
-    """Print a line of a report: what it is about in a narrow first column, then the text."""
-    first, *rest = wrapped(printable(text), " " * LABEL_WIDTH, " " * LABEL_WIDTH, width())
-    click.echo("\n".join([click.style(label.ljust(LABEL_WIDTH), bold=True) + first[LABEL_WIDTH:], *rest]))
+def say(label: str, *texts: str) -> None:
+    """Print lines of a report: what they are about in a narrow first column, then the texts."""
+    blank = " " * LABEL_WIDTH
+    for number, text in enumerate(texts):
+        first, *rest = wrapped(printable(text), blank, blank, width())
+        heading = click.style(("" if number else label).ljust(LABEL_WIDTH), bold=True)
+        click.echo("\n".join([heading + first[LABEL_WIDTH:], *rest]))
 
 
 def note(label: str, *texts: str) -> None:
     """Print lines of a report that are no result: --quiet leaves them out."""
     if not quiet():
-        for number, text in enumerate(texts):
-            say("" if number else label, text)
+        say(label, *texts)
 
 
 def console() -> Any:

@@ -45,13 +45,6 @@ _SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
 _SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
 
 
-# What networks that are trained one after the other by the same thread can share, see `Bindings.borrow`.
-_LENT = (
-    "buffers", "gradient", "row_losses", "losses", "mean_weights", "scratch", "partials", "areas", "snapshot",
-    "snapshot_scalars",
-)  # fmt: skip
-
-
 class Bindings(Store):
     """The job of one network, and all memory of it. A caller holds the network's lock.
 
@@ -131,7 +124,7 @@ class Bindings(Store):
 
     def workplace(self) -> dict[str, Any]:
         """What the network works in beside parameters and moments, for `borrow`."""
-        return {name: getattr(self, name) for name in _LENT}
+        return {name: getattr(self, name) for name in memory.WORKPLACE}
 
     def borrow(self, given: dict[str, Any] | None) -> dict[str, Any]:
         """Work in other memory than one's own, which a network of the same layout has worked in; None: in new one.
@@ -139,11 +132,11 @@ class Bindings(Store):
         Returns what had been worked in before.
         """
         before = self.workplace()
-        now = memory_of_none(self.layout.dtype) if given is None else given
+        now = memory.no_workplace(self.layout.dtype) if given is None else given
         self.forget_bindings()
         self.forget_stages()
         self._pointed = self._snapshot_at = self.snapshot_of = None
-        for name in _LENT:
+        for name in memory.WORKPLACE:
             setattr(self, name, now[name])
         self.job[0]["gradient"] = 0 if self.gradient is None else address(self.gradient)
         if self.buffers is not None:
@@ -393,10 +386,3 @@ class Bindings(Store):
             return buffer
         self.forget_stages()
         return memory.allocate(n, buffer.dtype)
-
-
-def memory_of_none(dtype: np.dtype[Any]) -> dict[str, Any]:
-    """What a network works in that has made no call yet."""
-    found = dict.fromkeys(_LENT, memory.allocate(0, dtype))
-    found |= dict.fromkeys(("losses", "mean_weights"), memory.allocate(0, np.dtype(np.float64)))
-    return found | {"buffers": None, "gradient": None, "snapshot_scalars": np.empty((2, 0))}

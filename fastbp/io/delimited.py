@@ -307,11 +307,11 @@ def _by_python(content: bytes, delimiter: str, names: list[str], source: str) ->
     pl = polars()
     columns: list[list[str]] = [[] for _ in names]
     lines: list[int] = []
-    faults: list[tuple[int, int]] = []
+    faults: list[tuple[int, int, bool]] = []
     try:
         for line, row in list(_rows(content, delimiter))[1:]:
             if len(row) != len(names):
-                faults.append((line, len(row)))
+                faults.append((line, len(row), "\n" in "".join(row)))
                 continue
             lines.append(line)
             for column, cell in zip(columns, row, strict=True):
@@ -328,12 +328,13 @@ def _by_python(content: bytes, delimiter: str, names: list[str], source: str) ->
     return frame, np.array(lines)
 
 
-def _ragged(faults: list[tuple[int, int]], width: int, good: int) -> list[str]:
+def _ragged(faults: list[tuple[int, int, bool]], width: int, good: int) -> list[str]:
     told = [
         f"line {line}: {count} cell{'s' * (count != 1)}, but the header names {width} column{'s' * (width > 1)}"
-        for line, count in faults
+        f"{': is a quote missing?' * spread}"
+        for line, count, spread in faults
     ]
-    if not good and {count for _, count in faults} == {width + 1}:
+    if not good and {count for _, count, _ in faults} == {width + 1}:
         return [
             f"{told[0]}, and so have all rows: the first cells are names of rows, as R's write.table writes them "
             "without a name of their own; give that column a name, or write the file by write.csv"

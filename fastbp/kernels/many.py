@@ -14,7 +14,7 @@ from fastbp.kernels.clock import now
 from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.records import EVALUATE, GO_ON, RUNNING, TRAIN, Job, Layer
 from fastbp.kernels.run import run
-from fastbp.kernels.simd import ONE, ZERO, itemsize
+from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, lanes, view
 from fastbp.kernels.snapshot import is_ruined, save
 from fastbp.kernels.sweep import clear
 
@@ -25,6 +25,7 @@ TRAINEE = np.dtype(
         ("wanted", _COUNT),  # steps that this call is to make, or 0: none
         ("rounds", _COUNT),  # 0, or: epochs of so many steps each, with a validation after each
         ("keep", np.int64),  # begin by a snapshot
+        ("mirror", np.int64),  # and by the transposed copy of the weights
         # What the call leaves:
         ("made", _COUNT),  # steps
         ("done", _COUNT),  # rounds, their validation included
@@ -41,6 +42,26 @@ TRAINEE = np.dtype(
 
 Trainee = from_dtype(TRAINEE)
 TRAINING, VALIDATION = 0, 1  # columns of the array of jobs
+
+
+@jit
+def mirror(layers, n_layers, tag):
+    """Write the transposed copy of all weights but those of layer 0, as `engine.layout` has it."""
+    size = lanes(tag)
+    wide = TWO * size
+    for k in range(ONE, n_layers):
+        layer = layers[k]
+        n_in, n_out = layer.n_in, layer.n_out
+        rows, columns = (n_out + size - ONE) // size * size, (n_in + size - ONE) // size * size
+        source, target = view(layer.weights, (n_in + ONE) * rows, tag), view(layer.transposed, rows * columns, tag)
+        for j in range(n_out):
+            first = j // wide * wide
+            width = size if n_out - first <= size else wide
+            start = first * (n_in + ONE) + j - first
+            for i in range(n_in):
+                panel = i // wide * wide
+                padded = size if n_in - panel <= size else wide
+                target[panel * rows + j * padded + i - panel] = source[start + i * width]
 
 
 @jit
@@ -102,6 +123,8 @@ def train_many(jobs, layers, trainees, first, end, tag):
         one.status, one.validating = RUNNING, 0
         if one.wanted == ZERO or atomic_load(job.stop) != GO_ON:
             continue
+        if one.mirror != 0:
+            mirror(own, job.n_layers, tag)
         if one.keep != 0:
             job.n_threads = 1
             save(job, 0, tag)

@@ -148,10 +148,14 @@ class Trainee:
         """Give the seat the jobs of the training and of its validation."""
         engine, feed, desk, held = self.engine, self.feed, self.desk, self.task.validation
         samples, settings, scaling = self.task.samples, self.task.settings, self.session.kernel_scaling()
+        self.copies = desk.copies(self.seat, engine)
+        key = None if held is not None else self._kind()
+        if key is not None and desk.seat_like(key, self.seat, engine, self.copies, samples, self.net.seed):
+            return
         order = desk.order(feed.n_rows) if settings.shuffle else None
         own = desk.lend(engine)
         try:
-            self.copies = desk.keep_at(engine)
+            desk.keep_at(engine, self.copies)
             for _ in range(1 if held is None else 2):  # once more when all buffers are large enough: addresses stay
                 if held is not None:
                     room = np.empty((self.window, held.n_rows, self.session.spec.n_out), self.session.spec.dtype)
@@ -174,8 +178,21 @@ class Trainee:
                 desk.bind(self.seat, kernel.TRAINING, engine, copies)
         finally:
             desk.take_back(engine, own)
+        if key is not None:
+            desk.remember(key, self.seat, engine, (settings, self.session.scaling, scaling))
         if held is not None:
             self.row_losses = np.empty(self.outputs.shape[:2], self.outputs.dtype)
+
+    def _kind(self) -> Any:
+        """What is equal for trainings whose jobs differ in the addresses of their data and parameters, and their seed.
+
+        Settings and scalings are told by their places: whoever remembers the kind keeps them.
+        """
+        X, y, weights, _ = self.task.samples
+        return (
+            self.session.layout, self.session.spec.loss, id(self.task.settings), id(self.session.scaling),
+            self.feed.n_rows, X.dtype, X.strides, isinstance(X, np.memmap), y.dtype, y.ndim, weights is None,
+        )  # fmt: skip
 
     # --- before a call --------------------------------------------------------------------------------------
 

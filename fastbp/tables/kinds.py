@@ -454,7 +454,36 @@ def _of_words(frame: Frame, name: str, texts: Any, found: Any, distinct: Any, re
                 f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which may be day and month or month and "
                 f"day: say {' or '.join(told)}"
             ])  # fmt: skip
+        if all(_DATED.match(one) for one in distinct.to_list()):
+            option = "date" if reading.shell else "dates"
+            return _asked(
+                frame, name, texts, reading, "looks like a date, but no format fits all of them",
+                f"{reading.ask(option, f'{name}=FORMAT')} with the one that does",
+            )  # fmt: skip
+    if all(_SIGNED.fullmatch(one) and is_number(_SIGNS.sub("", one)) for one in distinct.to_list()):
+        signs = {one for text in distinct.to_list() for one in _SIGNS.findall(text)}
+        sign = signs.pop() if len(signs) == 1 and reading.thousands is None else ""
+        between = sign and all(
+            re.fullmatch(rf"[+-]?\d{{1,3}}({re.escape(sign)}\d{{3}})*(\.\d+)?", one) for one in distinct
+        )
+        mend = reading.ask("thousands", sign) if between else "remove the sign from the file"
+        return _asked(frame, name, texts, reading, "is a number with a sign that is not read", mend, say=bool(between))
     return Typed(Kind("category"), texts)
+
+
+# A day with its year, and what is written beside numbers: currencies, per cent, brackets, spaces, another minus.
+_DATED = re.compile(r"\d{4}[-/.]\d{2}[-/.]\d{2}(\D|$)|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}(\D|$)")
+_SIGNS = re.compile("[$\u20ac\u00a3\u00a5%(),\\s'\u2019\u2212]")
+_SIGNED = re.compile(r"[+-]?\W{0,3}[0-9][0-9.,\s'\u2019]*\W{0,3}")
+
+
+def _asked(frame: Frame, name: str, texts: Any, reading: Reading, what: str, mend: str, *, say: bool = True) -> Typed:
+    """A column whose text may be something else."""
+    row = int(texts.is_not_null().arg_true()[0])
+    return Typed(Kind("category"), texts, [
+        f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which {what}: {'say ' * say}{mend}, or "
+        f"{'say ' * (not say)}{reading.ask('categorical', name)} if the column holds names"
+    ])  # fmt: skip
 
 
 def typed(text: str) -> str:

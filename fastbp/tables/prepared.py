@@ -139,7 +139,7 @@ def look(
     typed = dict(zip(names, each(decide, names, len(present)), strict=True))
     for name, one in typed.items():
         faults += one.faults
-        if fault := _identifier(name, one, reading, by_time=name == roles.time):
+        if not one.faults and (fault := _identifier(name, one, reading, by_time=name == roles.time)):
             faults.append(fault)
         if one.note:
             notes.append(f"{name}: {one.note} ({reading.ask('numeric', name)} otherwise)")

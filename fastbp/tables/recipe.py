@@ -80,13 +80,17 @@ def default(n_rows: int, n_inputs: int, kind: str) -> Recipe:
 _LATE, _FELL = 0.75, 0.01  # of the epochs; of the loss
 
 
-def still_falls(losses: Sequence[float]) -> bool:
-    """Whether the validation losses of a training fell by a hundredth or more in its last quarter of epochs."""
+def still_falls(losses: Sequence[float], scores: Sequence[float] = ()) -> bool:
+    """Whether the validation losses of a training fell by a hundredth or more in its last quarter of epochs.
+
+    scores: where they choose the best epoch; they must have risen then too.
+    """
     late = math.floor(_LATE * len(losses))
     if late < 1:
         return False
     before, after = min(losses[:late]), min(losses[late:])
-    return before - after > _FELL * abs(before)
+    risen = not scores or max(scores[late:]) > max(scores[:late])
+    return risen and before - after > _FELL * abs(before)
 
 
 def stretched(schedule: Any, epochs: int) -> Any:

@@ -182,7 +182,8 @@ def train(
         raise
     n = len(history.loss)
     model.trained |= {"epochs": n, "best_epoch": n if best is None else best.best_epoch}
-    if ready.validation is not None and recipe.still_falls(history.val_loss):
+    scores = history.val_score if ready.recipe.monitor == "val_score" else ()
+    if ready.validation is not None and recipe.still_falls(history.val_loss, scores):
         more = f"--epochs {2 * n}" if model.reading.shell else f"training={{'epochs': {2 * n}}}"
         model.notes.append(f"the validation loss still fell when {n} epochs were over; {more} may do better")
     model.trained["recipe"] = {

@@ -6,6 +6,7 @@ One native call carries many steps, across epochs; it comes back when Python has
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from fastbp.types import Array
 
 # Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
 SPENT = 1e-5
+log = logging.getLogger(__name__)
 _SILENT = contextlib.nullcontext()
 
 
@@ -130,6 +132,7 @@ class Loop:
             net.history = self.history  # a callback may have trained the network, too
         self.on_pause(final=True)
         self.tell(lambda watcher: watcher.on_fit_end(net))
+        log.debug("fit ended after %d epochs: %s", len(self.history.loss), self.history.stop_reason or "all are done")
         return self.history
 
     def check_learning_rates(self, epoch: int, step: int) -> None:

@@ -60,7 +60,9 @@ def test_one_network_a_group(tmp_path: Path) -> None:
 def test_sweeps_over_settings(tmp_path: Path) -> None:
     table = tmp_path / "s.csv"
     given = ["sweep", *SMALL, "--seeds", "2", "--metric", "accuracy"]
-    found = json.loads(run(*given, "--over", "batch_size=32,128", "--over", "l2=0:0.1:2", "--csv", str(table), "--json"))
+    found = json.loads(
+        run(*given, "--over", "batch_size=32,128", "--over", "l2=0:0.1:2", "--csv", str(table), "--json")
+    )
     assert [point["l2"] for point in found["points"]] == [0.0, 0.1] * 2
     assert found["metric"] == "accuracy"
     assert len(table.read_text().splitlines()) == 9

@@ -266,3 +266,33 @@ def test_no_buffer_a_network() -> None:
     taken = tracemalloc.get_traced_memory()[0] / len(nets)
     tracemalloc.stop()
     assert taken < 15_000
+
+
+ALIKE = ["deep", "fp64", "noisy", "input scale", "dropped", "in order", "weights", "NAdam", "no hidden", "whole batch"]
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_networks_of_one_kind(case: str) -> None:
+    """Their jobs are copies of the first one's: rows, weights, seeds and data are each network's own."""
+    name = next(one for one in CASES if one.startswith(case))
+    sizes, options, y, given = CASES[name]
+    given = {k: v for k, v in given.items() if k not in ("sample_weight", "validation_split")}
+
+    def make_all() -> list[MLP]:
+        return [MLP(sizes, seed=seed, **options) for seed in range(5)]
+
+    weights = [WEIGHT[k : k + 150] for k in range(5)] if case == "weights" else None
+    parts = [slice(k, k + 150) for k in range(5)]
+    nets, twins = make_all(), make_all()
+    for _ in range(2):
+        data = [X[one] for one in parts], [np.asarray(y)[one] for one in parts]
+        fit_many(nets, *data, threads=1, sample_weight=weights, **{"epochs": 3, **given})
+        for k, (net, rows) in enumerate(zip(twins, parts, strict=True)):
+            net.fit(X[rows], y[rows], sample_weight=weights and weights[k], **{"epochs": 3, **given})
+        assert states(nets) == states(twins)
+    nets, twins = make_all(), make_all()
+    order = [np.arange(k, 200, 2) if k % 2 else np.arange(100)[::-1] for k in range(2)] * 2 + [np.arange(100) + 90]
+    fit_many(nets, X, y, rows=order, threads=2, **{"epochs": 3, **given})
+    for net, rows in zip(twins, order, strict=True):
+        net.fit(X[rows], y[rows], **{"epochs": 3, **given})
+    assert states(nets) == states(twins)

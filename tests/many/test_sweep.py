@@ -325,8 +325,9 @@ def test_all_diverged() -> None:
 
 @pytest.mark.parametrize(
     ("n_rates", "epochs", "factor", "ends"),
-    [(27, 9, 3, [3, 9]), (27, 27, 3, [3, 9, 27]), (25, 5, 3, [2, 5]), (2, 9, 3, [9]), (9, 1, 3, [1]), (9, 2, 2, [2]),
-     (5, 5, None, [5]), (3, 10, 3, [4, 10]), (1000, 3, 2, [2, 3]), (17, 32, 2, [4, 8, 16, 32])],
+    [(27, 9, 3, [2, 3, 9]), (27, 27, 3, [3, 9, 27]), (25, 5, 3, [2, 5]), (2, 9, 3, [9]), (9, 1, 3, [1]), (9, 2, 2, [2]),
+     (5, 5, None, [5]), (3, 10, 3, [3, 10]), (1000, 3, 2, [2, 3]),
+     (17, 32, 2, [4, 8, 16, 32]), (17, 32, 3, [4, 10, 32])],
 )  # fmt: skip
 def test_rungs(n_rates: int, epochs: int, factor: int | None, ends: list[int]) -> None:
     assert halving.rungs(n_rates, epochs, factor) == ends

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from fastbp.io import frames, plain
+from fastbp.io.faults import TableError
 from fastbp.tables import encoder, large
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading
@@ -111,7 +112,8 @@ def test_what_is_not_plain_is_read_the_other_way(tmp_path: Path) -> None:
     assert refused(content.replace(b"red", b'"r\ned"', 1))
     assert refused(content.replace(b"red", b"r\xe9d", 1))
     assert refused(content.replace(b"red", b"red,1", 1))
-    assert refused(content.replace(b",goal", b",gaol"))
+    with pytest.raises(TableError, match="has no column 'goal' \\(did you mean 'gaol'"):
+        refused(content.replace(b",goal", b",gaol"))
     assert large.look(path.read_bytes(), ROLES, PLAIN, None, False) is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import rich.console
 import rich.progress
 
 from fastbp import MLP
+from fastbp.callbacks import Checkpoint
 from fastbp.history import History
 from fastbp.io.progress import PageLine
 from fastbp.training.progress import Progress
@@ -89,3 +91,11 @@ def test_chunks_on_a_terminal(epochs: int, monkeypatch: pytest.MonkeyPatch, caps
     MLP([4, 5, 3], seed=0).fit([(X, Y), (X, Y)], epochs=epochs, progress=True)
     assert totals == [None if epochs == 1 else epochs]
     assert f"epoch {epochs}/{epochs}" in capsys.readouterr().err
+
+
+def test_what_is_no_result_is_logged(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    with caplog.at_level("DEBUG", logger="fastbp"):
+        MLP([4, 5, 3], seed=0).fit(X, Y, epochs=2, callbacks=[Checkpoint(tmp_path)])
+    said = [(record.name, record.getMessage()) for record in caplog.records]
+    assert ("fastbp.training.loop", "fit ended after 2 epochs: all are done") in said
+    assert ("fastbp.callbacks.checkpoint", f"checkpoint written: {tmp_path / 'last.safetensors'}") in said
