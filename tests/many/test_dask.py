@@ -69,6 +69,33 @@ def test_the_bits_are_those_of_a_local_sweep(client: Any, options: dict[str, Any
     assert equal(local, fastbp.lr_sweep(network(), X, y, RATES, executor=client.get_executor(), **arguments))
 
 
+def test_networks_of_many_kinds_have_the_bits_of_a_local_training(client: Any) -> None:
+    """Of other sizes, rows and settings; one diverges, and one needs its own `fit`."""
+    X, y = fastbp.datasets.load_digits()
+
+    def trained(executor: Any) -> tuple[list[Any], dict[int, str]]:
+        nets = [fastbp.MLP([64, 8 + k, 10], seed=k, loss="mse" if k == 3 else "cross_entropy") for k in range(6)]
+        targets = [np.eye(10)[y] if k == 3 else y for k in range(6)]
+        rows = [np.arange(k, len(X), 4 + k) for k in range(6)]
+        callbacks = [[fastbp.EarlyStopping(patience=1)] if k == 1 else [] for k in range(6)]
+        failed: dict[int, str] = {}
+        try:
+            fastbp.fit_many(
+                nets, X, targets, rows=rows, epochs=[2, 9, 2, 2, 1, 1], callbacks=callbacks, validation_split=0.2,
+                optimizer=[fastbp.SGD(1e30 if k == 3 else 0.1) for k in range(6)],
+                schedule=[(lambda step: 0.01) if k == 4 else None for k in range(6)], executor=executor,
+            )  # fmt: skip
+        except fastbp.NetworksFailed as error:
+            failed = {number: str(one) for number, one in error.errors.items()}
+        history = [one.history and (one.history.loss, one.history.val_loss, one.history.stop_reason) for one in nets]
+        return [[one.tobytes() for one in (*net.weights, *net.biases)] for net in nets] + history, failed
+
+    local, failed = trained(None)
+    assert list(failed) == [3]
+    with DaskExecutor(client) as executor:
+        assert trained(executor) == (local, failed)
+
+
 def test_the_data_are_sent_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     scatter = client.scatter
