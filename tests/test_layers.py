@@ -36,9 +36,9 @@ callbacks
 recipes
 training
 network
-convert gradients sklearn
+convert gradients
 many
-tables
+tables sklearn
 plots
 __init__
 bench
@@ -55,7 +55,7 @@ EXTRAS = {
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"}, "many/space": {"scipy"},
-    **{f"sklearn/{name}": {"sklearn"} for name in ("__init__", "base", "classifier", "regressor", "descent")},
+    **{f"sklearn/{name}": {"sklearn"} for name in ("__init__", "base", "classifier", "regressor", "descent", "search")},
     "sklearn/rows": {"scipy"},
 }  # fmt: skip
 

@@ -106,6 +106,7 @@ class Watcher(Checked):
     """A callback of fastbp's own: it may need validation data, starts afresh with each fit, and may end it."""
 
     brief = False  # of this very class: its `on_epoch_end` takes no time to speak of
+    by_history = False  # of this very class: it looks at nothing but the history, and changes nothing
     needs_validation = False
     needs_rows = False  # all training rows at hand
     pauses = False  # it stops trainings at a time of day, after which they may be resumed

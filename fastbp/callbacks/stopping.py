@@ -142,7 +142,7 @@ class StopStalled(Watcher):
     monitor: str = setting("loss", one_of(*MONITORS))
     tol: float = setting(1e-4, check_non_negative_finite)
     patience: float = setting(10, _check_patience)
-    brief = True
+    brief = by_history = True
     best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
     count: int = field(init=False, default=0)  # epochs without improvement, the last one included
 

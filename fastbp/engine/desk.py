@@ -45,6 +45,7 @@ class Steps(NamedTuple):
     shuffled: bool
     rates: Array | None
     momenta: Array | None
+    orders: Array | None = None  # of the rows, in each epoch of the call; None: kernels shuffle, if at all
 
 
 class Made(NamedTuple):
@@ -203,12 +204,14 @@ class Desk:
         words, at = self._words, 2 * seat * _WORDS
         words[at + _POSITION], words[at + _EPOCH], words[at + _TIME] = steps.position, steps.epoch, steps.t
         words[at + _LOSSES], words[at + _MEAN_WEIGHTS], words[at + _DONE] = address(losses), address(weights), 0
-        if steps.shuffled:
+        if steps.orders is not None:
+            words[at + _SUBSET], words[at + _SHUFFLE] = address(steps.orders), records.GIVEN
+        elif steps.shuffled:
             words[at + _SHUFFLE] = records.SHUFFLE_NOW if steps.position else records.SHUFFLE
         if steps.rates is not None:
             words[at + _LRS] = address(steps.rates)
             words[at + _MOMENTA] = 0 if steps.momenta is None else address(steps.momenta)
-        self._alive += [losses, weights, steps.rates, steps.momenta]
+        self._alive += [losses, weights, steps.rates, steps.momenta, steps.orders]
         self._trainees[seat] = (steps.n, steps.rounds, steps.begins, steps.begins and self._mirrors[seat], *([0] * 9))
 
     def aim_validation(self, seat: int, row_losses: Array, outputs: Array) -> None:

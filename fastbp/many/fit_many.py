@@ -75,9 +75,9 @@ def fit_many(
     sample_weight : array-like, (n,), or list of arrays
         Weights of the rows of X, for all networks or of each.
     callbacks : sequence, or sequence of sequences
-        For all networks, each of which gets copies; or those of each. `EarlyStopping` and `MaxSeconds` cost next to
-        nothing. With others, with a schedule that is a function or a `ReduceOnPlateau`, and with L-BFGS, a network is
-        trained by its own `fit` on one of the threads, and takes the memory of that.
+        For all networks, each of which gets copies; or those of each. `EarlyStopping`, `StopStalled` and `MaxSeconds`
+        cost next to nothing. With others, with a schedule that is a function or a `ReduceOnPlateau`, and with L-BFGS,
+        a network is trained by its own `fit` on one of the threads, and takes the memory of that.
     threads : int, optional
         By default all that the process may use; with an executor, one in each task. Results do not depend on it.
     journal : path-like, optional

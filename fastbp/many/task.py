@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,11 +24,14 @@ from fastbp.spec import Samples
 from fastbp.training.feeds import ArrayFeed
 from fastbp.training.rate_table import RateTable
 from fastbp.training.settings import FitSettings
+from fastbp.types import Array
 
-# Callbacks whose work is done between two native calls; all others need `fit`.
+# Callbacks whose work is done between two native calls, beside those that go by the history; all others need `fit`.
 KNOWN = (EarlyStopping, MaxSeconds)
 # Bytes of outputs and losses of rows that a native call may leave of its validations.
 WINDOW_BYTES = 1 << 20
+# Bytes of the orders of rows that one may be given.
+ORDERS_BYTES = 1 << 24
 
 
 @dataclasses.dataclass(eq=False)
@@ -51,6 +55,10 @@ class Task:
         What it has ended by: a `DivergenceError`, most of the time.
     finished : bool
         It has come to its end, whatever that was.
+    orders : callable, optional
+        Of the rows, as `ArrayFeed` takes them; None: the kernels shuffle.
+    watchers : tuple
+        The callbacks that it was trained with, which are copies of those of the settings.
     """
 
     number: int
@@ -65,6 +73,8 @@ class Task:
     finished: bool = False
     after: Callable[[Task], dict[str, Any]] | None = None
     found: dict[str, Any] = dataclasses.field(default_factory=dict)
+    orders: Callable[[int], Array] | None = None
+    watchers: tuple[Watcher, ...] = ()
 
     def end(self) -> None:
         """Have done what is to be done at the end."""
@@ -91,7 +101,7 @@ class Task:
         return (
             settings.optimizer.full_batch
             or settings.saved is not None
-            or any(type(one) not in KNOWN for one in settings.callbacks)
+            or any(not is_known(one) for one in settings.callbacks)
             or schedules.plateau_of(settings.schedule) is not None
             or not (settings.schedule is None or isinstance(settings.schedule, schedules.Schedule))
         )
@@ -112,6 +122,11 @@ class Task:
         return epochs * epoch
 
 
+def is_known(callback: Any) -> bool:
+    """Whether its work can be done between two native calls."""
+    return type(callback) in KNOWN or bool(vars(type(callback)).get("by_history"))
+
+
 class Trainee:
     """A task at work, at a seat of a desk. The caller holds the network's lock.
 
@@ -122,7 +137,8 @@ class Trainee:
         self.task, self.desk, self.seat = task, desk, seat
         net, settings = task.net, task.settings
         self.net, self.session, self.engine = net, net.session, net.session.engine
-        self.callbacks: tuple[Watcher, ...] = tuple(dataclasses.replace(one) for one in settings.callbacks)
+        self.callbacks: tuple[Watcher, ...] = tuple(copy.copy(one) for one in settings.callbacks)
+        task.watchers = self.callbacks
         self.history = task.history = History(self.session.spec.loss.score_name)
         for callback in self.callbacks:
             callback.on_fit_begin(net)
@@ -134,6 +150,7 @@ class Trainee:
         self.window = self._window()
         self.counters = self.engine.steps, self.engine.epochs  # of the last copy
         self.begun = self.paused = False
+        self.last_orders: Array | None = None
         self._bind()
 
     def _window(self) -> int:
@@ -142,14 +159,14 @@ class Trainee:
         if held is None:
             return 0
         each = held.n_rows * (self.session.spec.n_out + 1) * self.session.spec.dtype.itemsize
-        return 1 if self.callbacks else max(1, WINDOW_BYTES // each)
+        return 1 if self.callbacks or self.task.orders is not None else max(1, WINDOW_BYTES // each)
 
     def _bind(self) -> None:
         """Give the seat the jobs of the training and of its validation."""
         engine, feed, desk, held = self.engine, self.feed, self.desk, self.task.validation
         samples, settings, scaling = self.task.samples, self.task.settings, self.session.kernel_scaling()
         self.copies = desk.copies(self.seat, engine)
-        key = None if held is not None else self._kind()
+        key = None if held is not None or self.task.orders is not None else self._kind()
         if key is not None and desk.seat_like(key, self.seat, engine, self.copies, samples, self.net.seed):
             return
         order = desk.order(feed.n_rows) if settings.shuffle else None
@@ -169,7 +186,7 @@ class Trainee:
                 engine.set_seed(self.net.seed)
                 engine.bind_order(feed.n_rows, samples.rows, order, feed.n_dropped)
                 engine.bind_rates(None, None)
-                engine.bind_optimizer(settings.optimizer, engine.steps)
+                engine.bind_optimizer(settings.optimizer, engine.steps, settings.conventions)
                 engine.prepare(feed.batch_size, 1, whole=True)
                 flops = self.session.layout.flops_per_row * feed.batch_size
                 long = flops > tuning.LONG_STEP_FLOPS or settings.optimizer.clips
@@ -203,7 +220,8 @@ class Trainee:
         if self.window:
             n, rounds = feed.steps, min(self.window, (feed.total - feed.done) // feed.steps)
         elif self.callbacks:
-            n = min(feed.steps - place, self._steps_within(tuning.CHUNK_SECONDS) if self.task.timed else feed.steps)
+            n = min(self._epochs_unasked() * feed.steps - place, feed.total - feed.done)
+            n = min(n, self._steps_within(tuning.CHUNK_SECONDS)) if self.task.timed else n
         else:
             n = min(feed.total - feed.done, tuning.MAX_STEPS)
         total = n * max(1, rounds)
@@ -215,12 +233,28 @@ class Trainee:
         self.weights = np.empty(total) if self.task.samples.weights is not None else self.losses
         steps = Steps(
             n, rounds, not self.begun, place * feed.batch_size, engine.epochs, engine.steps, settings.shuffle, table,
-            None if momenta is None else np.ascontiguousarray(momenta, np.float64),
+            None if momenta is None else np.ascontiguousarray(momenta, np.float64), self._orders(place, total),
         )  # fmt: skip
         self.desk.aim(self.seat, steps, self.losses, self.weights)
         if rounds:
             self.desk.aim_validation(self.seat, self.row_losses, self.outputs)
         self.begun = True
+
+    def _epochs_unasked(self) -> int:
+        """Epochs from here to the first at whose end a callback has to be asked."""
+        most = tuning.MAX_STEPS // self.feed.steps
+        if self.task.orders is not None:
+            most = min(most, ORDERS_BYTES // (8 * self.feed.n_rows))
+        return max(1, min(most, *(callback.looks_in() for callback in self.callbacks)))
+
+    def _orders(self, place: int, n: int) -> Array | None:
+        """Of the rows, in the epochs that begin within the next n steps; where none does, the last one is at hand."""
+        if self.task.orders is None or not self.task.settings.shuffle:
+            return None
+        begun = -(-(place + n) // self.feed.steps) - -(-place // self.feed.steps)
+        if begun:
+            self.last_orders = self.task.orders(begun)
+        return self.last_orders
 
     def _steps_within(self, seconds: float) -> int:
         flops = self.session.layout.flops_per_row * self.feed.batch_size

@@ -7,5 +7,6 @@ except ImportError as error:
 
 from fastbp.sklearn.classifier import MLPClassifier
 from fastbp.sklearn.regressor import MLPRegressor
+from fastbp.sklearn.search import LearningRateSearchCV
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["LearningRateSearchCV", "MLPClassifier", "MLPRegressor"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -25,6 +25,15 @@ from fastbp.types import Array
 SPARSE = ["csr", "csc"]
 FLOATS = np.float64, np.float32
 OF_SKLEARN = {"logistic": "sigmoid"}  # what has another name there
+
+
+class Prepared(NamedTuple):
+    """What a fit needs."""
+
+    net: MLP
+    samples: Samples
+    held_out: Samples | None  # of `eval_set`
+    rng: np.random.RandomState
 
 
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
@@ -96,6 +105,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
 
     @numerics.own
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Any:
+        net, samples, held_out, rng = self._prepare(X, y, sample_weight, incremental=incremental)
+        if self.solver == "lbfgs":
+            descent.by_lbfgs(self, net, samples, held_out)
+        else:
+            descent.by_steps(self, net, samples, held_out, rng, incremental=incremental)
+        self._take(net)
+        return self
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> Prepared:
+        """Check all, and have the network to train."""
         self._validate_params()
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -118,13 +137,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if first:
             self._begin(loss, [X.shape[1], *hidden, n_out], dtype, rng)
         net = self._network(self._spec(loss, dtype))
-        samples = Samples(X, targets, weights)
-        if self.solver == "lbfgs":
-            descent.by_lbfgs(self, net, samples, held_out)
-        else:
-            descent.by_steps(self, net, samples, held_out, rng, incremental=incremental)
-        self._take(net)
-        return self
+        return Prepared(net, Samples(X, targets, weights), held_out, rng)
 
     def _weights(self, X: Array, y: Array, sample_weight: Any, *, incremental: bool) -> Array | None:
         """Of the rows, as kernels read them."""
@@ -235,6 +248,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def prepared(est: BaseMLP, X: Any, y: Any, sample_weight: Any) -> Prepared:
+    """What a fit of an estimator from new weights on needs; `finished` ends it."""
+    return est._prepare(X, y, sample_weight, incremental=False)
+
+
+def finished(est: BaseMLP, net: MLP) -> None:
+    """Show the weights of a trained network."""
+    est._take(net)
 
 
 def _hidden_sizes(given: Any) -> list[int]:

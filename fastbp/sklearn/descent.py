@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -112,6 +112,38 @@ def by_steps(
     est: Any, net: MLP, samples: Samples, held_out: Samples | None, rng: np.random.RandomState, *, incremental: bool
 ) -> None:
     """Train by steps on batches: epochs until scikit-learn's rule, or one of them."""
+    plan = planned(est, net, samples, rng, incremental=incremental)
+    settings, trained = plan.settings, plan.samples
+    before = net.weights, net.biases
+    feed = ArrayFeed(
+        trained, settings.epochs, settings.batch_size, shuffle=settings.shuffle, orders=plan.orders
+    )  # fmt: skip
+    history, error = run(est, net, feed, settings, held_out)
+    note(est, plan.rule, history, trained.n_rows, error)
+    if isinstance(plan.rule, ScoreRule):
+        net.set_weights(*(plan.rule.kept or before))
+    elif error is not None:
+        raise ValueError(NOT_FINITE) from error
+    if error is not None:
+        warnings.warn(f"{error.place()}: the loss is not finite; {error.advice()}", ConvergenceWarning, stacklevel=4)
+    elif not incremental and ran_out(est, plan.rule):
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't converged "
+            "yet.", ConvergenceWarning, stacklevel=4,
+        )  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """How an estimator trains by steps."""
+
+    samples: Samples  # to train on, less those that `early_stopping` holds out
+    settings: FitSettings
+    rule: LossRule
+    orders: Orders | None
+
+
+def planned(est: Any, net: MLP, samples: Samples, rng: np.random.RandomState, *, incremental: bool) -> Plan:
+    """Draw what is random, in scikit-learn's order, and settle the rest."""
     if not incremental or not hasattr(est, "_optimizer"):
         net.reset_optimizer()
         est._optimizer = Pace(est.learning_rate_init)  # by the name that it has there
@@ -122,32 +154,21 @@ def by_steps(
     if est.batch_size != "auto" and est.batch_size > n:
         warnings.warn(
             f"batch_size={est.batch_size} is more than the {n} rows to train on: all of them are one batch. Got "
-            "`batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4,
+            "`batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5,
         )  # fmt: skip
     batch_size = min(200 if est.batch_size == "auto" else int(est.batch_size), n)
     shift = constant(net.loss, samples.y, samples.weights)
     rule, (optimizer, rates, conventions) = stopping_rule(est, own, shift), descends(est, net, n, batch_size)
-    epochs = 1 if incremental else int(est.max_iter)
     settings = FitSettings(
-        optimizer, epochs, batch_size, rates, bool(est.shuffle), (*est.callbacks, rule), threads_of(est),
-        conventions=conventions,
+        optimizer, 1 if incremental else int(est.max_iter), batch_size, rates, bool(est.shuffle),
+        (*est.callbacks, rule), threads_of(est), conventions=conventions,
     )  # fmt: skip
-    before = net.weights, net.biases
-    orders = Orders(trained, rng) if settings.shuffle else None
-    feed = ArrayFeed(trained, epochs, batch_size, shuffle=settings.shuffle, orders=orders)
-    history, error = run(est, net, feed, settings, held_out)
-    note(est, rule, history, n, error)
-    if isinstance(rule, ScoreRule):
-        net.set_weights(*(rule.kept or before))
-    elif error is not None:
-        raise ValueError(NOT_FINITE) from error
-    if error is not None:
-        warnings.warn(f"{error.place()}: the loss is not finite; {error.advice()}", ConvergenceWarning, stacklevel=4)
-    elif est.n_iter_ == est.max_iter and not incremental and not rule.stopped:
-        warnings.warn(
-            f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the optimization hasn't converged "
-            "yet.", ConvergenceWarning, stacklevel=4,
-        )  # fmt: skip
+    return Plan(trained, settings, rule, Orders(trained, rng) if settings.shuffle else None)
+
+
+def ran_out(est: Any, rule: LossRule) -> bool:
+    """Whether the training ended because `max_iter` was reached."""
+    return bool(est.n_iter_ == est.max_iter and not rule.stopped)
 
 
 class Orders:

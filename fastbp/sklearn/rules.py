@@ -48,7 +48,7 @@ class LossRule(StopStalled):
         Added to the losses that are written.
     """
 
-    brief = True
+    brief = by_history = True
     what = "Training loss"
 
     def __init__(

@@ -15,7 +15,7 @@ import pytest
 from oracles import ONE_A_RULE
 
 import fastbp
-from fastbp import MLP, SGD, Adam, AdamW, EarlyStopping, MaxSeconds, fit_many, schedules
+from fastbp import MLP, SGD, Adam, AdamW, EarlyStopping, MaxSeconds, StopStalled, fit_many, schedules
 from fastbp.errors import NetworksFailed, SweepInterrupted
 from fastbp.many import crew
 
@@ -62,6 +62,10 @@ CASES: dict[str, tuple[list[int], dict[str, Any], Any, dict[str, Any]]] = {
         {"validation_split": 0.3, "epochs": 30, "callbacks": [EarlyStopping("val_score", 3, ties="last")]},
     ),
     "stopped by loss": ([6, 5, 3], {}, CLASSES, {"epochs": 30, "callbacks": [EarlyStopping("loss", 2, 0.05)]}),
+    "stalled": ([6, 5, 3], {}, CLASSES, {"epochs": 40, "callbacks": [StopStalled(tol=0.01, patience=3)]}),
+    "stalled or limited": (
+        [6, 5, 3], {}, CLASSES, {"epochs": 9, "callbacks": [StopStalled(patience=4), MaxSeconds(1000.0)]}
+    ),
     "limited": ([6, 5, 3], {}, CLASSES, {"callbacks": [MaxSeconds(1000.0)]}),
     "user's": ([6, 5, 3], {}, CLASSES, {"callbacks": [Third()]}),
     "plateau": ([6, 5, 3], {}, CLASSES, {"schedule": schedules.ReduceOnPlateau(0.5, 1, monitor="loss")}),

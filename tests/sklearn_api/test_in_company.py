@@ -202,15 +202,15 @@ def test_a_divergence_is_no_silent_result() -> None:
 
 def test_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
     small(solver="adam", max_iter=3, verbose=True).fit(X, y)
-    assert capsys.readouterr().out.count("Iteration ") == 3
+    assert capsys.readouterr().out.count("Iteration ") == 4
     small(max_iter=3, verbose=True).fit(X, y)
-    assert capsys.readouterr().out.count("Iteration ") == 3
+    assert capsys.readouterr().out.count("Iteration ") == 4
 
 
 def test_the_page_runs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "scikit-learn.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "scikit-learn.md", "exec"), names)
