@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from fastbp.cli import several
 from fastbp.cli.output import print_json, say
 from fastbp.cli.table import table_score_text
 
@@ -19,7 +20,13 @@ def contents(path: str, as_json: bool, plot: str | None = None) -> None:
     """Show them, and draw the weights of the first layer."""
     import fastbp
     from fastbp.tables import model_file
+    from fastbp.tables import several as files
 
+    if (found := files.load(path)) is not None:
+        if plot is not None:
+            several.refuse(path, "--plot")
+        _several(found, as_json)
+        return
     if not model_file.is_table(path):
         net = fastbp.load(path)
         if plot is not None:
@@ -37,6 +44,19 @@ def contents(path: str, as_json: bool, plot: str | None = None) -> None:
         print_json(_network(model.net) | _table(model))
         return
     for label, text in _lines(model):
+        say(label, text)
+
+
+def _several(found: Any, as_json: bool) -> None:
+    """An ensemble, or one network a group; of a table, that too."""
+    table = getattr(found, "table", None)
+    if as_json:
+        print_json(
+            _network(several.first_of(found)) | several.document(found) | ({} if table is None else _table(table))
+        )
+        return
+    lines = [("network", _shape(several.first_of(found)))] if table is None else list(_lines(table))
+    for label, text in [("networks", several.told(found)), *lines]:
         say(label, text)
 
 

@@ -46,6 +46,8 @@ def export(model: str, kind: str | None, out: str, name: str | None, dtype: str 
         raise click.UsageError("MODEL and --out name the same file")
     check_out(out, "--out")
     found = load(model)
+    if hasattr(found, "nets"):
+        raise click.UsageError(f"{model} holds several networks; what is exported is one: save a member of its own")
     if kind == "onnx":
         found.to_onnx(out)
     elif isinstance(found, fastbp.MLP):

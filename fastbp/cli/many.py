@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import build
+from fastbp.cli import build, several
 from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text
 from fastbp.cli.subject import is_table, opened
 from fastbp.cli.summary import chosen, describe
+from fastbp.cli.table import table_score_text
 from fastbp.errors import NetworksFailed, SweepInterrupted
 
 if TYPE_CHECKING:
     from fastbp.cli.subject import Subject
 
+FEWEST = 10  # rows of a group of which some choose its best epoch
 MODES = {"ensemble": "--ensemble", "cross_validate": "--cross-validate", "by": "--by"}
 # Options that are about one training.
 _OF_ONE = {
@@ -37,12 +41,14 @@ def mode(settings: Any) -> str | None:
             raise click.UsageError(f"{option} is about one network, but {one} trains several: leave it out")
     if settings.compare == "numpy":
         raise click.UsageError(f"--compare numpy is about one network, but {one} trains several: leave it out")
-    if settings.out is not None and (given[0] != "ensemble" or is_table(settings)):
-        raise click.UsageError(
-            f"--out saves an ensemble of the digits or of an NPZ; what {one} trains here is measured, not saved"
-        )
-    if settings.by is not None and not is_table(settings):
-        raise click.UsageError("--by names a column of a table, and DATA has none")
+    if settings.out is not None and given[0] == "cross_validate":
+        raise click.UsageError(f"--out saves what predicts; what {one} trains is measured, not saved: leave it out")
+    if settings.by is not None:
+        if not is_table(settings):
+            raise click.UsageError("--by names a column of a table, and DATA has none")
+        for option, column in (("--time", settings.time), ("--group", settings.group)):
+            if column is not None:
+                raise click.UsageError(f"--by holds out rows of each group, drawn by chance: leave {option} out")
     return given[0]
 
 
@@ -72,50 +78,74 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
     return chosen(*about) | result
 
 
-def _arguments(settings: Any, found: Subject) -> dict[str, Any]:
-    """How `fit_many` is to train."""
+def _arguments(settings: Any, found: Subject, *, held: bool = True) -> dict[str, Any]:
+    """How `fit_many` is to train; held: there are rows that choose the best epoch of a table."""
     shared = {"threads": settings.threads, "progress": not settings.as_json and sys.stderr.isatty()}
+    chosen = build.callbacks(settings)
     if found.ready is not None:
-        from fastbp.callbacks import EarlyStopping
-
-        training = {**found.ready.recipe.training}
-        patience = found.ready.recipe.patience
-        training["callbacks"] = [EarlyStopping(patience=patience or 1 << 30)]
-        return {**training, **shared}
+        if held and not any(getattr(one, "restore_best", False) for one in chosen):
+            chosen = [_best_epoch(found.ready.recipe), *chosen]
+        weight = found.ready.train.weight
+        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": weight, **shared}
     split = build.validation_split(settings)
     return {
         "epochs": found.hyper.epochs, "batch_size": found.hyper.batch_size, "optimizer": found.optimizer,
         "schedule": build.schedule(settings, found.hyper.epochs, held_out=split > 0.0), "validation_split": split,
-        "class_weight": settings.class_weight, "callbacks": build.callbacks(settings), **shared,
+        "class_weight": settings.class_weight, "callbacks": chosen, **shared,
     }  # fmt: skip
+
+
+def _best_epoch(recipe: Any) -> Any:
+    """What keeps the best epoch, as the training of one table model does."""
+    from fastbp.callbacks import EarlyStopping
+
+    return EarlyStopping(recipe.monitor, patience=recipe.patience or 1 << 30, ties="last")
 
 
 def _ensemble(settings: Any, found: Subject) -> dict[str, Any]:
     from fastbp.many.ensemble import Ensemble
 
-    prepared, arguments = found.prepared, _arguments(settings, found)
-    ensemble = Ensemble(found.net, settings.ensemble)
-    if found.ready is not None:
+    prepared, held = found.prepared, None if found.ready is None else found.ready.validation
+    arguments, ensemble = _arguments(settings, found, held=held is not None), Ensemble(found.net, settings.ensemble)
+    if held is not None:
         assert found.model is not None
-        if found.ready.validation is None:
-            arguments["callbacks"] = []
-        else:
-            arguments["validation_data"] = found.model.rows(found.ready.validation)
-        arguments["sample_weight"] = next(iter(found.model.rows(found.ready.train)[2:]), None)
-    ensemble.fit(prepared.X_train, prepared.y_train, **arguments)
-    if settings.out is not None:
-        ensemble.save(settings.out)
+        arguments["validation_data"] = found.model.rows(held)
+    histories = ensemble.fit(prepared.X_train, prepared.y_train, **arguments)
     result: dict[str, Any] = {"members": len(ensemble), "out": settings.out, "test": None, "members_test": None}
+    result["epochs_trained"] = [len(one.loss) for one in histories]
     if prepared.X_test is not None and prepared.y_test is not None:
         rows = prepared.X_test, prepared.y_test
         members = [net.evaluate(*rows) for net in ensemble.nets]
         result |= {"test": ensemble.evaluate(*rows), "members_test": members}
         mean = {key: sum(one[key] for one in members) / len(members) for key in members[0]}
         _say(settings, "members", f"{len(members)}, each for itself: {score_text(mean)} (means)")
-        _say(settings, "test", f"together: {score_text(result['test'])}")
-    if settings.out is not None:
-        _say(settings, "saved", f"to {settings.out}")
+        if found.model is None:
+            _say(settings, "test", f"together: {score_text(result['test'])}")
+    whole: Any = ensemble
+    if found.model is not None:
+        whole = _of_table(found, ensemble)
+        for name in ("validation", "test"):
+            if (part := getattr(found.ready, name)) is not None and len(part):
+                found.model.scores[name] = whole.scores(part)
+        if (scores := found.model.scores.get("test")) is not None:
+            result["test"] = scores
+            _say(settings, "test", f"together: {table_score_text(scores)}")
+    _save(settings, whole)
     return result
+
+
+def _of_table(found: Any, nets: Any) -> Any:
+    """Networks of a table, with its columns."""
+    from fastbp.tables.several import SeveralTables
+
+    found.model.scores = {}
+    return SeveralTables(found.model, nets)
+
+
+def _save(settings: Any, whole: Any) -> None:
+    if settings.out is not None:
+        whole.save(settings.out)
+        _say(settings, "saved", f"to {settings.out}")
 
 
 def _cross_validate(settings: Any, found: Subject) -> dict[str, Any]:
@@ -167,27 +197,40 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     test: tuple[Any, ...] = ()
     if held.size:
         part, _ = apply.part(found.model, found.model.frame(frame.take(held).data, settings.targets[0]))
-        test = found.model.rows(part)[:2]
-    return found, groups[kept].tolist(), (*test, groups[held].tolist())
+        test = part, groups[held].tolist()
+    return found, groups[kept].tolist(), test
 
 
 def _groups(settings: Any, found: Any, names: list[Any], test: Any) -> dict[str, Any]:
     from fastbp.many.groups import fit_groups
 
-    prepared, arguments = found.prepared, _arguments(settings, found)
-    arguments["callbacks"] = []
+    prepared = found.prepared
     if len(names) != len(prepared.X_train):
         raise Failure(f"--by needs the target in every row: {len(names) - len(prepared.X_train)} rows lack it")
-    model = fit_groups(found.net, prepared.X_train, prepared.y_train, by=names, **arguments)
-    result: dict[str, Any] = {"groups": model.groups, "test": None}
-    _say(settings, "groups", f"{len(model):,}, of {min(map(names.count, model.groups)):,} rows and more")
-    if len(test) == 3 and test[2]:
-        result["test"] = {str(name): scores for name, scores in model.evaluate(*test).items()}
-        ordered = sorted(result["test"].items(), key=lambda one: -one[1]["loss"])
-        for number, (name, scores) in enumerate(ordered[:10]):
-            _say(settings, "" if number else "test", f"{name}: {score_text(scores)}")
-        if len(ordered) > 10:
-            _say(settings, "", f"... and {len(ordered) - 10:,} groups with a smaller loss")
+    share = found.ready.recipe.validation if settings.validation_split is None else settings.validation_split
+    # As many rows of each group choose its best epoch as of a table; of few rows none, and the last epoch is kept.
+    counts = collections.Counter(names)
+    splits = [share if counts[name] >= FEWEST else 0.0 for name in sorted(counts)]
+    arguments = _arguments(settings, found, held=False)
+    free = [one for one in arguments["callbacks"] if not one.needs_validation]
+    judged = _arguments(settings, found, held=True)["callbacks"]
+    arguments["callbacks"] = [[copy.copy(one) for one in (judged if split else free)] for split in splits]
+    model = fit_groups(found.net, prepared.X_train, prepared.y_train, by=names, **arguments, validation_split=splits)
+    model.by = settings.by
+    _say(settings, "groups", f"{len(model):,}, of {min(counts.values()):,} rows and more")
+    if share and (few := splits.count(0.0)):
+        _say(settings, "note", f"of {few:,} with fewer than {FEWEST} rows the last epoch is kept")
+    whole = _of_table(found, model)
+    result: dict[str, Any] = {"groups": model.groups, "test": None, "together": None, "out": settings.out}
+    result["epochs_trained"] = {name: len(net.history.loss) for name, net in model.nets.items() if net.history}
+    if test:
+        scores = whole.scores(*test)
+        result |= {"test": scores.pop("groups"), "together": scores}
+        found.model.scores = {"test": scores}
+        _say(settings, "test", table_score_text(scores))
+        for line in several.group_lines(result["test"], of_table=True):
+            _say(settings, "", line)
+    _save(settings, whole)
     return result
 
 

@@ -45,11 +45,13 @@ class Table:
     y: Array | None  # (n,) or (n, n_out); None if the file has no targets
     X_test: Array | None = None  # rows set apart in the file itself
     y_test: Array | None = None
+    beside: list[str] | None = None  # the texts of a column that was asked for
 
 
 def read_table(
-    path: str | os.PathLike[str], target: str | None = None, *, needs_y: bool = True, names: bool = False
-) -> Table:
+    path: str | os.PathLike[str], target: str | None = None, *, needs_y: bool = True, names: bool = False,
+    beside: str | None = None,
+) -> Table:  # fmt: skip
     """Read ``.npz`` (arrays X, y, optionally X_test, y_test), or a table of numbers, as `fastbp.io.frames` reads it.
 
     Parameters
@@ -61,6 +63,8 @@ def read_table(
         Whether a file without targets is an error. If not, the target column of a CSV is left out unread.
     names : bool
         The targets of a CSV are names, whatever they look like.
+    beside : str, optional
+        A column of a CSV that is no input, whose cells are returned as text.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def read_table(
         raise ValueError(f"{path} is an NPZ file, whose targets are its array y; leave out --target {target}")
     if ending != ".npz":
         with damaged(path, "cannot be read"):
-            return _read_columns(path, target, needs_y, names)
+            return _read_columns(path, target, needs_y, names, beside)
     with opened(path) as file, damaged(path, "cannot be read"):
         return _read_npz(path, file, needs_y)
 
@@ -182,17 +186,20 @@ def _read_npz(path: Path_, file: BinaryIO, needs_y: bool) -> Table:
     return Table(arrays["X"], arrays.get("y"), arrays.get("X_test"), arrays.get("y_test"))
 
 
-def _read_columns(path: Path_, target: str | None, needs_y: bool, as_names: bool) -> Table:
+def _read_columns(
+    path: Path_, target: str | None, needs_y: bool, as_names: bool, beside: str | None = None
+) -> Table:  # fmt: skip
     """A table with names whose columns are all numbers but for the target, as a network without one takes it."""
     found = frames.frame(path)
     target = None if target is None else " ".join(target.split())
     if target is None and needs_y:
         raise TargetNeeded(f"{path} needs --target NAME, the column to learn; it has {_listed(found.names)}")
-    if target is not None and target not in found.names:
-        near = difflib.get_close_matches(target, found.names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{path} has no column {target!r}{hint}; it has {_listed(found.names)}")
-    features = [name for name in found.names if name != target]
+    for name in (target, beside):
+        if name is not None and name not in found.names:
+            near = difflib.get_close_matches(name, found.names, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"{path} has no column {name!r}{hint}; it has {_listed(found.names)}")
+    features = [name for name in found.names if name not in (target, beside)]
     if not features:
         raise ValueError(f"{path} has no column besides the target {target!r}")
     X, faults = np.empty((found.rows, len(features))), []
@@ -206,7 +213,9 @@ def _read_columns(path: Path_, target: str | None, needs_y: bool, as_names: bool
     if target is not None and needs_y:
         cells = found.data[target]
         y = _target(["" if one is None else str(one) for one in cells.to_list()], path, target, as_names)
-    return Table(X, y)
+    if beside is None:
+        return Table(X, y)
+    return Table(X, y, beside=["" if one is None else str(one) for one in found.data[beside].to_list()])
 
 
 def _numbers(found: frames.Frame, name: str) -> tuple[Array, str]:

@@ -63,7 +63,11 @@ def _description(path: PathLike, texts: dict[str, str]) -> dict[str, Any]:
         description = json.loads(text) if text is not None else None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} has a damaged fastbp description: {error}; the file must be written again") from error
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
+    kind = description.get("format") if isinstance(description, dict) else None
+    if isinstance(kind, str) and kind.startswith(f"{FORMAT} "):
+        several = "fastbp.Ensemble.load" if kind.endswith("ensemble") else "fastbp.GroupModel.load"
+        raise ValueError(f"{path} holds several networks ({kind}): read it by {several}, or apply it by fastbp predict")
+    if not isinstance(description, dict) or kind != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but no fastbp model; expected one written by net.save")
     version = description.get("version")
     if type(version) is not int or version < 1:

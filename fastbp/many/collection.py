@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from os import PathLike
@@ -30,6 +31,20 @@ def save(path: str | PathLike[str], kind: str, nets: Sequence[MLP], about: dict[
     document = {"format": kind, "version": VERSION, "nets": described, **about}
     with replacing(path, "wb") as file:
         tensors.write(file, arrays, {"fastbp": json.dumps(document)})
+
+
+def kind_of(path: str | PathLike[str]) -> str | None:
+    """What a file says that it holds; None if it says nothing that can be read.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be read.
+    """
+    with opened(path) as file, contextlib.suppress(ValueError):
+        document = json.loads(tensors.read(file)[1].get("fastbp", "null"))
+        return document.get("format") if isinstance(document, dict) else None
+    return None
 
 
 def load(path: str | PathLike[str], kind: str) -> tuple[list[MLP], dict[str, Any]]:

@@ -166,7 +166,12 @@ class Ensemble:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all members to one safetensors file, whole or not at all."""
-        collection.save(path, KIND, self.nets, {"bagging": self.bagging, "combine": self.combine})
+        collection.save(path, KIND, self.nets, self.about)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a file tells of it, beside its members."""
+        return {"bagging": self.bagging, "combine": self.combine}
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Ensemble:

@@ -102,7 +102,12 @@ class GroupModel:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all networks to one safetensors file, whole or not at all."""
-        collection.save(path, KIND, list(self.nets.values()), {"groups": self.groups, "by": self.by})
+        collection.save(path, KIND, list(self.nets.values()), self.about)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a file tells of it, beside its networks."""
+        return {"groups": self.groups, "by": self.by}
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> GroupModel:

@@ -24,7 +24,12 @@ def save(path: str | PathLike[str], model: Any) -> None:
     if model.net is None or model.encoder is None or model.target is None:
         raise ValueError("the model is not trained: call fit first")
     tensors, metadata = networks.to_file(model.net.session.values())
-    table = {
+    model_files.save(path, tensors, {**metadata, "table": described(model)}, version=2)
+
+
+def described(model: Any) -> dict[str, Any]:
+    """All of a trained model but its network, as JSON values."""
+    return {
         "version": VERSION,
         "reading": model.reading.to_dict(),
         "file": model.file_options,
@@ -35,7 +40,6 @@ def save(path: str | PathLike[str], model: Any) -> None:
         "scores": model.scores,
         "notes": model.notes,
     }
-    model_files.save(path, tensors, {**metadata, "table": table}, version=2)
 
 
 def is_table(path: str | PathLike[str]) -> bool:
@@ -49,18 +53,28 @@ def restore(path: str | PathLike[str], model: Any) -> None:
     if "table" not in metadata:
         raise ValueError(f"{path} holds a network without the table it was trained on; read it by fastbp.load")
     with damaged(path, "does not describe a table model that this fastbp can build"):
-        table = metadata["table"]
-        if table["version"] != VERSION:
-            raise ValueError(f"the table is described by version {table['version']!r}, not {VERSION}; upgrade fastbp")
-        model.reading = Reading.of(table["reading"])
-        model.file_options |= _texts(table.get("file", {}), model.file_options)
-        model.roles = Roles.of(table["roles"])
-        model.encoder = Encoder.of(table["encoder"])
-        model.target = Target.of(table["target"])
-        model.trained, model.scores, model.notes = dict(table["trained"]), dict(table["scores"]), list(table["notes"])
-        model.net = MLP.of(networks.from_file(tensors, metadata))
-        model.dtype, model.seed = model.net.dtype.name, model.net.seed
-        _check(model)
+        fill(model, metadata["table"], MLP.of(networks.from_file(tensors, metadata)))
+
+
+def fill(model: Any, table: Any, net: MLP) -> None:
+    """Make a new model what `described` told, with this network.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        The description is damaged, or does not fit the network.
+    """
+    if table["version"] != VERSION:
+        raise ValueError(f"the table is described by version {table['version']!r}, not {VERSION}; upgrade fastbp")
+    model.reading = Reading.of(table["reading"])
+    model.file_options |= _texts(table.get("file", {}), model.file_options)
+    model.roles = Roles.of(table["roles"])
+    model.encoder = Encoder.of(table["encoder"])
+    model.target = Target.of(table["target"])
+    model.trained, model.scores, model.notes = dict(table["trained"]), dict(table["scores"]), list(table["notes"])
+    model.net = net
+    model.dtype, model.seed = net.dtype.name, net.seed
+    _check(model)
 
 
 def _texts(found: Any, known: Any) -> dict[str, str]:

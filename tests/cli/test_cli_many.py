@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 import fastbp
 from fastbp.cli.main import main
+from fastbp.tables import several
 
 SMALL = ["--hidden", "8", "--epochs", "1"]
 
@@ -40,21 +41,125 @@ def test_folds_of_digits() -> None:
     assert "EarlyStopping looks at 10%" in run("train", "--cross-validate", "2", *SMALL, "--early-stopping", "1")
 
 
-def test_one_network_a_group(tmp_path: Path) -> None:
-    path = tmp_path / "shops.csv"
-    rng = np.random.default_rng(0)
+def shops(folder: Path, *, n: int = 150, others: int = 0, classes: bool = False) -> Path:
+    """A table of three shops whose networks differ, and perhaps of shops that nobody knows."""
+    path, rng = folder / f"shops{others}{classes}.csv", np.random.default_rng(0)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["shop", "a", "color", "y"])
-        for k in range(150):
+        writer.writerow(["shop", "a", "color", "weight", "y"])
+        for k in range(n):
             a, red = float(rng.normal()), int(rng.integers(2))
-            writer.writerow([f"s{k % 3}", round(a, 3), ["red", "blue"][red], round((1 + k % 3) * a + red, 3)])
-    given = ["train", str(path), "--target", "y", "--by", "shop", *SMALL]
-    found = json.loads(run(*given, "--optimizer", "adam", "--lr", "0.01", "--json"))
+            y = (1 + k % 3) * a + red
+            shop = f"s{k % 3}" if k < n - others else f"t{k}"
+            target = ["low", "high"][y > 0.5] if classes else round(y, 3)
+            writer.writerow([shop, round(a, 3), ["red", "blue"][red], 1 + k % 2, target])
+    return path
+
+
+def renamed(data: Path, old: str, new: str) -> str:
+    """A copy of a table with another word in it."""
+    path = data.with_name("renamed.csv")
+    path.write_text(data.read_text().replace(old, new))
+    return str(path)
+
+
+def test_one_network_a_group(tmp_path: Path) -> None:
+    table, out = shops(tmp_path), str(tmp_path / "g.safetensors")
+    data = str(table)
+    given = ["train", data, "--target", "y", "--by", "shop", "--weight", "weight", *SMALL]
+    found = json.loads(run(*given, "--epochs", "60", "--early-stopping", "3", "--out", out, "--json"))
     assert found["groups"] == ["s0", "s1", "s2"] == sorted(found["test"])
-    assert found["sizes"][0] == 2  # a and the colour: the group is no input
-    assert "--out saves an ensemble" in run(*given, "--out", str(tmp_path / "x.safetensors"), code=2)
+    assert found["sizes"][0] == 2  # a and the colour: neither group nor weight is an input
     assert "no column is named 'store'" in run(*given[:5], "store", code=2)
+
+    told = json.loads(run("evaluate", out, data, "--json"))
+    assert sorted(told["groups"]) == found["groups"]
+    assert sum(one["rows"] for one in told["groups"].values()) == told["rows"] == 150
+    assert told["rmse"] < told["baseline"]["rmse"]
+    assert "s1: r2" in run("evaluate", out, data)
+    lines = run("predict", out, data).splitlines()
+    # By another group's network the same row has another prediction.
+    others = run("predict", out, renamed(table, "s0,", "s2,")).splitlines()
+    assert [a != b for a, b in zip(lines, others, strict=True)] == [False, *(k % 3 == 0 for k in range(150))]
+    unknown = run("predict", out, str(shops(tmp_path, others=2)), code=1)
+    assert "no network was trained for the groups 't148', 't149'" in " ".join(unknown.split())
+    assert "has no column 'shop'" in run("predict", out, renamed(table, "shop", "store"), code=1)
+    assert "3, one for each shop: s0, s1, s2" in run("info", out)
+    assert json.loads(run("info", out, "--json"))["groups"] == found["groups"]
+
+
+def test_the_best_epoch_of_each_group(tmp_path: Path) -> None:
+    """As `train` does it; of a group of few rows the last epoch is kept, and said."""
+    data = str(shops(tmp_path, others=1))
+    given = ["train", data, "--target", "y", "--by", "shop", "--test-fraction", "0", "--hidden", "8", "--lr", "0.1"]
+    found = json.loads(run(*given, "--epochs", "40", "--early-stopping", "1", "--json"))
+    assert found["epochs_trained"]["t149"] == 40 > max(found["epochs_trained"][name] for name in ("s0", "s1", "s2"))
+    assert "of 1 with fewer than 10 rows the last epoch is kept" in " ".join(run(*given, "--epochs", "2").split())
+    plain = json.loads(run(*given, "--epochs", "40", "--validation-split", "0", "--tol", "1", "--json"))
+    assert max(plain["epochs_trained"].values()) < 40  # stopped by the training loss
+    for option in ("--time", "--group"):
+        assert f"leave {option} out" in " ".join(run(*given, option, "a", code=2).split())
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_an_ensemble_of_a_table(tmp_path: Path, classes: bool) -> None:
+    data, out = str(shops(tmp_path, classes=classes)), str(tmp_path / "e.safetensors")
+    given = ["train", data, "--target", "y", "--id", "shop", "--hidden", "8", "--epochs", "20"]
+    found = json.loads(run(*given, "--ensemble", "3", "--early-stopping", "5", "--out", out, "--json"))
+    assert found["members"] == len(found["epochs_trained"]) == 3
+    assert ("accuracy" if classes else "rmse") in found["test"]
+    lines = [line.split(",") for line in run("predict", out, data).splitlines()]
+    assert lines[0] == ["shop", "prediction", *(["proba_high", "proba_low"] if classes else [])]
+    whole = several.load(out)
+    assert isinstance(whole, several.SeveralTables)
+    said = []
+    for net in fastbp.Ensemble.load(out).nets:
+        whole.table.net = net
+        said.append(whole.table.predict_proba(data)[:, 0] if classes else whole.table.predict(data))
+    together = [float(line[2 if classes else 1]) for line in lines[1:]]
+    np.testing.assert_allclose(np.mean(said, axis=0), together, rtol=1e-4, atol=1e-5)
+    told = json.loads(run("evaluate", out, data, "--json"))
+    assert told["rows"] == 150
+    assert "groups" not in told
+    assert "3 that predict together" in run("info", out)
+    shown = json.loads(run("info", out, "--json"))
+    assert (shown["networks"], shown["scores"]["test"]) == (3, found["test"])
+    for refused in (["export", out, "-o", str(tmp_path / "e.onnx")], ["info", out, "--plot", str(tmp_path / "e.png")]):
+        assert "several" in run(*refused, code=2)
+    with pytest.raises(ValueError, match=r"several networks \(fastbp ensemble\): read it by fastbp.Ensemble.load"):
+        fastbp.load(out)
+
+
+def test_networks_of_arrays_in_one_file(tmp_path: Path) -> None:
+    """An ensemble that `train` has made of digits, and groups that the library has: columns of numbers."""
+    X, y = fastbp.datasets.load_digits()
+    data, out = str(tmp_path / "d.npz"), str(tmp_path / "e.safetensors")
+    np.savez(data, X=X[:200], y=y[:200])
+    run("train", "--ensemble", "2", *SMALL, "--out", out, "--json")
+    ensemble = fastbp.Ensemble.load(out)
+    found = json.loads(run("predict", out, data, "--proba", "--json"))
+    assert found["prediction"] == ensemble.predict(X[:200]).tolist()
+    np.testing.assert_allclose(found["proba"], ensemble.predict_proba(X[:200]), rtol=1e-6)
+    told = json.loads(run("evaluate", out, data, "--json"))
+    assert told["loss"] == pytest.approx(ensemble.evaluate(X[:200], y[:200])["loss"])
+    assert "2 that predict together" in run("info", out)
+    assert "--by is for networks of groups" in run("predict", out, data, "--by", "shop", code=2)
+
+    table, rng = tmp_path / "t.csv", np.random.default_rng(0)
+    rows, target, names = rng.normal(size=(60, 2)).round(3), rng.integers(0, 2, 60), [7, 9] * 30
+    cells = [f"{a},{name},{b},{t}\n" for (a, b), name, t in zip(rows, names, target, strict=True)]
+    table.write_text("a,store,b,y\n" + "".join(cells))
+    model = fastbp.fit_groups(fastbp.MLP([2, 4, 2], seed=0), rows, target, by=names, epochs=2)
+    model.save(out)
+    given = [out, str(table), "--target", "y"]
+    assert "say by --by COLUMN" in run("predict", *given, code=2)
+    found = json.loads(run("predict", *given, "--by", "store", "--json"))
+    assert found["prediction"] == model.predict(rows, by=names).tolist()
+    told = json.loads(run("evaluate", *given, "--by", "store", "--json"))
+    expected = {str(name): one["loss"] for name, one in model.evaluate(rows, target, by=names).items()}
+    assert {name: one["loss"] for name, one in told["groups"].items()} == pytest.approx(expected)
+    assert told["loss"] == pytest.approx(np.mean(list(expected.values())))
+    assert "2, one for each group: 7, 9" in run("info", out)
 
 
 def test_sweeps_over_settings(tmp_path: Path) -> None:
@@ -76,6 +181,7 @@ def test_sweeps_over_settings(tmp_path: Path) -> None:
         (["train", "--ensemble", "2", "--cross-validate", "2"], "are two tasks"),
         (["train", "--ensemble", "2", "--resume", "--checkpoint", "x"], "is about one network"),
         (["train", "--by", "shop"], "--by names a column of a table"),
+        (["train", "--cross-validate", "2", "--out", "x.safetensors"], "is measured, not saved"),
         (["sweep", "--over", "batch_size"], "is no NAME=VALUES"),
         (["sweep", "--over", "l2=1:0:3"], "from a smaller to a larger"),
         (["sweep", "--over", "l2=0:1"], "a range is LO:HI:N"),
