@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, validation
 from fastbp.data import sample_weights
-from fastbp.engine import team, tuning
+from fastbp.engine import precisions, team, tuning
 from fastbp.engine.network import Network
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
@@ -58,6 +58,7 @@ def lr_range_test(
     validation_every: int | None = None,
     threads: int | None = None,
     progress: bool = False,
+    precision: str = "float32",
 ) -> RangeTest:
     """Train copies of a network while the learning rate rises from step to step, and suggest rates (Smith 2017).
 
@@ -103,6 +104,8 @@ def lr_range_test(
         By default what is fastest.
     progress : bool
         Show a progress bar.
+    precision : {"float32", "bfloat16"}
+        Of the operands of products, as in `MLP.fit`.
 
     Returns
     -------
@@ -150,7 +153,7 @@ def lr_range_test(
     k = validation.check_positive_finite("k", k)
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
-    orders, threads = check_seeds(seeds), check_threads(threads)
+    orders, threads, products = check_seeds(seeds), check_threads(threads), precisions.check(precision, net.dtype)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
     batch_size, held_out, every = min(batch_size, len(samples)), None, 1
@@ -162,13 +165,16 @@ def lr_range_test(
     elif validation_every is not None:
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
     began = time.perf_counter()
-    driver = _Driver(net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, threads)
+    driver = _Driver(
+        net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, threads, products
+    )
     with ProgressBar("range test", len(orders) * n_steps, show=progress, transient=True) as bar:
         curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(orders)]
     settings = {
         "optimizer": optimizer.name, "optimizer_options": {**vars(optimizer), "lr": None}, "batch_size": batch_size,
         "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
         "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
+        **({} if products == precisions.FLOAT32 else {"precision": products}),
     }  # fmt: skip
     return RangeTest(
         rates,
@@ -294,6 +300,7 @@ class _Driver:
     held_out: tuple[Array, Array, Array | None] | None
     every: int
     threads: int | None
+    precision: str
 
     def __post_init__(self) -> None:
         self.start = self._loss_before()
@@ -348,7 +355,9 @@ class _Driver:
         twin.reset_optimizer()
         twin.seed = seed
         twin.session.use(self.optimizer)
-        settings = FitSettings(self.optimizer, batch_size=self.batch_size, threads=self.threads)
+        settings = FitSettings(
+            self.optimizer, batch_size=self.batch_size, threads=self.threads, precision=self.precision
+        )  # fmt: skip
         samples = Samples(self.samples, self.targets, self.weights)
         loop = Loop(twin, ArrayFeed(samples, 1, self.batch_size, shuffle=True), settings)
         loop.learning_rates = _Ramp(self.rates, loop.learning_rates.steps)

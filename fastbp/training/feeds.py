@@ -31,6 +31,7 @@ class Loop(Protocol):
     interrupted: team.interruptible  # called, it tells whether Ctrl-C has been pressed
     consistent: bool
     pending: bool
+    precision: str  # of the operands of products
 
     def begin_rows(self) -> None:
         """Other rows than before are at hand."""

@@ -122,7 +122,9 @@ class Minimization:
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
         long = len(block) * flops > tuning.LONG_STEP_FLOPS
-        status = engine.call(records.BACKPROP, Placement(threads), detached=long, parameters=self.trial)
+        status = engine.call(
+            records.BACKPROP, Placement(threads), detached=long, parameters=self.trial, precision=self.loop.precision
+        )
         if self.loop.interrupted():
             raise _Interrupted
         if status in records.BAD:
