@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.checks import check_effects, check_outs, check_picture
+from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import data_options, run_options, schedule_option
 from fastbp.cli.output import (
@@ -125,6 +125,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
+    check_precision(settings)
     if settings.target_loss is not None and not math.isfinite(settings.target_loss):
         raise click.BadParameter("must be a finite number", param_hint="--target-loss")
 
@@ -132,14 +133,15 @@ def sweep(context: click.Context, /, **options: Any) -> None:
 
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
-    startup = make_ready([net.dtype.name])
+    startup = make_ready([net.dtype.name], settings.precision)
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": build.schedule(settings, settings.epochs, held_out=True),
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
-        "journal": settings.journal, "progress": not settings.as_json and sys.stderr.isatty(),
+        "precision": settings.precision, "journal": settings.journal,
+        "progress": not settings.as_json and sys.stderr.isatty(),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
     stability, written = None, {}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs
+from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs, check_precision
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, complete
 from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
 from fastbp.cli.output import json_option, print_json
@@ -75,6 +75,7 @@ class Settings:
     seed: int
     threads: int | None
     dtype: str
+    precision: str
     out: str | None
     compare: str | None
     as_json: bool
@@ -165,6 +166,7 @@ def train(**options: Any) -> None:
     check_effects(settings, hyper, optimizer)
     check_compare(settings, optimizer)
     check_callbacks(settings, hyper)
+    check_precision(settings)
 
     from fastbp.cli.load import subject
 
