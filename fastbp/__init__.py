@@ -13,6 +13,7 @@ from fastbp._version import __version__ as __version__
 HOMES = {
     "activations": ("activations", "Activation"),
     "callbacks": ("callbacks", "Checkpoint", "EarlyStopping", "LayerStatistics", "MaxSeconds", "StopGradientNorm"),
+    "convert": ("from_keras", "from_sklearn", "from_torch"),
     "datasets": ("datasets",),
     "engine.warmup": ("warmup",),
     "errors": ("DivergenceError",),

@@ -16,6 +16,9 @@ from fastbp.callbacks import EarlyStopping as EarlyStopping
 from fastbp.callbacks import LayerStatistics as LayerStatistics
 from fastbp.callbacks import MaxSeconds as MaxSeconds
 from fastbp.callbacks import StopGradientNorm as StopGradientNorm
+from fastbp.convert import from_keras as from_keras
+from fastbp.convert import from_sklearn as from_sklearn
+from fastbp.convert import from_torch as from_torch
 from fastbp.engine.warmup import warmup as warmup
 from fastbp.errors import DivergenceError as DivergenceError
 from fastbp.gradients import check_gradients as check_gradients

@@ -58,6 +58,15 @@ class Loss(Checked):
 
     name: ClassVar[str]
     link: ClassVar[Link]
+    factor: ClassVar[float] = 1.0  # by which the cost is multiplied as it is reported
+
+    def descent(self, n_out: int) -> float:
+        """What descent lowers, over what is reported: their ratio."""
+        return 1.0
+
+    def columns(self, n_out: int) -> int:
+        """How many terms the loss of one row is a sum of, over which the reported loss averages; 1: it is their sum."""
+        return self.link.loss_columns(n_out)
 
     @property
     def target(self) -> str:

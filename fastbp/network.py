@@ -21,6 +21,7 @@ from fastbp.data.scaling import moments
 from fastbp.engine import precisions
 from fastbp.engine.session import Session
 from fastbp.history import History
+from fastbp.interop.exports import Exports
 from fastbp.io import model_files
 from fastbp.io.files import damaged
 from fastbp.kernels import records
@@ -62,7 +63,7 @@ _NEW = "make a new one, MLP(..., {}=...), and give it the weights by set_weights
 _WEIGHTS = "write weights and biases with set_weights(weights, biases)"
 
 
-class MLP(Settled):
+class MLP(Exports, Settled):
     """A feed-forward network of dense layers, trained by backpropagation and gradient descent.
 
     Parameters
@@ -258,15 +259,16 @@ class MLP(Settled):
             If X or y are not as `fit` takes them, or have a column that float64 cannot standardise.
         """
         self.session.refuse_in_training("standardize")
-        rows = self.session.check_X(X, exact=True)
+        names = self.feature_names or columns.names_of(X)
+        rows = self.session.check_X(columns.by_name(X, names), exact=True)
         arrays.check_finite(np.asarray(rows), "X", self.dtype)  # as an array: memory maps too
-        if y is None:
-            self.scaling = Scaling(*moments(rows, "X"))
-            return
-        if not self.loss.link.can_scale_y:
+        if y is not None and not self.loss.link.can_scale_y:
             raise ValueError(f"y can be standardised for {losses.scalable()} only, not for {self.loss.name}")
-        targets = checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64))
-        self.scaling = Scaling(*moments(rows, "X"), *moments(targets, "y"))
+        found: tuple[Array, ...] = moments(rows, "X")
+        if y is not None:
+            found += moments(checks.check_y(y, self.loss, len(rows), self.sizes[-1], np.dtype(np.float64)), "y")
+        self.scaling = Scaling(*found)
+        vars(self)["feature_names"] = names
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -418,10 +420,12 @@ class MLP(Settled):
             threads=threads, progress=progress, resume=resume, drop_last=drop_last, precision=precision,
         )  # fmt: skip
         if y is None:
-            return fit.fit_chunks(
+            history, names = fit.fit_chunks(
                 self, X, settings, validation_data=validation_data, validation_split=validation_split,
-                steps_per_epoch=steps_per_epoch,
+                steps_per_epoch=steps_per_epoch, names=self.feature_names,
             )  # fmt: skip
+            vars(self)["feature_names"] = names
+            return history
         names = self.feature_names or columns.names_of(X)
         if names is not None:
             X = columns.by_name(X, names)
@@ -460,9 +464,12 @@ class MLP(Settled):
                 if engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None:
                     return engine.loss
         rule.check_step()
-        batch = session.check_batch(X, y, sample_weight)
+        names = self.feature_names or columns.names_of(X)
+        batch = session.check_batch(columns.by_name(X, names), y, sample_weight)
         with session.lock:
-            return session.train_step(batch, rule, precision)
+            loss = session.train_step(batch, rule, precision)
+            vars(self)["feature_names"] = names
+        return loss
 
     def backprop(
         self,
@@ -513,7 +520,7 @@ class MLP(Settled):
     def _backprop(
         self, X: npt.ArrayLike, y: Any, sample_weight: Any, precision: str, *, deltas: bool, noisy: bool
     ) -> Gradient:
-        session = self.session
+        session, X = self.session, self._by_name(X)
         if not deltas:
             batch = session.check_batch(X, y, sample_weight)
         elif sample_weight is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from fastbp.callbacks import EarlyStopping
@@ -74,10 +73,9 @@ def realmlp(
         "sizes": sizes, "activation": "mish" if numbers else "selu", "loss": loss, "init": "realmlp",
         "input_scale": True, "seed": seed,
     }  # fmt: skip
-    steps = tuple(1.0 / math.sqrt(n_in) for n_in in sizes[:-1])
     optimizer = Adam(
         lr=0.07 if numbers else 0.04, betas=(0.9, 0.95),
-        lr_scale=LrScale(weights=steps, biases=0.1, input_scale=6.0),
+        lr_scale=LrScale(weights="fan_in", biases=0.1, input_scale=6.0),
     )  # fmt: skip
     monitor = "val_loss" if numbers else "val_score"
     fit = {

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 REQUIRED = bool(os.environ.get("FASTBP_REQUIRE_PEERS"))  # nothing may be skipped for the want of one
+# Those that are installed for a step of their own, when the others are through -> the variable that requires them.
+LATER = {"keras": "FASTBP_REQUIRE_KERAS"}
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 
 class _Missing:
@@ -30,7 +33,7 @@ def _load(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        if REQUIRED:
+        if os.environ.get(LATER[name]) if name in LATER else REQUIRED:
             raise
         return _Missing()
 
@@ -45,3 +48,7 @@ torch = _load("torch")
 lr_scheduler = torch.optim.lr_scheduler
 sklearn_datasets, sklearn_metrics = _load("sklearn.datasets"), _load("sklearn.metrics")
 sklearn_weights = _load("sklearn.utils.class_weight")
+sklearn_networks, sklearn_pipeline = _load("sklearn.neural_network"), _load("sklearn.pipeline")
+sklearn_preprocessing = _load("sklearn.preprocessing")
+onnx, onnxruntime, h5py, jax = _load("onnx"), _load("onnxruntime"), _load("h5py"), _load("jax")
+keras = _load("keras")

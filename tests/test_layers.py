@@ -31,11 +31,12 @@ model
 reference
 engine
 history
+interop
 callbacks
 recipes
 training
 network
-gradients
+convert gradients
 many
 tables
 __init__

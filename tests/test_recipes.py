@@ -31,7 +31,7 @@ def test_its_parts() -> None:
     assert optimizer.betas == (0.9, 0.95)
     assert optimizer.lr == 0.04
     assert optimizer.lr_scale is not None
-    assert optimizer.lr_scale.weights == (1 / 3, 1 / 16, 1 / 16, 1 / 16)
+    assert optimizer.lr_scale.by_layer(net.sizes[:-1]) == [(1 / 3, 0.1), *[(1 / 16, 0.1)] * 3]
     quantities = recipes.realmlp(100, 9, 1, "quantities")
     assert quantities.network["activation"] == "mish"
     assert quantities.optimizer.lr == 0.07

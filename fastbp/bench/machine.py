@@ -59,11 +59,14 @@ def machine() -> dict[str, Any]:
         "bfloat16": _bfloat16(),
         "threads": threads,
         "cache_folder": str(cache.cache_folder()),
-        "fma_peak_gflops": {  # threads -> measured
-            dtype: {count: probe.fma_peak(dtype, count) for count in sorted({1, threads})}
-            for dtype in ("float32", "float64", *(["bfloat16"] if target_has_pairs else []))
-        },
+        "fma_peak_gflops": peaks(("float32", "float64", *(["bfloat16"] if target_has_pairs else []))),
     }
+
+
+def peaks(dtypes: Iterable[str]) -> dict[str, dict[int, float]]:
+    """Measured GFLOP/s in FMAs, or in sums of pairs of bfloat16, by dtype and number of threads."""
+    counts = sorted({1, team.default_threads()})
+    return {dtype: {count: probe.fma_peak(dtype, count) for count in counts} for dtype in dtypes}
 
 
 def _bfloat16() -> str:

@@ -117,6 +117,10 @@ class Watcher(Checked):
         """Decide."""
         raise NotImplementedError
 
+    def looks_in(self) -> int:
+        """At the end of which epoch from here it has to be asked, 1 for the next; it then sees those before as well."""
+        return 1
+
     def on_pause(self, fit: Training, final: bool) -> None:
         """The training stands between two steps, as it does every now and then; or has ended, before `on_fit_end`."""
 

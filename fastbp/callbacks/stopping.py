@@ -24,11 +24,15 @@ from fastbp.validation import (
 )
 
 
+def _check_patience(name: str, value: Any) -> float:
+    return math.inf if value == math.inf else check_positive_int(name, value)
+
+
 @dataclass
 class EarlyStopping(Watcher):
     """Stop when the loss or score has not improved for some epochs, and go back to the best weights.
 
-    It stops after `patience` epochs since the best one. That is not the rule of scikit-learn's `tol` and
+    It stops after `patience` epochs since the best one. `StopStalled` is the rule of scikit-learn's `tol` and
     `n_iter_no_change`, which compares with the best loss in another way and stops at other epochs.
 
     Parameters
@@ -110,6 +114,75 @@ class EarlyStopping(Watcher):
         if self._weights is not None:
             net.set_weights(*self._weights)
             self._weights = None
+
+
+@dataclass
+class StopStalled(Watcher):
+    """Stop when the loss or score has not improved by `tol` for more than so many epochs in a row: scikit-learn's rule.
+
+    An epoch counts as one without improvement where its loss is above the best so far less `tol`; any other sets the
+    count back. It stops when the count exceeds `patience`, and keeps the weights as they are. On the training loss it
+    costs nothing: the steps of all epochs before the first that could be the last are one native call.
+
+    Parameters
+    ----------
+    monitor : {"loss", "val_loss", "val_score"}
+        What to watch; the last two need validation data.
+    tol : float
+        The least improvement.
+    patience : int or inf
+        Epochs without improvement in a row that are allowed.
+
+    Examples
+    --------
+    >>> net.fit(X, y, epochs=10, callbacks=[fastbp.StopStalled(tol=10.0, patience=2)]).stop_reason
+    'StopStalled: loss has not improved by more than 10 for 3 epochs'
+    """
+
+    monitor: str = setting("loss", one_of(*MONITORS))
+    tol: float = setting(1e-4, check_non_negative_finite)
+    patience: float = setting(10, _check_patience)
+    brief = True
+    best: float = field(init=False, default=math.inf)  # of the last fit; the negative of a score
+    count: int = field(init=False, default=0)  # epochs without improvement, the last one included
+
+    @property
+    def needs_validation(self) -> bool:  # type: ignore[override]
+        return self.monitor != "loss"
+
+    def on_fit_begin(self, net: Network) -> None:
+        self.best, self.count, self._seen = math.inf, 0, 0
+
+    def looks_in(self) -> int:
+        left = self.patience + 1 - self.count
+        return int(max(1, min(left, 1 << 30))) if self.monitor == "loss" else 1
+
+    def on_epoch_end(self, state: EpochState) -> str | None:
+        values = getattr(state.history, self.monitor)
+        for value in values[self._seen :]:
+            self.observe(-value if self.monitor == "val_score" else value)
+        self._seen = len(values)
+        return self.verdict()
+
+    def observe(self, cost: float) -> None:
+        """Take what is watched, of one more epoch."""
+        self.count = self.count + 1 if cost > self.best - self.tol else 0
+        self.best = min(self.best, cost)
+
+    def verdict(self) -> str | None:
+        """Why to stop, if so."""
+        if self.count <= self.patience:
+            return None
+        return f"{self.monitor} has not improved by more than {self.tol:g} for {self.count} epochs"
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint has to keep."""
+        return {"best": None if math.isinf(self.best) else self.best, "count": self.count, "seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best = math.inf if state["best"] is None else saved.number("best", state["best"])
+        self.count, self._seen = saved.count("count", state["count"]), saved.count("seen", state["seen"])
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastbp.cli.options import TEXT_OPTIONS
 from fastbp.cli.output import json_option, make_ready, print_json, score_text
 from fastbp.cli.subject import opened
 from fastbp.cli.table import prediction_columns, table_score_text, told
@@ -22,16 +23,26 @@ _model_argument = click.argument("model", type=click.Path(dir_okay=False))
 _data_argument = click.argument("data", type=click.Path(dir_okay=False))
 
 
+def _of_text(command: Any) -> Any:
+    """Options of delimited text."""
+    for option in TEXT_OPTIONS:
+        command = option(command)
+    return command
+
+
 @click.command()
 @_model_argument
 @_data_argument
+@_of_text
 @click.option("--target", metavar="NAME", help="A column to leave out, of a model that knows no columns.")
 @click.option(
     "-o", "--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write to FILE (.csv, .npz), not stdout."
 )
 @click.option("--proba", is_flag=True, help="Add the probability of every class; a model of a table always does.")
 @json_option
-def predict(model: str, data: str, target: str | None, out: str | None, proba: bool, as_json: bool) -> None:
+def predict(
+    model: str, data: str, target: str | None, out: str | None, proba: bool, as_json: bool, **text: str | None
+) -> None:  # fmt: skip
     """Apply the network in file MODEL to each row of DATA: a table, or an NPZ with X.
 
     Prints CSV: the columns that identify rows, a column `prediction` (or one for each output), and one for the
@@ -45,10 +56,11 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
-            columns, arrays = _of_table(found, data)
+            columns, arrays = _of_table(found, data, text)
         _write(columns, arrays, out, as_json)
         return
     net = found
+    _no_text_options(text)
     if proba and not net.loss.link.classifies:
         raise click.UsageError(f"--proba needs a classifier, but {model} was trained with the loss {net.loss.name}")
     table = _read(net, data, target, needs_y=False)
@@ -65,6 +77,11 @@ def predict(model: str, data: str, target: str | None, out: str | None, proba: b
     _write(columns, arrays, out, as_json)
 
 
+def _no_text_options(text: dict[str, str | None]) -> None:
+    if given := [name for name, value in text.items() if value is not None]:
+        raise click.UsageError(f"--{given[0]} is for a model of a table; this one takes columns by position")
+
+
 def _load(path: str) -> MLP | TableModel:
     """The network of a file, or the model of a table."""
     import fastbp
@@ -73,11 +90,11 @@ def _load(path: str) -> MLP | TableModel:
     return fastbp.TableModel.load(path) if model_file.is_table(path) else fastbp.load(path)
 
 
-def _of_table(model: TableModel, data: str) -> tuple[dict[str, Array], dict[str, Array]]:
+def _of_table(model: TableModel, data: str, text: dict[str, str | None]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Predictions for a table, as columns of a CSV and as arrays; columns that identify rows are among the first."""
     import numpy as np
 
-    frame = model.frame(opened(data), model.roles.target[0])
+    frame = model.frame(opened(data), model.roles.target[0], **text)
     arrays = {"prediction": np.asarray(model.predict(frame))}
     if model.classes is not None:
         with warnings.catch_warnings():
@@ -109,9 +126,10 @@ def _write(columns: dict[str, Array], arrays: dict[str, Array], out: str | None,
 @click.command()
 @_model_argument
 @_data_argument
+@_of_text
 @click.option("--target", metavar="NAME", help="The column of the true values, for a model that knows no columns.")
 @json_option
-def evaluate(model: str, data: str, target: str | None, as_json: bool) -> None:
+def evaluate(model: str, data: str, target: str | None, as_json: bool, **text: str | None) -> None:
     """Measure the network in file MODEL on DATA: loss, and accuracy or r2; for a model of a table, more.
 
     DATA is a table, or an NPZ with X and y (X_test and y_test are used instead, if it has them).
@@ -122,13 +140,14 @@ def evaluate(model: str, data: str, target: str | None, as_json: bool) -> None:
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
-            scores = found.evaluate(found.frame(opened(data), found.roles.target[0]))
+            scores = found.evaluate(found.frame(opened(data), found.roles.target[0], **text))
         if as_json:
             print_json({**scores, "part": "all rows", "data": data, "model": model})
         else:
             click.echo(f"{table_score_text(scores)}  ({scores['rows']:,} rows)")
         return
     net = found
+    _no_text_options(text)
     table = _read(net, data, target, needs_y=True)
     X, y = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
     assert y is not None  # read_table was told that it is needed

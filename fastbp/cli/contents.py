@@ -67,13 +67,21 @@ def _lines(model: TableModel) -> Iterator[tuple[str, str]]:
     yield "target", f"{', '.join(model.target.names)}: {kind}{', learned as a logarithm' * model.target.log}"
     for number, column in enumerate(model.encoder.columns):
         yield "" if number else "columns", f"{column.name}: {_column(column)}"
-    if model.roles.id:
-        yield "id", ", ".join(model.roles.id)
+    if model.encoder.constant:
+        yield "", f"{', '.join(model.encoder.constant)}: left out, never varied"
+    for label in ("id", "drop", "weight", "group", "time"):
+        if names := getattr(model.roles, label):
+            yield label, names if isinstance(names, str) else ", ".join(names)
     yield "network", _shape(model.net)
     trained = model.trained
     rows = trained.get("refit_rows", trained["rows"])
     best = f", the best of {trained['epochs']} epochs {trained['best_epoch']}" if "best_epoch" in trained else ""
     yield "trained", f"on {rows:,} rows{best}, seed {model.seed}"
+    if recipe := trained.get("recipe"):
+        how = {"standard": "mean and deviation", "robust": "median and quartiles"}.get(recipe["scaling"])
+        said = [recipe["optimizer"], f"{recipe['epochs']} epochs", f"batches of {recipe['batch_size']}"]
+        said += [recipe[name] for name in ("schedule", "class_weight") if name in recipe]
+        yield "recipe", ", ".join([*said, f"numbers by {how}" if how else "numbers as they are"])
     for name, scores in model.scores.items():
         yield "scores", f"{name}: {table_score_text(scores)}"
 

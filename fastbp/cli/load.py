@@ -9,28 +9,19 @@ import click
 from fastbp import datasets
 from fastbp.cli import build
 from fastbp.cli.defaults import Hyperparameters
-from fastbp.cli.subject import Subject, is_table
+from fastbp.cli.subject import OF_TABLES, Subject, is_table
 from fastbp.cli.table import table_subject
 from fastbp.data import tables
 from fastbp.data.prepare import PreparedData, prepare
 
-# Options of tables, beside those with the names of arguments, by the words of the command line.
-_OF_TABLES = {
-    "targets": "--target", "features": "--features", "drop": "--drop", "id": "--id", "categorical": "--categorical",
-    "numeric": "--numeric", "missing": "--missing", "dates": "--date", "decimal": "--decimal",
-    "thousands": "--thousands", "delimiter": "--delimiter", "encoding": "--encoding", "weight": "--weight",
-    "group": "--group", "time": "--time", "log_target": "--log-target", "test": "--test", "refit": "--refit",
-}  # fmt: skip
-
 
 def subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, validate: bool = False) -> Subject:
     """Read the data, infer what was not said, and hold rows out; `validate`: of a table some choose the best epoch."""
-    if is_table(settings.data):
+    if is_table(settings):
         return table_subject(settings, hyper, optimizer, validate=validate)
-    for name, option in _OF_TABLES.items():
-        if getattr(settings, name, None) and (settings.data is None or name != "targets"):
-            what = "a column of a CSV, but no DATA is given" if settings.data is None else "tables, not for NPZ files"
-            raise click.UsageError(f"{option} {'names' if settings.data is None else 'is for'} {what}")
+    for name, option in OF_TABLES.items():
+        if getattr(settings, name, None):
+            raise click.UsageError(f"{option} is for tables, but no DATA is given")
     prepared = _arrays(settings)
     net = build.network(settings, hyper, prepared)
     return Subject(prepared, net, hyper, optimizer)

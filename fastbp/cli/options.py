@@ -158,6 +158,13 @@ def _of_columns(name: str, text: str) -> Callable[[Command], Command]:
     return click.option(name, multiple=True, metavar="A,B,...", callback=_columns, help=text)
 
 
+TEXT_OPTIONS = (
+    click.option(
+        "--delimiter", metavar="SIGN", callback=lambda _c, _p, value: _delimiter(value),
+        help="What stands between cells.  [default: found]",
+    ),
+    click.option("--encoding", metavar="NAME", help="Of a text file: utf-8, cp1252, ...  [default: found]"),
+)  # fmt: skip
 TABLES = (
     _of_columns("--features", "Learn from these columns alone."),
     _of_columns("--drop", "Columns to leave out."),
@@ -171,11 +178,7 @@ TABLES = (
     ),
     click.option("--decimal", type=click.Choice([".", ","]), help="How fractions are written.  [default: found]"),
     click.option("--thousands", metavar="SIGN", help="What stands between thousands.  [default: found]"),
-    click.option(
-        "--delimiter", metavar="SIGN", callback=lambda _c, _p, value: _delimiter(value),
-        help="What stands between cells.  [default: found]",
-    ),
-    click.option("--encoding", metavar="NAME", help="Of a text file: utf-8, cp1252, ...  [default: found]"),
+    *TEXT_OPTIONS,
     click.option("--weight", metavar="COLUMN", help="Column of the weights of the rows."),
     click.option("--group", metavar="COLUMN", help="Rows with one value there never fall on both sides of a split."),
     click.option("--time", metavar="COLUMN", help="Hold the last rows out, by this column, instead of random ones."),

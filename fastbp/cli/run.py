@@ -237,6 +237,8 @@ class TableRun(Run):
         if self.settings.schedule is None and schedule is not None:
             self.settings = dataclasses.replace(self.settings, schedule=type(schedule).__name__.lower())
         found = super()._describe()
+        names = list(self.subject.ready.target.names)
+        found["target"] = names[0] if len(names) == 1 else names
         found["train_rows"] += self.n_held
         found["validation_rows"] = self.n_held
         found["standardize"] = self.subject.ready.recipe.scaling != "none"
@@ -247,7 +249,10 @@ class TableRun(Run):
         model, ready = self.subject.model, self.subject.ready
         assert model is not None
         assert ready is not None
-        return model.train(ready, **arguments)
+        told = len(model.notes)
+        history = model.train(ready, **arguments)
+        self.advice = model.notes[told:]
+        return history
 
     def _save(self) -> None:
         if self.settings.out is not None:
@@ -267,6 +272,8 @@ class TableRun(Run):
         if "best_epoch" in model.trained and self.n_held:
             again = ", then trained on all rows" if "refit_rows" in model.trained else ""
             self._say("best", f"epoch {model.trained['best_epoch']} of {model.trained['epochs']}{again}")
+        for line in self.advice:
+            self._say("note", line)
         self._say("test", table_score_text(scores["test"]) if "test" in scores else "none: no rows were held out")
         if self.settings.out is not None:
             self._say("saved", f"to {self.settings.out}")

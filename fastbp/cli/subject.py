@@ -28,9 +28,25 @@ class Subject:
     ready: Prepared | None = None
 
 
-def is_table(data: str | None) -> bool:
-    """Whether DATA has columns with names: all but arrays in an NPZ."""
-    return data is not None and Path(data).suffix.lower() != ".npz"
+# Options of tables, beside those with the names of arguments, by the words of the command line.
+OF_TABLES = {
+    "targets": "--target", "features": "--features", "drop": "--drop", "id": "--id", "categorical": "--categorical",
+    "numeric": "--numeric", "missing": "--missing", "dates": "--date", "decimal": "--decimal",
+    "thousands": "--thousands", "delimiter": "--delimiter", "encoding": "--encoding", "weight": "--weight",
+    "group": "--group", "time": "--time", "log_target": "--log-target", "test": "--test", "refit": "--refit",
+}  # fmt: skip
+
+
+def is_table(settings: Any) -> bool:
+    """Whether DATA is read as columns with names: all but an NPZ of which nothing is said that tables alone know."""
+    if settings.data is None:
+        return False
+    return not is_npz(settings.data) or any(getattr(settings, name, None) for name in OF_TABLES)
+
+
+def is_npz(data: str) -> bool:
+    """Whether the name of DATA says that it holds arrays."""
+    return Path(data).suffix.lower() == ".npz"
 
 
 def opened(data: str) -> Any:

@@ -47,7 +47,19 @@ def _of_optimizer(optimizer: Any) -> Iterator[str]:
         value = getattr(optimizer, field.name)
         if field.name != "lr" and value != field.default:
             words = field.name.replace("_", " ")
-            yield words if value is True else f"{words} {value:g}"
+            yield words if value is True else f"{words} {_as_text(value)}"
+
+
+def _as_text(value: Any) -> str:
+    """A number, several of them, or a group of settings."""
+    if dataclasses.is_dataclass(value):
+        parts = ((field.name, getattr(value, field.name), field.default) for field in dataclasses.fields(value))
+        return (
+            "(" + ", ".join(f"{name.replace('_', ' ')} {_as_text(x)}" for name, x, usual in parts if x != usual) + ")"
+        )
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_as_text, value)) + ")"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
@@ -80,7 +92,7 @@ def of_network(settings: Any, hyper: Hyperparameters, prepared: PreparedData, ne
         "sizes": net.sizes,
         "activation": hyper.activation.split(","),
         "loss": net.loss.name,
-        "label_smoothing": settings.label_smoothing,
+        "label_smoothing": getattr(net.loss, "label_smoothing", 0.0),
         "regularization": net.regularization.as_arguments(),
         "standardize": net.scaling is not None,
         "seed": settings.seed,

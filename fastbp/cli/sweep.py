@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 # What an option needs: package, extra.
 EXTRAS = {"report": ("plotly", "report"), "plot": ("matplotlib", "plot"), "dask": ("distributed", "dask")}
 FILES = ("report", "plot", "csv", "journal")
+RATES, EPOCHS = "1e-4:10:25", 5  # where the user does not say, but for tables
 
 
 class RecordingCommand(click.Command):
@@ -52,7 +53,11 @@ class RecordingCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def _rates(_context: click.Context, _parameter: click.Parameter, value: str) -> list[float]:
+def _rates(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[float] | None:
+    return None if value is None else _parsed(value)
+
+
+def _parsed(value: str) -> list[float]:
     """Parse `1e-4:10:25`, from the lowest to the highest in so many equal steps of the logarithm, or `0.01,0.1,1`."""
     import numpy as np
 
@@ -86,13 +91,17 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.command(cls=RecordingCommand)
 @data_options
 @click.option(
-    "--lr", "rates", metavar="LO:HI:N", default="1e-4:10:25", show_default=True, callback=_rates,
-    help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.",
+    "--lr", "rates", metavar="LO:HI:N", callback=_rates,
+    help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.  "
+    f"[default: {RATES}; tables: 25 from a hundredth of the rate of `train` to ten times that]",
 )  # fmt: skip
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
-@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True, help="Passes over the data.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1),
+    help=f"Passes over the data.  [default: {EPOCHS}; tables: an eighth of those of `train`]",
+)  # fmt: skip
 @schedule_option
 @click.option(
     "--halving", type=click.IntRange(min=2), metavar="N",
@@ -133,12 +142,13 @@ def sweep(context: click.Context, /, **options: Any) -> None:
 
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
+    schedule = _complete(settings, found)
     startup = make_ready([net.dtype.name], settings.precision)
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
-        "schedule": build.schedule(settings, settings.epochs, held_out=True),
+        "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
         "precision": settings.precision, "journal": settings.journal,
         "progress": not settings.as_json and sys.stderr.isatty(),
@@ -159,6 +169,21 @@ def sweep(context: click.Context, /, **options: Any) -> None:
             _show(result, stability, written)
     if interrupted:
         raise Interrupted(f"interrupted: {interrupted}")
+
+
+def _complete(settings: Any, found: Any) -> Any:
+    """Rates and epochs where the options say nothing: of a table, around those of its recipe. Returns the schedule."""
+    of_table = None if found.ready is None else found.ready.recipe.training
+    if settings.rates is None:
+        center = found.hyper.lr
+        settings.rates = _parsed(RATES) if of_table is None else _parsed(f"{center / 100:g}:{center * 10:g}:25")
+    if settings.epochs is None:
+        settings.epochs = EPOCHS if of_table is None else max(EPOCHS, of_table["epochs"] // 8)
+    if of_table is not None and settings.schedule is None and not settings.warmup_epochs:
+        from fastbp.tables.recipe import stretched
+
+        return stretched(of_table.get("schedule"), settings.epochs)
+    return build.schedule(settings, settings.epochs, held_out=True)
 
 
 def _check_files(settings: Any) -> None:

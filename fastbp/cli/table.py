@@ -14,7 +14,7 @@ from fastbp.cli import build
 from fastbp.cli.checks import refuses
 from fastbp.cli.defaults import Hyperparameters
 from fastbp.cli.output import warn
-from fastbp.cli.subject import Subject, opened
+from fastbp.cli.subject import Subject, is_npz, opened
 from fastbp.data.prepare import PreparedData
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ _READING = ("drop", "id", "categorical", "numeric", "dates", "missing", "decimal
 
 def table_subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, validate: bool) -> Subject:
     """A table, decided, split and encoded, with its network."""
+    from fastbp.io import frames
     from fastbp.tables.model import TableModel
 
-    if not settings.targets:
-        raise click.UsageError(f"{settings.data} needs --target NAME, the column to learn{_columns(settings)}")
+    targets = settings.targets or _default_targets(settings)
     validation = settings.validation_split if settings.validation_split is not None else None if validate else 0.0
     if settings.compare == "numpy" and settings.validation_split is None:
         validation = 0.0  # which the twin does not know
@@ -42,9 +42,14 @@ def table_subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, vali
         threads=settings.threads, precision=settings.precision, shell=True,
     )  # fmt: skip
     test = getattr(settings, "test", None)
+    if test is None and is_npz(settings.data):
+        test = frames.held_out(settings.data, targets[0])
+    roles = dataclasses.replace(
+        model.roles, target=targets, weight=settings.weight, group=settings.group, time=settings.time
+    )
     ready = model.prepare(
-        opened(settings.data), settings.targets, weight=settings.weight, group=settings.group, time=settings.time,
-        test=None if test is None else opened(test), test_fraction=0.0 if test is not None else settings.test_fraction,
+        opened(settings.data), roles, opened(test) if isinstance(test, str) else test,
+        0.0 if test is not None else settings.test_fraction,
     )  # fmt: skip
     assert model.net is not None
     training = ready.recipe.training
@@ -60,14 +65,17 @@ def _names(activations: tuple[str, ...]) -> str:
     return ",".join(activations if len(set(activations)) > 1 else activations[:1])
 
 
-def _columns(settings: Any) -> str:
-    """What columns there are, if the file can be read."""
+def _default_targets(settings: Any) -> tuple[str, ...]:
+    """The array y of an NPZ; without one the columns are told, if the file can be read."""
     from fastbp.io import frames
 
-    if settings.data == "-":
-        return ""
-    found = frames.frame(settings.data, delimiter=settings.delimiter, encoding=settings.encoding).names
-    return f"; it has {', '.join(found[:10])}{' ...' * (len(found) > 10)}"
+    told = ""
+    if settings.data != "-":
+        found = frames.frame(settings.data, delimiter=settings.delimiter, encoding=settings.encoding)
+        if found.positional and (targets := tuple(name for name in found.names if name.startswith("y"))):
+            return targets
+        told = f"; it has {', '.join(found.names[:10])}{' ...' * (len(found.names) > 10)}"
+    raise click.UsageError(f"{settings.data} needs --target NAME, the column to learn{told}")
 
 
 def _as_arrays(settings: Any, model: TableModel, ready: Prepared) -> PreparedData:

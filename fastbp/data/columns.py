@@ -11,14 +11,25 @@ _SHOWN = 10
 
 
 def names_of(X: Any) -> list[str] | None:
-    """The names of a data frame's columns; None where X has none, or they are no text."""
+    """The names of a data frame's columns; None where X has none, or they are no text.
+
+    Raises
+    ------
+    ValueError
+        Two columns have one name.
+    """
     found = getattr(X, "column_names", None)  # PyArrow's, whose `columns` are arrays
     if found is None:
         found = getattr(X, "columns", None)
     if found is None or callable(found):
         return None
     names = list(found)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    if not names or not all(isinstance(name, str) for name in names):
+        return None
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the data frame has two columns {twice!r}; column names must differ")
+    return names
 
 
 def by_name(X: Any, names: Sequence[str] | None, argument: str = "X") -> Any:

@@ -17,6 +17,7 @@ from fastbp.kernels.tuning import MAX_RUN
 from fastbp.kernels.update import RATES_BYTES
 from fastbp.losses import Loss
 from fastbp.optimizers import LrScale, Optimizer
+from fastbp.optimizers.base import PYTORCHS, Conventions
 from fastbp.types import Array
 
 _X_KINDS = {
@@ -38,6 +39,7 @@ assert all(dtype.itemsize % 8 == 0 and offset % 8 == 0 for dtype, offset, *_ in 
 AT = {name: JOB.fields[name][1] // 8 for name in JOB.names}  # type: ignore[index,union-attr]
 _N_SAMPLES, _N_DROPPED, _SUBSET, _ORDER = (AT[name] for name in ("n_samples", "n_dropped", "subset", "order"))
 _LRS, _MOMENTA = AT["lrs"], AT["momenta"]
+_ALPHA, _LR_BEFORE, _EPS_FIRST = AT["alpha"], AT["lr_before"], AT["eps_first"]
 _N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
 _SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
 _COPY_WEIGHTS = AT["copy_weights"]
@@ -57,6 +59,7 @@ class Bindings(Store):
         self.job = np.ndarray((1,), JOB, zeros)  # 0.5 us; `zeros` of so many fields takes 3
         self._words = memoryview(zeros)  # type: ignore[arg-type]
         self._bytes = self._words.cast("B")
+        self._numbers = self._bytes.cast("d")
         parameters, self.transposed, self.zeros = memory.allocate_all(
             [layout.n_parameters, layout.n_transposed, layout.zeros_size], layout.dtype
         )
@@ -95,7 +98,9 @@ class Bindings(Store):
             words[AT["input_scale"]], words[AT["scale_partials"]] = layout.scale_offset, address(self.scale_partials)
         for k, name in enumerate(("barrier", "stop", "status", "claims")):
             words[AT[name]] = at + 64 * k
-        words[AT["loss"]], words[AT["loss_columns"]] = loss.code, loss.link.loss_columns(layout.sizes[-1])
+        words[AT["loss"]], words[AT["loss_columns"]] = loss.code, loss.columns(layout.sizes[-1])
+        descended = loss.factor * loss.descent(layout.sizes[-1])
+        self._numbers[AT["loss_factor"]], self._numbers[AT["slope_factor"]] = loss.factor, descended
         if loss.parameter:
             self.job[0]["loss_parameter"] = loss.parameter
         if any((penalties.input_noise, penalties.max_norm, penalties.l1, penalties.l2)):
@@ -185,10 +190,12 @@ class Bindings(Store):
             self.job[0]["seed"] = np.uint64(seed)
             self._seed = seed
 
-    def bind_optimizer(self, optimizer: Optimizer, t: int) -> None:
+    def bind_optimizer(self, optimizer: Optimizer, t: int, conventions: Conventions = PYTORCHS) -> None:
         """Have the job follow a rule whose moments, which it must have by now, `t` updates have shaped."""
         assert len(self.moments) == optimizer.n_moments, "moments of another rule"
         self.set_time(t)
+        self._numbers[_ALPHA], self._numbers[_LR_BEFORE] = conventions.alpha, conventions.lr_before
+        self._words[_EPS_FIRST] = conventions.eps_first
         if optimizer is self._optimizer:
             return
         job = self.job[0]
@@ -210,7 +217,7 @@ class Bindings(Store):
         if scale is None:
             job["n_scales"], job["input_rates"], self._rate_places = 0, 0, (0, 0)
         else:
-            pairs = np.array([*scale.by_layer(len(layers)), (scale.input_scale,) * 2])
+            pairs = np.array([*scale.by_layer([layer.n_in for layer in layers]), (scale.input_scale,) * 2])
             factors = np.setdiff1d(pairs, 1.0)
             if scale != self._lr_scale:  # what stages point at is left alone
                 self.forget_stages()

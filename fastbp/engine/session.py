@@ -373,7 +373,8 @@ class Session:
             raise engine.bad_input(in_order=rows is None)
         if y is None:
             return outputs, 0.0
-        return outputs, sample_weights.mean(engine.row_losses[:n], samples.own_weights, engine.loss_columns)
+        loss = sample_weights.mean(engine.row_losses[:n], samples.own_weights, engine.loss_columns)
+        return outputs, loss * self.spec.loss.factor
 
     # --- shared ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ QUOTA_SECONDS = 1.0
 
 
 def default_threads() -> int:
-    """Threads that this process may use now: FASTBP_NUM_THREADS, or physical cores by affinity and the cgroups' quota.
+    """Threads that may be used now: FASTBP_NUM_THREADS, or physical cores by affinity, quota and joblib's share.
 
     Virtual CPUs that share a core count as one: two threads on one core share its multipliers and caches.
     """
@@ -27,7 +29,20 @@ def default_threads() -> int:
         if not (wanted.isascii() and wanted.isdigit() and len(wanted) < 10 and 1 <= int(wanted) <= MOST):
             raise ValueError(f"FASTBP_NUM_THREADS must be a positive integer up to {MOST}, got {wanted[:40]!r}")
         return int(wanted)
-    return max(1, int(min(topology.topology().cores, _quota())))
+    return max(1, int(min(topology.topology().cores, _quota(), joblib_share())))
+
+
+def joblib_share() -> float:
+    """CPUs that joblib leaves to the task that this thread works on; infinity where it is no task of joblib's.
+
+    Processes are told by OMP_NUM_THREADS: CPUs over workers, by default. Workers that are threads, and processes that
+    are told nothing, get one each.
+    """
+    joblib = sys.modules.get("joblib")  # where it runs tasks, it has been imported
+    if joblib is None or not joblib.parallel.get_active_backend()[0].nesting_level:
+        return math.inf
+    told = os.environ.get("OMP_NUM_THREADS", "") if multiprocessing.parent_process() is not None else ""
+    return int(told) if told.isascii() and told.isdigit() and 0 < len(told) < 10 and int(told) else 1
 
 
 _read: tuple[float, float] = -math.inf, math.inf  # when the quota was last read, and what it was

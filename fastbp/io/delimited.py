@@ -94,7 +94,9 @@ def _as_utf8(content: bytes, source: str, encoding: str | None) -> tuple[bytes, 
             f"encoding={encoding!r} is unknown; expected a name such as utf-8, cp1252 or utf-16"
         ) from error
     except UnicodeError as error:
-        raise TableError(source, [f"is not {encoding} text; name its encoding, such as --encoding cp1252"]) from error
+        raise TableError(
+            source, [f"is not {encoding} text; name its encoding by --encoding (encoding=), such as cp1252"]
+        ) from error
     if b"\0" in content:
         raise TableError(source, ["is no text: it holds zero bytes; expected CSV, Parquet, Feather or NPZ"])
     if b"\r" in content and (content.count(b"\r") != content.count(b"\r\n") or b"\n" not in content):
@@ -321,7 +323,10 @@ def _by_python(content: bytes, delimiter: str, names: list[str], source: str) ->
 
 
 def _ragged(faults: list[tuple[int, int]], width: int, good: int) -> list[str]:
-    told = [f"line {line}: {count} cells, but the header names {width} columns" for line, count in faults]
+    told = [
+        f"line {line}: {count} cell{'s' * (count != 1)}, but the header names {width} column{'s' * (width > 1)}"
+        for line, count in faults
+    ]
     if not good and {count for _, count in faults} == {width + 1}:
         return [
             f"{told[0]}, and so have all rows: the first cells are names of rows, as R's write.table writes them "

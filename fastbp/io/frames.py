@@ -5,16 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastbp.io import delimited, files, npz
+from fastbp.io import binary, delimited, files, npz
 from fastbp.io.extras import narwhals, polars
 from fastbp.io.faults import TableError
 from fastbp.types import Array
@@ -104,17 +102,14 @@ def _read(file: BinaryIO, source: str, delimiter: str | None, encoding: str | No
     begin = file.read(8)
     file.seek(0)
     if begin.startswith(_GZIP):
-        with _damages(source):
+        with binary.damages(source):
             file = io.BytesIO(_unpacked(file))
         begin = file.read(8)
         file.seek(0)
-    pl = polars()
     if begin.startswith(b"PAR1"):
-        with _damages(source):
-            return _checked(Frame(pl.read_parquet(file.read(), use_pyarrow=False), source))
+        return _checked(Frame(binary.parquet(file.read(), source), source))
     if begin.startswith(b"ARROW1"):
-        with _damages(source):
-            return _checked(Frame(pl.read_ipc(file.read(), use_pyarrow=False), source))
+        return _checked(Frame(binary.arrow(file.read(), source), source))
     if begin.startswith(b"FEA1"):
         raise TableError(source, ["is a Feather file of version 1; write it with pyarrow.feather, version 2"])
     if begin.startswith(_ZIP):
@@ -142,49 +137,48 @@ def _unpacked(file: BinaryIO) -> bytes:
     return bytes(content)
 
 
-def _of_npz(file: BinaryIO, source: str, target: str | None) -> Frame:
-    """Arrays X and y as columns x0, x1, ... and y, or what the target is called."""
-    arrays, found = npz.read(file, ("X", "y"))
+def held_out(path: str | os.PathLike[str], target: str | None = None) -> Frame | None:
+    """The rows of the arrays X_test and y_test of an NPZ; None if it has none."""
+    with files.opened(path) as file, files.damaged(path, "cannot be read"):
+        _, found = npz.read(file, ())
+        file.seek(0)
+        return _of_npz(file, os.fspath(path), target, "_test") if "X_test" in found else None
+
+
+def _of_npz(file: BinaryIO, source: str, target: str | None, part: str = "") -> Frame:
+    """Arrays X and y as columns x0, x1, ... and y, or what the target is called; `part`: those with that ending."""
+    arrays, found = npz.read(file, (f"X{part}", f"y{part}"))
     if any(name.startswith("xl/") for name in found):
         raise TableError(source, ["is an Excel workbook; save it as CSV"])
-    if "X" not in arrays:
-        raise TableError(source, [f"has no array X; it holds {', '.join(found) or 'nothing'}"])
-    pl, X, y = polars(), arrays["X"], arrays.get("y")
-    if X.ndim != 2 or (y is not None and (y.ndim > 2 or len(y) != len(X))):
+    if "X" not in found:
+        return _of_named_arrays(npz.read(file, found)[0], source)
+    X, y = arrays[f"X{part}"], arrays.get(f"y{part}")
+    if X.ndim != 2 or (y is not None and (y.ndim not in (1, 2) or len(y) != len(X))):
         raise TableError(
             source, [f"X and y must be (rows, columns) and (rows,), got {X.shape}, {getattr(y, 'shape', None)}"]
         )
     columns = {f"x{k}": X[:, k] for k in range(X.shape[1])}
-    if y is not None:
-        name = target or "y"
-        columns |= {name: y} if y.ndim == 1 else {f"{name}{k}": y[:, k] for k in range(y.shape[1])}
-    return Frame(
-        pl.DataFrame(
-            {
-                name: pl.Series(name, column.tolist() if column.dtype.kind in "US" else column)
-                for name, column in columns.items()
-            }
-        ),
-        source,
-        positional=True,
-    )
+    if y is not None and y.ndim == 2 and y.shape[1] > 1:
+        columns |= {f"y{k}": y[:, k] for k in range(y.shape[1])}
+    elif y is not None:
+        columns["y" if target is None or target in columns else target] = y.reshape(len(y))
+    return _checked(Frame(_of_arrays(columns), source, positional=True))
 
 
-@contextmanager
-def _damages(source: str) -> Iterator[None]:
-    """Let what a damaged file sets off in Polars be one error that names the file."""
+def _of_named_arrays(arrays: dict[str, Array], source: str) -> Frame:
+    """Arrays of one length as columns, each under its own name."""
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if not shapes or any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) > 1:
+        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
+        raise TableError(source, [f"holds neither an array X nor columns of one length; it holds {told}"])
+    return _checked(Frame(_of_arrays(arrays), source))
+
+
+def _of_arrays(columns: dict[str, Array]) -> Any:
     pl = polars()
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, ValueError) as error:
-        said = str(error).strip().splitlines()
-        raise TableError(
-            source, [f"is damaged, or was cut short: {said[0] if said else type(error).__name__}"]
-        ) from error
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception
-            raise
-        raise TableError(source, [f"is damaged: {error}"]) from None
+    return pl.DataFrame(
+        [pl.Series(name, one.tolist() if one.dtype.kind in "US" else one) for name, one in columns.items()]
+    )
 
 
 def _without_row_numbers(found: Frame) -> Frame:
@@ -209,7 +203,11 @@ def _taken(data: Any) -> Frame:
         return _checked(Frame(data))
     if isinstance(data, pl.LazyFrame):
         return _checked(Frame(data.collect()))
+    if isinstance(getattr(data, "index", None), Iterable) and hasattr(data, "to_dict") and not hasattr(data, "columns"):
+        data = data.to_dict()  # a row of pandas
     if isinstance(data, Mapping):
+        if data and not any(_is_column(one) for one in data.values()):
+            data = {name: [one] for name, one in data.items()}  # one row
         try:
             return _checked(Frame(pl.DataFrame({str(name): _series(str(name), one) for name, one in data.items()})))
         except (pl.exceptions.PolarsError, TypeError) as error:
@@ -257,6 +255,10 @@ def _series(name: str, values: Any) -> Any:
         return pl.Series(name, plain)
     except (TypeError, pl.exceptions.PolarsError):
         return pl.Series(name, [None if one is None else str(one) for one in plain], pl.String)
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
 
 
 def _is_missing(value: Any) -> bool:

@@ -113,6 +113,14 @@ def shuffle(order, subset, n, seed, epoch):
 
 
 @jit
+def take_order(order, orders, n, number):
+    """The order of row numbers that stands at place `number` among some."""
+    rows, source = view(order, n, np.int64(0)), view(orders + np.uintp(number) * n * np.uintp(8), n, np.int64(0))
+    for i in range(n):
+        rows[i] = source[i]
+
+
+@jit
 def mix(x):
     """The finaliser of splitmix64: every bit of x reaches every bit of the result."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

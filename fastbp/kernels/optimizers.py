@@ -16,8 +16,9 @@ from fastbp.kernels.simd import ONE, cast, fma, view
 
 # The rates of a step that every rule may read. lr: learning rate; step: lr / (1 - beta1^t); decay: weight decay;
 # shrink: 1 - lr * decay; beta1, beta2 and their complements; eps; root: 1 / sqrt(1 - beta2^t); scale: the factor of
-# `lr_scale` that lr already has, for rules that step without it.
-Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root scale")
+# `lr_scale` that lr already has, for rules that step without it; keep: what momentum keeps of itself, which is beta1,
+# or beta1 times the last learning rate over this one where momentum is of steps, not of gradients.
+Rates = namedtuple("Rates", "lr step decay shrink beta1 rest1 beta2 rest2 eps root scale keep")
 LR, DECAY = Rates._fields.index("lr"), Rates._fields.index("decay")
 # What a rule's own rates are computed from. t: number of the update, from 1; before, after: addresses of the rule's
 # scalars, as the last update left them and as this one leaves them.
@@ -36,7 +37,7 @@ def sgd(w, g, r):
 @element
 def momentum(w, g, m, r):
     """m = mu m + g;  w - lr m"""
-    m = fma(r.beta1, m, fma(r.decay, w, g))
+    m = fma(r.keep, m, fma(r.decay, w, g))
     return fma(-r.lr, m, w), m
 
 
@@ -44,7 +45,7 @@ def momentum(w, g, m, r):
 def nesterov(w, g, m, r):
     """m = mu m + g;  w - lr (g + mu m)"""
     g = fma(r.decay, w, g)
-    m = fma(r.beta1, m, g)
+    m = fma(r.keep, m, g)
     return fma(-r.lr, fma(r.beta1, m, g), w), m
 
 

@@ -1,4 +1,4 @@
-"""The largest norm that the incoming weights of a unit may have; biases are left alone."""
+"""Penalties and limits that look at all weights of a step; biases are left alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,33 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.pairs import copy_weights
 from fastbp.kernels.products import refresh_copies
 from fastbp.kernels.records import Job, Layers
+from fastbp.kernels.rows import row_square_sum
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, pick, view
+from fastbp.kernels.tuning import NORM_VECTORS
 from fastbp.kernels.update import SMALL_FACTOR, factor_of_large
+
+
+@jit
+def row_penalty(job, layers, batch, tag):
+    """alpha / 2 |w|^2 over the weight of a batch (its rows, where they have none); leaves alpha over it in the job.
+
+    By one thread before the step, while the others may begin: weights change in phase 2 alone, and the rate is read
+    there, behind a barrier.
+    """
+    weight = batch.weight if job.row_weights != 0 else float(batch.rows)
+    rate = job.alpha / weight if weight > 0.0 else 0.0
+    job.alpha_rate = rate
+    size, total = lanes(tag), 0.0
+    for k in range(np.uintp(len(layers))):
+        layer = layers[k]
+        for panel in range((layer.n_out + TWO * size - ONE) // (TWO * size)):
+            vectors = layer.n_in * panel_vectors(layer.n_out, panel, size)
+            place, done = layer.weights + panel * TWO * size * (layer.n_in + ONE) * itemsize(tag), ZERO
+            while done < vectors:
+                n = min(np.uintp(NORM_VECTORS), vectors - done)
+                total += row_square_sum(place + done * size * itemsize(tag), n, tag)
+                done += n
+    return 0.5 * rate * total
 
 
 @leaf(Job, Layers, types.uintp, types.uintp, pairs=[copy_weights])

@@ -56,8 +56,9 @@ GO_ON, STOP, ABANDON = range(3)
 # Values of JOB["X_kind"] and of JOB["y_kind"].
 FLOAT32, FLOAT64, UINT8 = range(3)
 NO_TARGETS, LABELS, DENSE, DELTAS = range(4)
-# Values of JOB["shuffle"]: rows in order, a new order at the start of every epoch, and at the first step too.
-IN_ORDER, SHUFFLE, SHUFFLE_NOW = range(3)
+# Values of JOB["shuffle"]: rows in order; a new order at the start of every epoch; and at the first step too; or at the
+# start of every epoch the next of those that stand in `subset`, one behind the other.
+IN_ORDER, SHUFFLE, SHUFFLE_NOW, GIVEN = range(4)
 
 JOB = np.dtype(
     [
@@ -85,7 +86,7 @@ JOB = np.dtype(
         ("y_kind", _CODE),
         ("row_weights", _ADDRESS),  # (n,) float64 weights of the rows, by row number; or 0: all count the same
         ("order", _ADDRESS),  # (n,) int64 row numbers in the order of the epoch, or 0 for the rows as they stand
-        ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all
+        ("subset", _ADDRESS),  # (n,) int64 row numbers that a shuffle starts from, or 0 for all; or the orders GIVEN
         ("n_samples", _COUNT),
         ("n_dropped", _COUNT),  # of these, the last in the order of an epoch that are not trained on
         ("outputs", _ADDRESS),  # FORWARD: (n, n_out) without gaps
@@ -104,6 +105,8 @@ JOB = np.dtype(
         ("loss", _CODE),
         ("loss_parameter", np.float64),
         ("loss_columns", _COUNT),  # 1, or n_out where the cost is a mean over elements
+        ("loss_factor", np.float64),  # by which the cost is multiplied as it is reported,
+        ("slope_factor", np.float64),  # and as it is descended
         ("row_losses", _ADDRESS),  # (batch,)
         ("targets", _ADDRESS),  # (batch, output_row of the last layer)
         ("loss_values", _ADDRESS),  # the same
@@ -120,9 +123,14 @@ JOB = np.dtype(
         ("scaled_rates", _COUNT),  # bytes from a thread's rates to those of the first factor
         ("weight_decay", np.float64),  # added to the gradient, times the weight
         ("decoupled", np.float64),  # of the weights themselves, times the learning rate
+        (
+            "lr_before",
+            np.float64,
+        ),  # of the step before those of this call; or 0: momentum is of gradients, not of steps
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),
+        ("eps_first", np.int64),  # added before the bias correction of the mean square
         ("coefficients", np.float64, (4,)),  # what they are called is said in the rule's line of `optimizers.RULES`
         ("clip_norm", np.float64),  # largest Euclidean norm of the gradient, or 0
         ("clip_value", np.float64),  # largest absolute value of its elements, or 0; either needs two passes
@@ -131,6 +139,8 @@ JOB = np.dtype(
         ("input_noise", np.float64),  # standard deviation
         ("l1", np.float64),  # the cost grows by l1 |w| + l2 w^2, for weights
         ("l2", np.float64),
+        ("alpha", np.float64),  # and by alpha / 2 w^2 over the weight of the batch, which the losses include
+        ("alpha_rate", np.float64),  # alpha over that weight in the step that is made, see `penalty.py`
         ("max_norm", np.float64),  # of the incoming weights of a unit, or 0
         ("input_scale", _COUNT),  # elements before the scales of the inputs in the parameters, or 0: there are none
         ("scale_partials", _ADDRESS),  # (panels of layer 0, n_in up to a whole vector), see `input_scale.py`

@@ -12,17 +12,19 @@ import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
 from fastbp.kernels.blocks import CLAIM_ROUNDS, all_from, cut, even_blocks, from_pair, share
 from fastbp.kernels.columns import backward_columns, forward_columns, own_region, part_of, peers, row_share
-from fastbp.kernels.gather import shuffle
+from fastbp.kernels.denormals import flush_denormals, restore_denormals
+from fastbp.kernels.gather import shuffle, take_order
 from fastbp.kernels.input_scale import pass_input_scale
 from fastbp.kernels.jit import by_precision, jit, leaf
 from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
 from fastbp.kernels.pairs import copy_weights
-from fastbp.kernels.penalty import limit_norms
+from fastbp.kernels.penalty import limit_norms, row_penalty
 from fastbp.kernels.products import refresh_all
 from fastbp.kernels.records import (
     BACKPROP,
     DIVERGED,
+    GIVEN,
     GO_ON,
     RUINED,
     RUNNING,
@@ -187,7 +189,7 @@ def sum_losses(job, batch_rows, tag):
     total = 0.0
     for r in range(batch_rows):
         total += np.float64(losses[r])
-    return total / float(batch_rows * job.loss_columns)
+    return total / float(batch_rows * job.loss_columns) * job.loss_factor
 
 
 @jit
@@ -279,7 +281,7 @@ def train(job, layers, thread, tag):
     """n_steps of gradient descent, across the ends of epochs, with the losses written as they come."""
     passed = taken = np.int64(0)
     position, epoch, used = job.position, job.epoch, job.n_samples - job.n_dropped
-    due = first_due(job, position)
+    due, orders = first_due(job, position), ZERO
     lead = thread == 0
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
     losses = view(job.losses, job.n_steps, 0.0)
@@ -292,19 +294,23 @@ def train(job, layers, thread, tag):
             ticks.begin(job, clock)
         if job.shuffle != 0 and (position == 0 or late):
             late = False
-            if lead:
+            if lead and job.shuffle == GIVEN:
+                take_order(job.order, job.subset, job.n_samples, orders)
+                orders += ONE
+            elif lead:
                 shuffle(job.order, job.subset, job.n_samples, job.seed, epoch)
             passed = barrier(job, thread, passed, STAY, AT_SHUFFLE)
             if passed == LEAVE:
                 return
         rows = min(job.batch_size, used - position)
         batch = Batch(position, rows, batch_weight(job, position, rows), step_key(job, job.t + s))
+        penalty = row_penalty(job, layers, batch, tag) if lead and job.alpha > 0.0 else 0.0
         passed, taken = ascend(job, layers, thread, batch, passed, taken, tag)
         if passed == LEAVE:
             return
         diverged = False
         if lead:
-            loss = sum_losses(job, rows, tag)
+            loss = sum_losses(job, rows, tag) + penalty
             losses[s] = loss
             diverged = loss - loss != 0.0
             if job.row_weights != 0:
@@ -381,6 +387,7 @@ def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
     job = jobs[0]
     come(job, thread, COMPUTING)
+    before = flush_denormals()
     if job.mode == TRAIN:
         train(job, layers, thread, tag)
     elif job.mode == BACKPROP:
@@ -399,4 +406,5 @@ def run(jobs, layers, thread, tag):
         job.steps_done += ONE  # by the one thread that an update has
     else:
         infer(job, layers, thread, tag)
+    restore_denormals(before)
     come(job, thread, GONE)

@@ -102,7 +102,7 @@ def forward(job, layers, block, key, with_output_activation, clock, tag):
 @element
 def output_loss(job, layer, losses, block, batch, tag):
     """Loss of each row of a block to an address, and dJ/dz of the output layer."""
-    scale = 1.0 / float(batch.rows * job.loss_columns)
+    scale = job.slope_factor / float(batch.rows * job.loss_columns)
     first = batch.start + block.place
     if job.y_kind == np.uint64(DELTAS):
         given_deltas(job, layer, losses, block, first, tag)

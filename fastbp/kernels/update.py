@@ -87,9 +87,12 @@ def _write_rates(job, t, s, scale, address, tag):
     r[5] = cast(tag, 1.0 - beta1)
     r[6] = cast(tag, job.beta2)
     r[7] = cast(tag, 1.0 - job.beta2)
-    r[8] = cast(tag, job.eps)
-    r[9] = cast(tag, 1.0 / np.sqrt(corrected2))
+    root = 1.0 / np.sqrt(corrected2)
+    r[8] = cast(tag, job.eps * root if job.eps_first != 0 else job.eps)
+    r[9] = cast(tag, root)
     r[10] = cast(tag, scale)
+    before = job.lr_before if s == ZERO or job.lrs == 0 else view(job.lrs, job.n_steps, 0.0)[s - ONE]
+    r[11] = cast(tag, beta1 * before * scale / lr if job.lr_before > 0.0 else beta1)
     # Every thread reads the scalars of the last update and writes those of this one, in its own time: two places.
     size = job.n_scalars * np.uint64(8)
     step = Step(t, lr, beta1, job.beta2, job.scalars + (t - ONE & ONE) * size, job.scalars + (t & ONE) * size)
@@ -114,7 +117,7 @@ def clips(job):
 @jit
 def penalises(job):
     """True if the cost has penalties on the weights."""
-    return job.l1 > 0.0 or job.l2 > 0.0
+    return job.l1 > 0.0 or job.l2 > 0.0 or job.alpha > 0.0
 
 
 @jit
@@ -185,7 +188,8 @@ def penalise(job, result, weights, gradient, n_weights, n, tag):
     it is.
     """
     w, g = view(weights, n_weights, tag), view(result, n, tag)
-    l1, l2, zero = cast(tag, job.l1), cast(tag, 2.0 * job.l2), cast(tag, 0.0)
+    by_rows = job.alpha_rate if job.alpha > 0.0 else 0.0
+    l1, l2, zero = cast(tag, job.l1), cast(tag, 2.0 * job.l2 + by_rows), cast(tag, 0.0)
     if gradient != result:
         source = view(gradient, n, tag)
         for i in range(n):
@@ -260,7 +264,7 @@ _rules = switch([_update_loop(rule) for rule in RULES.values()])
 def update(job, gradient, rates, offset, n, tag):
     """Update n parameters from element `offset` on, by the gradient and the rates of the step at their addresses."""
     r = view(rates, N_RATES, tag)
-    values = (r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14])
+    values = (r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15])
     skip = offset * itemsize(tag)
     state1, state2, state3 = job.state1 + skip, job.state2 + skip, job.state3 + skip
     _rules(job.optimizer, job.parameters + skip, state1, state2, state3, gradient, values, n, tag)

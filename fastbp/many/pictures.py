@@ -46,8 +46,9 @@ def draw_curve(sweep: SweepData, figure: Any) -> None:
             axes.fill_between(rates, means - errors, means + errors, color=colour, alpha=0.2, linewidth=0)
     if sweep.interval is not None:
         axes.axvspan(*sweep.interval, color="C2", alpha=0.15, label="as good as the best")
-        axes.axvline(sweep.recommended_lr, color="C2", linestyle="--", label=f"recommended {sweep.recommended_lr:.3g}")
-        axes.plot(sweep.best_lr, sweep.mean_val_loss[sweep.best_index], "*", color="C3", markersize=13, label="best")
+        label = f"recommended {sweep.recommended_lr:.3g}"
+        axes.axvline(sweep.recommended_lr, color="C2", linestyle="--", label=label)
+        axes.plot(sweep.best_lr, sweep.mean_val_loss[sweep.best_index], "*", color="C3", markersize=13)
     bottom = axes.get_xaxis_transform()
     failed = [
         (sweep.outcome == outcome, marker, words)
@@ -83,7 +84,7 @@ def draw_losses(sweep: SweepData, figure: Any) -> None:
 
 
 def draw_best(sweep: SweepData, figure: Any) -> None:
-    """The best rate after each epoch: it shows whether short trainings favour small rates or large ones."""
+    """The best rate after each epoch: it shows whether it still moves as trainings get longer."""
     axes, epochs = figure.subplots(), np.arange(1, sweep.epochs + 1)
     axes.plot(epochs, sweep.best_by_epoch, "o-")
     rates = sweep.learning_rates

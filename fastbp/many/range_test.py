@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import optimizers, validation
-from fastbp.data import sample_weights
+from fastbp.data import columns, sample_weights
 from fastbp.engine import precisions, team, tuning
 from fastbp.engine.network import Network
 from fastbp.io.progress import ProgressBar
@@ -154,12 +154,15 @@ def lr_range_test(
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
     orders, threads, products = check_seeds(seeds), check_threads(threads), precisions.check(precision, net.dtype)
+    X = columns.by_name(X, net.feature_names)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
     batch_size, held_out, every = min(batch_size, len(samples)), None, 1
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
-        held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
+        rows, *others = sample_weights.parts(validation_data)
+        rows = columns.by_name(rows, net.feature_names, "validation_data[0]")
+        held_out = net.session.check_batch(rows, *others, scan=True, names=names)[:3]
         sample_weights.check_total(held_out[2], what="validation rows")
         every = _every(validation_every, len(held_out[0]), batch_size, n_steps)
     elif validation_every is not None:

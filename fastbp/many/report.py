@@ -20,7 +20,7 @@ from fastbp.io.files import replacing
 from fastbp.kernels.targets import TARGET
 from fastbp.many.stability import CAVEAT, Stability, stability_line
 from fastbp.many.sweep_data import SweepData
-from fastbp.many.text import FAILURES, failures, nothing_found
+from fastbp.many.text import FAILURES, decades, failures, horizon, nothing_found, versus
 from fastbp.many.text import notes as notes_of
 from fastbp.types import Array
 
@@ -29,7 +29,8 @@ MARKED = [kind for kind, _ in FAILURES.values()]
 DIGITS = 6  # significant, of the numbers in the page
 # Heading of each column of the table, and how its cells are sorted.
 COLUMNS = (
-    ("rate", "number"), ("validation", "number"), ("± error", "number"), ("training", "number"), ("finished", "number"),
+    ("rate", "number"), ("validation", "number"), ("± error", "number"), ("vs best", "number"),
+    ("± paired", "number"), ("training", "number"), ("finished", "number"),
     ("seconds", "number"), ("samples/s", "number"), ("GFLOP/s", "number"), ("verdict", "text"),
 )  # fmt: skip
 
@@ -134,20 +135,22 @@ def tiles(sweep: SweepData) -> str:
         error = sweep.val_error[k]
         spread = f" ± {error:.2g}" if np.isfinite(error) else ""
         found += [
-            ("recommended", _rate(sweep.recommended_lr), "centre of the interval"),
-            ("best rate", _rate(sweep.best_lr), f"after {_counted(sweep.epochs, 'epoch')}"),
+            ("recommended", _rate(sweep.recommended_lr), f"best after {_counted(sweep.epochs, 'epoch')}, smoothed"),
             (
                 "as good as the best",
                 f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g}",
-                "within a standard error",
+                "by paired differences",
             ),
-            ("lowest validation loss", f"{sweep.mean_val_loss[k]:.4g}", f"mean over seeds{spread}"),
+            ("its validation loss", f"{sweep.mean_val_loss[k]:.4g}", f"mean over seeds{spread}"),
         ]
     else:
         found.append(("recommended", "none", nothing_found(sweep).partition(":")[0]))
     if sweep.divergence_boundary is not None:
         below, at = sweep.divergence_boundary
-        found.append(("diverges from", _rate(at), "" if below is None else f"not yet at {below:.3g}"))
+        distance = sweep.divergence_distance
+        words = [] if below is None else [f"not yet at {below:.3g}"]
+        words += [] if distance is None else [f"{decades(distance)} the best"]
+        found.append(("diverges from", _rate(at), "; ".join(words)))
     if sweep.sensitivity is not None:
         found.append(("sensitivity", f"{sweep.sensitivity:.3g}", "mean excess loss over log lr"))
     return "\n".join(
@@ -158,10 +161,10 @@ def tiles(sweep: SweepData) -> str:
 
 
 def notes(sweep: SweepData) -> str:
-    """The notes of the result; all but the last word on short horizons are warnings."""
+    """The notes of the result; all but what is said of the horizon are warnings."""
+    said = horizon(sweep)
     found = [
-        f'<li class="{"note" if text.startswith("best after") else "warning"}">{html.escape(text)}</li>'
-        for text in notes_of(sweep)
+        f'<li class="{"note" if text == said else "warning"}">{html.escape(text)}</li>' for text in notes_of(sweep)
     ]
     return f'<ul class="notes">{"".join(found)}</ul>' if found else ""
 
@@ -176,7 +179,12 @@ def rows(sweep: SweepData) -> Iterable[str]:
         tags = verdict(sweep, k)
         cells = [
             _cell(rate, "{:.3g}"), _cell(float(sweep.mean_val_loss[k]), "{:.4g}"),
-            _cell(float(sweep.val_error[k]), "{:.2g}"), _cell(float(sweep.mean_train_loss[k]), "{:.4g}"),
+            _cell(float(sweep.val_error[k]), "{:.2g}"),
+            *(
+                f'<td data-value="{_sortable(value)}">{html.escape(words)}</td>'
+                for value, words in zip((sweep.difference[k], sweep.difference_error[k]), versus(sweep, k), strict=True)
+            ),
+            _cell(float(sweep.mean_train_loss[k]), "{:.4g}"),
             f'<td data-value="{finished[k]}">{finished[k]}/{len(sweep.seeds)}</td>',
             _cell(seconds[k], "{:.3g}"), _cell(speed[k], "{:,.0f}"), _cell(gflops[k], "{:.3g}"),
             f'<td data-value="{html.escape(", ".join(text for _, text in tags))}">'
@@ -190,12 +198,12 @@ def rows(sweep: SweepData) -> Iterable[str]:
 def verdict(sweep: SweepData, k: int) -> list[tuple[str, str]]:
     """(kind, words) for the last column of the table: recommended, best, diverged, ..."""
     found = []
-    if sweep.learning_rates[k] == sweep.recommended_lr:
-        found.append(("recommended", "recommended"))
     if k == sweep.best_index:
-        found.append(("best", "best"))
+        found.append(("recommended", "recommended"))
     elif sweep.in_interval[k]:
         found.append(("inside", "as good"))
+    if k == sweep.lowest_index != sweep.best_index:
+        found.append(("lowest", "lowest mean"))
     failed = failures(sweep, k)
     if not failed and sweep.eliminated[k]:
         failed.append(("eliminated", f"eliminated after epoch {sweep.eliminated[k]}"))
@@ -312,6 +320,10 @@ def _figure(value: float | None, form: str) -> str:
 
 def _cell(value: float, form: str) -> str:
     return f'<td data-value="{value!r}">{form.format(value)}</td>' if np.isfinite(value) else '<td data-value="">-</td>'
+
+
+def _sortable(value: float) -> str:
+    return repr(float(value)) if np.isfinite(value) else ""
 
 
 def _rate(value: float | None) -> str:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,9 @@ from fastbp.data import sample_weights, splits
 from fastbp.engine import precisions, team
 from fastbp.errors import SweepInterrupted
 from fastbp.kernels.notice import tell
+from fastbp.many.halving import Runner, halve, rungs
 from fastbp.many.journal import Journal
-from fastbp.many.ledger import DIVERGED, Ledger
+from fastbp.many.ledger import Ledger
 from fastbp.many.native import Native
 from fastbp.many.progress import SweepProgress
 from fastbp.many.result import LrSweep
@@ -40,7 +41,7 @@ def lr_sweep(
     y: npt.ArrayLike,
     learning_rates: Iterable[float],
     *,
-    seeds: int | Sequence[int] = 3,
+    seeds: int | Sequence[int] = 5,
     epochs: int = 5,
     batch_size: int = 32,
     optimizer: str | optimizers.Optimizer = "adam",
@@ -76,7 +77,7 @@ def lr_sweep(
     learning_rates : iterable of float
         Positive; sorted, and each once.
     seeds : int or sequence of int
-        So many seeds, counted from ``net.seed``; or the seeds themselves.
+        So many seeds, counted from ``net.seed``; or the seeds themselves. With fewer than 5, intervals say little.
     epochs, batch_size : int
         Of every run.
     optimizer : str or Optimizer
@@ -86,9 +87,12 @@ def lr_sweep(
     validation_data : tuple (X, y), optional
         What runs are compared on. Without it each seed holds out a fifth of the rows, by classes where y holds classes.
     halving : int, optional
-        Successive halving (Jamieson and Talwalkar 2016): all rates train for a share of the epochs, the best 1/halving
-        of them (by mean validation loss) go on for about halving times as long, and so forth, at least one epoch each.
-        What is eliminated leaves the statistics.
+        Successive halving (after Jamieson and Talwalkar 2016): all rates train for a share of the epochs, those worth
+        it go on for about `halving` times as long, and so forth. Early epochs favour large rates. So a rate is
+        eliminated only if it is worse than the best by more than its error, and if no trend leads it back: a smaller
+        rate has time, in proportion, to arrive; a larger one stays if its loss falls steeply. The first comparison is
+        after 2 epochs or a ninth of them, whichever is more; a schedule runs over its whole length. What is eliminated
+        leaves the statistics, but for `best_by_epoch`. It saves about half of the epochs.
     target_loss : float, optional
         Validation loss to which the time is taken.
     threads : int, optional
@@ -152,7 +156,7 @@ def lr_sweep(
         else:
             runner = Remote(executor, spec, ledger, threads or 1, report)
         started = time.perf_counter()
-        eliminated, completed = halve(runner, ledger, len(chosen), ends, halving or 1, bar.drop)
+        eliminated, completed = halve(runner, ledger, len(chosen), ends, bar.drop)
         wall = time.perf_counter() - started
     result = LrSweep.of(
         spec, ledger, chosen, eliminated, wall=wall, busy=runner.busy_seconds, threads=runner.n_threads,
@@ -165,21 +169,6 @@ def lr_sweep(
     if result.edge:
         tell(result.edge, UserWarning, stacklevel=3)
     return result
-
-
-class Runner(Protocol):
-    """Trains runs of a ledger."""
-
-    @property
-    def busy_seconds(self) -> float:
-        """Time that threads have spent on runs."""
-
-    @property
-    def n_threads(self) -> int:
-        """Threads, of all workers."""
-
-    def train(self, which: Array, end: int) -> bool:
-        """Train the runs of these numbers to the end of epoch `end`; returns False after Ctrl-C."""
 
 
 class Remote:
@@ -242,51 +231,6 @@ def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledg
     if not runner.train(np.arange(len(ledger)), end):
         raise KeyboardInterrupt
     return ledger
-
-
-# --- successive halving -------------------------------------------------------------------------------------
-
-
-def rungs(n_rates: int, epochs: int, factor: int | None) -> list[int]:
-    """Epochs after which rates are compared: the last, and before it each about a `factor`-th of the next.
-
-    As many as it takes to come from all rates to fewer than `factor`, but at least an epoch apart.
-    """
-    n = 1
-    while factor and factor**n <= n_rates and n < epochs:
-        n += 1
-    ends = [epochs]
-    for number in range(n - 1, 0, -1):
-        ends.insert(0, max(number, ends[0] // (factor or 1)))
-    return ends
-
-
-def halve(
-    runner: Runner, ledger: Ledger, n_seeds: int, ends: list[int], factor: int, dropped: Callable[[Array], None]
-) -> tuple[Array, bool]:
-    """Train rung by rung; returns after which epoch each rate was eliminated (0: never), and whether all was done.
-
-    dropped: called with the numbers of the runs that are not continued.
-    """
-    n_rates = len(ledger) // n_seeds
-    eliminated, alive = np.zeros(n_rates, np.int64), np.ones(n_rates, np.bool_)
-    for end in ends:
-        open_runs = np.repeat(alive, n_seeds) & (ledger.done < end) & (ledger.status < DIVERGED)
-        if open_runs.any() and not runner.train(np.flatnonzero(open_runs), end):
-            return eliminated, False
-        if end == ends[-1]:
-            break
-        # A rate with a diverged seed has a NaN here: it is out because it diverged, and does not count as eliminated.
-        means = ledger.val_loss.reshape(n_rates, n_seeds, -1)[:, :, end - 1].mean(axis=1)
-        means[~alive] = np.nan
-        going_on = np.argsort(means, kind="stable")[: -(-int(alive.sum()) // factor)]
-        going_on = going_on[np.isfinite(means[going_on])]
-        lost = alive & np.isfinite(means)
-        lost[going_on] = False
-        eliminated[lost], alive[:] = end, False
-        alive[going_on] = True
-        dropped(np.flatnonzero(np.repeat(~alive, n_seeds)))
-    return eliminated, True
 
 
 # --- checks -------------------------------------------------------------------------------------------------

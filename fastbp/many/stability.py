@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, validation
 from fastbp.arrays import numeric
-from fastbp.data import sample_weights
+from fastbp.data import columns, sample_weights
 from fastbp.errors import DivergenceError
 from fastbp.io.figures import new_figure
 from fastbp.io.tabular import Tabular
@@ -118,6 +118,7 @@ def lr_stability(
     start, threads = validation.check_seed(seed), check_threads(threads)
     if start is None:
         raise TypeError("seed must be an integer, got None")
+    X = columns.by_name(X, net.feature_names)
     X, y = numeric(X, "X"), numeric(y, "y", labels=True)  # once, for a data frame is converted column by column
     sample_weights.check_total(net.session.check_batch(X, y, None, scan=True).weights)
     solve = lanczos if method == "lanczos" else power

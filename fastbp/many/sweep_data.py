@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -150,19 +151,49 @@ class SweepData:
         return statistics.standard_error(np.where(self.eligible[:, None], self.train_loss[:, :, -1], np.nan))
 
     @cached_property
+    def comparison(self) -> statistics.Comparison:
+        """All rates compared with the best, by the final losses."""
+        known = (self.eliminated == 0) & ~(self.status == "open").any(axis=1)
+        start = float(self.start_loss.mean())
+        return statistics.compare(self.learning_rates, self.final_loss, self.eligible, start, known)
+
+    @property
     def best_index(self) -> int | None:
         """Number of the best rate, or None where no rate is eligible."""
-        return statistics.best(self.mean_val_loss)
+        return self.comparison.best
 
     @property
     def best_lr(self) -> float | None:
-        """The eligible rate with the lowest mean validation loss over seeds after the last epoch."""
+        """The eligible rate with the lowest validation loss after the last epoch, smoothed over neighbouring rates.
+
+        The mean over seeds is smoothed as a logarithm: half of it, and a quarter of each neighbour's, where a neighbour
+        that is not eligible counts as untrained. So a single lucky rate does not win.
+        """
         return None if self.best_index is None else float(self.learning_rates[self.best_index])
 
-    @cached_property
+    @property
+    def lowest_index(self) -> int | None:
+        """Number of the rate with the lowest mean validation loss as it is, which may have been lucky; or None."""
+        means = self.mean_val_loss
+        return int(np.nanargmin(means)) if np.isfinite(means).any() else None
+
+    @property
+    def difference(self) -> Array:
+        """By how much the smoothed log loss exceeds that of the best, mean of differences paired by seed, ``(K,)``.
+
+        0.05 is about 5 % of the loss. (Losses that may be negative are first counted from below the lowest of them.)
+        """
+        return self.comparison.difference
+
+    @property
+    def difference_error(self) -> Array:
+        """Standard error of `difference`, of the mean variance of a rate and its neighbours; NaN with a single seed."""
+        return self.comparison.error
+
+    @property
     def in_interval(self) -> Array:
         """Rates as good as the best, ``(K,)`` of bool: see the class."""
-        return statistics.interval(self._eligible_loss, self.best_index)
+        return statistics.interval(self.comparison)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -172,11 +203,8 @@ class SweepData:
 
     @property
     def recommended_lr(self) -> float | None:
-        """The swept rate nearest to the geometric centre of the interval; of two, that with the lower loss."""
-        inside = self.in_interval
-        if not inside.any():
-            return None
-        return statistics.nearest_to_centre(self.learning_rates[inside], self.mean_val_loss[inside])
+        """The best rate: on other seeds it does better than the centre of the interval (docs/sweeps.md)."""
+        return self.best_lr
 
     @property
     def edge(self) -> str:
@@ -189,8 +217,8 @@ class SweepData:
 
     @property
     def best_by_epoch(self) -> Array:
-        """The rate with the lowest mean validation loss after each epoch, among the eligible, ``(epochs,)``, or NaN."""
-        return statistics.best_by_epoch(self.learning_rates, self.val_loss, self.eligible)
+        """The best rate after each epoch, chosen as `best_lr`, among all alive then, ``(epochs,)``; NaN without any."""
+        return statistics.best_by_epoch(self.learning_rates, self.val_loss, self.start_loss, self.eliminated)
 
     @property
     def divergence_boundary(self) -> tuple[float | None, float] | None:
@@ -201,15 +229,21 @@ class SweepData:
         return statistics.boundary(self.learning_rates, self.diverged)
 
     @property
+    def divergence_distance(self) -> float | None:
+        """Decades (powers of ten) from the best rate up to the lowest at which a seed diverged; None where none did."""
+        boundary = self.divergence_boundary
+        return None if boundary is None or self.best_lr is None else math.log10(boundary[1] / self.best_lr)
+
+    @property
     def sensitivity(self) -> float | None:
         """Mean over log lr of ``min(J, J0) - J*``: what a wrong rate costs (Wortsman et al. 2023, section 2.2).
 
-        J: final validation loss, J0 where a run diverged; J*: that of the best rate. By the trapezoidal rule over log
+        J: final validation loss, J0 where a run diverged; J*: the lowest. By the trapezoidal rule over log
         lr, mean over seeds. None where rates were eliminated or interrupted: their final loss is not known.
         """
-        return statistics.sensitivity(
-            self.learning_rates, self.final_loss, self.diverged, self.start_loss, self.best_index
-        )
+        k = self.lowest_index
+        lowest = None if k is None else float(self.mean_val_loss[k])
+        return statistics.sensitivity(self.learning_rates, self.final_loss, self.diverged, self.start_loss, lowest)
 
     @property
     def missing(self) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from fastbp.many.statistics import NEIGHBOUR
 from fastbp.many.sweep_data import NO_BETTER, SweepData
 
 # How a run can fail: outcome -> (kind, words).
@@ -35,20 +38,32 @@ def _count(n: int, what: str) -> str:
 
 
 def table(sweep: SweepData) -> str:
-    """A line a rate: losses with their standard errors, seeds that finished, what became of it."""
-    rows = [("lr", "val loss", "+-", "train loss", "finished", "")]
+    """A line a rate: losses with their standard errors, paired differences, seeds that finished, what became of it."""
+    rows = [("lr", "val loss", "+-", "vs best", "+-", "train loss", "finished", "")]
     finished = (sweep.status == "finished").sum(axis=1)
     for k, rate in enumerate(sweep.learning_rates):
         rows.append((
             f"{rate:.3g}", _figure(sweep.mean_val_loss[k]), _figure(sweep.val_error[k], "{:.1g}"),
-            _figure(sweep.mean_train_loss[k]), f"{finished[k]}/{len(sweep.seeds)}", _remark(sweep, k),
+            *versus(sweep, k), _figure(sweep.mean_train_loss[k]), f"{finished[k]}/{len(sweep.seeds)}",
+            _remark(sweep, k),
         ))  # fmt: skip
-    widths = [max(len(row[c]) for row in rows) for c in range(5)]
+    widths = [max(len(row[c]) for row in rows) for c in range(7)]
     lines = []
     for row in rows:
-        cells = [text.rjust(width) for text, width in zip(row[:5], widths, strict=True)]
-        lines.append("  ".join([*cells, row[5]]).rstrip())
+        cells = [text.rjust(width) for text, width in zip(row[:7], widths, strict=True)]
+        lines.append("  ".join([*cells, row[7]]).rstrip())
     return "\n".join(lines)
+
+
+def versus(sweep: SweepData, k: int) -> tuple[str, str]:
+    """By how much the smoothed loss of a rate exceeds that of the best, and the error of that, in words."""
+    difference, error = float(sweep.difference[k]), float(sweep.difference_error[k])
+    if k == sweep.best_index or not np.isfinite(difference):
+        return "-", "-"
+    factor = math.exp(difference)
+    if factor >= 1.995:
+        return f"x{factor:.3g}", _figure(factor * error, "{:.2g}")
+    return f"+{100 * (factor - 1.0):.2g} %", _figure(100 * factor * error, "{:.2g} %")
 
 
 def _figure(value: float, form: str = "{:.4g}") -> str:
@@ -62,11 +77,11 @@ def _remark(sweep: SweepData, k: int) -> str:
     elif not remarks and not sweep.eligible[k]:
         remarks.append("missing")
     if k == sweep.best_index:
-        remarks.append("best")
+        remarks.append("best, recommended")
     elif sweep.in_interval[k]:
         remarks.append("as good")
-    if sweep.learning_rates[k] == sweep.recommended_lr:
-        remarks.append("recommended")
+    if k == sweep.lowest_index != sweep.best_index:
+        remarks.append("lowest mean")
     return ", ".join(remarks)
 
 
@@ -113,15 +128,17 @@ def summary(sweep: SweepData) -> str:
     """The rates found, the boundary, the profile and the notes."""
     lines = []
     if sweep.best_lr is not None and sweep.interval is not None:
-        lines.append(
-            f"best lr {sweep.best_lr:.3g}, as good from {sweep.interval[0]:.3g} to {sweep.interval[1]:.3g}, "
-            f"recommended {sweep.recommended_lr:.3g}"
-        )
+        low, high = sweep.interval
+        lines.append(f"recommended lr {sweep.recommended_lr:.3g}, the best; as good from {low:.3g} to {high:.3g}")
         by_epoch = ", ".join(f"{rate:.3g}" for rate in sweep.best_by_epoch)
         lines.append(f"best by epoch: {by_epoch}")
     if sweep.divergence_boundary is not None:
         below, at = sweep.divergence_boundary
-        lines.append(f"diverges from {at:.3g} on" + ("" if below is None else f", not yet at {below:.3g}"))
+        distance = sweep.divergence_distance
+        lines.append(
+            f"diverges from {at:.3g} on" + ("" if below is None else f", not yet at {below:.3g}")
+            + ("" if distance is None else f"; {decades(distance)} the best")
+        )  # fmt: skip
     if sweep.sensitivity is not None:
         lines.append(f"sensitivity {sweep.sensitivity:.3g}: the mean excess loss over this range of log lr")
     profile = sweep.profile
@@ -142,7 +159,7 @@ def summary(sweep: SweepData) -> str:
 
 def notes(sweep: SweepData) -> list[str]:
     """What a reader should know of the figures, the most important first."""
-    n, found = len(sweep.seeds), [f"best after {_count(sweep.epochs, 'epoch')}: short horizons favour small rates"]
+    n, found = len(sweep.seeds), [text for text in (boundary_near(sweep), luck(sweep), horizon(sweep)) if text]
     if n == 1:
         found.append("one seed: no standard error, so the interval is the best rate alone")
     elif n < FEW_SEEDS:
@@ -161,6 +178,65 @@ def notes(sweep: SweepData) -> list[str]:
     if sweep.edge:
         found.insert(0, sweep.edge)
     return found
+
+
+def decades(distance: float) -> str:
+    """A distance in powers of ten, as words that end before what it is a distance from."""
+    return f"{abs(distance):.2g} decades {'above' if distance >= 0 else 'below'}"
+
+
+def boundary_near(sweep: SweepData) -> str:
+    """A warning if the next rate above the best fails with some seed, or a smaller one diverges."""
+    k, distance = sweep.best_index, sweep.divergence_distance
+    if k is None:
+        return ""
+    if distance is not None and distance < 0:
+        return f"a rate {decades(distance)} the best diverges: the best is on the far side of rates that fail"
+    if k + 1 < len(sweep.learning_rates) and (failed := failures(sweep, k + 1)):
+        rate = float(sweep.learning_rates[k + 1])
+        words, away = ", ".join(words for _, words in failed), rate / sweep.learning_rates[k]
+        if away <= NEIGHBOUR:
+            return (
+                f"the next rate above the best, {rate:.3g}, is {words}: only {decades(math.log10(away))} it; a smaller "
+                "one is safer"
+            )
+    return ""
+
+
+def luck(sweep: SweepData) -> str:
+    """A note if the lowest mean is that of a rate which is not as good as the best."""
+    k, best = sweep.lowest_index, sweep.best_index
+    if k is None or best is None or sweep.in_interval[k]:
+        return ""
+    return (
+        f"{sweep.learning_rates[k]:.3g} has the lowest mean, {sweep.mean_val_loss[k]:.4g} against "
+        f"{sweep.mean_val_loss[best]:.4g}, but its neighbours do not bear it out: the best is by the smoothed losses"
+    )
+
+
+def horizon(sweep: SweepData) -> str:
+    """What `best_by_epoch` shows of this sweep: whether the best rate still moves as the training goes on."""
+    by_epoch, epochs = sweep.best_by_epoch, sweep.epochs
+    if sweep.best_index is None or not np.isfinite(by_epoch[-1]):
+        return ""
+    last = by_epoch[-1]
+    if epochs == 1:
+        return f"{last:.3g} is the best after one epoch; sweep for as many as you will train, since the best rate moves"
+    others = np.flatnonzero(by_epoch != last)
+    since = int(others[-1]) + 2 if others.size else 1
+    early = next(rate for rate in by_epoch if np.isfinite(rate))
+    if since <= 1 + epochs // 2:
+        before = f" (after the first it was {early:.3g})" if early != last else ""
+        return f"the best rate is {last:.3g} since epoch {since} of {epochs}{before}"
+    before = by_epoch[since - 2]
+    if not np.isfinite(before):
+        return f"the best rate is {last:.3g} since epoch {since} of {epochs}; before, no rate was better than untrained"
+    way = "smaller" if last < before else "larger"
+    first = f"{early:.3g} after the first epochs, " if early != before else ""
+    return (
+        f"the best rate still moves: {first}{before:.3g} after {since - 1}, {last:.3g} after {epochs}; a longer training "
+        f"may want a {way} one"
+    )
 
 
 def nothing_found(sweep: SweepData) -> str:

@@ -23,6 +23,30 @@ from fastbp.validation import (
 BATCH_SIZE = 32  # rows a step, unless a fit is told
 
 
+@dataclass(frozen=True)
+class Conventions:
+    """How a fit counts where PyTorch and scikit-learn do it in different ways. The defaults are PyTorch's.
+
+    Attributes
+    ----------
+    alpha : float
+        Adds ``alpha / 2 |w|^2``, over the rows of the batch or the sum of their weights, to the cost of every step and
+        to the losses that are reported. Of weights, biases apart.
+    lr_before : float
+        0: momentum gathers gradients, and a new learning rate is that of all of them. Otherwise it gathers steps, each
+        by the rate of its time; this was the rate of the last step before the fit.
+    eps_first : bool
+        Adam's eps is added to the root of the mean square before its bias is corrected.
+    """
+
+    alpha: float = 0.0
+    lr_before: float = 0.0
+    eps_first: bool = False
+
+
+PYTORCHS = Conventions()
+
+
 class Updatable(Protocol):
     """A network, as far as an optimiser has to know."""
 

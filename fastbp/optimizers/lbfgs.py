@@ -8,7 +8,7 @@ from typing import Any
 
 from fastbp.optimizers.base import BATCH_SIZE, Optimizer
 from fastbp.regularization import PLAIN, Regularization
-from fastbp.validation import check_non_negative_finite, check_positive_int, setting
+from fastbp.validation import check_non_negative_finite, check_positive_int, later, optional, setting
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class LBFGS(Optimizer):
         Converged when an iteration lowers the cost by less than this, relative to the cost or to 1 if that is larger.
     max_line_search : int
         Evaluations of the cost an iteration.
+    max_evaluations : int, optional
+        Evaluations of the cost in all: the iteration in which there are more is the last.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class LBFGS(Optimizer):
     gtol: float = setting(1e-5, check_non_negative_finite)
     ftol: float = setting(2.2e-9, check_non_negative_finite)
     max_line_search: int = setting(20, check_positive_int)
+    max_evaluations: int | None = later(None, optional(check_positive_int))
     clip_norm: float | None = field(default=None, init=False, repr=False)
     clip_value: float | None = field(default=None, init=False, repr=False)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +11,16 @@ import numpy as np
 
 from fastbp.validation import Checked, check_non_negative_finite, checked_by
 
-Factors = float | tuple[float, ...]
+FAN_IN = "fan_in"
+Factors = float | str | tuple[float, ...]
 
 
 def _check_factors(name: str, value: Any) -> Factors:
-    """One factor for all layers, or a tuple of one each."""
+    """One factor for all layers, a tuple of one each, or "fan_in"."""
+    if isinstance(value, str):
+        if value != FAN_IN:
+            raise ValueError(f"{name} must be {FAN_IN!r}, a number or a list of numbers, got {value[:40]!r}")
+        return value
     if isinstance(value, list | tuple | np.ndarray):
         if not len(value):
             raise ValueError(f"{name} is empty; give one factor for all layers, or one for each layer of weights")
@@ -28,8 +34,9 @@ class LrScale(Checked):
 
     Attributes
     ----------
-    weights, biases : float or tuple of float
-        One factor for all layers, or one for each, the layer next to the inputs first.
+    weights, biases : float, tuple of float or "fan_in"
+        One factor for all layers, or one for each, the layer next to the inputs first; or 1 / sqrt(n_in) of each layer,
+        its number of inputs. Under Adam that is the step of a layer whose outputs are divided by sqrt(n_in).
     input_scale : float
         Of the trained scale of the inputs, for networks that have one.
     """
@@ -53,10 +60,16 @@ class LrScale(Checked):
                 "make the network by MLP(..., input_scale=True)"
             )
 
-    def by_layer(self, n_layers: int) -> list[tuple[float, float]]:
-        """(factor of the weights, factor of the biases) of each layer."""
-        kinds = (x if isinstance(x, tuple) else (x,) * n_layers for x in (self.weights, self.biases))
+    def by_layer(self, fan_ins: Sequence[int]) -> list[tuple[float, float]]:
+        """(factor of the weights, factor of the biases) of each layer, whose numbers of inputs are `fan_ins`."""
+        kinds = (_for_layers(factors, fan_ins) for factors in (self.weights, self.biases))
         return list(zip(*kinds, strict=True))
+
+
+def _for_layers(factors: Factors, fan_ins: Sequence[int]) -> tuple[float, ...]:
+    if isinstance(factors, str):
+        return tuple(1.0 / math.sqrt(n_in) for n_in in fan_ins)
+    return factors if isinstance(factors, tuple) else (factors,) * len(fan_ins)
 
 
 def check_lr_scale(name: str, value: Any) -> LrScale | None:

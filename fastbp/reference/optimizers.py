@@ -166,7 +166,7 @@ def rprop(optimizer: Any, _step: int, p: Array, g: Array, state: list[Array], _:
     size[turned < 0] *= optimizer.etas[0]
     np.clip(size, *optimizer.step_sizes, out=size)
     g[turned < 0] = 0
-    factor = optimizer.lr_scale.weights if optimizer.lr_scale else 1.0
+    factor = optimizer.lr_scale.weights if optimizer.lr_scale else 1.0  # one number: see `_at_scale`
     np.subtract(p, np.sign(g) * size * factor, out=p)
     before[:] = g
 
@@ -202,7 +202,7 @@ def by_rate(optimizer: Any, layers: Sequence[Any]) -> list[tuple[slice, Any]]:
     if scale is None:
         return [(slice(None), optimizer)]
     found, start = [], 0
-    for layer, factors in zip(layers, scale.by_layer(len(layers)), strict=True):
+    for layer, factors in zip(layers, scale.by_layer([len(layer.weight) for layer in layers]), strict=True):
         for part, factor in zip((layer.weight, layer.bias), factors, strict=True):
             found.append((slice(start, start + part.size), _at_scale(optimizer, factor)))
             start += part.size

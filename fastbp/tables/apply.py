@@ -46,6 +46,7 @@ def _check_trained(model: Any) -> None:
 def columns(model: Any, frame: Frame) -> tuple[dict[str, Typed], list[str]]:
     """The columns that the model uses, by name, and what there is to tell of the others."""
     wanted, roles = model.encoder.kinds, model.roles
+    reading = dataclasses.replace(model.reading, settled=True)
     there = set(frame.names)
     faults = []
     for name in wanted:
@@ -54,7 +55,7 @@ def columns(model: Any, frame: Frame) -> tuple[dict[str, Typed], list[str]]:
             hint = f" (is it {near[0]!r}?)" if near else ""
             faults.append(f"has no column {name!r}{hint}, which the model needs; it has {listed(frame.names)}")
     names = [name for name in wanted if name in there]
-    converted = each(lambda name: kinds.convert(frame, name, wanted[name], model.reading), names, frame.rows)
+    converted = each(lambda name: kinds.convert(frame, name, wanted[name], reading), names, frame.rows)
     typed = dict(zip(names, converted, strict=True))
     faults += [fault for one in typed.values() for fault in one.faults]
     if faults:
@@ -160,7 +161,7 @@ def target_line(found: Target, loss: Any, reading: Reading) -> str:
     """What the target is, and what to say if it is not."""
     name = found.names[0] if len(found.names) == 1 else ", ".join(found.names)
     if found.kind == CLASSES:
-        shown = listed([str(one) for one in found.labels], 6)
+        shown = target.listed(["False", "True"] if found.boolean else list(found.labels), 6)
         integers = not found.boolean and isinstance(found.labels[0], int)
         other = f" ({reading.ask('numeric', found.names[0])} for quantities)" if integers else ""
         return f"{name} holds {len(found.labels)} classes, {shown}: the loss is {loss.name}{other}"

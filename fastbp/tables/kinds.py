@@ -20,6 +20,7 @@ MISSING = (
     *("#N/A N/A", "-1.#IND", "1.#IND", "-1.#QNAN", "1.#QNAN"),
 )
 _PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+_DAY, _DAYS = "%Y%m%d", (19000101, 21001231)
 _FEW = 20  # as many different numbers, beside text, may be names of categories
 _SHOWN = 3
 _LONG, _HEAD = 1000, 50  # rows
@@ -48,6 +49,7 @@ class Reading:
     decimal: str | None = None
     thousands: str | None = None
     shell: bool = False  # errors name options as the command line has them
+    settled: bool = False  # the model is trained: how cells are read is no question any more
 
     def ask(self, option: str, *values: str) -> str:
         """What to say, as it is typed: ``drop=["a"]``, or ``--drop a``."""
@@ -57,6 +59,10 @@ class Reading:
             return "dates={" + ", ".join("{!r}: {!r}".format(*one.split("=", 1)) for one in values) + "}"
         return f"{option}={values[0]!r}" if option in ("decimal", "thousands") else f"{option}={list(values)!r}"
 
+    def option(self, name: str) -> str:
+        """How an option is called where it is typed."""
+        return f"--{name.replace('_', '-')}" if self.shell else name
+
     @property
     def marks(self) -> tuple[str, ...]:
         """What cells say that are missing."""
@@ -64,9 +70,7 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """For a file."""
-        found = asdict(self)
-        del found["shell"]
-        return found
+        return {name: value for name, value in asdict(self).items() if name not in ("shell", "settled")}
 
     @staticmethod
     def of(found: Mapping[str, Any]) -> Reading:
@@ -114,8 +118,21 @@ def decide(frame: Frame, name: str, reading: Reading) -> Typed:
     if name in reading.categorical:
         return convert(frame, name, Kind("category"), reading)
     if series.dtype == pl.String:
-        return _of_text(frame, name, reading)
-    return convert(frame, name, Kind("number" if name in reading.numeric else _of_type(series.dtype)), reading)
+        return _unless_days(frame, name, _of_text(frame, name, reading), reading)
+    found = convert(frame, name, Kind("number" if name in reading.numeric else _of_type(series.dtype)), reading)
+    return _unless_days(frame, name, found, reading)
+
+
+def _unless_days(frame: Frame, name: str, found: Typed, reading: Reading) -> Typed:
+    """Numbers; but where every one is a day of a century around us, written as 20240131, dates."""
+    if found.kind != Kind("number") or found.faults or name in reading.numeric or not found.values.is_not_null().any():
+        return found
+    if not (_DAYS[0] <= found.values.min() and found.values.max() <= _DAYS[1]):
+        return found
+    dated = convert(frame, name, Kind("date", _DAY), reading)
+    if dated.faults or dated.missing > found.missing:
+        return found
+    return replace(dated, note="every number is a day, so they are dates, as %Y%m%d")
 
 
 def _of_type(dtype: Any) -> str:
@@ -211,6 +228,8 @@ def _number_faults(frame: Frame, name: str, texts: Any, found: Any, reading: Rea
         return [f"{frame.place(row)}: column {name!r} is {cell}{more}; fill or drop values that are not finite"]
     shown_cell = f"{cell}".strip()
     said = f"{frame.place(row)}: column {name!r} is {shown}, which is no number{more}"
+    if reading.settled:
+        return [f"{said}, as the column held in training; correct it, or leave it empty if the value is not known"]
     if isinstance(cell, str) and "," in cell and _is_number(cell.replace(",", "")):
         return [f"{said}: say {reading.ask('decimal', ',')} or {reading.ask('thousands', ',')}"]
     return [f"{said}; correct it, or say {reading.ask('missing', shown_cell)} if it means that the value is not known"]

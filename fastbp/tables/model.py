@@ -172,6 +172,7 @@ class TableModel:
         time: str | None = None,
         test: Any = None,
         test_fraction: float = 0.0,
+        validation_data: Any = None,
         callbacks: Sequence[Callback] = (),
         resume: Any = None,
         progress: bool = False,
@@ -195,6 +196,8 @@ class TableModel:
             Rows to test on.
         test_fraction : float
             Or the share of the rows of `data` that is held out for it.
+        validation_data : as data, optional
+            Rows that choose the best epoch, in place of a share of `data`.
         callbacks, resume, progress
             As of `MLP.fit`.
 
@@ -203,33 +206,25 @@ class TableModel:
         TableError
             With all that is wrong with the table, each with line (or row) and column.
         """
-        ready = self.prepare(
-            data, target, weight=weight, group=group, time=time, test=test, test_fraction=test_fraction
+        roles = dataclasses.replace(
+            self.roles, target=names_of("target", target), weight=weight, group=group, time=time
         )
+        ready = self.prepare(data, roles, test, test_fraction, validation_data)
         self.train(ready, callbacks=callbacks, resume=resume, progress=progress)
         self.score(ready)
         return self
 
     def prepare(
-        self,
-        data: Any,
-        target: str | Sequence[str],
-        *,
-        weight: str | None = None,
-        group: str | None = None,
-        time: str | None = None,
-        test: Any = None,
-        test_fraction: float = 0.0,
+        self, data: Any, roles: Roles, test: Any = None, test_fraction: float = 0.0, validation_data: Any = None
     ) -> Prepared:
-        """The first half of `fit`: all but the training; makes the network."""
-        roles = dataclasses.replace(
-            self.roles, target=names_of("target", target), weight=weight, group=group, time=time
-        )
-        return halves.prepare(self, data, roles, test, check_fraction("test_fraction", test_fraction))
+        """The first half of `fit`: all but the training; makes the network. `roles` say what the columns are for."""
+        held_out = check_fraction("test_fraction", test_fraction)
+        return halves.prepare(self, data, roles, test, held_out, validation_data)
 
-    def frame(self, data: Any, target: str | None = None) -> Frame:
-        """A table as this model reads it."""
-        found = frames.frame(data, **self.file_options, target=target)
+    def frame(self, data: Any, target: str | None = None, **options: Any) -> Frame:
+        """A table as this model reads it; `options`, delimiter and encoding, replace those of the training."""
+        asked = {name: one for name, one in options.items() if one is not None}
+        found = frames.frame(data, **(self.file_options | asked), target=target)
         columns = self.trained.get("columns", ())
         return (
             found.named(columns)

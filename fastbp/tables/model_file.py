@@ -27,6 +27,7 @@ def save(path: str | PathLike[str], model: Any) -> None:
     table = {
         "version": VERSION,
         "reading": model.reading.to_dict(),
+        "file": model.file_options,
         "roles": model.roles.to_dict(),
         "encoder": model.encoder.to_dict(),
         "target": model.target.to_dict(),
@@ -52,6 +53,7 @@ def restore(path: str | PathLike[str], model: Any) -> None:
         if table["version"] != VERSION:
             raise ValueError(f"the table is described by version {table['version']!r}, not {VERSION}; upgrade fastbp")
         model.reading = Reading.of(table["reading"])
+        model.file_options |= _texts(table.get("file", {}), model.file_options)
         model.roles = Roles.of(table["roles"])
         model.encoder = Encoder.of(table["encoder"])
         model.target = Target.of(table["target"])
@@ -59,6 +61,14 @@ def restore(path: str | PathLike[str], model: Any) -> None:
         model.net = MLP.of(networks.from_file(tensors, metadata))
         model.dtype, model.seed = model.net.dtype.name, model.net.seed
         _check(model)
+
+
+def _texts(found: Any, known: Any) -> dict[str, str]:
+    """Those of the known options that the file has, each a text."""
+    chosen = {name: found[name] for name in known if found.get(name) is not None}
+    if not all(isinstance(one, str) for one in chosen.values()):
+        raise ValueError(f"delimiter and encoding must be text, got {chosen!r:.80}")
+    return chosen
 
 
 def _check(model: Any) -> None:

@@ -22,6 +22,7 @@ from fastbp.tables.recipe import Recipe
 from fastbp.tables.target import Target
 from fastbp.types import Array
 
+_YEARS = (1500, 2200)  # integers that may be years, of which a table of a row a year has another in each
 _IDENTIFIER, _FEWEST = 0.7, 20  # as many values a row, in as many rows at least, identify rows
 
 
@@ -128,7 +129,7 @@ def look(frame: Frame, roles: Roles, reading: Reading, loss: str | None, log: bo
     typed = dict(zip(names, each(decided, names, len(present)), strict=True))
     for name, one in typed.items():
         faults += one.faults
-        if fault := _identifier(name, one, reading):
+        if fault := _identifier(name, one, reading, by_time=name == roles.time):
             faults.append(fault)
         if one.note:
             notes.append(f"{name}: {one.note} ({reading.ask('numeric', name)} otherwise)")
@@ -175,7 +176,7 @@ def _unknown(frame: Frame, roles: Roles, reading: Reading) -> list[str]:
                 hint = f" (did you mean {near[0]!r}?)" if near else ""
                 faults.append(f"has no column {name!r}{hint}; it has {listed(frame.names)}")
     faults += [
-        f"column {name!r} is to be learned and {what}: leave one out"
+        f"column {name!r} is the target, but also named by {reading.option(what)}: leave one out"
         for name in roles.target
         for what, names in asked.items()
         if name in names and what in ("features", "drop", "id", "weight", "group", "time")
@@ -193,20 +194,38 @@ def listed(names: list[str], shown: int = 10) -> str:
     return f"{', '.join(names[:shown])}{more}"
 
 
-def _identifier(name: str, one: Typed, reading: Reading) -> str:
-    """What to say of a category that has nearly a value a row."""
-    n = len(one.values) - one.missing
-    if one.kind.name != "category" or n < _FEWEST or name in reading.categorical:
+def _identifier(name: str, one: Typed, reading: Reading, *, by_time: bool) -> str:
+    """What to say of a category that has nearly a value a row, and of integers that number the rows."""
+    kind, n = one.kind.name, len(one.values) - one.missing
+    if n < _FEWEST or name in {"category": reading.categorical, "number": reading.numeric}.get(kind, ()):
         return ""
-    different = one.values.drop_nulls().n_unique()
-    if different <= _IDENTIFIER * n:
+    if kind == "category":
+        option, different = "categorical", one.values.drop_nulls().n_unique()
+        if different <= _IDENTIFIER * n:
+            return ""
+        said = f"{different:,} values in {n:,} rows, as {one.values.drop_nulls()[0]!r:.40}"
+    elif kind == "number" and not by_time and (ends := _row_numbers(one.values, n)) is not None:
+        option, said = "numeric", f"another integer in each of {n:,} rows, {ends[0]} to {ends[1]}"
+    else:
         return ""
-    said = f"column {name!r} has {different:,} values in {n:,} rows, as {one.values.drop_nulls()[0]!r:.40}"
     mends = [f"{reading.ask('drop', name)}", f"{reading.ask('id', name)} to have it beside the predictions"]
     return (
-        f"{said}: what identifies rows says nothing of others; say {', '.join(mends)}, or "
-        f"{reading.ask('categorical', name)} to use it all the same"
+        f"column {name!r} has {said}: what identifies rows says nothing of others; say {', '.join(mends)}, or "
+        f"{reading.ask(option, name)} to use it all the same"
     )
+
+
+def _row_numbers(values: Any, n: int) -> tuple[int, int] | None:
+    """The ends of integers that lie so close, and never come twice, that they number rows or what rows stand for."""
+    head = values[:_FEWEST].drop_nulls()
+    if not (head == head.round(0)).all():
+        return None
+    low, high = float(values.min()), float(values.max())
+    if not high - low < 2 * n or _YEARS[0] <= low <= high <= _YEARS[1]:
+        return None
+    if not (values == values.round(0)).all() or values.drop_nulls().n_unique() < n:
+        return None
+    return int(low), int(high)
 
 
 def _aside(
@@ -218,7 +237,7 @@ def _aside(
         found = kinds.decide(frame, roles.weight, dataclasses.replace(reading, numeric=(roles.weight,)))
         faults += found.faults
         weight = found.values.to_numpy().astype(np.float64)
-        if found.missing or (weight < 0).any():
+        if not found.faults and (found.missing or (weight < 0).any()):
             row = int(np.argmax(~(weight >= 0)))
             faults.append(
                 f"{frame.place(row)}: weight {roles.weight!r} is {frame.data[roles.weight][row]}, not at least 0"

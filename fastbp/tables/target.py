@@ -299,11 +299,12 @@ def decide_all(
             return None, np.empty(0), present, [f"target {names[0]!r} holds a single class, {labels[0]!r}"], notes
         target = Target(names, CLASSES, tuple(labels), found.boolean)
         return target, codes(found.series.filter(present), labels), present, [], notes
+    integers = all(one.series.dtype == polars().Int64 and not one.boolean for one in looked if one.kind == CLASSES)
     pairs = [sorted(one.series.filter(present).unique().to_list()) for one in looked]
     if kinds != {CLASSES} or any(len(pair) != 2 for pair in pairs):
         return None, np.empty(0), present, [
-            f"the targets {', '.join(names)} are not all quantities, nor all of two values each: train a model a "
-            f"target, or say {reading.ask('numeric', *names)}"
+            f"the targets {', '.join(names)} are not all quantities, nor all of two values each: train a model a target"
+            + f", or say {reading.ask('numeric', *names)}" * integers
         ], notes  # fmt: skip
     y = np.stack([codes(one.series.filter(present), pair) for one, pair in zip(looked, pairs, strict=True)], axis=1)
     return Target(names, FLAGS, tuple(map(tuple, pairs))), y.astype(np.float64), present, [], notes
@@ -337,7 +338,7 @@ def known(frame: Frame, target: Target, reading: Reading) -> tuple[Array, Array,
             if len(odd):
                 faults.append(
                     f"{frame.place(int(odd[0]))}: target {name!r} is {frame.data[name][int(odd[0])]}, which is none of "
-                    f"the model's classes {_listed(labels)}"
+                    f"the model's classes {listed(labels)}"
                 )
         present &= ~gone
         columns.append(values)
@@ -359,6 +360,6 @@ def _like(series: Any, labels: list[Any], name: str, reading: Reading) -> Any:
     return numbers.set(odd, -(1 << 62))  # none of the classes
 
 
-def _listed(labels: list[Any]) -> str:
-    shown = ", ".join(str(label) for label in labels[:10])
-    return shown if len(labels) <= 10 else f"{shown}, ... ({len(labels)} in all)"
+def listed(labels: list[Any], most: int = 10) -> str:
+    """Classes as a line has them."""
+    return ", ".join([*(str(label) for label in labels[:most]), *["..."] * (len(labels) > most)])

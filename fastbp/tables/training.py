@@ -22,19 +22,22 @@ from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
 
 _FOREVER = 1 << 30  # epochs
+_TOLD = ("optimizer", "epochs", "batch_size", "schedule", "class_weight")  # arguments of `fit` that the file keeps
 _FEWEST = 10  # rows of which some are held out to choose the best epoch
 
 
-def prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float) -> Prepared:
+def prepare(
+    model: Any, data: Any, roles: Roles, test: Any, test_fraction: float, validation_data: Any = None
+) -> Prepared:
     """Decide what the columns are, split the rows, encode them, and make the network; a fault changes nothing."""
     made = copy.copy(model)
     made.trained = {}
-    ready = _prepare(made, data, roles, test, test_fraction)
+    ready = _prepare(made, data, roles, test, test_fraction, validation_data)
     vars(model).update(vars(made))
     return ready
 
 
-def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float) -> Prepared:
+def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float, validation_data: Any) -> Prepared:
     names = roles.target
     loss = None if model.loss is None else model.loss.name
     looked = prepared.look(model.frame(data, names[0] if names else None), roles, model.reading, loss, model.log_target)
@@ -42,7 +45,7 @@ def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: floa
     try:
         if test is None and test_fraction:
             rows, test_rows = prepared.halves(looked, test_fraction, model.seed)
-        train_rows, held = _held(model, looked, rows)
+        train_rows, held = _held(model, looked, rows) if validation_data is None else (rows, None)
     except ValueError as error:
         raise TableError(looked.source, [str(error)]) from error
     chosen = recipe_of(model, len(train_rows), 1, looked.target.kind)
@@ -58,9 +61,10 @@ def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: floa
     model.target = looked.target
     if chosen.scaling != "none":
         model.target = looked.target.scaled(looked.y[train_rows], loss_of(model, looked.target))
-    if test is not None:
-        parts[2], said = apply.part(model, model.frame(test, names[0]))
-        notes += [f"test: {one}" for one in said]
+    for place, (name, given) in enumerate((("validation", validation_data), ("test", test)), start=1):
+        if given is not None:
+            parts[place], said = apply.part(model, model.frame(given, names[0]))
+            notes += [f"{name}: {one}" for one in said]
     train, validation, tested = parts
     assert train is not None
     if looked.target.kind == CLASSES:
@@ -93,6 +97,8 @@ def recipe_of(model: Any, n_rows: int, n_inputs: int, kind: str) -> recipe.Recip
     network = {**found.network, **model.network}
     hidden = tuple(network.pop("hidden", found.hidden))
     training = {**found.training, **model.training}
+    if getattr(training.get("optimizer"), "full_batch", False):
+        training.pop("drop_last", None)
     if "epochs" in model.training and "schedule" not in model.training:
         training["schedule"] = recipe.stretched(found.training.get("schedule"), model.training["epochs"])
     return dataclasses.replace(found, hidden=hidden, network=network, training=training)
@@ -114,7 +120,9 @@ def network_of(model: Any, chosen: recipe.Recipe) -> MLP:
         if n_out != 2:
             raise ValueError(f"y holds {n_out} classes, but {loss.name} separates two; use loss='cross_entropy'")
         n_out = 1
-    arguments = {"dtype": model.dtype, "seed": model.seed, **chosen.network, "loss": chosen.network.get("loss", loss)}
+    if model.loss is None and chosen.label_smoothing and model.target.kind == CLASSES:
+        loss = losses.CrossEntropy(label_smoothing=chosen.label_smoothing)
+    arguments = {"dtype": model.dtype, "seed": model.seed, "loss": loss, **chosen.network}
     net = MLP([len(model.encoder.inputs), *chosen.hidden, n_out], **arguments)
     if model.target.kind == CLASSES and not model.target.boolean:
         net.class_labels = list(model.target.labels)
@@ -133,6 +141,7 @@ def _note(
     if test is not None:
         said += f", {len(test):,} held out"
     how = f", by {model.roles.time}" if model.roles.time else f", by {model.roles.group}" if model.roles.group else ""
+    how += f", weighted by {model.roles.weight}" if model.roles.weight else ""
     notes.append(f"{said}{how}; inputs {train.X.shape[1]}, outputs {model.target.n_out}")
     notes += apply.unseen_lines(unseen, "the training rows")
 
@@ -166,7 +175,7 @@ def train(
         arguments["validation_data"] = model.rows(ready.validation)
         best = next((one for one in callbacks if isinstance(one, EarlyStopping) and one.restore_best), None)
         if best is None:
-            best = EarlyStopping(patience=ready.recipe.patience or _FOREVER)
+            best = EarlyStopping(ready.recipe.monitor, patience=ready.recipe.patience or _FOREVER, ties="last")
             arguments["callbacks"] = [best, *callbacks]
     X, y, *weights = model.rows(ready.train)
     try:
@@ -176,6 +185,13 @@ def train(
         raise
     n = len(history.loss)
     model.trained |= {"epochs": n, "best_epoch": n if best is None else best.best_epoch}
+    if ready.validation is not None and recipe.still_falls(history.val_loss):
+        more = f"--epochs {2 * n}" if model.reading.shell else f"training={{'epochs': {2 * n}}}"
+        model.notes.append(f"the validation loss still fell when {n} epochs were over; {more} may do better")
+    model.trained["recipe"] = {
+        name: one if isinstance(one, int) else repr(one) for name in _TOLD if (one := arguments.get(name))
+    }
+    model.trained["recipe"]["scaling"] = ready.recipe.scaling
     if model.refit and best is not None and ready.validation is not None:
         _train_again(model, ready, arguments, best.best_epoch)
     return history

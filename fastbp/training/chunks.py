@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastbp import arrays, schedules, validation
-from fastbp.data import sample_weights
+from fastbp.data import columns, sample_weights
 from fastbp.engine.session import Session
 from fastbp.history import History
 from fastbp.io import saved_training as saving
+from fastbp.kernels import records
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.feeds import Loop, rows_of_steps
@@ -141,6 +142,7 @@ class ChunkFeed:
         self.batch_size, self.n_rows, self.steps, self.total, self.done = 1, 0, 0, 0, 0
         self.epoch = self.part = self.before = self.rows_seen = 0
         self.order: Array | None = None
+        self.names: list[str] | None = None  # of the columns, where chunks are frames
         self.in_the_middle = False
         self.log = ChunkLog()
         self.skipped: dict[str, Any] | None = None  # where a checkpoint goes on
@@ -217,6 +219,8 @@ class ChunkFeed:
     def _checked(self, session: Session, item: Any) -> tuple[Samples, bool]:
         """The samples of a chunk, and whether it came with weights."""
         X, y, by_row = sample_weights.parts(item, "a chunk")
+        self.names = self.names or columns.names_of(X)
+        X = columns.by_name(X, self.names)
         samples = session.check_batch(X, y, by_row, scan=True)
         sample_weights.check_total(samples.weights, what="rows of the chunk", may_be_zero=True)  # as a batch of `fit`
         if isinstance(samples.X, np.memmap):  # scanned now, not while gathering, when the network has changed already
@@ -251,6 +255,13 @@ class ChunkFeed:
         if self.samples.weights is not None:
             self.log.sizes[: len(losses)] *= mean_weights
         return losses
+
+    def shuffle(self, _first: int, _n_steps: int) -> tuple[int, Array | None]:
+        """How kernels order the rows in some steps, and the rows that are meant."""
+        assert self.samples is not None
+        if self.order is None:
+            return records.IN_ORDER, self.samples.rows
+        return records.SHUFFLE_NOW if self.in_the_middle else records.SHUFFLE, self.samples.rows
 
     def progress(self, made: int) -> tuple[float, float]:
         """Epochs that are done, and rows that this call has trained on; `made` steps are new."""

@@ -13,6 +13,7 @@ from fastbp.engine.chooser import Chooser
 from fastbp.engine.session import Session
 from fastbp.history import History
 from fastbp.io import saved_training as saving
+from fastbp.kernels import records
 from fastbp.spec import Samples
 from fastbp.training import checkpoints
 from fastbp.training.progress import Progress
@@ -32,6 +33,7 @@ class Loop(Protocol):
     consistent: bool
     pending: bool
     precision: str  # of the operands of products
+    stops_at_epochs: bool  # there is something to do at their ends
 
     def begin_rows(self) -> None:
         """Other rows than before are at hand."""
@@ -134,15 +136,19 @@ class ArrayFeed:
         Room for the row numbers in a new order; None: the rows stay as they stand.
     in_the_middle : bool
         The next step is in the middle of a pass whose order of rows is not at hand.
+    orders : callable, optional
+        Returns the row numbers of so many epochs to come, ``(epochs, n_rows)`` int64, in the order of each; None: the
+        kernels shuffle.
     """
 
     pass_is_epoch = True
     part = before = 0
 
     def __init__(
-        self, samples: Samples, epochs: int, batch_size: int, *, shuffle: bool, drop_last: bool = False
-    ) -> None:
-        self.samples, self.epochs, self.n_rows = samples, epochs, samples.n_rows
+        self, samples: Samples, epochs: int, batch_size: int, *, shuffle: bool, drop_last: bool = False,
+        orders: Callable[[int], Array] | None = None,
+    ) -> None:  # fmt: skip
+        self.samples, self.epochs, self.n_rows, self.orders = samples, epochs, samples.n_rows, orders
         self.batch_size = min(batch_size, self.n_rows)
         self.n_dropped = self.n_rows % self.batch_size if drop_last else 0
         used = self.n_rows - self.n_dropped
@@ -157,6 +163,15 @@ class ArrayFeed:
     def train(self, loop: Loop) -> None:
         """Make all steps, or what is left of them."""
         loop.interruptibly(loop.run_steps)
+
+    def shuffle(self, first: int, n_steps: int) -> tuple[int, Array | None]:
+        """How kernels order the rows in some steps, and where from: the orders, or the rows that are meant."""
+        if self.order is None:
+            return records.IN_ORDER, self.samples.rows
+        if self.orders is not None:
+            begun = -(-(first + n_steps) // self.steps) - -(-first // self.steps)
+            return records.GIVEN, self.orders(begun)
+        return records.SHUFFLE_NOW if self.in_the_middle else records.SHUFFLE, self.samples.rows
 
     def step_losses(self, losses: Array, mean_weights: Array) -> Array:
         """Losses of some steps, such that their mean by rows is that of the epoch."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastbp import arrays
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import memory, team, tuning
 from fastbp.engine.placement import Placement
@@ -32,16 +34,37 @@ def check(settings: FitSettings) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Result:
+    """How a minimisation has ended.
+
+    Attributes
+    ----------
+    cost : float
+        Loss and penalties at the last iterate.
+    iterations, evaluations : int
+    limit : str
+        What has ended it before it converged, in SciPy's words; empty if it did, or if a callback ended it.
+    """
+
+    cost: float
+    iterations: int
+    evaluations: int
+    limit: str
+
+
 class FullBatchFeed(ArrayFeed):
     """All rows at once, as often as SciPy asks for them."""
 
+    result: Result  # of the last call of `train`
+
     def train(self, loop: Loop) -> None:
         """All iterations."""
-        Minimization(loop, self).run()
+        self.result = Minimization(loop, self).run()
 
 
 class Minimization:
-    """One fit by SciPy. The network always holds an iterate: the line search looks at other points beside it."""
+    """One fit by SciPy. Between iterations the network holds an iterate: the line search looks at other points."""
 
     def __init__(self, loop: Loop, feed: ArrayFeed) -> None:
         self.loop, self.session, self.engine, self.history = loop, loop.session, loop.session.engine, loop.history
@@ -49,12 +72,16 @@ class Minimization:
         assert isinstance(optimizer, LBFGS)
         self.optimizer, self.samples, self.n, self.mean_weight = optimizer, feed.samples, feed.n_rows, feed.mean_weight
         self.places, self.trial = layout.places(), memory.allocate(layout.n_parameters, layout.dtype)
-        l2 = loop.session.spec.regularization.l2
+        l2 = loop.session.spec.regularization.l2 + 0.5 * loop.settings.conventions.alpha / (self.n * self.mean_weight)
         self.decay = optimizer.weight_decay + 2.0 * l2 * layout.weight_mask()[self.places]
-        self.all_rows = feed.all_rows()
+        self.all_rows, self.evaluations, self.iterations = feed.all_rows(), 0, 0
+        spec = loop.session.spec
+        self.descent = spec.loss.descent(spec.n_out)
+        self.iterate: Array | None = None  # which the network does not hold yet, and how many came since
+        self.unsettled = 0
         self.started = time.perf_counter()
 
-    def run(self) -> None:
+    def run(self) -> Result:
         """All iterations."""
         try:
             with team.interruptible(self.engine.request_stop) as self.loop.interrupted:
@@ -62,6 +89,7 @@ class Minimization:
                     pass
         except _Interrupted:
             raise KeyboardInterrupt from None
+        return Result(self.end.fun, self.iterations, self.evaluations, self.limit)
 
     def minimize(self) -> bool:
         """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
@@ -70,20 +98,31 @@ class Minimization:
         self.seen: tuple[Array, float] | None = None
         self.before_iteration: float | None = None
         self.changed, left = False, epochs - len(self.history.loss)
+        most = left * (optimizer.max_line_search + 1) + 1
+        if optimizer.max_evaluations is not None:
+            most = min(most, optimizer.max_evaluations - self.evaluations)
         options = {
-            "maxiter": left, "maxfun": left * (optimizer.max_line_search + 1) + 1, "maxcor": optimizer.memory,
+            "maxiter": left, "maxfun": most, "maxcor": optimizer.memory,
             "maxls": optimizer.max_line_search, "gtol": optimizer.gtol, "ftol": optimizer.ftol,
         }  # fmt: skip
         start = self.engine.parameters[self.places].astype(np.float64)
-        result = scipy_minimize()(
-            self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
-        )
+        try:
+            self.end = result = scipy_minimize()(
+                self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
+            )
+        finally:
+            self.settle()
+        self.limit = ""
         if self.history.stop_reason:
             return False
         if self.changed:
-            return len(self.history.loss) < epochs
+            return len(self.history.loss) < epochs and self.evaluations < (optimizer.max_evaluations or math.inf)
+        if not result.success:
+            self.limit = result.message
         if result.nit < left:
             what = "converged" if result.success else "found no lower point"
+            if self.evaluations > (optimizer.max_evaluations or math.inf):
+                what = "max_evaluations are over"
             self.history.stop_reason = f"LBFGS: {what}: {result.message}"
         return False
 
@@ -94,6 +133,7 @@ class Minimization:
     def cost(self, point: Array) -> tuple[float, Array]:
         """Loss and penalty at a point, and their gradient, summed in double precision block by block."""
         self.put(point, self.trial)
+        self.evaluations += 1
         loss, gradient, weights = 0.0, np.zeros(len(point)), self.samples.weights
         for start in range(0, self.n, tuning.GRADIENT_ROWS):
             block = self.all_rows[start : start + tuning.GRADIENT_ROWS]
@@ -103,14 +143,14 @@ class Minimization:
             share = counted / self.n
             loss += share * self.block_loss(block)
             gradient += share * self.engine.need_gradient()[self.places]
-        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+        if not (math.isfinite(loss) and (arrays.all_finite(gradient) or np.isfinite(gradient).all())):
             where = self.engine.epochs, self.engine.steps
             raise DivergenceError(*where, None, self.history, self.session.standardizes)
         self.seen = point.copy(), loss
         if self.before_iteration is None:
             self.before_iteration = loss
         decay = self.decay * point
-        return loss + 0.5 * float(point @ decay), gradient + decay
+        return self.descent * loss + 0.5 * float(point @ decay), gradient + decay
 
     def block_loss(self, block: Array) -> float:
         """Loss of some rows, by their numbers; leaves their gradient in the engine."""
@@ -118,7 +158,8 @@ class Minimization:
         flops = self.session.layout.flops_per_row
         scaling, scan = self.session.kernel_scaling(), isinstance(X, np.memmap)
         engine.bind_data(X, y, scaling, weights, scan=scan, rows=block)
-        threads = engine.choose_threads(self.loop.settings.threads, len(block), flops)
+        wanted = self.loop.settings.threads
+        threads = engine.choose_threads(wanted, len(block), flops, tuning.WAKE_SECONDS)
         engine.need_gradient()
         engine.prepare(len(block), threads, whole=True)
         long = len(block) * flops > tuning.LONG_STEP_FLOPS
@@ -138,22 +179,31 @@ class Minimization:
         assert self.seen is not None
         return self.seen[1]
 
+    def settle(self) -> None:
+        """Have the network hold the last iterate."""
+        if self.iterate is not None:
+            engine, made = self.engine, memory.allocate(len(self.trial), self.trial.dtype)
+            self.put(self.iterate, made)
+            n, self.unsettled, self.iterate = self.unsettled, 0, None
+            engine.change(parameters=made, counters=engine.counters_from(engine.steps + n, engine.epochs + n))
+
     def end_iteration(self, intermediate_result: Any) -> None:
         """What SciPy calls after each iteration: write the history, validate, ask the callbacks."""
         history, engine, n = self.history, self.engine, len(self.history.loss)
         loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
-        iterate = memory.allocate(len(self.trial), self.trial.dtype)
-        self.put(intermediate_result.x, iterate)
-        engine.change(parameters=iterate, counters=engine.counters_from(engine.steps + 1, engine.epochs + 1))
+        self.iterate = intermediate_result.x.copy()  # SciPy goes on in the same array
+        self.unsettled, self.iterations = self.unsettled + 1, self.iterations + 1
         assert self.before_iteration is not None
         history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
         self.before_iteration = loss
-        then = engine.steps, engine.state_layout
-        self.loop.end_epoch()
-        self.loop.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
+        if self.loop.stops_at_epochs or self.loop.progress.shown:
+            self.settle()
+            iterate, then = engine.parameters, (engine.steps, engine.state_layout)
+            self.loop.end_epoch()
+            self.loop.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
+            self.changed = engine.parameters is not iterate or then != (engine.steps, engine.state_layout)
         if self.loop.interrupted():
             raise _Interrupted
-        self.changed = engine.parameters is not iterate or then != (engine.steps, engine.state_layout)
         if history.stop_reason or self.changed:
             raise StopIteration
         self.started = time.perf_counter()

@@ -9,6 +9,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,12 @@ class Loop:
         self.progress = Progress(settings.epochs, feed.known_rows, show=settings.progress)
         asks = validation is not None or bool(self.callbacks) or self.learning_rates.plateau is not None
         self.stops_at_epochs = feed.pass_is_epoch and asks
+        self.asks_at = 0  # steps over the rows at hand after which somebody has to be asked
         self.consistent, self.pending = True, False
         self.paused = False  # what stopped the training is no part of it
         self.interrupted = team.interruptible(self.engine.request_stop)
         self.last_epoch = self.next_epoch = 0  # of the last step, and of the one that comes after it
-        self.last_lr = self.optimizer.lr
+        self.last_lr = settings.conventions.lr_before or self.optimizer.lr
         self.left: tuple[int, int] | None = None  # how the last chunk of steps left the network
         self._fingerprint: dict[str, Any] | None = None
         self.begin_rows()
@@ -188,7 +190,9 @@ class Loop:
             step_seconds = self.threads.seconds.get(placement, step_seconds)
             now, place = min(feed.total - feed.done, most, max(1, int(length / step_seconds))), feed.done % feed.steps
             if self.stops_at_epochs:
-                now = min(now, feed.steps - place)
+                if self.asks_at <= feed.done:
+                    self.asks_at = (feed.done // feed.steps + self.epochs_unasked()) * feed.steps
+                now = min(now, self.asks_at - feed.done)
             self.consistent = False
             started = time.perf_counter()
             status, made = self.chunk(place, now, placement, long=step_seconds > tuning.CHUNK_SECONDS)
@@ -196,7 +200,7 @@ class Loop:
             losses = feed.step_losses(self.engine.losses[:made], self.engine.mean_weights[:made])
             feed.log.add(self.history, losses, self.lrs, seconds)
             feed.done += made
-            self.pending = bool(self.stops_at_epochs and made and feed.done % feed.steps == 0)
+            self.pending = bool(self.stops_at_epochs and made and feed.done in (self.asks_at, feed.total))
             self.consistent = True
             if made:
                 step_seconds = seconds / made
@@ -210,6 +214,12 @@ class Loop:
                 return
             if feed.done == feed.total or self.history.stop_reason or self.on_pause():
                 self.check_parameters()
+
+    def epochs_unasked(self) -> int:
+        """Epochs from here to the first at whose end there is something to do."""
+        if self.validation is not None or self.learning_rates.plateau is not None:
+            return 1
+        return min((one.looks_in() if isinstance(one, Watcher) else 1) for one in self.callbacks)
 
     def chunk(self, first: int, n_steps: int, placement: Placement, *, long: bool) -> tuple[int, int]:
         """Some steps from step `first` of the pass on; returns the status and the number of steps made."""
@@ -243,13 +253,17 @@ class Loop:
         self.take_snapshot()
         self.bind_rows()
         engine.bind_rates(None if self.learning_rates.constant else self.lrs, momenta)
-        engine.bind_optimizer(self.optimizer, steps)
+        conventions = self.settings.conventions
+        if conventions.lr_before:
+            conventions = replace(conventions, lr_before=self.last_lr)
+        engine.bind_optimizer(self.optimizer, steps, conventions)
         engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
-        shuffle = records.SHUFFLE_NOW if feed.in_the_middle else records.SHUFFLE
+        shuffle, self.order_source = feed.shuffle(first, n_steps)
+        engine.bind_order(feed.n_rows, self.order_source, feed.order, feed.n_dropped)
         epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
-            n_steps, first * feed.batch_size, epoch, records.IN_ORDER if feed.order is None else shuffle,
+            n_steps, first * feed.batch_size, epoch, shuffle,
             two_pass=self.step_flops > tuning.LONG_STEP_FLOPS or self.optimizer.clips,
         )  # fmt: skip
         feed.in_the_middle = False
@@ -261,7 +275,6 @@ class Loop:
         scan = isinstance(samples.X, np.memmap)
         engine.bind_data(samples.X, samples.y, self.session.kernel_scaling(), samples.weights, scan=scan)
         engine.set_seed(self.net.seed)
-        engine.bind_order(feed.n_rows, samples.rows, feed.order, feed.n_dropped)
         moments = len(engine.moments)
         every = self.session.layout.snapshot_steps(feed.batch_size, moments) if self.takes_snapshots else 0
         # Not shortly before the end of an epoch, where one is taken anyway.

@@ -11,6 +11,7 @@ from fastbp.engine import precisions
 from fastbp.engine.threads import MOST as MOST_THREADS
 from fastbp.io.saved_training import Saved
 from fastbp.optimizers import Optimizer
+from fastbp.optimizers.base import PYTORCHS, Conventions
 from fastbp.schedules import Schedule
 from fastbp.training import checkpoints
 
@@ -34,6 +35,8 @@ class FitSettings:
         An epoch has whole batches only.
     precision : str
         Of the operands of products.
+    conventions : Conventions
+        PyTorch's, but for a fit by the estimators of `fastbp.sklearn`.
     saved : Saved or None
         The checkpoint to go on from.
     """
@@ -48,6 +51,7 @@ class FitSettings:
     progress: bool = False
     saved: Saved | None = None
     drop_last: bool = False
+    conventions: Conventions = PYTORCHS
     precision: str = precisions.FLOAT32
 
     @classmethod
@@ -66,7 +70,7 @@ class FitSettings:
         saved = checkpoints.find(resume, given)
         whole = validation.check_flag("drop_last", drop_last)
         products = precisions.check(precision)
-        return cls(rule, *numbers, rates, in_new_order, given, used, shown, saved, whole, products)
+        return cls(rule, *numbers, rates, in_new_order, given, used, shown, saved, whole, precision=products)
 
     def check_validation_is_not_needed(self) -> None:
         """Refuse callbacks and schedules that watch validation data, where there are none."""

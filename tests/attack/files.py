@@ -35,6 +35,7 @@ from fastbp.data import tables
 from fastbp.engine import tuning
 from fastbp.io import model_files
 from fastbp.io.faults import TableError
+from fastbp.tables.prepared import Roles
 from fastbp.training import checkpoints
 
 HANG = 120  # seconds that one case may last before a traceback of all threads ends the process
@@ -246,7 +247,7 @@ def read_csv(path: Path) -> None:
 def read_table(path: Path) -> None:
     """As a user would train on it: what is odd may be asked for, or be another table."""
     model = TableModel(seed=1, training={"epochs": 1})
-    ready = model.prepare(path, "goal")
+    ready = model.prepare(path, Roles(("goal",)))
     assert np.isfinite(ready.train.X).all()
 
 

@@ -286,7 +286,7 @@ FAILURES: list[tuple[list[str], str]] = [
     (["train", "header.csv", "--target", "b"], "no rows below its header"),
     (["train", "headless.csv", "--target", "b"], "must name the columns"),
     (["predict", "model", "hole.csv"], "line 3: column 'a' is empty"),
-    (["train", "ragged.csv", "--target", "b"], "line 3: 1 cells, but the header names 2 columns"),
+    (["train", "ragged.csv", "--target", "b"], "line 3: 1 cell, but the header names 2 columns"),
     (["predict", "model", "text.csv"], "line 3: column 'a' is 'x'"),
     (["predict", "model", "nan.csv"], "line 3: column 'a' is nan"),
     (["train", "index.csv", "--target", "b"], "column 1 has no name"),

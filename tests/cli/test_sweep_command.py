@@ -42,7 +42,7 @@ def as_json(*arguments: object) -> Any:
 def test_the_digits_by_default() -> None:
     text = succeed(*QUICK)
     assert "embedded digits" in text
-    assert re.search(r"^best lr \S+, as good from", text, flags=re.MULTILINE)
+    assert re.search(r"^recommended lr \S+, the best; as good from", text, flags=re.MULTILINE)
     assert len(re.findall(r"^ *\S+ .* [0-2]/2( |$)", text, flags=re.MULTILINE)) == 4  # the table
     assert "█" in text
     assert "2 seeds: the interval is indicative" in text

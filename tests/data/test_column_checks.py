@@ -59,6 +59,38 @@ def test_missing_columns_are_refused_and_others_named() -> None:
         assert (net.predict(frame.assign(more=1)) == net.predict(X)).all()
 
 
+def test_every_way_to_train_goes_by_name() -> None:
+    """A reordered frame gives the bits of the array, in steps, gradients, moments, chunks and range tests."""
+    frame = pd.DataFrame(X, columns=NAMES)
+    mixed = frame[["right", "left", "middle"]]
+    made = []
+    for rows, first in ((mixed, frame), (X, X)):
+        net = fastbp.MLP([3, 5, 3], seed=0)
+        net.standardize(first)
+        net.standardize(rows)
+        net.train_step(first, Y, "sgd")
+        net.train_step(rows, Y, "sgd")
+        net.fit([(first, Y), (rows, Y)], epochs=1, validation_data=(rows, Y))
+        net.fit([(rows, Y)], epochs=1)
+        assert net.feature_names == (None if rows is X else NAMES)
+        tested = fastbp.lr_range_test(net, rows, Y, n_steps=20, validation_data=(rows, Y))
+        made.append([*net.weights, *net.backprop(rows, Y).weights, tested.losses])
+    for by_name, by_position in zip(*made, strict=True):
+        np.testing.assert_array_equal(by_name, by_position)
+    net = trained(frame)
+    for make in (net.standardize, lambda rows: net.train_step(rows, Y, "sgd"), lambda rows: net.fit([(rows, Y)])):
+        with pytest.raises(ValueError, match="has no column 'right'"):
+            make(mixed.rename(columns={"right": "rihgt"}))
+    two = [(frame, Y), (frame.rename(columns={"left": "l"}), Y)]
+    with pytest.raises(ValueError, match="chunk 1 of epoch 0: X has no column 'left'"):
+        fastbp.MLP([3, 5, 3], seed=0).fit(two, epochs=1)
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="the data frame has two columns 'a'"):
+        trained(pd.DataFrame(X, columns=["a", "b", "a"]))
+
+
 def test_what_has_no_names_has_none() -> None:
     for data in (X, X.tolist(), pd.DataFrame(X)):
         assert trained(data).feature_names is None

@@ -122,6 +122,7 @@ def test_optimizers_in_turn_keep_their_factors() -> None:
 def test_how_it_is_given_and_shown() -> None:
     assert Adam(lr_scale=[0, 1]).lr_scale == LrScale((0.0, 1.0), (0.0, 1.0))
     assert Adam(lr_scale={"weights": 2}).lr_scale == LrScale(2.0)
+    assert LrScale("fan_in", 0.5).by_layer([4, 16]) == [(0.5, 0.5), (0.25, 0.5)]
     assert "lr_scale" not in repr(Adam())
     assert repr(SGD(lr_scale={"biases": 0.1})).endswith(
         "lr_scale=LrScale(weights=1.0, biases=0.1, input_scale=1.0), momentum=0.0, nesterov=False, dampening=0.0)"
@@ -133,6 +134,10 @@ def test_how_it_is_given_and_shown() -> None:
     ("factors", "message"),
     [
         ({"weigths": 1}, "key 'weigths'; there are factors of weights, biases, input_scale"),
+        (
+            {"weights": "fan_out"},
+            r"lr_scale\['weights'\] must be 'fan_in', a number or a list of numbers, got 'fan_out'",
+        ),
         ({"weights": -1}, r"lr_scale\['weights'\] must be a finite number of at least 0, got -1"),
         ([1, np.nan], r"lr_scale\[1\] must be a finite number"),
         ([], "lr_scale is empty"),

@@ -87,6 +87,23 @@ def test_predictions_need_the_model_alone(homes: Path, tmp_path: Path) -> None:
     assert "has no column 'area' (is it 'aera'?), which the model needs" in result.stderr
 
 
+def test_the_model_keeps_how_its_files_are_written(homes: Path, tmp_path: Path) -> None:
+    model, other = tmp_path / "model.safetensors", tmp_path / "other.csv"
+    homes.write_bytes(homes.read_text().replace("Aix", "K\u00f6ln").encode("cp437"))
+    options = ("--target", "price", "--id", "key", "--encoding", "cp437", "--delimiter", ";")
+    succeed("train", homes, *options, *QUICK, "--out", model)
+    expected = rows_of(succeed("predict", model, homes))
+    other.write_bytes(homes.read_bytes().decode("cp437").replace(";", "\t").encode("cp437"))
+    assert rows_of(succeed("predict", model, other, "--delimiter", "\\t")) == expected
+    result = run("predict", model, homes, "--encoding", "cp1252")
+    assert "of 'town' are not in the training rows: 'K\u201dln'" in result.stderr
+    shown = succeed("info", model)
+    assert "recipe   Adam(lr=" in shown
+    assert ", 3 epochs, batches of " in shown
+    fastbp.MLP([2, 3, 2], seed=0).save(model)
+    assert "--encoding is for a model of a table" in run("predict", model, other, "--encoding", "utf-8").stderr
+
+
 def test_what_is_odd_is_said_on_stderr(homes: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     succeed("train", homes, "--target", "price", "--id", "key", *QUICK, "--out", model)
@@ -142,7 +159,7 @@ def test_ragged_rows(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n3\n5,6,7\n")
     result = run("train", path, "--target", "b")
     assert result.stderr.splitlines()[1:] == [
-        "  line 3: 1 cells, but the header names 2 columns", "  line 4: 3 cells, but the header names 2 columns",
+        "  line 3: 1 cell, but the header names 2 columns", "  line 4: 3 cells, but the header names 2 columns",
     ]  # fmt: skip
 
 
@@ -181,14 +198,34 @@ def test_options_reach_the_model(homes: Path, tmp_path: Path) -> None:
 
 
 def test_options_of_tables_are_for_tables(tmp_path: Path) -> None:
-    np.savez(tmp_path / "data.npz", X=np.ones((9, 2)), y=np.arange(9) % 2)
-    for option in (("--drop", "a"), ("--weight", "w"), ("--log-target",), ("--refit",)):
-        result = run("train", tmp_path / "data.npz", *option)
+    for option in (("--drop", "a"), ("--weight", "w"), ("--log-target",), ("--refit",), ("--target", "y")):
+        result = run("train", *option)
         assert result.exit_code == 2, result.output
-        assert f"{option[0]} is for tables" in result.stderr
-        assert run("train", *option).exit_code == 2
+        assert f"{option[0]} is for tables, but no DATA is given" in result.stderr
     assert "is no column and format" in run("train", "x.csv", "--target", "y", "--date", "day").stderr
     assert "is not one sign" in run("train", "x.csv", "--target", "y", "--delimiter", "ab").stderr
+
+
+def test_an_npz_is_a_table_where_options_of_tables_are_given(tmp_path: Path) -> None:
+    path, model = tmp_path / "data.npz", tmp_path / "model.safetensors"
+    rng = np.random.default_rng(0)
+    X, y = rng.random((90, 3)), np.arange(90) % 3
+    np.savez(path, X=X, y=y)
+    found = as_json("train", path, "--drop", "x1", "--weight", "x2", *QUICK)
+    assert (found["target"], found["sizes"][0], found["sizes"][-1]) == ("y", 1, 3)
+    assert as_json("train", path, "--target", "x0", "--categorical", "y", *QUICK)["target"] == "x0"
+    assert "has no column 'a'; it has x0, x1, x2, y" in run("train", path, "--drop", "a").stderr
+    np.savez(path, X=X, y=np.stack([X[:, 0], X[:, 1] + 1], axis=1), X_test=X[:7], y_test=X[:7, :2])
+    found = as_json("train", path, "--refit", *QUICK)
+    assert (found["target"], found["test_rows"]) == (["y0", "y1"], 7)
+    np.savez(path, size=X[:, 0], town=np.array(["a", "b", "c"])[y], price=X[:, 1])
+    found = as_json("train", path, "--target", "price", *QUICK, "--out", model)
+    assert (found["target"], found["sizes"][0]) == ("price", 4)
+    assert len(rows_of(succeed("predict", model, path))) == 90
+    np.savez(path, size=X[:, 0], town=np.ones(3))
+    assert "neither an array X nor columns of one length; it holds size (90,), town (3,)" in " ".join(
+        run("train", path, "--target", "town").stderr.split()
+    )
 
 
 def test_a_network_of_arrays_tells_what_it_is(tmp_path: Path) -> None:

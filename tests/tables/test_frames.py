@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-from processes import succeed
+from processes import python, succeed
 
 from fastbp.io import frames
 from fastbp.io.faults import TableError
@@ -109,6 +109,31 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(parquet(as_arrow()).read()[:-40])
     with pytest.raises(TableError, match=r"bad\.parquet: is damaged, or was cut short"):
         frames.frame(path)
+
+
+def test_a_damaged_file_is_one_error_and_nothing_else(tmp_path: Path) -> None:
+    """Rust prints a page for a panic, which some damages of a Parquet file set off, before Python can catch it."""
+    buffer = io.BytesIO()
+    pl.DataFrame({"l": [f"text {k % 90}" for k in range(500)]}).write_parquet(buffer, compression="uncompressed")
+    (tmp_path / "good.parquet").write_bytes(buffer.getvalue())
+    done = python(
+        "import io, sys; from fastbp.io import frames; from fastbp.io.faults import TableError\n"
+        "good, told = open(sys.argv[1], 'rb').read(), set()\n"
+        "for k in range(1040, 1050):\n"
+        "    bad = bytearray(good); bad[k] = 0x8f\n"
+        "    try: frames.frame(io.BytesIO(bytes(bad)))\n"
+        "    except TableError as error: told.add(str(error))\n"
+        "print(*told, sep='\\n')",
+        tmp_path / "good.parquet",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the input: is damaged, or was cut short" in done.stdout
+
+
+def test_a_row_is_a_table() -> None:
+    rows = pd.DataFrame({"a": ["x", "y"], "b": [1.5, 2.0]})
+    for row in ({"a": "x", "b": 1.5}, rows.iloc[0], pl.DataFrame(rows.to_dict("list")).row(0, named=True)):
+        assert frames.frame(row).data.to_dict(as_series=False) == {"a": ["x"], "b": [1.5]}
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:

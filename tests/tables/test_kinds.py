@@ -67,6 +67,16 @@ def test_dates(cells: list[str], first: tuple[int, ...]) -> None:
     assert found.values[0] == datetime.datetime(*first)  # type: ignore[arg-type]
 
 
+def test_days_without_signs_between() -> None:
+    found = look("20240131", "", "19991231")
+    assert (found.kind.name, found.kind.format) == ("date", "%Y%m%d")
+    assert found.values.to_list() == [datetime.datetime(2024, 1, 31), None, datetime.datetime(1999, 12, 31)]
+    assert "are dates" in found.note
+    for cells in (("20240131", "20240132"), ("20240131", "1"), ("20240131.5", "20240131")):
+        assert look(*cells).kind.name == "number"
+    assert look("20240131", numeric=("a",)).kind.name == "number"
+
+
 def test_day_and_month_are_asked_for() -> None:
     found = look("1/2/2003", "3/4/2005", shell=True)
     assert found.faults == [

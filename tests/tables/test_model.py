@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import warnings
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_names_that_there_are_not(tmp_path: Path) -> None:
         "has no column 'prise' (did you mean 'price'?)", "has no column 'kye' (did you mean 'key'?)",
         "has no column 'areas' (did you mean 'area'?)",
     ]  # fmt: skip
-    with pytest.raises(TableError, match="column 'price' is to be learned and drop"):
+    with pytest.raises(TableError, match="column 'price' is the target, but also named by drop"):
         TableModel(drop=["price"]).fit(HOMES, "price")
 
 
@@ -219,6 +220,11 @@ def test_weights_reach_training_and_scores() -> None:
         TableModel(**options).fit(frame.assign(w=[1.0, -1.0] * 200), "price", weight="w")
 
 
+def by(model: TableModel, **asked: str) -> Any:
+    """The roles of columns where the price is the target."""
+    return dataclasses.replace(model.roles, target=("price",), **({"group": None, "time": None} | asked))
+
+
 def test_groups_and_times_reach_all_splits() -> None:
     frame = HOMES.assign(price=np.arange(400) + 0.5)  # which tells the rows
     frame["who"] = np.arange(400) // 8
@@ -227,10 +233,10 @@ def test_groups_and_times_reach_all_splits() -> None:
     def rows(ready: Any) -> list[Any]:
         return [part.y[:, 0].astype(int) for part in (ready.train, ready.validation, ready.test)]
 
-    parts = rows(model.prepare(frame, "price", group="who", test_fraction=0.25))
+    parts = rows(model.prepare(frame, by(model, group="who"), test_fraction=0.25))
     assert sorted(np.concatenate(parts)) == list(range(400))
     assert not any(set(a // 8) & set(b // 8) for a, b in itertools.combinations(parts, 2))
-    train, validation, test = rows(model.prepare(frame, "price", time="sold", test_fraction=0.25))
+    train, validation, test = rows(model.prepare(frame, by(model, time="sold"), test_fraction=0.25))
     assert frame["sold"][train].max() < frame["sold"][validation].min()
     assert frame["sold"][validation].max() < frame["sold"][test].min()
 
@@ -240,7 +246,7 @@ def test_preprocessing_learns_from_training_rows_alone() -> None:
     frame.loc[350:, "area"] = 1e9
     frame.loc[350:, "town"] = "Xanadu"
     model = TableModel(drop=["key", "dear"], **QUICK)
-    model.prepare(frame, "price", time="sold", test_fraction=0.2)
+    model.prepare(frame, by(model, time="sold"), test_fraction=0.2)
     columns = {column.name: column for column in model.encoder.columns}
     assert columns["area"].scale.center < 300
     assert "Xanadu" not in columns["town"].levels
