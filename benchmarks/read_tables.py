@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fastbp.io import frames
+from fastbp.tables import large
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading
-from fastbp.tables.prepared import Roles, look
+from fastbp.tables.prepared import Roles
 
 ROWS = 100_000
 ROUNDS = 7
@@ -56,8 +56,9 @@ def table(n: int = ROWS, seed: int = 0) -> pl.DataFrame:
 def encode(path: Path) -> tuple[np.ndarray, float]:
     """The inputs, and the seconds that they took."""
     begin = time.perf_counter()
-    looked = look(frames.frame(path), Roles(("target",)), Reading(), None, False)
-    encoder = Encoder.learn(looked.columns)
+    looked = large.look(path, Roles(("target",)), Reading(), None, False)
+    assert looked is not None
+    encoder = Encoder.learn(looked.columns, "robust")  # as the recipe scales numbers
     X = encoder.encode(looked.columns)[0]
     return X, time.perf_counter() - begin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from fastbp.types import Array
 
 # Elements scanned at a time: 2 MB of float64 stays in a core's cache for the second look, and bounds temporaries.
 _SCAN_BLOCK = 1 << 18
+# DLPack's numbers of the CPU's memory, and of such that a GPU sees as well (CUDA, ROCm).
+_ON_CPU = (1, 3, 11)
 # From 10,000 elements on BLAS calls its threads.
 _SHORT = 8192
 
@@ -28,7 +31,7 @@ def numeric(value: Any, name: str, *, labels: bool = False) -> Array:
         array: Array = value
     else:
         try:
-            array = np.asarray(value)
+            array = _foreign(value, name) if hasattr(value, "__dlpack__") else np.asarray(value)
         except (ValueError, RuntimeError) as error:  # ragged lists; tensors that refuse to become arrays
             reason = "rows differ in length" if "inhomogeneous" in str(error) else str(error)
             raise ValueError(f"{name} cannot be read as an array: {reason}") from error
@@ -36,6 +39,28 @@ def numeric(value: Any, name: str, *, labels: bool = False) -> Array:
             array = _from_others(value, array, name, labels)
     check_kind(array, name, labels=labels)
     return array
+
+
+def _foreign(value: Any, name: str) -> Array:
+    """An array of another library in the memory where it lies (DLPack); by a copy where NumPy lacks its type."""
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "null_count"):  # Arrow's may lack values
+        return np.asarray(value)
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{name} requires a gradient, which ends here: pass {name}.detach()")
+    device, place = None, getattr(value, "device", "another device")
+    with contextlib.suppress(ValueError, BufferError, RuntimeError, AttributeError, NotImplementedError):
+        device = value.__dlpack_device__()[0]
+    if device not in _ON_CPU:
+        raise TypeError(
+            f"{name} lies on {place}, but fastbp computes on the CPU: bring it there first, as {name}.cpu() of PyTorch "
+            f"or jax.device_get({name}) does"
+        )
+    with contextlib.suppress(BufferError, TypeError, RuntimeError, ValueError):
+        return np.from_dlpack(value)
+    try:  # a type that DLPack or NumPy lacks
+        return np.asarray(value)
+    except TypeError as error:
+        raise TypeError(f"{name} cannot be read as an array: {error}; make it dense and float32 first") from error
 
 
 def check_kind(array: Array, name: str, *, labels: bool = False) -> None:

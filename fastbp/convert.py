@@ -40,6 +40,7 @@ def from_torch(module: Any, *, loss: str | Loss | None = None, class_labels: Seq
 
     Examples
     --------
+    >>> import torch
     >>> module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> fastbp.from_torch(module, loss="cross_entropy")
     <fastbp.MLP 4-8-3 relu, cross_entropy, float32, 67 parameters>
@@ -69,7 +70,7 @@ def from_sklearn(estimator: Any) -> MLP:
     Examples
     --------
     >>> from sklearn.neural_network import MLPClassifier
-    >>> fastbp.from_sklearn(MLPClassifier((8,), random_state=0).fit(X, y))
+    >>> fastbp.from_sklearn(MLPClassifier((8,), tol=0.1, random_state=0).fit(X, y))
     <fastbp.MLP 4-8-3 relu, cross_entropy, float64, 67 parameters>
     """
     model, names = scikit.model_of(estimator)

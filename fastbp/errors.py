@@ -46,13 +46,33 @@ class DivergenceError(RuntimeError):
         return f"the loss is not finite at {self.place()}: {self.advice()}; the network has its {weights} weights"
 
 
-class SweepInterrupted(KeyboardInterrupt):
-    """Ctrl-C in a learning-rate sweep: what had finished by then is kept.
+class NetworksFailed(RuntimeError):
+    """Some of many networks could not be trained to their end; all others were.
 
     Attributes
     ----------
-    result : LrSweep
-        Of the finished runs; the others are "open" in it.
+    errors : dict of int to Exception
+        By the number of the network: a `DivergenceError`, most of the time.
+    result : list of History
+        Of all networks; of those that failed, as far as they came.
+    """
+
+    def __init__(self, text: str, errors: dict[int, Exception], result: Any) -> None:
+        self.text, self.errors, self.result = text, errors, result
+        super().__init__(text, errors, result)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class SweepInterrupted(KeyboardInterrupt):
+    """Ctrl-C while many networks train, in a sweep or side by side: what had finished by then is kept.
+
+    Attributes
+    ----------
+    result : object
+        What the function would have returned, of the finished runs: an `LrSweep` in which the others are "open", the
+        list of histories of `fit_many`, in which theirs are None.
     """
 
     def __init__(self, text: str, result: Any) -> None:

@@ -206,6 +206,10 @@ class MLP(Exports, Settled):
         hidden = ", ".join(dict.fromkeys(self.activations)) or "linear"
         return f"<fastbp.MLP {shape} {hidden}, {self.loss.name}, {self.dtype}, {self.n_parameters:,} parameters>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the layers."""
+        return self.session.overview(repr(self)[len("<fastbp.") : -1]).html()
+
     # --- parameters -----------------------------------------------------------------------------------------
 
     @property

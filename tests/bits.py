@@ -180,7 +180,7 @@ def swept(**options: Any) -> Record:
 
 
 def ranged(**options: Any) -> Record:
-    found = fastbp.lr_range_test(made(), X, Y, n_steps=60, seeds=2, **options)
+    found = fastbp.lr_range_test(made(), X, Y, n_steps=60, seeds=[0, 1], fresh=False, **options)
     suggested = {name: hexes([one.value, one.low, one.high]) for name, one in found.suggestions.items()}
     return {"loss": hexes(found.losses), "smoothed": digest(found.smoothed), "stop": found.stopped, **suggested}
 

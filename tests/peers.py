@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -44,11 +45,27 @@ def needs(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"compares with {', '.join(missing)} (extra peers)")
 
 
+def needs_heavy(*names: str) -> pytest.MarkDecorator:
+    """Marks a test of packages that `.ci/run` installs after all other tests (extra `heavy`): there it never skips."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    required = bool(os.environ.get("FASTBP_REQUIRE_HEAVY"))
+    return pytest.mark.skipif(bool(missing) and not required, reason=f"needs {', '.join(missing)} (extra heavy)")
+
+
 torch = _load("torch")
 lr_scheduler = torch.optim.lr_scheduler
 sklearn_datasets, sklearn_metrics = _load("sklearn.datasets"), _load("sklearn.metrics")
 sklearn_weights = _load("sklearn.utils.class_weight")
-sklearn_networks, sklearn_pipeline = _load("sklearn.neural_network"), _load("sklearn.pipeline")
-sklearn_preprocessing = _load("sklearn.preprocessing")
-onnx, onnxruntime, h5py, jax = _load("onnx"), _load("onnxruntime"), _load("h5py"), _load("jax")
-keras = _load("keras")
+
+# Loaded by the tests that name them: the others need not wait for them.
+_LATE = {
+    "h5py": "h5py", "jax": "jax", "keras": "keras", "onnx": "onnx", "onnxruntime": "onnxruntime",
+    "sklearn_networks": "sklearn.neural_network", "sklearn_pipeline": "sklearn.pipeline",
+    "sklearn_preprocessing": "sklearn.preprocessing",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(name)
+    return _load(_LATE[name])

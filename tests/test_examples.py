@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from peers import needs_heavy
 
 import fastbp
 from fastbp import callbacks, optimizers, schedules
@@ -27,7 +28,8 @@ DOCUMENTED = [
     fastbp.lr_range_test,
     *of(optimizers, optimizers.Optimizer),
     *of(schedules, schedules.Schedule),
-    *of(callbacks, callbacks.Watcher),
+    *(one for one in of(callbacks, callbacks.Watcher) if one is not callbacks.MLflow),
+    pytest.param(callbacks.MLflow, marks=[needs_heavy("mlflow"), pytest.mark.filterwarnings("ignore")]),
 ]
 
 

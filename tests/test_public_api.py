@@ -37,7 +37,17 @@ def test_all_is_complete_and_sorted() -> None:
     assert all(hasattr(fastbp, name) for name in fastbp.__all__)
     own = {name for name, value in vars(fastbp).items() if getattr(value, "__module__", "").startswith("fastbp")}
     own = {name for name in own if name[0] != "_"}
-    modules = {"activations", "callbacks", "datasets", "losses", "optimizers", "recipes", "reference", "schedules"}
+    modules = {
+        "activations",
+        "callbacks",
+        "datasets",
+        "losses",
+        "optimizers",
+        "plots",
+        "recipes",
+        "reference",
+        "schedules",
+    }
     assert own | modules | {"__version__"} == set(fastbp.__all__)
     assert set(fastbp.__all__) <= set(dir(fastbp))
     assert not hasattr(fastbp, "nothing")
@@ -94,11 +104,19 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.copy: "(self)",
     MLP.save: "(self, path)",
     fastbp.load: "(path)",
+    MLP.to_onnx: "(self, path, *, input_dtype=None)",
+    MLP.to_c: "(self, path, *, name='net', dtype=None)",
+    MLP.to_torch: "(self, *, probabilities=False)",
+    MLP.to_sklearn: "(self)",
+    fastbp.TableModel.to_onnx: "(self, path)",
+    fastbp.from_torch: "(module, *, loss=None, class_labels=None)",
+    fastbp.from_sklearn: "(estimator)",
+    fastbp.from_keras: "(model, *, loss=None, class_labels=None)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
     fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
     fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
-    "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, threads=None, "
-    "progress=False, precision='float32')",
+    "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, fresh=True, "
+    "threads=None, progress=False, precision='float32')",
     fastbp.lr_stability: "(net, X, y, *, optimizer='adam', epochs=0, batch_size=32, method='power', tol=0.001, "
     "max_products=1000, seed=0, threads=None)",
     fastbp.lr_sweep: "(net, X, y, learning_rates, *, seeds=5, epochs=5, batch_size=32, optimizer='adam', "

@@ -26,6 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DISTRIBUTED = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
 PRECISION = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+MANY = (ROOT / "docs" / "many.md").read_text(encoding="utf-8")
 SCHEDULER = "tcp://10.0.0.1:8786"  # of that page
 
 
@@ -73,7 +74,16 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert net.history.val_score[-1] > 0.9
 
 
-@pytest.mark.parametrize("line", commands("fastbp ") + commands("fastbp ", DISTRIBUTED))
+def test_the_page_of_many_networks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(blocks("python", MANY)) == 6
+    names: dict[str, object] = {}
+    for block in blocks("python", MANY):
+        exec(compile(block, "many.md", "exec"), names)
+    assert isinstance(names["best"], fastbp.MLP)
+
+
+@pytest.mark.parametrize("line", commands("fastbp ") + commands("fastbp ", DISTRIBUTED) + commands("fastbp ", MANY))
 def test_the_command_line_examples_parse(line: str) -> None:
     _, name, *arguments = shlex.split(line)
     command = main.get_command(click.Context(main), name)

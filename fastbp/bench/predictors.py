@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -118,36 +120,25 @@ class TorchPredictor(TorchRival, Predictor):
 
 
 class OnnxRuntimePredictor(Predictor):
-    """One session over the same network, written as Gemm and Relu nodes."""
+    """One session over the same network, as `net.to_onnx` writes it."""
 
     name = "onnxruntime"
     package = "onnxruntime"
 
     def load(self) -> None:
         self.runtime = require("onnxruntime", self.name)
-        self.onnx = require("onnx", self.name)
+        require("onnx", self.name)
 
     def setup(self, task: Task) -> None:
+        from fastbp.network import MLP
+
         super().setup(task)
-        helper, kind = self.onnx.helper, self.onnx.TensorProto
-        nodes, constants, name = [], [], "X"
-        for k, (weight, bias) in enumerate(zip(task.weights, task.biases, strict=True)):
-            constants += [self.onnx.numpy_helper.from_array(np.ascontiguousarray(weight), f"W{k}")]
-            constants += [self.onnx.numpy_helper.from_array(np.ascontiguousarray(bias), f"b{k}")]
-            nodes.append(helper.make_node("Gemm", [name, f"W{k}", f"b{k}"], [f"z{k}"]))
-            name = f"z{k}"
-            if k < len(task.weights) - 1:
-                nodes.append(helper.make_node("Relu", [name], [f"a{k}"]))
-                name = f"a{k}"
-        sizes = task.workload.sizes
-        ends = [
-            helper.make_tensor_value_info(label, kind.FLOAT, [None, width])
-            for label, width in (("X", sizes[0]), (name, sizes[-1]))
-        ]
-        graph = helper.make_graph(nodes, "mlp", ends[:1], ends[1:], constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        self.onnx.checker.check_model(model)
-        self.model = model.SerializeToString()
+        workload = task.workload
+        net = MLP(workload.sizes, activation=workload.activation, loss="mse", dtype=workload.dtype, seed=0)
+        net.set_weights(task.weights, task.biases)
+        with tempfile.TemporaryDirectory() as folder:
+            net.to_onnx(path := Path(folder) / "net.onnx")
+            self.model = path.read_bytes()
         self.apply(Setting(1))
 
     def apply(self, setting: Setting) -> None:
@@ -157,7 +148,7 @@ class OnnxRuntimePredictor(Predictor):
 
     def outputs(self) -> Array:
         found: Array = self.session.run(None, {"X": self.task.X})[0]
-        return found
+        return found.reshape(len(found), -1)
 
 
 #: Peers by the names of `--peers`; the others have no inference of their own.

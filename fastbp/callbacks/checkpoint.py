@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import time
@@ -27,6 +28,7 @@ from fastbp.validation import (
     setting,
 )
 
+log = logging.getLogger(__name__)
 BEST = "best.safetensors"
 
 
@@ -166,6 +168,7 @@ class Checkpoint(Watcher):
         try:
             for name in names:
                 model_files.save(self.place / name, *found)
+                log.info("checkpoint written: %s", self.place / name)
             self.error = None
         except OSError as error:
             self.error = error

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastbp.cli.checks import check_out, check_picture
 from fastbp.cli.options import TEXT_OPTIONS
-from fastbp.cli.output import json_option, make_ready, print_json, score_text
+from fastbp.cli.output import echo, example, json_option, make_ready, print_json, quiet, quiet_option, score_text
 from fastbp.cli.subject import opened
 from fastbp.cli.table import prediction_columns, table_score_text, told
 
@@ -30,7 +31,13 @@ def _of_text(command: Any) -> Any:
     return command
 
 
-@click.command()
+_EXAMPLE = (
+    "python -c \"print('x,y',*(f'{k},{k/2}' for k in range(99)),sep='\\n')\" > a.csv",
+    "fastbp train a.csv --target y --epochs 20 --out a.safetensors",
+)
+
+
+@click.command(epilog=example(*_EXAMPLE, "fastbp predict a.safetensors a.csv -o predictions.csv"))
 @_model_argument
 @_data_argument
 @_of_text
@@ -39,6 +46,7 @@ def _of_text(command: Any) -> Any:
     "-o", "--out", type=click.Path(dir_okay=False), metavar="FILE", help="Write to FILE (.csv, .npz), not stdout."
 )
 @click.option("--proba", is_flag=True, help="Add the probability of every class; a model of a table always does.")
+@quiet_option
 @json_option
 def predict(
     model: str, data: str, target: str | None, out: str | None, proba: bool, as_json: bool, **text: str | None
@@ -52,7 +60,7 @@ def predict(
 
     import fastbp
 
-    found = _load(model)
+    found = load(model)
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
@@ -82,7 +90,7 @@ def _no_text_options(text: dict[str, str | None]) -> None:
         raise click.UsageError(f"--{given[0]} is for a model of a table; this one takes columns by position")
 
 
-def _load(path: str) -> MLP | TableModel:
+def load(path: str) -> MLP | TableModel:
     """The network of a file, or the model of a table."""
     import fastbp
     from fastbp.tables import model_file
@@ -118,33 +126,45 @@ def _write(columns: dict[str, Array], arrays: dict[str, Array], out: str | None,
     if as_json:
         print_json(dict(arrays) if out is None else {"rows": n, "out": out})
     elif out is not None:
-        click.echo(f"wrote {n:,} predictions to {out}")
+        if not quiet():
+            echo(f"wrote {n:,} predictions to {out}")
     else:
         tables.write_columns(sys.stdout, columns)
 
 
-@click.command()
+@click.command(epilog=example(*_EXAMPLE, "fastbp evaluate a.safetensors a.csv --plot evaluation.png"))
 @_model_argument
 @_data_argument
 @_of_text
 @click.option("--target", metavar="NAME", help="The column of the true values, for a model that knows no columns.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Draw the confusion matrix and the calibration, or predicted against true values: .png, .svg or .pdf.",
+)
 @json_option
-def evaluate(model: str, data: str, target: str | None, as_json: bool, **text: str | None) -> None:
+def evaluate(model: str, data: str, target: str | None, plot: str | None, as_json: bool, **text: str | None) -> None:
     """Measure the network in file MODEL on DATA: loss, and accuracy or r2; for a model of a table, more.
 
     DATA is a table, or an NPZ with X and y (X_test and y_test are used instead, if it has them).
     """
     import fastbp
 
-    found = _load(model)
+    check_out(plot, "--plot")
+    check_picture(plot, "--plot")
+    found = load(model)
     if not isinstance(found, fastbp.MLP):
         make_ready([found.dtype])
         with told():
-            scores = found.evaluate(found.frame(opened(data), found.roles.target[0], **text))
+            frame = found.frame(opened(data), found.roles.target[0], **text)
+            scores = found.evaluate(frame)
+        if plot is not None:
+            fastbp.plots.evaluation(found, frame, path=plot)
         if as_json:
             print_json({**scores, "part": "all rows", "data": data, "model": model})
         else:
-            click.echo(f"{table_score_text(scores)}  ({scores['rows']:,} rows)")
+            echo(f"{table_score_text(scores)}  ({scores['rows']:,} rows)")
         return
     net = found
     _no_text_options(text)
@@ -152,12 +172,15 @@ def evaluate(model: str, data: str, target: str | None, as_json: bool, **text: s
     X, y = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
     assert y is not None  # read_table was told that it is needed
     make_ready([net.dtype.name])
-    scores = net.evaluate(X, targets_for(net, y))
+    targets = targets_for(net, y)
+    scores = net.evaluate(X, targets)
+    if plot is not None:
+        fastbp.plots.evaluation(net, X, targets, path=plot)
     part = "all rows" if table.X_test is None else "X_test, y_test"
     if as_json:
         print_json({**scores, "rows": len(X), "part": part, "data": data, "model": model})
     else:
-        click.echo(f"{score_text(scores)}  ({len(X):,} rows: {part})")
+        echo(f"{score_text(scores)}  ({len(X):,} rows: {part})")
 
 
 def targets_for(net: MLP, y: Array) -> Array:

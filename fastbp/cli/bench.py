@@ -16,9 +16,10 @@ from fastbp.bench.result import BenchResult
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
 from fastbp.bench.workloads import NAMES, SWEEPS, select
 from fastbp.cli.checks import check_out, check_precision
-from fastbp.cli.output import console, json_option, make_ready, print_json
+from fastbp.cli.output import console, example, json_option, make_ready, print_json, quiet, quiet_option
 
 KNOWN_NAMES = {*NAMES, *SWEEPS}
+MANY = "many"  # a table of its own
 
 
 def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -30,21 +31,24 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     return names
 
 
-@click.command()
+@click.command(epilog=example("fastbp bench --quick --workload tiny"))
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
     help="Write everything measured to FILE as JSON.",
 )
+@quiet_option
 @json_option
 @click.option(
     "--workload",
     "workloads",
+    metavar="NAME",
     multiple=True,
-    type=click.Choice(NAMES),
+    type=click.Choice([*NAMES, MANY]),
     help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
-    "trainings of other shapes than the usual ones.",
+    "trainings of other shapes than the usual ones; `many`, many small networks side by side, by itself. "
+    f"Names: {', '.join([*NAMES, MANY])}.",
 )
 @click.option(
     "--threads",
@@ -113,6 +117,13 @@ def bench(
         if against or show:
             raise click.UsageError("--against and --show take runs of the benchmark, not profiles: leave out --profile")
         _profile(workloads, threads, out, as_json, plot_path)
+        return
+    if MANY in workloads:
+        if len(workloads) > 1 or against or show or peers:
+            raise click.UsageError(
+                f"--workload {MANY} has a table of its own: give it alone, with --threads or --quick"
+            )
+        _many(threads, quick, out, as_json)
         return
     if plot_path is not None:
         raise click.UsageError("--plot draws what --profile measures: give both")
@@ -187,6 +198,16 @@ def _profile(
     _tell(document, out, as_json, lambda width: roofline.render(found))
 
 
+def _many(threads: int | None, quick: bool, out: Path | None, as_json: bool) -> None:
+    """`bench --workload many`."""
+    from fastbp.bench import many
+
+    make_ready(["float32"])
+    document = many.run(threads, quick=quick, progress=_progress)
+    _progress("")
+    _tell(document, out, as_json, lambda width: many.render(document))
+
+
 def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Callable[[int], Any]) -> None:
     """Write the document to its file, then print it, or the tables; these also where the file cannot be written."""
     try:
@@ -205,6 +226,6 @@ def _tell(document: dict[str, Any], out: Path | None, as_json: bool, tables: Cal
 def _progress(message: str) -> None:
     """A line that overwrites itself, between blocks: a live display redraws in a thread that would be timed too."""
     status = Console(stderr=True, highlight=False)
-    if status.is_terminal:
+    if status.is_terminal and not quiet():
         status.file.write(f"\r\x1b[2K{message}")
         status.file.flush()

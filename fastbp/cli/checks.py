@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.cli.defaults import Hyperparameters
+from fastbp.cli.output import Failure
 from fastbp.io.files import is_special
 
 if TYPE_CHECKING:
@@ -36,9 +38,13 @@ def check_out(out: str | os.PathLike[str] | None, option: str) -> None:
 
 
 def check_picture(path: str | None, option: str) -> None:
-    """Refuse a picture in a format that matplotlib cannot write."""
-    if path is not None and Path(path).suffix.lower() not in PICTURES:
+    """Refuse a picture in a format that matplotlib cannot write, or without matplotlib."""
+    if path is None:
+        return
+    if Path(path).suffix.lower() not in PICTURES:
         raise click.BadParameter(f"must end in {', '.join(PICTURES)}", param_hint=option)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise Failure(f'{option} needs matplotlib: pip install "fastbp[plot]"')
 
 
 def check_outs(settings: Any, names: Sequence[str]) -> None:

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 _SHOWN = 12  # categories of a column
 
 
-def contents(path: str, as_json: bool) -> None:
-    """Show them."""
+def contents(path: str, as_json: bool, plot: str | None = None) -> None:
+    """Show them, and draw the weights of the first layer."""
     import fastbp
     from fastbp.tables import model_file
 
     if not model_file.is_table(path):
         net = fastbp.load(path)
+        if plot is not None:
+            fastbp.plots.first_layer(net, path=plot)
         if as_json:
             print_json(_network(net))
         else:
@@ -29,6 +31,8 @@ def contents(path: str, as_json: bool) -> None:
         return
     model = fastbp.TableModel.load(path)
     assert model.net is not None
+    if plot is not None:
+        fastbp.plots.first_layer(model, path=plot)
     if as_json:
         print_json(_network(model.net) | _table(model))
         return

@@ -21,13 +21,14 @@ from typing import Any
 import click
 
 from fastbp._version import __version__
-from fastbp.cli.output import Failure, Faults, Interrupted
+from fastbp.cli.output import Failure, Faults, Interrupted, Usage
 
 # name -> (module, what it does). Said here, so that `fastbp --help` need not import them.
 COMMANDS = {
     "train": ("fastbp.cli.train", "Train a network on a table, or on the embedded digits."),
     "predict": ("fastbp.cli.apply", "Apply a saved network to a table."),
     "evaluate": ("fastbp.cli.apply", "Measure a saved network on a table with known targets."),
+    "export": ("fastbp.cli.export", "Write a saved network as ONNX or C."),
     "sweep": ("fastbp.cli.sweep", "Train at many learning rates, and say which is best."),
     "range-test": ("fastbp.cli.range_test", "Raise the learning rate step by step, and suggest one."),
     "bench": ("fastbp.cli.bench", "Time fastbp beside pure NumPy and other libraries."),
@@ -104,7 +105,9 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        # Click's own: usage errors, exit codes. A closed pipe, as in `fastbp predict ... | head`, click ends quietly.
+        except click.UsageError as error:
+            raise Usage(error) from None
+        # Click's own: exit codes, and failures. A closed pipe, as in `fastbp predict ... | head`, click ends quietly.
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,24 @@ from fastbp.cli import build
 from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import FRACTION, data_options, run_options
-from fastbp.cli.output import console, json_option, make_ready, print_json, say, say_all, seconds_text
+from fastbp.cli.output import (
+    echo,
+    example,
+    json_option,
+    make_ready,
+    note,
+    print_json,
+    quiet_option,
+    say,
+    seconds_text,
+    shows_progress,
+)
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
+from fastbp.io.overview import Overview
 
 if TYPE_CHECKING:
     from fastbp.many.range_result import RangeTest
-
-WIDE = 132  # columns from which on the table names its sources
 
 
 def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[float, float]:
@@ -33,7 +42,7 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
     return low, high
 
 
-@click.command("range-test")
+@click.command("range-test", epilog=example("fastbp range-test --steps 200 --plot range.png"))
 @data_options
 @click.option("--lr", "span", metavar="LO:HI", default="1e-6:10", show_default=True, callback=_span, help="The ramp.")
 @click.option("--steps", type=click.IntRange(min=20), default=500, show_default=True, help="Steps of the ramp.")
@@ -41,7 +50,11 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
     "--ramp", type=click.Choice(["exponential", "linear"]), default="exponential", show_default=True, help="Its shape."
 )
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Batch orders, from the same weights."
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="From --seed on: weights and batches.",
 )
 @click.option(
     "--smoothing",
@@ -52,6 +65,7 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a step.")
 @run_options
+@quiet_option
 @json_option
 def range_test(**options: Any) -> None:
     """Train on DATA while the learning rate rises from step to step, and suggest rates.
@@ -90,7 +104,7 @@ def range_test(**options: Any) -> None:
         validation_data=validation,
         threads=settings.threads,
         precision=settings.precision,
-        progress=not settings.as_json and sys.stderr.isatty(),
+        progress=shows_progress(settings.as_json),
     )
     if settings.csv is not None:
         result.to_csv(settings.csv)
@@ -99,8 +113,8 @@ def range_test(**options: Any) -> None:
     if settings.as_json:
         print_json(of_network(settings, hyper, prepared, net) | result.document())
         return
-    say_all("data", prepared.notes)
-    say("network", f"{'-'.join(map(str, net.sizes))}, {hyper.activation}, {net.n_parameters:,} parameters")
+    note("data", *prepared.notes)
+    note("network", f"{'-'.join(map(str, net.sizes))}, {hyper.activation}, {net.n_parameters:,} parameters")
     _show(result, startup)
     for label, path in (("picture", settings.plot), ("table", settings.csv)):
         if path is not None:
@@ -109,30 +123,16 @@ def range_test(**options: Any) -> None:
 
 def _show(result: RangeTest, startup: float) -> None:
     """The ramp, what stopped it, the suggestions as a table, and what to bear in mind."""
-    from rich.table import Table
-
     said = result.settings
-    say(
+    note(
         "ramp",
         f"{said['optimizer']}, lr {said['lr_min']:g} to {said['lr_max']:g} in {len(result.learning_rates)} steps "
-        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} batch orders, "
+        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} seeds, "
         f"{seconds_text(result.seconds)} (after {seconds_text(startup)} of start-up)",
     )
     ends = [reason for reason in result.stopped if reason]
     first = f", one at {ends[0]}" if ends else ": the loss never climbed that far"
-    say("stopped", f"{len(ends)} of {len(result.seeds)} batch orders{first}")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("suggestion")
-    for name in ("lr", "over batch orders"):
-        table.add_column(name, justify="right")
-    table.add_column("formula (L: smoothed loss)")
-    shown = console()
-    wide = shown.width >= WIDE
-    if wide:
-        table.add_column("source")
-    for name, one in result.suggestions.items():
-        cells = (name, f"{one.value:.3g}", f"{one.low:.3g} to {one.high:.3g}", one.formula, one.source)
-        table.add_row(*cells[: 4 + wide])
-    shown.print(table)
-    for note in result.notes:
-        say("note", note)
+    note("stopped", f"{len(ends)} of {len(result.seeds)} seeds{first}")
+    found = result.overview()
+    echo(Overview("", found.head, found.rows).text())
+    note("note", *result.notes)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from fastbp.cli import build
 from fastbp.cli.checks import beyond_numpy
 from fastbp.cli.defaults import Hyperparameters
-from fastbp.cli.output import Interrupted, make_ready, say, score_text, seconds_text, warn
+from fastbp.cli.output import Interrupted, make_ready, quiet, say, score_text, seconds_text, shows_progress, warn
 from fastbp.cli.summary import chosen, describe
 from fastbp.errors import DivergenceError
 
@@ -63,7 +62,7 @@ class Run:
         if error.best_epoch is not None and self.settings.out is not None:
             self._save()
             error.add_note(f"the network of epoch {error.best_epoch}, the best, is in {self.settings.out}")
-        if self.settings.history is not None and self._write_history():
+        if self._write_history():
             error.add_note(f"the losses are in {self.settings.history}")
 
     def _kept(self) -> list[str]:
@@ -75,19 +74,22 @@ class Run:
             if not self.saved:
                 self._save()
             kept.append(f"the network as it stood is in {self.settings.out}")
-        if self.settings.history is not None and self._write_history():
+        if self._write_history():
             kept.append(f"its losses are in {self.settings.history}")
         return kept or ["nothing was kept (--out FILE keeps the network)"]
 
     def _write_history(self) -> bool:
-        """Write what --history asks for, once; False if there has been no epoch."""
-        history, path = self.net.history, self.settings.history
-        if path is None or history is None or not history.loss:
+        """Write what --history and --plot ask for, once; False where there is no file of losses."""
+        history, path, plot = self.net.history, self.settings.history, self.settings.plot
+        if history is None or not history.loss:
             return False
         if not self.written:
-            (history.to_csv if path.endswith(".csv") else history.to_json)(path)
+            if path is not None:
+                (history.to_csv if path.endswith(".csv") else history.to_json)(path)
+            if plot is not None:
+                history.plot(plot)
             self.written = True
-        return True
+        return path is not None
 
     @property
     def n_told(self) -> int:
@@ -98,9 +100,13 @@ class Run:
         if not self.settings.as_json:
             say(label, text)
 
+    def _note(self, label: str, text: str) -> None:
+        if not quiet():
+            self._say(label, text)
+
     def _describe(self) -> dict[str, Any]:
         about = (self.settings, self.hyper, self.optimizer, self.prepared, self.net, self.n_told)
-        for label, text in describe(*about):
+        for label, text in () if quiet() else describe(*about):
             self._say(label, text)
         return chosen(*about)
 
@@ -116,7 +122,7 @@ class Run:
             history = self._train(
                 callbacks=build.callbacks(self.settings),
                 resume=self.settings.checkpoint if self.settings.resume else None,
-                progress=not self.settings.as_json and sys.stderr.isatty(),
+                progress=shows_progress(self.settings.as_json),
             )
         seconds = sum(history.seconds)
         rate = n_train * len(history.loss) / max(seconds, 1e-9)
@@ -128,6 +134,8 @@ class Run:
         self._say("trained", f"{done} (after {seconds_text(startup)} of start-up)")
         if history.stop_reason:
             self._say("stopped", f"after {len(history.loss)} epochs: {history.stop_reason.partition(': ')[2]}")
+        if self.settings.plot is not None and history.loss:
+            self._say("picture", f"in {self.settings.plot}")
         return {
             "train_loss": history.loss,
             "val_loss": history.val_loss,
@@ -172,9 +180,9 @@ class Run:
         assert self.settings.checkpoint is not None
         earlier = progress_of(self.settings.checkpoint)
         if earlier is None:
-            self._say("resume", f"no checkpoint in {self.settings.checkpoint}: starting afresh")
+            self._note("resume", f"no checkpoint in {self.settings.checkpoint}: starting afresh")
             return None
-        self._say("resume", f"after {earlier['epochs']} epochs, from {self.settings.checkpoint}")
+        self._note("resume", f"after {earlier['epochs']} epochs, from {self.settings.checkpoint}")
         return int(earlier["epochs"])
 
     def _save(self) -> None:

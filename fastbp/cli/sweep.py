@@ -7,7 +7,6 @@ import importlib.util
 import math
 import re
 import shlex
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastbp.cli import build
+from fastbp.cli import build, sweep_over
 from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import data_options, run_options, schedule_option
 from fastbp.cli.output import (
     Failure,
     Interrupted,
+    echo,
+    example,
     json_option,
     make_ready,
+    note,
     print_json,
+    quiet,
+    quiet_option,
     say,
-    say_all,
     seconds_text,
+    shows_progress,
     warn,
 )
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
+from fastbp.io.overview import Overview
 
 if TYPE_CHECKING:
     from fastbp.data.prepare import PreparedData
@@ -88,13 +93,25 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     return value
 
 
-@click.command(cls=RecordingCommand)
+@click.command(cls=RecordingCommand, epilog=example("fastbp sweep --lr 1e-3:1:7 --seeds 2 --epochs 3 --plot sweep.png"))
 @data_options
 @click.option(
     "--lr", "rates", metavar="LO:HI:N", callback=_rates,
     help="Rates at equal steps of the logarithm; or a list, 0.001,0.01.  "
     f"[default: {RATES}; tables: 25 from a hundredth of the rate of `train` to ten times that]",
 )  # fmt: skip
+@click.option(
+    "--over", multiple=True, metavar="NAME=VALUES",
+    help="Sweep over another setting: batch_size=16,32,64 or weight_decay=0:0.1:5; several, over all combinations.",
+)  # fmt: skip
+@click.option(
+    "--sampling", type=click.Choice(["grid", "random", "sobol"]), default="grid", show_default=True,
+    help="Of --over: all combinations, or --points drawn from ranges LO:HI.",
+)  # fmt: skip
+@click.option("--points", type=click.IntRange(min=1), metavar="N", help="How many combinations are drawn.")
+@click.option(
+    "--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ..."
+)
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
@@ -109,6 +126,12 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 )  # fmt: skip
 @click.option("--target-loss", type=float, help="Validation loss to which the time is taken.")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="FILE", help="Write a web page: .html.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Compare with an earlier sweep, as --json or to_json wrote it.",
+)
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a run.")
 @click.option("--stability", is_flag=True, help="Say, and draw, from which rate on descent is unstable: a diagnostic.")
@@ -120,6 +143,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--dask", metavar="ADDRESS", callback=_scheduler, help="Train on a Dask cluster that you trust: tcp://host:8786."
 )
 @run_options
+@quiet_option
 @json_option
 @click.pass_context
 def sweep(context: click.Context, /, **options: Any) -> None:
@@ -131,6 +155,15 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out for the test, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, "lr": None, **options})
     _check_files(settings)
+    from fastbp.many import against
+
+    try:
+        earlier = None if settings.against is None else against.read(settings.against)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--against") from None
+    if settings.over:
+        given = context.get_parameter_source("rates") is click.core.ParameterSource.COMMANDLINE
+        sweep_over.check(settings, given)
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
@@ -146,14 +179,19 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     startup = make_ready([net.dtype.name], settings.precision)
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
+    if settings.over:
+        with _cluster(settings.dask) as executor:
+            sweep_over.run(settings, found, executor, context.meta["command"])
+        return
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
-        "precision": settings.precision, "journal": settings.journal,
-        "progress": not settings.as_json and sys.stderr.isatty(),
+        "precision": settings.precision, "journal": settings.journal, "progress": shows_progress(settings.as_json),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
+    result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)
+    changes = [] if earlier is None else against.lines(result, earlier)
     stability, written = None, {}
     try:  # files first: what is printed may meet a closed pipe, or a full disk
         stability = _stability(net, prepared, optimizer, settings)
@@ -164,9 +202,9 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     finally:
         if settings.as_json:
             about = of_network(settings, hyper, prepared, net)
-            print_json(about | {"command": context.meta["command"]} | result.to_dict())
+            print_json(about | {"command": context.meta["command"], "against": changes} | result.to_dict())
         else:
-            _show(result, stability, written)
+            _show(result, stability, written, changes)
     if interrupted:
         raise Interrupted(f"interrupted: {interrupted}")
 
@@ -203,8 +241,8 @@ def _describe(settings: Any, prepared: PreparedData, net: MLP, startup: float) -
         if getattr(settings, option) is not None:
             held += f", at random (--{option} splits the rows for the test alone)"
             break
-    say_all("data", [*prepared.notes, held])
-    say("start-up", seconds_text(startup))
+    note("data", *prepared.notes, held)
+    note("start-up", seconds_text(startup))
 
 
 def _run(net: MLP, prepared: PreparedData, settings: Any, arguments: dict[str, Any]) -> tuple[LrSweep, str]:
@@ -246,9 +284,15 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
     return lr_stability(net, prepared.X_train, prepared.y_train, optimizer=optimizer)
 
 
-def _show(result: LrSweep, stability: Any, written: dict[str, str]) -> None:
-    """The result for people, and where its files are."""
-    click.echo(f"\n{result}\n")
+def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
+    """The result for people, what has changed, and where its files are."""
+    if quiet():
+        found = result.overview()
+        echo(Overview(found.title, found.head, found.rows).text())
+    else:
+        echo(f"\n{result}\n")
+    for line in changes:
+        say("against", line)
     if stability is not None:
         line = f"in full batches from lr {stability.lines[0]:.3g} on, at the initial weights"
         say("unstable", f"{line}; {stability.caveat}")
@@ -264,6 +308,6 @@ def _write(result: LrSweep, settings: Any, command: str, stability: Any) -> dict
     if settings.plot is not None:
         result.plot(settings.plot, stability=line)
     if settings.report is not None:
-        result.report(settings.report, stability=line, command=command)
+        result.report(settings.report, stability=line, command=command, against=settings.against)
     labels = {"table": settings.csv, "picture": settings.plot, "report": settings.report, "journal": settings.journal}
     return {label: path for label, path in labels.items() if path is not None}

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _READING = ("drop", "id", "categorical", "numeric", "dates", "missing", "decimal", "thousands", "delimiter", "encoding")
 
 
-def table_subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, validate: bool) -> Subject:
-    """A table, decided, split and encoded, with its network."""
+def table_subject(
+    settings: Any, hyper: Hyperparameters, optimizer: Any, *, validate: bool, data: Any = None
+) -> Subject:
+    """A table, decided, split and encoded, with its network. data: a frame in the place of what DATA holds."""
     from fastbp.io import frames
     from fastbp.tables.model import TableModel
 
@@ -48,7 +50,7 @@ def table_subject(settings: Any, hyper: Hyperparameters, optimizer: Any, *, vali
         model.roles, target=targets, weight=settings.weight, group=settings.group, time=settings.time
     )
     ready = model.prepare(
-        opened(settings.data), roles, opened(test) if isinstance(test, str) else test,
+        opened(settings.data) if data is None else data, roles, opened(test) if isinstance(test, str) else test,
         0.0 if test is not None else settings.test_fraction,
     )  # fmt: skip
     assert model.net is not None

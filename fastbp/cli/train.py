@@ -8,11 +8,18 @@ from typing import Any
 
 import click
 
-from fastbp.cli import build
-from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs, check_precision
+from fastbp.cli import build, many
+from fastbp.cli.checks import (
+    check_callbacks,
+    check_compare,
+    check_effects,
+    check_outs,
+    check_picture,
+    check_precision,
+)
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, complete
 from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
-from fastbp.cli.output import json_option, print_json
+from fastbp.cli.output import example, json_option, print_json, quiet_option
 from fastbp.cli.run import Run, TableRun
 
 TEST_FRACTION = 0.2
@@ -41,6 +48,9 @@ class Settings:
     log_target: bool
     test: str | None
     refit: bool
+    ensemble: int | None
+    cross_validate: int | None
+    by: str | None
     hidden: tuple[int, ...] | None
     activation: str | None
     loss: str | None
@@ -72,6 +82,7 @@ class Settings:
     checkpoint_minutes: float | None
     resume: bool
     history: str | None
+    plot: str | None
     seed: int
     threads: int | None
     dtype: str
@@ -81,7 +92,7 @@ class Settings:
     as_json: bool
 
 
-@click.command()
+@click.command(epilog=example("fastbp train --epochs 5 --out digits.safetensors --plot curves.png"))
 @data_options
 @click.option("--lr", type=float, help=f"Learning rate.  {default('lr')}")
 @click.option("--epochs", type=click.IntRange(min=1), help=f"Passes over the data.  {default('epochs')}")
@@ -94,6 +105,16 @@ class Settings:
 )
 @click.option("--test", type=click.Path(dir_okay=False), metavar="FILE", help="A table to test on, instead.")
 @click.option("--refit", is_flag=True, help="Train once more, on the rows too that chose the best epoch of a table.")
+@click.option(
+    "--ensemble",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Train N networks of other seeds; they predict together.",
+)
+@click.option(
+    "--cross-validate", type=click.IntRange(min=2), metavar="K", help="Train and test on K folds of the training rows."
+)
+@click.option("--by", metavar="COLUMN", help="Train one network for each group of a table's rows.")
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
@@ -141,6 +162,7 @@ class Settings:
 @click.option(
     "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
 )
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
 @run_options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Save the network (.safetensors).")
 @click.option(
@@ -148,6 +170,7 @@ class Settings:
     type=click.Choice(["numpy", "none"]),
     help="Run the same training in pure NumPy too.  [default: numpy for the digits, else none]",
 )
+@quiet_option
 @json_option
 def train(**options: Any) -> None:
     """Train a network on DATA, and test it on rows held out.
@@ -157,7 +180,8 @@ def train(**options: Any) -> None:
     y_test). Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
     """
     settings = Settings(**options)
-    check_outs(settings, ("out", "history"))
+    check_outs(settings, ("out", "history", "plot"))
+    check_picture(settings.plot, "--plot")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")
     # Names are checked before the data is read: a mistyped option is wrong usage, whatever the data.
@@ -167,6 +191,12 @@ def train(**options: Any) -> None:
     check_compare(settings, optimizer)
     check_callbacks(settings, hyper)
     check_precision(settings)
+
+    if (several := many.mode(settings)) is not None:
+        if settings.precision != "float32":
+            raise click.UsageError("--precision is for a single training: leave it out")
+        many.show(many.train_several(settings, hyper, optimizer, several), settings)
+        return
 
     from fastbp.cli.load import subject
 

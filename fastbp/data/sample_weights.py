@@ -86,13 +86,10 @@ def apply_class_weight(
         return weights
     classes, n_classes = _classes(spec, targets)
     if isinstance(class_weight, str) and validation.check_choice("class_weight", class_weight, ["balanced"]):
-        counted = np.ones(len(targets), bool) if rows is None else np.zeros(len(targets), bool)
-        if rows is not None:
-            counted[rows] = True
-        ignored = ignored_rows(spec.loss, y)
+        counted, ignored = classes if rows is None else classes[rows], ignored_rows(spec.loss, y)
         if ignored is not None:
-            counted &= ~ignored
-        factors = balanced(np.bincount(classes[counted], minlength=n_classes))
+            counted = counted[~(ignored if rows is None else ignored[rows])]
+        factors = balanced(np.bincount(counted, minlength=n_classes))
     else:
         factors = _factors(class_weight, n_classes)
     found: Array = factors[classes]
@@ -169,7 +166,7 @@ def check_effect(weights: Array | None, rows: Array | None, batch_size: int) -> 
     if counted.size and counted.min() < counted.max():
         tell(  # in the middle of a training, if chunks come
             "with batch_size=1 the weights of rows cannot act, unless they are 0: a batch's cost is divided by its sum "
-            "of weights; take larger batches", UserWarning, stacklevel=5,
+            "of weights; take larger batches", UserWarning, stacklevel=6,
         )  # fmt: skip
 
 

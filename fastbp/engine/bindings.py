@@ -125,6 +125,28 @@ class Bindings(Store):
         self._current = self._optimizer = self._prepared = None
         self._rates = None, None
 
+    def workplace(self) -> dict[str, Any]:
+        """What the network works in beside parameters and moments, for `borrow`."""
+        return {name: getattr(self, name) for name in memory.WORKPLACE}
+
+    def borrow(self, given: dict[str, Any] | None) -> dict[str, Any]:
+        """Work in other memory than one's own, which a network of the same layout has worked in; None: in new one.
+
+        Returns what had been worked in before.
+        """
+        before = self.workplace()
+        now = memory.no_workplace(self.layout.dtype) if given is None else given
+        self.forget_bindings()
+        self.forget_stages()
+        self._pointed = self._snapshot_at = self.snapshot_of = None
+        for name in memory.WORKPLACE:
+            setattr(self, name, now[name])
+        self.job[0]["gradient"] = 0 if self.gradient is None else address(self.gradient)
+        if self.buffers is not None:
+            self.buffers.mirror_in(self.transposed)
+        self._point_rates()
+        return before
+
     def bind_data(
         self, X: Array, y: Array | None, scaling: tuple[Array, ...] | None, weights: Array | None = None,
         *, scan: bool = False, rows: Array | None = None, outputs: Array | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,16 +51,16 @@ class Engine(Stages):
 
     def call(
         self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
-        input_deltas: Array | None = None, parameters: Array | None = None, snapshots: tuple[int, int] = (0, 1),
-        precision: str = FLOAT32,
+        input_deltas: Array | None = None, parameters: Array | None = None, fresh: bool = False,
+        snapshots: tuple[int, int] = (0, 1), precision: str = FLOAT32,
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
         placement: by columns, if the call trains and there are areas for its parts. noisy: with the dropout and the
         input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
-        network's own, which stay as they are. snapshots: have the kernels do what `take_snapshot` does after every so
-        many steps of an epoch (0: never), and at the end of so many epochs. precision: of the products, where a
-        gradient is made; such calls in bfloat16 are by rows.
+        network's own, which stay as they are. fresh: a kernel has written their transposed copy. snapshots: have the
+        kernels do what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many
+        epochs. precision: of the products, where a gradient is made; such calls in bfloat16 are by rows.
         """
         job, tag, sync = self.job, self._tag, self._sync
         n_threads, columns, parts = placement
@@ -77,11 +77,29 @@ class Engine(Stages):
         kernel = self._kernel
         if paired:
             kernel = entry(run_kernel, kernel_dtype(precision, self.layout.dtype.name), self._end_if_asked)
+        layers = self.set_up(
+            mode, n_threads, noisy=noisy, input_deltas=input_deltas, parameters=parameters, fresh=fresh,
+            snapshots=snapshots, columns=columns, parts=parts, paired=paired,
+        )  # fmt: skip
+        sync[0] = sync[16] = sync[24] = 0
+        if n_threads == 1 and not detached:
+            kernel(job, layers, 0, tag)
+        else:
+            self.call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
+        if paired and parameters is None and sync[16] == records.RUNNING:
+            self._pairs_of = self.mark()
+        return sync[16]
+
+    def set_up(
+        self, mode: int, n_threads: int, *, noisy: bool = True, input_deltas: Array | None = None,
+        parameters: Array | None = None, fresh: bool = False, snapshots: tuple[int, int] = (0, 1), columns: int = 0,
+        parts: int = 1, paired: bool = False,
+    ) -> Array:  # fmt: skip
+        """Have the job say all that a call needs to know; returns the records of its layers."""
         assert self.buffers is not None
-        layout, layers = self.layout, self.buffers.records
-        own = parameters is None
-        if not own:
-            self._mirrored = None  # others may have been there
+        layout, own = self.layout, parameters is None
+        if parameters is not None:
+            self._mirrored = parameters if fresh else None  # others may have been there
         parameters = self.parameters if parameters is None else parameters
         self._point(parameters)
         if paired:
@@ -96,22 +114,18 @@ class Engine(Stages):
         _MODE.pack_into(
             self._bytes, _MODE_START, mode, len(layout.layers), n_threads, noisy, wanted, *snapshots, columns, parts
         )
-        sync[0] = sync[16] = sync[24] = 0
-        if n_threads == 1 and not detached:
-            kernel(job, layers, 0, tag)
-        else:
-            self._call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
-        if paired and own and sync[16] == records.RUNNING:
-            self._pairs_of = self.mark()
-        return sync[16]
+        return self.buffers.records
 
-    def _call_together(self, work: team.Work, n_threads: int, detached: bool) -> None:
-        """Have a team do the work, watched if FASTBP_WATCHDOG says so."""
+    def call_together(
+        self, work: team.Work, n_threads: int, detached: bool, tell: Callable[[int], None] = lambda n_threads: None
+    ) -> None:
+        """Have a team do the work, watched if FASTBP_WATCHDOG says so; `tell` is told how many they are."""
         patience = watchdog.patience()
 
         def begin(threads: list[int]) -> None:
             job = self.job[0]
             job["n_threads"] = len(threads)  # fewer than asked for, where the system grants no more
+            tell(len(threads))
             if len(threads) % int(job["parts"]):
                 job["columns"], job["parts"] = 0, 1
             self._watch = watchdog.records(threads, patience)

@@ -151,6 +151,13 @@ class Layout:
         found = self._snapshot_steps[batch, n_moments] = max(1, math.ceil(copy / (tuning.SNAPSHOT_SHARE * step)))
         return found
 
+    def snapshots(self, batch: int, n_moments: int, steps: int) -> tuple[int, int]:
+        """Steps of an epoch, and epochs, after which kernels take one, where an epoch has so many steps."""
+        every = self.snapshot_steps(batch, n_moments)
+        # Not shortly before the end of an epoch, where one is taken anyway.
+        within = every if steps >= 2 * every else max(every, steps)
+        return within, -(-every // max(1, steps))
+
     def memory(self, batch_size: int, n_moments: int) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
 
@@ -262,14 +269,19 @@ class Buffers:
             record["kind"] = DENSE_LAYER
             record["n_in"], record["n_out"], record["activation"] = layer.n_in, layer.n_out, layer.activation.code
             record["offset"], record["first_block"] = layer.offset, layer.first_block
-            if k:  # no delta goes below layer 0, unless `Engine.backprop` is asked for dJ/dX
-                record["transposed"] = address(transposed) + layer.transposed_offset * item
             record["inputs"], record["input_row"] = address(self.activations[k]), strides[k] * item
             record["outputs"], record["output_row"] = address(self.activations[k + 1]), strides[k + 1] * item
             record["deltas"] = address(self.deltas[k])
         for record, chance in zip(self.records, layout.regularization.chances, strict=False):  # none for the outputs
             record["drop_below"], record["dropout_scale"] = round(chance * 2**32), 1.0 / (1.0 - chance)
         self.weight_offsets = np.array([layer.offset * item for layer in layout.layers], np.uint64)
+        self.transposed_offsets = np.array([layer.transposed_offset * item for layer in layout.layers], np.uint64)
+        self.mirror_in(transposed)
+
+    def mirror_in(self, transposed: Array) -> None:
+        """Have the transposed weights there."""
+        self.records["transposed"] = self.transposed_offsets + np.uint64(address(transposed))
+        self.records["transposed"][0] = 0  # no delta goes below layer 0, unless `Engine.backprop` is asked for dJ/dX
 
     def add_pairs(self, layout: Layout, weights: Sequence[Array], transposed: Sequence[Array]) -> None:
         """Make room for the copies in bfloat16 of all that the products read, of the weights at these places."""

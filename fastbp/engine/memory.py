@@ -14,6 +14,11 @@ import numpy as np
 from fastbp.engine import tuning
 from fastbp.types import Array
 
+# What networks that are trained one after the other by the same thread can share, see `Bindings.borrow`.
+WORKPLACE = (
+    "buffers", "gradient", "row_losses", "losses", "mean_weights", "scratch", "partials", "areas", "snapshot",
+    "snapshot_scalars",
+)  # fmt: skip
 ALIGNMENT = 64
 PAGE, HUGE_PAGE = 4096, 1 << 21
 _places = itertools.count()
@@ -70,3 +75,10 @@ def address(array: Array) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):  # read-only, strided, or empty
         return int(array.__array_interface__["data"][0])
+
+
+def no_workplace(dtype: np.dtype[Any]) -> dict[str, Any]:
+    """What a network works in that has made no call yet."""
+    found = dict.fromkeys(WORKPLACE, allocate(0, dtype))
+    found |= dict.fromkeys(("losses", "mean_weights"), allocate(0, np.dtype(np.float64)))
+    return found | {"buffers": None, "gradient": None, "snapshot_scalars": np.empty((2, 0))}

@@ -20,7 +20,8 @@ from fastbp.engine.layout import layout_of
 from fastbp.engine.placement import Placement
 from fastbp.engine.precisions import FLOAT32
 from fastbp.engine.state import OptimizerState
-from fastbp.engine.summary import summary
+from fastbp.engine.summary import overview, summary
+from fastbp.io.overview import Overview
 from fastbp.kernels import records
 from fastbp.model import Model
 from fastbp.numerics import quiet
@@ -208,6 +209,10 @@ class Session:
         """Forget moments, and the counts of steps and epochs."""
         with self.lock:
             self.engine.begin((), None)
+
+    def overview(self, title: str) -> Overview:
+        """The layers, for notebooks."""
+        return overview(self.spec, self.layout, title)
 
     def summary(self) -> str:
         """A table of layers, parameters and flops, and the memory that training takes."""

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from fastbp.engine.layout import Layout
+from fastbp.io.overview import Overview
 from fastbp.spec import NetworkSpec
+
+HEAD = ("layer", "shape", "activation", "parameters")
+
+
+def _layers(spec: NetworkSpec, layout: Layout) -> list[tuple[str, str, str, str]]:
+    """A row a layer: number, shape, activation, parameters."""
+    rows = []
+    if layout.scale_offset:
+        rows.append(("scale", f"{layout.sizes[0]}", "", f"{layout.sizes[0]:,}"))
+    for k, layer in enumerate(layout.layers):
+        shape, parameters = f"{layer.n_in} x {layer.n_out}", f"{(layer.n_in + 1) * layer.n_out:,}"
+        rows.append((str(k), shape, spec.layer_activations[k], parameters))
+    return rows
+
+
+def overview(spec: NetworkSpec, layout: Layout, title: str) -> Overview:
+    """The layers, and what regularises them."""
+    penalties = str(spec.regularization)
+    return Overview(title, HEAD, _layers(spec, layout), [penalties] if penalties else [])
 
 
 def summary(spec: NetworkSpec, layout: Layout) -> str:
     """A table of layers, parameters and flops, and the memory that training takes."""
-    rows = [("layer", "shape", "activation", "parameters")]
-    names = spec.layer_activations
-    if layout.scale_offset:
-        rows.append(("scale", f"{layout.sizes[0]}", "", f"{layout.sizes[0]:,}"))
-    for k, layer in enumerate(layout.layers):
-        rows.append((str(k), f"{layer.n_in} x {layer.n_out}", names[k], f"{(layer.n_in + 1) * layer.n_out:,}"))
+    rows = [HEAD, *_layers(spec, layout)]
     widths = [max(len(row[c]) for row in rows) for c in range(4)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if penalties := str(spec.regularization):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 
 from fastbp import validation
 from fastbp.engine import precisions
 from fastbp.kernels import build
+
+log = logging.getLogger(__name__)
 
 
 def warmup(
@@ -25,6 +29,8 @@ def warmup(
         "bfloat16": also what trains float32 networks with products in bfloat16, see `MLP.fit`.
     """
     names = [validation.check_dtype(dtype).name for dtype in dtypes]
+    started = time.perf_counter()
     if precisions.check(precision) != precisions.FLOAT32:
         names.append(precisions.kernel_dtype(precision, "float32"))
     build.warmup(names, progress or (lambda done, total: None))
+    log.info("machine code of %s ready in %.2f s", " and ".join(names), time.perf_counter() - started)

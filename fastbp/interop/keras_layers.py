@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -44,12 +45,13 @@ _EPSILON = 1e-7  # the least deviation of Keras's Normalization
 
 
 class _Layer(NamedTuple):
-    """A layer: what it is called in errors and in the file, its class, its description, what reads its weights."""
+    """A layer: its name in errors and in the file, its class, description and shape of inputs; what reads weights."""
 
     where: str
     path: str
     kind: str
     config: dict[str, Any]
+    shape: list[int | None]
     fetch: Fetch
 
 
@@ -57,6 +59,8 @@ def model_of(source: Any, loss: str | Loss | None, class_labels: list[Any] | Non
     """The work of `fastbp.from_keras`."""
     if hasattr(source, "to_json") and hasattr(source, "get_layer"):
         return _assemble(json.loads(source.to_json()), _fetch_from(source), loss, class_labels, in_file=False)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"model must be a path or a keras.Model, got {source!r:.80} of type {type(source).__name__}")
     h5py = load("h5py", ".keras files need h5py", "keras")
     with opened(source) as file, damaged(source, "cannot be read as a model of Keras"):
         config, fetch = keras_files.read(file, h5py)
@@ -118,7 +122,8 @@ def _chain(config: dict[str, Any], prefix: str, fetch: Fetch, in_file: bool) -> 
         if one["class_name"] in ("Sequential", "Functional"):
             yield from _chain(one, path, fetch, in_file)
         else:
-            yield _Layer(f"{inner} ({one['class_name']})", path, one["class_name"], one["config"], fetch)
+            shape = (one.get("build_config") or {}).get("input_shape") or [None, None]
+            yield _Layer(f"{inner} ({one['class_name']})", path, one["class_name"], one["config"], shape, fetch)
 
 
 def _snake(name: str) -> str:
@@ -161,6 +166,8 @@ def _take(found: Assembly, layer: _Layer) -> None:
     where, kind, config = layer.where, layer.kind, layer.config
     if kind in ("InputLayer", "Flatten", "Identity"):
         return
+    if kind in ("Dense", "Normalization") and len(layer.shape) != 2:
+        raise refused(where, f"takes inputs of shape {layer.shape}, not rows of numbers", "put a Flatten before it")
     if kind == "Dense":
         weight = layer.fetch(f"{layer.path}vars/0", (None, config["units"]))
         bias = layer.fetch(f"{layer.path}vars/1", (config["units"],)) if config["use_bias"] else None

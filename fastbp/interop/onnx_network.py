@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -91,12 +92,13 @@ ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {
 # --- the network --------------------------------------------------------------------------------------------
 
 
-def layers(g: Graph, outline: Outline, x: str) -> str:
-    """The outputs of the last layer before the link, of inputs in any dtype."""
+def layers(g: Graph, outline: Outline, x: str, dtype: Any) -> str:
+    """The outputs of the last layer before the link, of inputs in a dtype."""
     if outline.x_mean is not None:
-        x = g.op("Sub", g.cast(x, np.float64), g.array(outline.x_mean, np.float64))
+        x, dtype = (g.cast(x, np.float64) if dtype != np.float64 else x), np.float64
+        x = g.op("Sub", x, g.array(outline.x_mean, np.float64))
         x = g.op("Div", x, g.array(outline.x_scale, np.float64))
-    x = g.cast(x, g.dtype)
+    x = x if g.dtype == dtype else g.cast(x, g.dtype)
     for layer in outline.layers:
         x = ACTIVATIONS[layer.activation](g, g.op("Gemm", x, g.array(layer.weight), g.array(layer.bias)))
     return x
@@ -134,7 +136,7 @@ def write(outline: Outline, path: PathLike, input_dtype: object = None) -> None:
     wide = outline.needs_double if input_dtype is None else check_dtype(input_dtype) == np.float64
     x_dtype = np.float64 if wide or (outline.dtype == np.float64 and input_dtype is None) else np.float32
     n_out, link = outline.sizes[-1], outline.loss.link
-    z = layers(g, outline, g.input("X", x_dtype, outline.sizes[0]))
+    z = layers(g, outline, g.input("X", x_dtype, outline.sizes[0]), x_dtype)
     columns = None if n_out == 1 else n_out
     if link.classifies:
         found, proba = classes(g, outline, z), probabilities(g, outline, z)

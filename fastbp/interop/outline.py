@@ -87,10 +87,13 @@ class Outline:
 
     @property
     def needs_double(self) -> bool:
-        """Whether its inputs, or their standardisation within the weights, have more digits than its float32."""
-        if self.x_mean is None or self.x_scale is None or self.dtype == np.float64:
-            return False
-        return bool((np.abs(self.x_mean) > MOST_DEVIATIONS * self.x_scale).any())
+        """Whether its inputs have more digits than its float32."""
+        return self.dtype == np.float32 and _far(self.x_mean, self.x_scale)
+
+    @property
+    def folds_badly(self) -> bool:
+        """Whether the standardisation of inputs or targets has more digits than the float32 of weights would hold."""
+        return self.needs_double or (self.dtype == np.float32 and _far(self.y_mean, self.y_scale))
 
     @quiet
     def folded(self) -> Outline:
@@ -114,3 +117,7 @@ class Outline:
             else:
                 layers.append(Layer(np.diag(self.y_scale), np.array(self.y_mean), "identity"))
         return dataclasses.replace(self, layers=tuple(layers), x_mean=None, x_scale=None, y_mean=None, y_scale=None)
+
+
+def _far(mean: Array | None, scale: Array | None) -> bool:
+    return mean is not None and scale is not None and bool((np.abs(mean) > MOST_DEVIATIONS * scale).any())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp import activations
 from fastbp.history import History
 from fastbp.interop.assembly import Assembly, refused
 from fastbp.interop.outline import Layer, Outline
@@ -17,7 +18,9 @@ from fastbp.validation import listed
 
 # fastbp's name -> scikit-learn's
 ACTIVATIONS = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
-_NAMES = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {"softmax": "softmax", "exp": "exponential"}
+# Those of fastbp.sklearn's estimators too, which have all of fastbp's activations.
+_NAMES = {name: name for name in activations.ACTIVATIONS} | {theirs: ours for ours, theirs in ACTIVATIONS.items()}
+_NAMES |= {"softmax": "softmax", "exp": "exponential"}
 
 
 # --- to scikit-learn ----------------------------------------------------------------------------------------

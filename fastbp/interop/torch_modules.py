@@ -42,10 +42,10 @@ def torch() -> Any:
 def module_of(outline: Outline, probabilities: bool) -> Any:
     """The work of `MLP.to_torch`."""
     torch_, link = torch(), outline.loss.link
-    if outline.needs_double:
+    if outline.folds_badly:
         raise ValueError(
-            "the inputs' means are more than 1,000 times their scales, digits that the float32 weights of a Linear "
-            "have not: net.astype('float64').to_torch()"
+            "means of inputs or targets are more than 1,000 times their scales, digits that the float32 "
+            "weights of a Linear have not: net.astype('float64').to_torch()"
         )
     if probabilities and not link.classifies:
         raise ValueError(f"probabilities are for classifiers; this network has loss={outline.loss.name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import threading
 import zlib
@@ -58,8 +57,6 @@ def _aside() -> Iterator[None]:
             yield
             return
         try:
-            if sys.stderr is not None:
-                sys.stderr.flush()
             os.dup2(held.fileno(), 2)
             yield
         except BaseException:

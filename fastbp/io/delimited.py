@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,13 +48,8 @@ def read(content: bytes, source: str, *, delimiter: str | None = None, encoding:
         too many or too few.
     """
     content, notes = _as_utf8(content, source, encoding)
-    delimiter = delimiter or _delimiter(content, source)
-    head = next(_rows(content, delimiter), None)
-    if head is None:
-        raise TableError(source, ["is empty; expected a line of column names and a row for each sample"])
-    names = _names(head[1], source)
-    after = head[0] + sum(cell.count("\n") for cell in head[1])  # the header's last line
-    frame = _by_polars(content, delimiter, names, after)
+    delimiter, names, after = header(content, source, delimiter)
+    frame = by_polars(content, delimiter, names, after)
     last = None if frame is None else frame[names[-1]]
     if last is not None and len(last) == _lines(content) - after > 0 and not last.null_count():
         return Text(frame, delimiter, None, after + 1, notes)
@@ -64,11 +59,20 @@ def read(content: bytes, source: str, *, delimiter: str | None = None, encoding:
         raise TableError(source, ["has no rows below its header"])
     if counted is not None and counted.blanks:
         content = _without(content, counted.blanks)
-        frame = _by_polars(content, delimiter, names, after)
+        frame = by_polars(content, delimiter, names, after)
     if counted is not None and frame is not None and frame.height == counted.rows:
         return Text(frame, delimiter, counted.lines, after + 1, notes)
     frame, lines = _by_python(content, delimiter, names, source)
     return Text(frame, delimiter, lines, after + 1, notes)
+
+
+def header(content: bytes, source: str, delimiter: str | None) -> tuple[str, list[str], int]:
+    """What stands between cells, the names of the columns, and the last line of the header."""
+    delimiter = delimiter or _delimiter(content, source)
+    head = next(_rows(content, delimiter), None)
+    if head is None:
+        raise TableError(source, ["is empty; expected a line of column names and a row for each sample"])
+    return delimiter, _names(head[1], source), head[0] + sum(cell.count("\n") for cell in head[1])
 
 
 # --- text ---------------------------------------------------------------------------------------------------
@@ -213,7 +217,7 @@ class _Counted:
 def _count(content: bytes, delimiter: str, width: int, header: int) -> _Counted | None:
     """The rows below the header, if each has `width` cells; None where a slower look is needed."""
     data, quotes, separator = np.frombuffer(content, np.uint8), b'"' in content, ord(delimiter)
-    start = _after_lines(content, header)
+    start = after_lines(content, header)
     rows, line, at, size = 0, header + 1, start, _BLOCK
     lines: list[Array] = []
     blanks: list[tuple[int, int]] = []
@@ -260,7 +264,7 @@ def _count(content: bytes, delimiter: str, width: int, header: int) -> _Counted 
     return _Counted(rows, np.concatenate(lines) if lines else None, blanks)
 
 
-def _after_lines(content: bytes, lines: int) -> int:
+def after_lines(content: bytes, lines: int) -> int:
     """Where the line after so many begins."""
     at = 0
     for _ in range(lines):
@@ -284,13 +288,15 @@ def _without(content: bytes, parts: list[tuple[int, int]]) -> bytes:
     return b"".join([*kept, content[at:]])
 
 
-def _by_polars(content: bytes, delimiter: str, names: list[str], header: int) -> Any:
-    """The columns as Polars reads them; None if it cannot."""
+def by_polars(
+    content: bytes | str, delimiter: str, names: list[str], header: int, numbers: Collection[str] = ()
+) -> Any:
+    """The columns as Polars reads them, text but for the `numbers`; None if it cannot."""
     pl = polars()
     try:
         return pl.read_csv(
             content, separator=delimiter, has_header=False, skip_lines=header, infer_schema=False, glob=False,
-            schema={name: pl.String for name in names},
+            schema={name: pl.Float64 if name in numbers else pl.String for name in names},
         )  # fmt: skip
     except pl.exceptions.PolarsError:
         return None
@@ -301,11 +307,11 @@ def _by_python(content: bytes, delimiter: str, names: list[str], source: str) ->
     pl = polars()
     columns: list[list[str]] = [[] for _ in names]
     lines: list[int] = []
-    faults: list[tuple[int, int]] = []
+    faults: list[tuple[int, int, bool]] = []
     try:
         for line, row in list(_rows(content, delimiter))[1:]:
             if len(row) != len(names):
-                faults.append((line, len(row)))
+                faults.append((line, len(row), "\n" in "".join(row)))
                 continue
             lines.append(line)
             for column, cell in zip(columns, row, strict=True):
@@ -322,12 +328,13 @@ def _by_python(content: bytes, delimiter: str, names: list[str], source: str) ->
     return frame, np.array(lines)
 
 
-def _ragged(faults: list[tuple[int, int]], width: int, good: int) -> list[str]:
+def _ragged(faults: list[tuple[int, int, bool]], width: int, good: int) -> list[str]:
     told = [
         f"line {line}: {count} cell{'s' * (count != 1)}, but the header names {width} column{'s' * (width > 1)}"
-        for line, count in faults
+        f"{': is a quote missing?' * spread}"
+        for line, count, spread in faults
     ]
-    if not good and {count for _, count in faults} == {width + 1}:
+    if not good and {count for _, count, _ in faults} == {width + 1}:
         return [
             f"{told[0]}, and so have all rows: the first cells are names of rows, as R's write.table writes them "
             "without a name of their own; give that column a name, or write the file by write.csv"

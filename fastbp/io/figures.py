@@ -18,10 +18,12 @@ def new_figure(width: float, height: float) -> Any:
         matplotlib is not installed (extra `plot`).
     """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError('a picture needs matplotlib: pip install "fastbp[plot]"') from error
-    return Figure(figsize=(width, height), layout="constrained")
+    from fastbp.io.pictures import Picture
+
+    return Picture(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Any, path: PathLike, **options: Any) -> None:

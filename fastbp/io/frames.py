@@ -31,11 +31,12 @@ class Frame:
     lines: Array | None = None  # the line of each row, where it is not one a row
     notes: list[str] = field(default_factory=list)
     positional: bool = False  # columns of an array, which have no names of their own
+    order: list[str] | None = None  # the names of all columns, where `data` holds some of them
 
     @property
     def names(self) -> list[str]:
         """Of the columns."""
-        found: list[str] = self.data.columns
+        found: list[str] = self.data.columns if self.order is None else self.order
         return found
 
     @property

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastbp.io import documents
 from fastbp.io.figures import save_figure
 from fastbp.io.files import replacing
+from fastbp.io.overview import Overview
 from fastbp.numerics import quiet_results
 
 Columns = Mapping[str, npt.NDArray[Any] | Sequence[Any]]
@@ -21,7 +22,7 @@ Columns = Mapping[str, npt.NDArray[Any] | Sequence[Any]]
 
 @quiet_results
 class Tabular:
-    """Files, a data frame and a picture of a result, whose class gives `columns`, and `document` and `draw`."""
+    """Files, a data frame and a picture of a result, whose class gives `columns`, `document`, `draw`, `overview`."""
 
     def columns(self) -> Columns:
         """Columns of one length, by name; NaN where there is nothing."""
@@ -38,6 +39,14 @@ class Tabular:
     def draw(self) -> Any:
         """The picture, as matplotlib's figure."""
         raise NotImplementedError
+
+    def overview(self) -> Overview:
+        """What it comes to, in a few lines."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the overview, and the picture where matplotlib is installed."""
+        return self.overview().html(self.draw)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write the columns under a line of their names; an empty field where there is nothing."""

@@ -9,6 +9,6 @@ if numba.config.DISABLE_JIT:
     )
 
 # Every module is loaded with the first: the fingerprint of the machine code is of what is loaded.
-from fastbp.kernels import build, cache, probe  # noqa: F401
+from fastbp.kernels import build, cache, lbfgs, probe  # noqa: F401
 
 cache.remember_code()

@@ -102,12 +102,12 @@ def copy_words(target, source, n_bytes):
 
 
 @jit
-def take_up(shared, worker, job, layers, one, place, tag):
-    """Point the job (at address `place`) and the layers of a thread at a run; begin the run, if it is new."""
+def take_up(shared, worker, job, check, layers, one, place, tag):
+    """Point the jobs (that of training at address `place`) and layers of a thread at a run; begin it, if it is new."""
     block = one.block if one.block != ZERO else worker.block
     if one.epoch == ZERO and one.step == ZERO:
         copy_words(block, one.start, shared.block_size)
-    job.parameters = block
+    job.parameters = check.parameters = block  # scales of the inputs are read there in validation too
     states = view(shared.states, TWO * shared.n_states, np.uint64(0))
     for number in range(shared.n_states):
         view(place + states[TWO * number], ONE, np.uint64(0))[0] = block + states[TWO * number + ONE]
@@ -217,7 +217,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
                 break
             worker.current = number
             runs[number].thread = thread
-            take_up(shared, worker, job, own_layers, runs[number], place, tag)
+            take_up(shared, worker, job, check, own_layers, runs[number], place, tag)
         one = runs[worker.current]
         epoch_ticks = view(one.epoch_ticks, one.end, np.int64(0))
         since = now()

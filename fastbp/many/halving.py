@@ -19,6 +19,7 @@ from fastbp.types import Array
 
 # The first comparison is after so many epochs at least, and this share of them all: before, losses say too little.
 LEAST_EPOCHS, LEAST_SHARE = 2, 1 / 9
+APART = 1.5  # from one comparison to the next
 # A rate r after t of T epochs will have gone as far as r (T / t) has now; a little more, since rates adapt.
 REACH = 1.25
 
@@ -39,14 +40,15 @@ class Runner(Protocol):
 
 
 def rungs(n_rates: int, epochs: int, factor: int | None) -> list[int]:
-    """Epochs after which rates are compared: the last, and before it each a `factor`-th of the next, rounded up.
+    """Epochs after which rates are compared: the last, and before it each a `factor`-th of the next.
 
-    As many as it takes to come from all rates to fewer than `factor`, but none too early to tell.
+    As many as it takes to come from all rates to fewer than `factor`, but none too early to tell, nor close to another.
     """
     ends, n = [epochs], 1
+    least = max(LEAST_EPOCHS, math.ceil(LEAST_SHARE * epochs))
     while factor and factor**n <= n_rates:
-        end = -(-ends[0] // factor)
-        if end < LEAST_EPOCHS or end < LEAST_SHARE * epochs or end == ends[0]:
+        end = max(least, ends[0] // factor)
+        if APART * end > ends[0]:
             break
         ends.insert(0, end)
         n += 1

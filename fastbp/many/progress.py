@@ -35,13 +35,12 @@ class SweepProgress:
         if not self.bar.shown:
             return
         ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
-        text, best = "", best_so_far(ledger, self.n_seeds)
-        if best is not None:
-            text = f"best so far lr {best[0]:.3g}  val_loss {best[1]:.4g}"
+        best = best_so_far(ledger, self.n_seeds)
+        said = [] if best is None else [f"best so far lr {best[0]:.3g}", f"val_loss {best[1]:.4g}"]
         if diverged.any():
-            text += f"  {int(diverged.sum())} diverged"
+            said.append(f"{int(diverged.sum())} diverged")
         ended = int(((ledger.done == self.epochs) | (ledger.status >= DIVERGED) | self.dropped).sum())
-        self.bar.update(ended, text)
+        self.bar.update(ended, *said)
 
 
 def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:

@@ -17,6 +17,9 @@ Array = npt.NDArray[np.float64]
 SKIP = 0.1  # of the points: too few steps to be smooth. They make no suggestion, and stop nothing
 LEAST_POINTS = 5
 REACH = 0.04  # of the points, to either side, that a slope is taken over
+# Share of the fall of a curve up to which it is looked at: beyond, the network may have learnt all there is.
+DONE = 0.95
+NOISE = 5.0  # a fall of less than so many standard deviations of the smoothed loss is none
 # Seeds whose suggestions differ by more than this factor: the curve is flat, or noise.
 WIDE = 10.0
 
@@ -32,7 +35,6 @@ def slopes(rates: Array, losses: Array, reach: int) -> Array:
 
 
 def _steepest(rates: Array, losses: Array, reach: int) -> float:
-    """Up to the minimum: beyond it, the fall after a spike may be steeper than the descent."""
     return float(rates[slopes(rates, losses, reach)[: int(losses.argmin()) + 1].argmin()])
 
 
@@ -61,20 +63,29 @@ def _valley(rates: Array, losses: Array, _reach: int) -> float:
     return float(rates[fall[-(-2 * len(fall) // 3) - 1]])
 
 
+def _lower(rates: Array, losses: Array, _reach: int) -> float:
+    return float(rates[_fallen(losses, (1.0 - DONE) / DONE)])
+
+
+def _upper(rates: Array, losses: Array, _reach: int) -> float:
+    return float(rates[-1])
+
+
+def _fallen(losses: Array, share: float) -> int:
+    """The first place where this share of the whole fall, from the first loss to the lowest, is done."""
+    return int(np.argmax(losses <= losses[0] - share * (losses[0] - losses.min())))
+
+
 _Method = Callable[[Array, Array, int], float]
-# name -> (function, formula, source)
+# name -> (function, formula, source); L ends where 95 % of its fall are done
 _METHODS: dict[str, tuple[_Method, str, str]] = {
-    "steepest": (
-        _steepest,
-        "where dL/d(log lr) is most negative up to the minimum",
-        "Smith 2017; fastai, steep",
-    ),
-    "minimum/10": (_tenth, "a tenth of the lr where L is lowest", "fastai, minimum"),
-    "valley": (
-        _valley,
-        "two thirds along the longest falling subsequence of L",
-        "fastai, valley (ESRI)",
-    ),
+    "steepest": (_steepest, "where dL/d(log lr) is most negative", "fastai, steep"),
+    "minimum/10": (_tenth, "a tenth of the lr where 95 % of the fall of L are done", "fastai, minimum"),
+    "valley": (_valley, "two thirds along the longest falling subsequence of L", "fastbp, after fastai's valley"),
+}
+_BOUNDS: dict[str, tuple[_Method, str, str]] = {
+    "lower": (_lower, "where 5 % of the fall of L are done: it begins to fall", "Smith 2017, section 3.3"),
+    "upper": (_upper, "where 95 % of the fall of L are done: it slows", "Smith 2017, section 3.3"),
 }
 
 
@@ -92,6 +103,9 @@ class Suggestion:
         All of these; NaN for a seed whose loss never falls.
     formula, source : str
         How it is computed from the smoothed loss L, and who proposed it.
+    steps : float
+        Length of the training that it stands for: at this constant rate, the sum of rates would be that of the ramp up
+        to here. NaN without a value.
     """
 
     value: float
@@ -100,6 +114,7 @@ class Suggestion:
     by_seed: Array
     formula: str
     source: str
+    steps: float = float("nan")
 
 
 @quiet_results
@@ -117,10 +132,12 @@ class RangeData:
     settings: dict[str, Any]
     seconds: float
     suggestions: dict[str, Suggestion] = field(init=False)
+    bounds: dict[str, Suggestion] = field(init=False)
     notes: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "suggestions", self._suggest())
+        object.__setattr__(self, "suggestions", self._suggest(_METHODS))
+        object.__setattr__(self, "bounds", self._suggest(_BOUNDS))
         object.__setattr__(self, "notes", self._notes())
 
     # --- the curve ------------------------------------------------------------------------------------------
@@ -142,34 +159,55 @@ class RangeData:
         low, high = np.fmin.reduce(self.smoothed, axis=0), np.fmax.reduce(self.smoothed, axis=0)
         return np.where(over, np.nan, low), np.where(over, np.nan, high)
 
-    def _suggest(self) -> dict[str, Suggestion]:
+    def _suggest(self, methods: dict[str, tuple[_Method, str, str]]) -> dict[str, Suggestion]:
         found = {}
-        for name, (method, formula, source) in _METHODS.items():
-            by_seed = np.array([self._apply(method, curve) for curve in self.smoothed])
+        raw = self.losses if self.held_out is None else self.held_out
+        falls = [self._fall(smoothed, losses) for smoothed, losses in zip(self.smoothed, raw, strict=True)]
+        reach = max(1, round(self.smoothed.shape[1] * REACH))
+        for name, (method, formula, source) in methods.items():
+            by_seed = np.array([float("nan") if fall is None else method(*fall, reach) for fall in falls])
             low, high = (float(reduce(by_seed)) for reduce in (np.fmin.reduce, np.fmax.reduce))
             known = np.log(by_seed[np.isfinite(by_seed)])
             value = float(np.exp(np.median(known))) if 2 * len(known) > len(by_seed) else float("nan")
-            found[name] = Suggestion(value, low, high, by_seed, formula, source)
+            found[name] = Suggestion(value, low, high, by_seed, formula, source, self._length(value))
         return found
 
-    def _apply(self, method: _Method, curve: Array) -> float:
-        """What a curve suggests; NaN if it never falls below where it begins."""
-        known = np.isfinite(curve)  # from the first batch in which a row counts up to where it stops
-        known[: int(SKIP * len(curve))] = False
-        rates, losses = self.rates[known], curve[known]
-        if len(losses) < LEAST_POINTS or losses.argmin() == 0:
-            return float("nan")
-        return method(rates, losses, max(1, round(len(curve) * REACH)))
+    def _fall(self, smoothed: Array, losses: Array) -> tuple[Array, Array] | None:
+        """Rates and smoothed losses of a seed, up to where its fall is all but done; None where there is no fall."""
+        known = np.isfinite(smoothed)  # from the first batch in which a row counts up to where it stops
+        known[: int(SKIP * len(smoothed))] = False
+        curve = smoothed[known]
+        if len(curve) < LEAST_POINTS or curve[0] - curve.min() <= NOISE * self._noise(losses[known]):
+            return None
+        end = _fallen(curve, DONE) + 1
+        return self.rates[known][:end], curve[:end]
+
+    def _noise(self, losses: Array) -> float:
+        """Standard deviation of the smoothed loss, by how neighbouring losses differ before it falls or climbs."""
+        jumps = np.diff(losses[np.isfinite(losses)])
+        jumps = jumps[: max(2, len(jumps) // 3)]
+        beta = float(self.settings.get("smoothing", 0.0)) ** int(self.settings.get("validation_every", 1))
+        return float(np.median(np.abs(jumps)) / 0.954 * np.sqrt((1.0 - beta) / (1.0 + beta))) if len(jumps) else 0.0
+
+    def _length(self, rate: float) -> float:
+        """Steps at this rate whose sum of rates is that of the ramp up to it."""
+        return float(self.learning_rates[self.learning_rates <= rate * (1 + 1e-9)].sum()) / rate
 
     def _notes(self) -> list[str]:
         notes = []
         first, last = self.learning_rates[0], self.learning_rates[-1]
         if np.isnan([one.value for one in self.suggestions.values()]).any():
             notes.append(
-                f"no suggestion: the smoothed loss never falls; lower lr_min ({first:g}), or the network has learnt all"
+                f"cannot tell: the smoothed loss does not fall by more than its noise; lower lr_min ({first:g}), take "
+                "more steps, or the network has learnt all"
             )
-        elif np.isfinite(self.mean[-1]) and np.nanargmin(self.mean) == len(self.mean) - 1:
-            notes.append(f"the loss still falls at the end of the ramp: raise lr_max ({last:g})")
+        else:
+            if np.isfinite(self.mean[-1]) and np.nanargmin(self.mean) == len(self.mean) - 1:
+                notes.append(f"the loss still falls at the end of the ramp: raise lr_max ({last:g})")
+            notes.append(
+                f"these stand for trainings of about {self.bounds['upper'].steps:.0f} steps, and fall as about "
+                "1 / n_steps; the best rate of a long training does not: see lr_sweep"
+            )
         if any(one.high > WIDE * one.low for one in self.suggestions.values()):
             notes.append(f"seeds disagree more than {WIDE:g}-fold: take more steps, larger batches or more seeds")
         return notes

@@ -26,7 +26,7 @@ def draw(result: RangeData) -> Any:
             color="0.6",
             alpha=0.4,
             linewidth=0.7,
-            label="" if k else "each batch order",
+            label="" if k else "each seed",
         )
     low, high = result.band
     if len(result.seeds) > 1:
@@ -38,6 +38,9 @@ def draw(result: RangeData) -> Any:
             label = f"{name}: {one.value:.3g} ({one.low:.3g} to {one.high:.3g})"
             axes.axvline(one.value, color=f"C{k + 1}", linewidth=1, linestyle=":")
             axes.plot([one.value], [at], MARKERS[k], color=f"C{k + 1}", markersize=8, label=label)
+    lower, upper = (result.bounds[name].value for name in ("lower", "upper"))
+    if np.isfinite(lower) and np.isfinite(upper):
+        axes.axvspan(lower, upper, color="C0", alpha=0.07, linewidth=0, label=f"bounds {lower:.3g} to {upper:.3g}")
     bottom, top = _limits(result, low, high)
     what = "loss of the batch" if result.held_out is None else "loss on held-out data"
     scale = "log" if result.settings["ramp"] == "exponential" else "linear"

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.io import documents
+from fastbp.io.overview import Overview
 from fastbp.io.tabular import Tabular
 from fastbp.many import range_picture
 from fastbp.many.range_data import Array, RangeData
@@ -37,10 +38,12 @@ class RangeTest(RangeData, Tabular):
         Why each seed stopped before the last step; empty if it did not.
     suggestions : dict of Suggestion
         ``steepest``, ``minimum/10`` and ``valley``.
+    bounds : dict of Suggestion
+        ``lower`` and ``upper``, for cyclical rates: ``OneCycle(epochs, start=lower / upper)`` with ``lr=upper``.
     notes : list of str
         What to bear in mind.
     seeds : list of int
-        Of the batch orders.
+        Of weights and batch orders.
     settings : dict
         The arguments: optimizer, batch_size, ramp, smoothing, k and others.
     seconds : float
@@ -48,24 +51,29 @@ class RangeTest(RangeData, Tabular):
     """
 
     def __str__(self) -> str:
-        what = "held-out loss" if self.held_out is not None else "batch loss"
-        said = self.settings
-        rows = [("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")]
-        for name, one in self.suggestions.items():
-            spread = f"{one.low:.3g} .. {one.high:.3g}"
-            rows.append((name, f"{one.value:.3g}", spread, one.formula))
-        widths = [max(len(row[k]) for row in rows) for k in range(4)]
-        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        ends = [reason for reason in self.stopped if reason]
-        lines = [
+        return self.overview().text()
+
+    def __repr__(self) -> str:
+        rates = f"lr {self.learning_rates[0]:g} to {self.learning_rates[-1]:g}"
+        found = ", ".join(f"{name} {one.value:.3g}" for name, one in self.suggestions.items())
+        return f"<fastbp.RangeTest of {len(self.learning_rates)} steps, {rates}: {found}>"
+
+    def overview(self) -> Overview:
+        """The suggestions, and what to bear in mind."""
+        said, ends = self.settings, [reason for reason in self.stopped if reason]
+        title = (
             f"range test of {said['optimizer']}: {len(self.learning_rates)} steps, lr {self.learning_rates[0]:g} to "
-            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, "
-            f"{len(self.seeds)} batch orders, smoothed {what}",
-            f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else ""),
-            *table,
-            *(f"note: {note}" for note in self.notes),
-        ]
-        return "\n".join(lines)
+            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, {len(self.seeds)} seeds, "
+            f"smoothed {'held-out' if self.held_out is not None else 'batch'} loss"
+        )
+        rows = []
+        for name, one in (self.suggestions | self.bounds).items():
+            told = bool(np.isfinite(one.value))
+            spread = f"{one.low:.3g} to {one.high:.3g}" if told else ""
+            rows.append((name, f"{one.value:.3g}" if told else "cannot tell", spread, one.formula))
+        stopped = [f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else "")]
+        head = ("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")
+        return Overview(title, head, rows, [*stopped, *(f"note: {note}" for note in self.notes)])
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Columns with one entry a step, by name; NaN where nothing was measured."""
@@ -96,6 +104,7 @@ class RangeTest(RangeData, Tabular):
                 "seconds": self.seconds,
                 "stopped": self.stopped,
                 "suggestions": {name: vars(one) for name, one in self.suggestions.items()},
+                "bounds": {name: vars(one) for name, one in self.bounds.items()},
                 "notes": self.notes,
                 "learning_rates": self.learning_rates,
                 "losses": self.losses,

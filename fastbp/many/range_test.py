@@ -17,8 +17,10 @@ from fastbp.engine import precisions, team, tuning
 from fastbp.engine.network import Network
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
+from fastbp.many import run_spec
 from fastbp.many.range_data import SKIP
 from fastbp.many.range_result import RangeTest
+from fastbp.many.runs import check_seeds
 from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.spec import Samples
@@ -56,15 +58,16 @@ def lr_range_test(
     seeds: int | Sequence[int] = 3,
     validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     validation_every: int | None = None,
+    fresh: bool = True,
     threads: int | None = None,
     progress: bool = False,
     precision: str = "float32",
 ) -> RangeTest:
     """Train copies of a network while the learning rate rises from step to step, and suggest rates (Smith 2017).
 
-    Each seed takes another order of the batches, from the network's current weights on, with a fresh optimiser; epochs
-    follow each other for as long as there are steps. The network, its moments, counters, history and seed stay as they
-    are. A seed equals, bit for bit, a `fit` of such a copy with that seed and a schedule of these rates, whatever the
+    Each seed draws weights and takes an order of the batches, as in `lr_sweep`, with a fresh optimiser; epochs follow
+    each other for as long as there are steps. The network, its moments, counters, history and seed stay as they are. A
+    seed equals, bit for bit, a `fit` of such a network with that seed and a schedule of these rates, whatever the
     number of threads.
 
     A seed stops where its loss is not finite, or where its smoothed loss exceeds
@@ -94,12 +97,15 @@ def lr_range_test(
     k : float
         Above 1: see the stopping rule.
     seeds : int or sequence of int
-        Orders of the batches: that many (0, 1, ...), or these.
+        So many, counted from ``net.seed``; or the seeds themselves.
     validation_data : tuple (X, y), optional
         Measure, stop and suggest by the loss on these data instead, after every so many steps; the running mean then
         takes ``beta^every``.
     validation_every : int, optional
         These steps; by default so many that it costs about as much as the training, with 20 points or more.
+    fresh : bool
+        False begins all seeds at the network's current weights, as for a network that is trained on: then they vary the
+        order of the batches alone.
     threads : int, optional
         By default what is fastest.
     progress : bool
@@ -110,7 +116,7 @@ def lr_range_test(
     Returns
     -------
     RangeTest
-        Curves, band and `suggestions`, each with its formula, source and spread over seeds.
+        Curves, band, `suggestions` and `bounds`, each with its formula, source and spread over seeds.
 
     Raises
     ------
@@ -123,22 +129,34 @@ def lr_range_test(
     -----
     A quick look, not a proof: it judges a rate by a few steps after all smaller rates. `fastbp.lr_sweep` trains.
 
-    - ``steepest``: the rate where dL/d(log lr) of the smoothed loss L is most negative up to the lowest L, by central
-      differences over a 25th of the ramp to either side.
-    - ``minimum/10``: a tenth of the rate where L is lowest.
-    - ``valley``: the rate two thirds along the longest strictly decreasing subsequence of L. (fastai describes it so;
-      its code takes the middle of as many steps up to the end of that subsequence.)
+    Only the part of a curve is looked at up to where 95 % of its fall are done. Beyond, a network that has learnt all
+    there is says nothing of rates, and the loss is as low at 0.01 as at 1. Where the smoothed loss L falls by no more
+    than five times its noise, there is no suggestion.
+
+    - ``steepest``: the rate where dL/d(log lr) is most negative, by central differences over a 25th of the ramp to
+      either side.
+    - ``minimum/10``: a tenth of the rate where this part of L is lowest.
+    - ``valley``: the rate two thirds along the longest strictly decreasing subsequence of L. So fastai describes its
+      own; its code takes the middle of as many points up to the end of the subsequence as that has.
+    - ``bounds``, for cyclical rates and `OneCycle`: from where 5 % of the fall is done to where 95 % is: where the loss
+      begins to fall, and where that slows.
+
+    The loss falls with the sum of the rates so far. So suggestions fall as about ``1 / n_steps``, and each stands for a
+    training of some `steps` at a constant rate, 31 by the default ramp. Longer ones want more (docs/sweeps.md).
 
     References
     ----------
-    Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3. fastai, `lr_find` and its
-    suggestion functions `steep`, `minimum` and `valley` (the last by ESRI): docs.fast.ai/callback.schedule.html.
+    Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3: the test, and the bounds.
+    fastai, `lr_find` and its suggestion functions `steep`, `minimum` and `valley` (the last by ESRI):
+    docs.fast.ai/callback.schedule.html.
 
     Examples
     --------
     >>> test = fastbp.lr_range_test(net, X, y)
     >>> sorted(test.suggestions)  # each with its value, its spread over seeds and its source
     ['minimum/10', 'steepest', 'valley']
+    >>> sorted(test.bounds)
+    ['lower', 'upper']
     """
     if not isinstance(net, MLP):
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
@@ -153,7 +171,8 @@ def lr_range_test(
     k = validation.check_positive_finite("k", k)
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
-    orders, threads, products = check_seeds(seeds), check_threads(threads), precisions.check(precision, net.dtype)
+    chosen, threads = check_seeds(seeds, net.seed), check_threads(threads)
+    fresh, products = validation.check_flag("fresh", fresh), precisions.check(precision, net.dtype)
     X = columns.by_name(X, net.feature_names)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
@@ -169,14 +188,16 @@ def lr_range_test(
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
     began = time.perf_counter()
     driver = _Driver(
-        net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, threads, products
-    )
-    with ProgressBar("range test", len(orders) * n_steps, show=progress, transient=True) as bar:
-        curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(orders)]
+        net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, fresh, threads,
+        products,
+    )  # fmt: skip
+    with ProgressBar("range test", len(chosen) * n_steps, show=progress, transient=True) as bar:
+        curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(chosen)]
     settings = {
         "optimizer": optimizer.name, "optimizer_options": {**vars(optimizer), "lr": None}, "batch_size": batch_size,
         "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
         "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
+        "fresh": fresh,
         **({} if products == precisions.FLOAT32 else {"precision": products}),
     }  # fmt: skip
     return RangeTest(
@@ -186,22 +207,10 @@ def lr_range_test(
         np.arange(every - 1, n_steps, every),
         np.stack([curve.smoothed for curve in curves]),
         [curve.stopped for curve in curves],
-        orders,
+        chosen,
         settings,
         time.perf_counter() - began,
     )
-
-
-def check_seeds(seeds: object) -> list[int]:
-    """Return 0 .. seeds - 1, or the seeds of a sequence of different ones."""
-    if isinstance(seeds, int | np.integer):
-        return list(range(validation.check_positive_int("seeds", seeds)))
-    if isinstance(seeds, str | bytes) or not isinstance(seeds, Sequence | np.ndarray) or not len(seeds):
-        raise TypeError(f"seeds must be a positive integer or a sequence of integers, got {seeds!r}")
-    checked = [validation.check_seed(seed) for seed in seeds]
-    if None in checked or len(set(checked)) < len(checked):
-        raise ValueError(f"seeds must be different integers, got {seeds!r}")
-    return [int(seed) for seed in checked if seed is not None]
 
 
 def _rates(lr_min: float, lr_max: float, n_steps: int, ramp: str) -> npt.NDArray[np.float64]:
@@ -302,28 +311,28 @@ class _Driver:
     k: float
     held_out: tuple[Array, Array, Array | None] | None
     every: int
+    fresh: bool
     threads: int | None
     precision: str
 
-    def __post_init__(self) -> None:
-        self.start = self._loss_before()
-
-    def _loss_before(self) -> float:
-        """The loss of the current weights on some rows, or on the held-out data."""
+    def _loss_before(self, net: MLP) -> float:
+        """The loss of a network's weights on some rows, or on the held-out data."""
         data = self.held_out
         if data is None:
             counted = np.arange(len(self.samples)) if self.weights is None else np.flatnonzero(self.weights)
             rows = counted[:: -(-len(counted) // START_ROWS)]
             weights = None if self.weights is None else self.weights[rows]
             data = np.asarray(self.samples[rows]), np.ascontiguousarray(self.targets[rows]), weights
-        return _loss(self.net.copy(), data, None)
+        return _loss(net, data, None)
 
     def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
-        """Train a copy of the network with one order of the batches."""
+        """Train a network with one seed."""
         n, points = len(self.rates), len(self.rates) // self.every
         curve = _Curve(np.full(n, np.nan), np.full(points, np.nan), np.full(points, np.nan))
-        loop = self._prepare(seed)
-        smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), self.start)
+        twin = self._twin(seed)
+        start = self._loss_before(twin.copy())
+        loop = self._prepare(twin)
+        smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), start)
         engine, per_epoch = loop.engine, loop.learning_rates.steps
         done, step_seconds = 0, loop.step_flops / tuning.THREAD_FLOPS + 1e-6
         try:
@@ -352,11 +361,17 @@ class _Driver:
             engine.clear_stop()
         return curve
 
-    def _prepare(self, seed: int) -> Loop:
-        """A copy with this order of batches and a fresh optimiser, ready to train."""
+    def _twin(self, seed: int) -> MLP:
+        """A network with the weights of a seed, or a copy with its order of batches."""
+        if self.fresh:
+            return run_spec.fresh(self.net, seed)
         twin = self.net.copy()
         twin.reset_optimizer()
         twin.seed = seed
+        return twin
+
+    def _prepare(self, twin: MLP) -> Loop:
+        """The loop that trains a network along the ramp."""
         twin.session.use(self.optimizer)
         settings = FitSettings(
             self.optimizer, batch_size=self.batch_size, threads=self.threads, precision=self.precision

@@ -8,25 +8,24 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from os import PathLike
-from typing import Any
 
 import numba
 import numpy as np
 
 from fastbp._version import __version__
 from fastbp.io import documents
-from fastbp.io.documents import plain
 from fastbp.io.files import replacing
 from fastbp.kernels.targets import TARGET
+from fastbp.many import against as compared
+from fastbp.many.against import Earlier
+from fastbp.many.page_data import figure, view
 from fastbp.many.stability import CAVEAT, Stability, stability_line
 from fastbp.many.sweep_data import SweepData
-from fastbp.many.text import FAILURES, decades, failures, horizon, nothing_found, versus
+from fastbp.many.text import decades, failures, horizon, nothing_found, versus
 from fastbp.many.text import notes as notes_of
 from fastbp.types import Array
 
 TITLE = "Learning-rate sweep"
-MARKED = [kind for kind, _ in FAILURES.values()]
-DIGITS = 6  # significant, of the numbers in the page
 # Heading of each column of the table, and how its cells are sorted.
 COLUMNS = (
     ("rate", "number"), ("validation", "number"), ("± error", "number"), ("vs best", "number"),
@@ -41,12 +40,14 @@ def write(
     *,
     stability: Stability | float | None = None,
     command: str | None = None,
+    against: str | PathLike[str] | None = None,
 ) -> None:
     """Write the page; see `LrSweep.report`."""
     line = stability_line(stability)
+    earlier = None if against is None else compared.read(against)
     script = plotly_script()
     # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
-    text = page(sweep, script, line, command).encode(errors="replace")
+    text = page(sweep, script, line, command, earlier).encode(errors="replace")
     with replacing(path, "wb") as file:
         file.write(text)
 
@@ -72,11 +73,14 @@ def plotly_script() -> str:
     return script
 
 
-def page(sweep: SweepData, script: str, line: float | None, command: str | None) -> str:
+def page(sweep: SweepData, script: str, line: float | None, command: str | None, earlier: Earlier | None = None) -> str:
     """The whole page; all text that is not ours is escaped."""
+    verdicts = [verdict(sweep, k) for k in range(len(sweep.learning_rates))]
     parts = {
+        **{f"{chart} name": html.escape(text) for chart, text in names(sweep).items()},
+        "against": changes(sweep, earlier),
+        "data name": html.escape(data_name(sweep)),
         "title": TITLE,
-        "css": _part("page.css"),
         "about": about(sweep),
         "tiles": tiles(sweep),
         "notes": notes(sweep),
@@ -92,12 +96,17 @@ def page(sweep: SweepData, script: str, line: float | None, command: str | None)
         "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
         "versions": html.escape(versions()),
         # A "<" could end the script element, or begin a comment.
-        "data": documents.text(view(sweep, line), indent=None).replace("<", "\\u003c"),
+        "data": documents.text(view(sweep, line, verdicts, earlier), indent=None).replace("<", "\\u003c"),
         "plotly": script,
-        "js": _part("page.js"),
     }
+    return fill("page.html", parts | {"js": _part("page.js")})
+
+
+def fill(template: str, parts: dict[str, str]) -> str:
+    """A page of the folder with its places filled, one of them by the style."""
+    parts = parts | {"css": _part("page.css")}
     # Piece by piece, not by repeated replacement: a text that looks like a place to fill is left as it is.
-    first, *rest = _part("page.html").split("[[")
+    first, *rest = _part(template).split("[[")
     filled = [first]
     for piece in rest:
         name, _, after = piece.partition("]]")
@@ -169,6 +178,38 @@ def notes(sweep: SweepData) -> str:
     return f'<ul class="notes">{"".join(found)}</ul>' if found else ""
 
 
+def names(sweep: SweepData) -> dict[str, str]:
+    """What each chart shows, for those who hear the page: its accessible name."""
+    k, n = sweep.best_index, len(sweep.learning_rates)
+    span = f"{n} rates from {sweep.learning_rates[0]:.3g} to {sweep.learning_rates[-1]:.3g}"
+    lowest = "no rate has a result" if k is None else (
+        f"lowest near {sweep.learning_rates[k]:.3g}, with {sweep.mean_val_loss[k]:.4g}"
+    )  # fmt: skip
+    by_epoch = sweep.best_by_epoch[np.isfinite(sweep.best_by_epoch)]
+    moves = f", from {by_epoch[0]:.3g} to {by_epoch[-1]:.3g}" if by_epoch.size else ", none"
+    return {
+        "curve": f"Loss by learning rate: {span}; {lowest}. The table below has the figures",
+        "losses": f"Loss by epoch, {_epochs(sweep)}, a line for each of {span}",
+        "best": f"Best learning rate by epoch{moves}",
+        "times": f"Seconds a run by learning rate, {_counted(sweep.status.size, 'run')}",
+    }
+
+
+def data_name(sweep: SweepData) -> str:
+    """Name and digest of the data, as far as they are known."""
+    said = sweep.about
+    name, digest = said.get("data_name"), said.get("data")
+    return "Data: " + ", ".join(str(one) for one in (name, digest) if one) if name or digest else ""
+
+
+def changes(sweep: SweepData, earlier: Earlier | None) -> str:
+    """The card that compares with an earlier sweep."""
+    if earlier is None:
+        return ""
+    found = "".join(f"<li>{html.escape(line)}</li>" for line in compared.lines(sweep, earlier))
+    return f'<section class="card"><h2>Against the earlier sweep</h2><ul class="against">{found}</ul></section>'
+
+
 def rows(sweep: SweepData) -> Iterable[str]:
     """The body of the table of rates: what a cell shows, and the value that it is sorted by."""
     finished = (sweep.status == "finished").sum(axis=1)
@@ -221,8 +262,8 @@ def profile(sweep: SweepData) -> str:
         ("threads", f"{found['threads']}, {100 * found['occupancy']:.0f} % busy"),
         ("an epoch", _seconds(found["seconds_per_epoch"])),
         ("a whole run", _seconds(found["seconds_per_run"])),
-        ("samples/s a run", _figure(found["samples_per_second"], "{:,.0f}")),
-        ("GFLOP/s a run", _figure(found["gflops"], "{:.3g}")),
+        ("samples/s a run", figure(found["samples_per_second"], "{:,.0f}")),
+        ("GFLOP/s a run", figure(found["gflops"], "{:.3g}")),
         ("diverged, or given up", f"{_seconds(found['lost_seconds'])} ({100 * found['lost_seconds'] / total:.1f} %)"),
     ]
     if sweep.halving:
@@ -248,74 +289,9 @@ def versions() -> str:
     )
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------
-
-
-def view(sweep: SweepData, line: float | None) -> dict[str, Any]:
-    """What the charts draw; None for what is not finite."""
-    runs = [
-        {
-            "lr": row["learning_rate"], "kind": FAILURES.get(row["status"], (row["status"], ""))[0],
-            "seconds": _short(row["seconds"]),
-            "text": f"seed {row['seed']}, {_figure(row['samples_per_second'], '{:,.0f}')} samples/s, "
-            f"{_figure(row['gflops'], '{:.3g}')} GFLOP/s",
-        }
-        for row in sweep.rows()
-    ]  # fmt: skip
-    losses = _known_mean(sweep.val_loss)
-    marks = [
-        {
-            "lr": float(rate), "kind": kind, "text": text,
-            "loss": _short(losses[k, sweep.eliminated[k] - 1]) if kind == "eliminated" else None,
-        }
-        for k, rate in enumerate(sweep.learning_rates)
-        for kind, text in verdict(sweep, k)
-        if kind == "eliminated" or kind in MARKED
-    ]  # fmt: skip
-    return {
-        # Rates keep all digits: the script compares them.
-        **{name: plain(getattr(sweep, name)) for name in ("learning_rates", "best_lr", "recommended_lr", "interval")},
-        "best_by_epoch": plain(sweep.best_by_epoch),
-        "epochs": sweep.epochs,
-        "stability": line,
-        "start_loss": _short(sweep.start_loss.mean()),
-        "val_loss": _short(sweep.mean_val_loss),
-        "val_error": _short(sweep.val_error),
-        "train_loss": _short(sweep.mean_train_loss),
-        "train_error": _short(sweep.train_error),
-        "val_by_epoch": _short(losses),
-        "train_by_epoch": _short(_known_mean(sweep.train_loss)),
-        "whole": plain(sweep.eligible),
-        "marks": marks,
-        "runs": runs,
-    }
-
-
-def _known_mean(values: Array) -> Array:
-    """Mean over the seeds that reached an epoch, ``(K, S, epochs) -> (K, epochs)``."""
-    known = np.isfinite(values)
-    counts = known.sum(axis=1)
-    mean: Array = np.divide(
-        np.where(known, values, 0.0).sum(axis=1), counts, out=np.full(counts.shape, np.nan), where=counts > 0
-    )
-    return mean
-
-
-def _short(values: Any) -> Any:
-    """Numbers rounded to `DIGITS` digits: they make up most of the size of a page."""
-    if isinstance(values, np.ndarray) and values.ndim:
-        return [_short(one) for one in values]
-    number = float(values)
-    return float(f"{number:.{DIGITS}g}") if np.isfinite(number) else None
-
-
 def _median(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "-" if value is None or not np.isfinite(value) else form.format(value)
 
 
 def _cell(value: float, form: str) -> str:
@@ -327,7 +303,7 @@ def _sortable(value: float) -> str:
 
 
 def _rate(value: float | None) -> str:
-    return _figure(value, "{:.3g}")
+    return figure(value, "{:.3g}")
 
 
 def _seconds(value: float | None) -> str:

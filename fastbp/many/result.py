@@ -9,6 +9,7 @@ import numpy as np
 
 from fastbp.io import documents
 from fastbp.io.figures import save_figure
+from fastbp.io.overview import Overview
 from fastbp.io.tabular import Tabular
 from fastbp.many import pictures, text
 from fastbp.many.report import write
@@ -58,6 +59,15 @@ class LrSweep(SweepData, Tabular):
     def __str__(self) -> str:
         return text.describe(self)
 
+    def __repr__(self) -> str:
+        rates, seeds, epochs = len(self.learning_rates), len(self.seeds), self.epochs
+        best = "none" if self.best_lr is None else f"{self.best_lr:.3g}"
+        return f"<fastbp.LrSweep of {rates} rates x {seeds} seeds, {epochs} epochs, best lr {best}>"
+
+    def overview(self) -> Overview:
+        """The rates found, and the notes."""
+        return text.overview(self)
+
     @property
     def notes(self) -> list[str]:
         """What a reader should know of these figures."""
@@ -82,6 +92,10 @@ class LrSweep(SweepData, Tabular):
     def document(self) -> dict[str, Any]:
         """The same."""
         return self.to_dict()
+
+    def draw(self) -> Any:
+        """The curve of final losses by rate."""
+        return pictures.draw(self, "curve")
 
     def columns(self) -> dict[str, Array]:
         """`rows` as columns, by name."""
@@ -114,8 +128,9 @@ class LrSweep(SweepData, Tabular):
         return figure
 
     def report(
-        self, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None
-    ) -> None:
+        self, path: str | PathLike[str], *, stability: Stability | float | None = None, command: str | None = None,
+        against: str | PathLike[str] | None = None,
+    ) -> None:  # fmt: skip
         """Write one web page with all of it: figures, charts to hover over, a table to sort. It needs no network.
 
         Parameters
@@ -126,10 +141,14 @@ class LrSweep(SweepData, Tabular):
             What `lr_stability` returned, whose line at the initial weights is drawn beside the losses; or a rate.
         command : str, optional
             How the sweep was made: shown at the foot.
+        against : path-like, optional
+            An earlier sweep, as `to_json` or ``fastbp sweep --json`` wrote it: what has changed, and its losses.
 
         Raises
         ------
+        ValueError
+            `against` is no such file.
         ImportError
             plotly is not installed (extra `report`).
         """
-        write(self, path, stability=stability, command=command)
+        write(self, path, stability=stability, command=command, against=against)

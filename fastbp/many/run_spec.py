@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,18 @@ from fastbp.optimizers import Optimizer
 from fastbp.training.rate_table import RateTable
 from fastbp.types import Array
 
+_BLOCK = 1 << 20  # elements hashed at a time
 # Share of the rows that is held out where no validation data are given.
 HELD_OUT = 0.2
+
+
+def checksum(array: Array) -> str:
+    """The SHA-256 of an array with its type and shape, 32 digits of it."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    rows = max(1, _BLOCK // max(1, int(np.prod(array.shape[1:]))))
+    for start in range(0, len(array), rows):
+        digest.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
+    return digest.hexdigest()[:32]
 
 
 def fresh(net: MLP, seed: int) -> MLP:
@@ -102,6 +113,13 @@ class RunSpec:
             return None, None
         factors, momenta = RateTable(self.schedule, 1.0, self.steps).tables(0, 0, n, 0)
         return rates[:, None] * factors, None if momenta is None else np.ascontiguousarray(momenta, np.float64)
+
+    def digest(self) -> str:
+        """The data in a few words: rows, columns, and a checksum of samples, targets and validation data."""
+        total = hashlib.sha256()
+        for array in (self.X, self.y, self.weights, *(self.held_out or ())):
+            total.update(b"none" if array is None else checksum(array).encode())
+        return f"{len(self.X):,} rows of {self.X.shape[1]}, sha256 {total.hexdigest()[:16]}"
 
     def with_batch(self, batch_size: int) -> RunSpec:
         """The same with another batch size."""

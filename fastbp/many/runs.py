@@ -18,6 +18,7 @@ from fastbp.data import sample_weights, splits
 from fastbp.engine import precisions, team
 from fastbp.errors import SweepInterrupted
 from fastbp.kernels.notice import tell
+from fastbp.many import remote
 from fastbp.many.halving import Runner, halve, rungs
 from fastbp.many.journal import Journal
 from fastbp.many.ledger import Ledger
@@ -29,9 +30,6 @@ from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.training.settings import check_threads
 from fastbp.types import Array
-
-# Tasks for each worker of an executor: enough that a slow worker delays the end by little.
-TASKS_A_WORKER = 4
 
 
 @own
@@ -139,8 +137,7 @@ def lr_sweep(
     epochs, threads, halving = spec.epochs, check_threads(threads), check_halving(halving)
     if target_loss is not None:
         target_loss = validation.check_finite_number("target_loss", target_loss)
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise TypeError(f"executor must be a concurrent.futures.Executor, got {executor!r}")
+    remote.check_executor(executor)
     ends = rungs(len(rates), epochs, halving)
     ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs)
     with Journal(journal, spec) as log, SweepProgress(ledger, len(chosen), epochs, show=progress) as bar:
@@ -180,48 +177,24 @@ class Remote:
     ) -> None:  # fmt: skip
         self.executor, self.spec, self.ledger, self.threads = executor, spec, ledger, threads
         self.report = report
-        # There is no public name for this: pools of the standard library have the one, `DaskExecutor` the other.
-        workers = getattr(executor, "_max_workers", None) or getattr(executor, "num_workers", None)
-        self.workers = workers if isinstance(workers, int) else os.cpu_count() or 1
+        self.workers = remote.workers_of(executor)
         self.n_threads = self.workers * threads
         self.busy_seconds = 0.0
 
     def train(self, which: Array, end: int) -> bool:
         """Deal the runs out to tasks, so that each has small and large rates, and record the results."""
-        n_tasks = min(len(which), TASKS_A_WORKER * self.workers)
-        tasks = {}
-        try:
-            for number in range(n_tasks):
-                part = which[number::n_tasks]
-                future = self.executor.submit(run_chunk, self.spec, self.ledger.part(part), end, self.threads)
-                tasks[future] = part
-            failed: BaseException | None = None
-            for future in concurrent.futures.as_completed(list(tasks)):
-                error = None if future.cancelled() else future.exception()
-                if error is None:
-                    self._record(future, tasks.pop(future))
-                    continue
-                for other in tasks:  # tasks that are running finish, and are recorded
-                    other.cancel()
-                failed = failed or error
-            if failed is not None:
-                raise failed
-        except KeyboardInterrupt:
-            for future in [one for one in tasks if one.done() and not one.cancelled() and one.exception() is None]:
-                self._record(future, tasks.pop(future))
-            return False
-        finally:
-            for future in tasks:
-                future.cancel()
-        return True
+        n = min(len(which), remote.TASKS_A_WORKER * self.workers)
 
-    def _record(self, future: concurrent.futures.Future[Ledger], part: Array) -> None:
-        """Copy the runs of a task that succeeded into the ledger."""
-        if not future.cancelled():
-            found = future.result()
-            self.ledger.take(part, found)
-            self.busy_seconds += float(found.seconds.sum())
-            self.report(part)
+        def arguments(part: Array) -> tuple[Any, ...]:
+            return run_chunk, self.spec, self.ledger.part(part), end, self.threads
+
+        return remote.deal(self.executor, [which[k::n] for k in range(n)], arguments, self._record)
+
+    def _record(self, part: Array, found: Ledger) -> None:
+        """Copy the runs of a task into the ledger."""
+        self.ledger.take(part, found)
+        self.busy_seconds += float(found.seconds.sum())
+        self.report(part)
 
 
 @own

@@ -15,6 +15,7 @@ from fastbp.arrays import numeric
 from fastbp.data import columns, sample_weights
 from fastbp.errors import DivergenceError
 from fastbp.io.figures import new_figure
+from fastbp.io.overview import Overview
 from fastbp.io.tabular import Tabular
 from fastbp.kernels.notice import tell
 from fastbp.many.hessian import Hessian, flat, lanczos, power
@@ -25,6 +26,7 @@ from fastbp.training.settings import check_threads
 Array = npt.NDArray[np.float64]
 
 METHODS = ("power", "lanczos")
+SHOWN = 8  # rows of an overview
 CAVEAT = (
     "a diagnostic, not a recommendation: mini-batches may diverge below the line, early training may survive above it"
 )
@@ -148,7 +150,7 @@ def lr_stability(
 
 
 @quiet_results
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stability(Tabular):
     """What `lr_stability` has found, one entry for the start and for each epoch. ``print(result)`` shows a table.
 
@@ -202,14 +204,27 @@ class Stability(Tabular):
         }  # fmt: skip
 
     def __str__(self) -> str:
-        symbol = "L_P" if self.preconditioned else "L"
-        lines = [f"stability line of {self.optimizer!r}: lr = {self.formula}"]
-        lines.append(f"{'epoch':>5}  {'loss':>10}  {symbol:>10}  {'line':>10}")
-        for row in zip(self.epochs, self.losses, self.eigenvalues, self.lines, self.converged, strict=True):
-            lines.append(f"{row[0]:>5}  {row[1]:>10.4g}  {row[2]:>10.4g}  {row[3]:>10.3g}{'' if row[4] else '  rough'}")
-        if self.diverged:
-            lines.append(f"the training diverged in epoch {len(self.epochs)}")
-        return "\n".join([*lines, self.caveat])
+        return self.overview(len(self.epochs)).text()
+
+    def __repr__(self) -> str:
+        lines = " -> ".join(f"{line:.3g}" for line in dict.fromkeys(self.lines[[0, -1]].tolist()))
+        return f"<fastbp.Stability of {self.optimizer.name}: unstable from lr {lines} on>"
+
+    def overview(self, most: int = SHOWN) -> Overview:
+        """The lines of the start and of the last epochs, so many at most."""
+        n = len(self.epochs)
+        shown = range(n) if n <= most else [0, *range(n - most + 1, n)]
+        rows = [
+            (
+                str(self.epochs[k]), f"{self.losses[k]:.4g}", f"{self.eigenvalues[k]:.4g}", f"{self.lines[k]:.3g}",
+                "" if self.converged[k] else "rough",
+            )
+            for k in shown
+        ]  # fmt: skip
+        diverged = [f"the training diverged in epoch {n}"] if self.diverged else []
+        head = ("epoch", "loss", "L_P" if self.preconditioned else "L", "line", "")
+        title = f"stability line of {type(self.optimizer).__name__}: lr = {self.formula}"
+        return Overview(title, head, rows, [*diverged, self.caveat])
 
     def document(self) -> dict[str, Any]:
         """The columns, the formula and the caveat."""

@@ -77,6 +77,7 @@ class SweepData:
             "optimizer": _without_rate(spec),
             "schedule": None if spec.schedule is None else repr(spec.schedule),
             "batch_size": spec.batch_size,
+            "data": spec.digest(),
             "epochs": spec.epochs,
             "held_out": "validation_data" if spec.held_out is not None else "a fifth, by seed",
         }

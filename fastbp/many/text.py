@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from fastbp.io.overview import Overview, fitted
 from fastbp.many.statistics import NEIGHBOUR
 from fastbp.many.sweep_data import NO_BETTER, SweepData
 
@@ -19,8 +20,8 @@ FAILURES = {
 FEW_SEEDS = 5
 BLOCKS = " ▁▂▃▄▅▆▇█"
 HEIGHT = 5
-# Columns of the curve for each rate.
-WIDTH = 2
+# Columns of the curve: of all of it, and for each rate.
+COLUMNS, WIDTH = 68, 2
 
 
 def describe(sweep: SweepData) -> str:
@@ -30,7 +31,7 @@ def describe(sweep: SweepData) -> str:
         f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}, "
         f"{sweep.about.get('optimizer', '')}\n{sweep.about.get('network', '')}"
     )
-    return "\n\n".join(part for part in (head.strip(), table(sweep), curve(sweep), summary(sweep)) if part)
+    return fitted("\n\n".join(part for part in (head.strip(), table(sweep), curve(sweep), summary(sweep)) if part))
 
 
 def _count(n: int, what: str) -> str:
@@ -105,23 +106,31 @@ def curve(sweep: SweepData) -> str:
     span = high - low if high > low else 1.0
     # The best rate has one eighth of a line: every bar is seen.
     eighths = 1 + np.round((np.minimum(means, high) - low) / span * (8 * HEIGHT - 1))
+    shown = _shown(sweep)
+    each = max(1, min(WIDTH, COLUMNS // len(shown)))
     lines = []
     for line in range(HEIGHT - 1, -1, -1):
-        cells = [
-            BLOCKS[int(np.clip(e - 8 * line, 0, 8))] * WIDTH if ok else " " * WIDTH
-            for e, ok in zip(eighths, known, strict=True)
-        ]
+        cells = [BLOCKS[int(np.clip(eighths[k] - 8 * line, 0, 8)) if known[k] else 0] * each for k in shown]
         label = f"{high:.3g}" if line == HEIGHT - 1 else f"{low:.3g}" if line == 0 else ""
         lines.append(f"{label:>9} |{''.join(cells)}".rstrip())
     marks = []
-    for k, ok in enumerate(known):
-        mark = "^" if k == sweep.best_index else "=" if sweep.in_interval[k] else " " if ok else "x"
-        marks.append((mark if ok or failures(sweep, k) else ".").ljust(WIDTH))
+    for k in shown:
+        mark = "^" if k == sweep.best_index else "=" if sweep.in_interval[k] else " " if known[k] else "x"
+        marks.append((mark if known[k] or failures(sweep, k) else ".").ljust(each))
     first, last = f"{sweep.learning_rates[0]:.3g}", f"{sweep.learning_rates[-1]:.3g}" if len(means) > 1 else ""
-    width = max(WIDTH * len(means), len(first) + len(last) + 1)
+    width = max(each * len(shown), len(first) + len(last) + 1)
     lines.append(f"{'':>9} +{''.join(marks)}".rstrip())
     lines.append(f"{'lr':>9}  {first}{last:>{width - len(first)}}")
     return "\n".join(lines)
+
+
+def _shown(sweep: SweepData) -> list[int]:
+    """Numbers of the rates that the curve shows: all, or as many as there is room for, the best among them."""
+    n = len(sweep.learning_rates)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, COLUMNS)).round().astype(int))
+    if sweep.best_index is not None:
+        chosen[np.abs(chosen - sweep.best_index).argmin()] = sweep.best_index
+    return [int(k) for k in chosen]
 
 
 def summary(sweep: SweepData) -> str:
@@ -155,6 +164,27 @@ def summary(sweep: SweepData) -> str:
         reached = f"{profile['reached_target']} of {sweep.status.size} runs reached a validation loss of"
         lines.append(f"{reached} {sweep.target_loss:g}" + ("" if taken is None else f", in {taken:.3g} s (median)"))
     return "\n".join([*lines, *(f"note: {note}" for note in notes(sweep))])
+
+
+def overview(sweep: SweepData) -> Overview:
+    """The rates found and their losses, in a few rows."""
+    n = len(sweep.seeds)
+    title = (
+        f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}: "
+        f"{str(sweep.about.get('network', '')).strip('<>').removeprefix('fastbp.')}"
+    )
+    rows: list[tuple[str, ...]] = []
+    for name, rate in (("recommended", sweep.recommended_lr), ("best", sweep.best_lr)):
+        if rate is not None and not (rows and rate == sweep.recommended_lr):
+            k = int(np.abs(np.log(sweep.learning_rates / rate)).argmin())
+            losses = (_figure(sweep.mean_val_loss[k]), _figure(sweep.val_error[k], "{:.1g}"))
+            rows.append((name, f"{rate:.3g}", *losses, _figure(sweep.mean_train_loss[k])))
+    said = []
+    if sweep.interval is not None:
+        said.append(f"as good as the best: {sweep.interval[0]:.3g} to {sweep.interval[1]:.3g}")
+    if sweep.divergence_boundary is not None:
+        said.append(f"diverges from {sweep.divergence_boundary[1]:.3g} on")
+    return Overview(title, ("rate", "lr", "val loss", "+-", "train loss"), rows, [*said, *notes(sweep)])
 
 
 def notes(sweep: SweepData) -> list[str]:
@@ -234,8 +264,8 @@ def horizon(sweep: SweepData) -> str:
     way = "smaller" if last < before else "larger"
     first = f"{early:.3g} after the first epochs, " if early != before else ""
     return (
-        f"the best rate still moves: {first}{before:.3g} after {since - 1}, {last:.3g} after {epochs}; a longer training "
-        f"may want a {way} one"
+        f"the best rate still moves: {first}{before:.3g} after {since - 1}, {last:.3g} after {epochs}; a longer "
+        f"training may want a {way} one"
     )
 
 

@@ -58,8 +58,13 @@ class Updatable(Protocol):
 class Derivatives(Protocol):
     """The part of a `Gradient` that belongs to the parameters."""
 
-    weights: list[Array]
-    biases: list[Array]
+    @property
+    def weights(self) -> list[Array]:
+        """dJ/dW by layer."""
+
+    @property
+    def biases(self) -> list[Array]:
+        """dJ/db by layer."""
 
 
 @dataclass(frozen=True)

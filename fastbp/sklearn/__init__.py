@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn (extra `sklearn`), with the parameters and attributes of its own multi-layer perceptrons."""
+"""Estimators for scikit-learn (extra `sklearn`): its own multi-layer perceptrons, trained by fastbp."""
 
 try:
     import sklearn as _  # noqa: F401

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -29,7 +30,7 @@ OF_SKLEARN = {"logistic": "sigmoid"}  # what has another name there
 class BaseMLP(BaseEstimator):  # type: ignore[misc]
     """A multi-layer perceptron as scikit-learn has it, trained by fastbp; see `MLPClassifier` and `MLPRegressor`."""
 
-    _parameter_constraints: dict[str, Any] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({"identity", "logistic", "tanh", "relu", *ACTIVATIONS})],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
@@ -68,6 +69,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         for name, value in given.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    _held: list[Array]  # the parameters of the network at hand, as read-only copies
 
     # --- training -------------------------------------------------------------------------------------------
 
@@ -151,7 +156,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """New weights, drawn as scikit-learn draws them, and none of the marks of earlier fits."""
         factor = 2.0 if self.activation in ("logistic", "sigmoid") else 6.0
         self.coefs_, self.intercepts_ = [], []
-        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for n_in, n_out in itertools.pairwise(sizes):
             bound = np.sqrt(factor / (n_in + n_out))
             self.coefs_.append(rng.uniform(-bound, bound, (n_in, n_out)).astype(dtype, copy=False))
             self.intercepts_.append(rng.uniform(-bound, bound, n_out).astype(dtype, copy=False))
@@ -161,7 +166,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             "one class" if loss.link.one_class else loss.target, "identity"
         )
         for name in ("_network_at_hand", "_optimizer", "_moments"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
@@ -175,15 +180,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     def _spec(self, loss: Loss, dtype: np.dtype[Any]) -> NetworkSpec:
         """The network that the parameters describe, around the weights that there are."""
         sizes = [self.coefs_[0].shape[0], *(len(bias) for bias in self.intercepts_)]
-        activation = OF_SKLEARN.get(self.activation, self.activation)
-        return NetworkSpec.check(
-            sizes,
-            activation=activation,
-            loss=loss,
-            dropout=self.dropout if len(sizes) > 2 else 0.0,
-            dtype=dtype,
-            seed=0,
-        )
+        activation: str = OF_SKLEARN.get(self.activation) or self.activation
+        dropout = self.dropout if len(sizes) > 2 else 0.0
+        return NetworkSpec.check(sizes, activation=activation, loss=loss, dropout=dropout, dtype=dtype, seed=0)
 
     def _network(self, spec: NetworkSpec | None = None) -> MLP:
         """The network, with the weights that `coefs_` and `intercepts_` hold now."""
@@ -192,7 +191,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         if net is None or (spec is not None and net.session.spec.with_seed(0) != spec):
             if spec is None:
                 spec = self._spec(self._loss(), np.asarray(self.coefs_[0]).dtype)
-            net = MLP.of(Model(spec, self.coefs_, self.intercepts_, optimizer=vars(self).pop("_moments", None)))
+            net = MLP.of(Model(spec, self.coefs_, self.intercepts_, optimizer=self.__dict__.pop("_moments", None)))
         elif not all(mine is its or np.array_equal(mine, its) for mine, its in zip(given, self._held, strict=True)):
             net.set_weights(self.coefs_, self.intercepts_)
         else:

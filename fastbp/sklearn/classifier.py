@@ -45,6 +45,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     """
 
     _numeric = False
+    classes_: Array
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     ) -> None:
         self._hold(locals())
 
-    @available_if(lambda self: self._check_solver())
+    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """One epoch over these rows, from the weights that there are.
 
@@ -119,7 +120,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError(
                 "Multioutput target data is not supported: y must hold one class a row, or 0 and 1 by label"
             )
-        if y.ndim == 1:
+        if y.ndim == 1 and y.dtype.kind not in "iubUS":  # others are classes for sure
             check_classification_targets(y)
         found = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if not (keep and hasattr(self, "classes_")):

@@ -21,6 +21,7 @@ from fastbp.sklearn.costs import constant
 from fastbp.sklearn.rules import LossRule, Pace, ScoreRule
 from fastbp.spec import Samples
 from fastbp.training import lbfgs
+from fastbp.training.compiled_lbfgs import CompiledFeed
 from fastbp.training.feeds import ArrayFeed
 from fastbp.training.loop import Loop
 from fastbp.training.settings import FitSettings
@@ -84,7 +85,7 @@ def by_lbfgs(est: Any, net: MLP, samples: Samples, held_out: Samples | None) -> 
         conventions=Conventions(alpha=float(est.alpha)),
     )  # fmt: skip
     lbfgs.check(settings)
-    feed = lbfgs.FullBatchFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
+    feed = CompiledFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
     history, error = run(est, net, feed, settings, held_out)
     if error is not None:
         raise ValueError(NOT_FINITE) from error
@@ -124,7 +125,8 @@ def by_steps(
             "`batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4,
         )  # fmt: skip
     batch_size = min(200 if est.batch_size == "auto" else int(est.batch_size), n)
-    rule, optimizer, rates, conventions = stopping_rule(est, samples, own), *descends(est, net, n, batch_size)
+    shift = constant(net.loss, samples.y, samples.weights)
+    rule, (optimizer, rates, conventions) = stopping_rule(est, own, shift), descends(est, net, n, batch_size)
     epochs = 1 if incremental else int(est.max_iter)
     settings = FitSettings(
         optimizer, epochs, batch_size, rates, bool(est.shuffle), (*est.callbacks, rule), threads_of(est),
@@ -189,6 +191,7 @@ def note(est: Any, rule: LossRule, history: Any, n: int, error: DivergenceError 
     else:
         est.best_loss_ = rule.best + rule.constant
     pace = est._optimizer
+    pace.used = history.lr[-1] if history.lr else pace.used
     if est.solver == "sgd" and est.learning_rate == "invscaling":
         pace.learning_rate = pace.learning_rate_init / (est.t_ + 1) ** est.power_t
 
@@ -207,19 +210,19 @@ def split(est: Any, samples: Samples, rng: np.random.RandomState) -> tuple[Sampl
     return samples._replace(rows=np.ascontiguousarray(trained, np.int64)), own
 
 
-def stopping_rule(est: Any, samples: Samples, own: Samples | None) -> LossRule:
-    """What ends the training, from where an earlier fit has left it."""
+def stopping_rule(est: Any, own: Samples | None, shift: float) -> LossRule:
+    """What ends the training, from where an earlier fit has left it; shift: from our losses to scikit-learn's."""
     adaptive = est.solver == "sgd" and est.learning_rate == "adaptive" and est.optimizer is None
-    shared = {
+    shared: dict[str, Any] = {
         "count": getattr(est, "_no_improvement_count", 0),
         "pace": est._optimizer if adaptive else None,
         "say": print if est.verbose else None,
-        "constant": constant(est._loss(), samples.y, samples.weights),
+        "constant": shift,
     }
     tol, patience = float(est.tol), est.n_iter_no_change
     if own is None:
         best = getattr(est, "best_loss_", None)
-        return LossRule(tol, patience, best=np.inf if best is None else best - shared["constant"], **shared)
+        return LossRule(tol, patience, best=np.inf if best is None else best - shift, **shared)
     best, scores = getattr(est, "best_validation_score_", None), getattr(est, "validation_scores_", None) or []
     return ScoreRule(
         tol, patience, best=np.inf if best is None else -best, X=own.X, y=own.y, weights=own.weights,
@@ -245,7 +248,7 @@ def descends(est: Any, net: MLP, n: int, batch_size: int) -> tuple[Optimizer, An
     if est.learning_rate == "constant":
         return sgd, None, Conventions(alpha=alpha)
     rates = adaptive(pace) if est.learning_rate == "adaptive" else inverse_scaling(est, net, n, batch_size)
-    return sgd, rates, Conventions(alpha=alpha, lr_before=pace.learning_rate)
+    return sgd, rates, Conventions(alpha=alpha, lr_before=pace.used)
 
 
 def adaptive(pace: Pace) -> Callable[[int], float]:

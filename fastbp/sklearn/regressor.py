@@ -79,7 +79,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     ) -> None:
         self._hold(locals())
 
-    @available_if(lambda self: self._check_solver())
+    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """One epoch over these rows, from the weights that there are; see `fit`."""
         self._fit(X, y, sample_weight, incremental=True)

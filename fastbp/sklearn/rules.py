@@ -23,10 +23,12 @@ class Pace:
         At present.
     learning_rate_init : float
         To begin with.
+    used : float
+        In the last step.
     """
 
     def __init__(self, learning_rate_init: float) -> None:
-        self.learning_rate_init = self.learning_rate = float(learning_rate_init)
+        self.learning_rate_init = self.learning_rate = self.used = float(learning_rate_init)
 
 
 class LossRule(StopStalled):

@@ -5,6 +5,7 @@ Where two readings are equally likely, the column is a fault that names both, as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ MISSING = (
 )
 _PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 _DAY, _DAYS = "%Y%m%d", (19000101, 21001231)
+_WORDS = re.compile(r"[^\W\d_]\w*([ ,.;:&/-]+[^\W\d_]\w*)*")  # each begins with a letter
+_NO_NAMES = frozenset(("inf", "infinity", "nan", *(one for pair in _PAIRS for one in pair)))
 _FEW = 20  # as many different numbers, beside text, may be names of categories
 _SHOWN = 3
 _LONG, _HEAD = 1000, 50  # rows
@@ -125,14 +128,18 @@ def decide(frame: Frame, name: str, reading: Reading) -> Typed:
 
 def _unless_days(frame: Frame, name: str, found: Typed, reading: Reading) -> Typed:
     """Numbers; but where every one is a day of a century around us, written as 20240131, dates."""
-    if found.kind != Kind("number") or found.faults or name in reading.numeric or not found.values.is_not_null().any():
-        return found
-    if not (_DAYS[0] <= found.values.min() and found.values.max() <= _DAYS[1]):
+    if found.faults or name in reading.numeric or not may_be_days(found):
         return found
     dated = convert(frame, name, Kind("date", _DAY), reading)
     if dated.faults or dated.missing > found.missing:
         return found
     return replace(dated, note="every number is a day, so they are dates, as %Y%m%d")
+
+
+def may_be_days(found: Typed) -> bool:
+    """Whether numbers are as large as days written as 20240131."""
+    low = found.values.min() if found.kind == Kind("number") else None
+    return low is not None and bool(_DAYS[0] <= low and found.values.max() <= _DAYS[1])
 
 
 def _of_type(dtype: Any) -> str:
@@ -172,7 +179,7 @@ def _numbers(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
     else:
         texts, found = series, series.cast(pl.Float64)
         if reading.missing:
-            marks = [float(mark) for mark in reading.missing if _is_number(mark)]
+            marks = [float(mark) for mark in reading.missing if is_number(mark)]
             found = found.set(found.is_in(marks).fill_null(False), None) if marks else found
     faults = _number_faults(frame, name, texts, found, reading)
     if faults and texts.dtype == pl.String and kind == Kind("number"):  # written by another custom than in training
@@ -197,13 +204,13 @@ def to_numbers(series: Any, reading: Reading, kind: Kind | None = None) -> Any:
         if kind.decimal != ".":
             cells = cells.str.replace(kind.decimal, ".", literal=True)
         found = cells.cast(pl.Float64, strict=False)
-    numeric_marks = [mark for mark in reading.missing if _is_number(mark)]
+    numeric_marks = [mark for mark in reading.missing if is_number(mark)]
     if numeric_marks:
         found = found.set(series.str.strip_chars().is_in(numeric_marks).fill_null(False), None)
     return found.fill_nan(None)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
@@ -230,7 +237,7 @@ def _number_faults(frame: Frame, name: str, texts: Any, found: Any, reading: Rea
     said = f"{frame.place(row)}: column {name!r} is {shown}, which is no number{more}"
     if reading.settled:
         return [f"{said}, as the column held in training; correct it, or leave it empty if the value is not known"]
-    if isinstance(cell, str) and "," in cell and _is_number(cell.replace(",", "")):
+    if isinstance(cell, str) and "," in cell and is_number(cell.replace(",", "")):
         return [f"{said}: say {reading.ask('decimal', ',')} or {reading.ask('thousands', ',')}"]
     return [f"{said}; correct it, or say {reading.ask('missing', shown_cell)} if it means that the value is not known"]
 
@@ -296,14 +303,51 @@ def _dates(frame: Frame, name: str, kind: Kind, reading: Reading) -> Typed:
 def _of_text(frame: Frame, name: str, reading: Reading) -> Typed:
     """By the different texts alone, where they are few: looking at each row takes five times as long."""
     pl, series = polars(), frame.data[name]
-    if len(series) >= _LONG and to_numbers(series[:_HEAD].drop_nulls(), reading).null_count():
+    if len(series) >= _LONG and not _begins_with_numbers(series, reading):
         texts = series.drop_nulls().unique(maintain_order=True)
-        if len(texts) * 8 <= len(series):
-            found = _of_all_text(Frame(pl.DataFrame({name: texts})), name, reading)
-            if not found.faults:  # which need their lines
-                rows = series.cast(pl.Enum(texts)).to_physical()
-                return replace(found, values=found.values.gather(rows))
+        if (found := _of_few(texts, len(series), reading)) is not None:
+            numbered = series.cast(pl.Enum(texts))
+            same = found.values.dtype == numbered.dtype
+            return replace(found, values=numbered if same else found.values.gather(numbered.to_physical()))
     return _of_all_text(frame, name, reading)
+
+
+def _begins_with_numbers(series: Any, reading: Reading) -> bool:
+    """Whether all first values that are not missing are numbers."""
+    head = series[:_HEAD].drop_nulls()
+    if any(_WORDS.fullmatch(one) and one.lower() not in _NO_NAMES for one in head.to_list()):
+        return False  # in a tenth of the time
+    return not to_numbers(head, reading).null_count()
+
+
+def _of_few(texts: Any, n: int, reading: Reading) -> Typed | None:
+    """What a column of n rows is that holds these different texts; None if they are many, or a fault needs its line."""
+    if 8 * len(texts) > n:
+        return None
+    if texts.name not in reading.numeric and (found := _of_words_alone(texts, reading)) is not None:
+        return found
+    found = _of_all_text(Frame(texts.to_frame()), texts.name, reading)
+    return None if found.faults else replace(found, values=_as_levels(found.values))
+
+
+def _of_words_alone(texts: Any, reading: Reading) -> Typed | None:
+    """Names or booleans, where the texts can be nothing else: that is told in a microsecond each."""
+    cells = texts.to_list()
+    if not cells or not all(_WORDS.fullmatch(one) and one not in reading.marks for one in cells):
+        return None
+    words = [one.lower() for one in cells]
+    for pair in _PAIRS:
+        if set(words) == set(pair):
+            return Typed(Kind("boolean", pair=pair), polars().Series(texts.name, [one == pair[1] for one in words]))
+    return None if _NO_NAMES.intersection(words) else Typed(Kind("category"), texts.cast(polars().Enum(texts)))
+
+
+def _as_levels(values: Any) -> Any:
+    """Text of which the same comes often, as numbers of the different ones; other values as they are."""
+    pl = polars()
+    return (
+        values.cast(pl.Enum(values.unique(maintain_order=True).drop_nulls())) if values.dtype == pl.String else values
+    )
 
 
 def _of_all_text(frame: Frame, name: str, reading: Reading) -> Typed:
@@ -315,7 +359,9 @@ def _of_all_text(frame: Frame, name: str, reading: Reading) -> Typed:
     texts = without_marks(series, reading)
     odd = texts.filter(found.is_null() & texts.is_not_null())
     if not len(odd) and not found.is_infinite().any():
-        return Typed(Kind("number"), found) if forced or texts.null_count() < len(texts) else _empty(series)
+        if texts.null_count() == len(texts):
+            return _empty(series)
+        return Typed(Kind("number"), found) if forced else _unless_codes(series, found, reading)
     distinct = odd.unique(maintain_order=True)
     kind, fault = _with_commas(frame, name, texts, distinct, reading)
     if kind is not None:
@@ -334,12 +380,22 @@ def _empty(series: Any) -> Typed:
 
 def _unless_codes(series: Any, found: Any, reading: Reading) -> Typed:
     """Numbers; but what is written with zeros before it, as 007, is a name."""
-    padded = series.filter(series.str.starts_with("0") & (series.str.len_bytes() > 1))
-    if len(padded) and padded.str.contains(r"^0\d+$").any():
-        one = padded.filter(padded.str.contains(r"^0\d+$"))[0]
+    if (one := padded(series)) is not None:
         note = f"written as {one}, so they are names, not numbers"
         return Typed(Kind("category"), without_marks(series, reading), [], note)
     return Typed(reading.number, found)
+
+
+def padded(texts: Any) -> str | None:
+    """The first of the texts that is written with a zero before it."""
+    found = texts.filter(texts.str.starts_with("0") & (texts.str.len_bytes() > 1))
+    found = found.filter(found.str.contains(r"^0\d+$"))
+    return found[0] if len(found) else None
+
+
+def is_padded(text: str) -> bool:
+    """Whether an integer is written with a zero before it."""
+    return len(text) > 1 and text[0] == "0" and text.isdigit()
 
 
 def _with_commas(frame: Frame, name: str, texts: Any, distinct: Any, reading: Reading) -> tuple[Kind | None, str]:
@@ -398,7 +454,36 @@ def _of_words(frame: Frame, name: str, texts: Any, found: Any, distinct: Any, re
                 f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which may be day and month or month and "
                 f"day: say {' or '.join(told)}"
             ])  # fmt: skip
+        if all(_DATED.match(one) for one in distinct.to_list()):
+            option = "date" if reading.shell else "dates"
+            return _asked(
+                frame, name, texts, reading, "looks like a date, but no format fits all of them",
+                f"{reading.ask(option, f'{name}=FORMAT')} with the one that does",
+            )  # fmt: skip
+    if all(_SIGNED.fullmatch(one) and is_number(_SIGNS.sub("", one)) for one in distinct.to_list()):
+        signs = {one for text in distinct.to_list() for one in _SIGNS.findall(text)}
+        sign = signs.pop() if len(signs) == 1 and reading.thousands is None else ""
+        between = sign and all(
+            re.fullmatch(rf"[+-]?\d{{1,3}}({re.escape(sign)}\d{{3}})*(\.\d+)?", one) for one in distinct
+        )
+        mend = reading.ask("thousands", sign) if between else "remove the sign from the file"
+        return _asked(frame, name, texts, reading, "is a number with a sign that is not read", mend, say=bool(between))
     return Typed(Kind("category"), texts)
+
+
+# A day with its year, and what is written beside numbers: currencies, per cent, brackets, spaces, another minus.
+_DATED = re.compile(r"\d{4}[-/.]\d{2}[-/.]\d{2}(\D|$)|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}(\D|$)")
+_SIGNS = re.compile("[$\u20ac\u00a3\u00a5%(),\\s'\u2019\u2212]")
+_SIGNED = re.compile(r"[+-]?\W{0,3}[0-9][0-9.,\s'\u2019]*\W{0,3}")
+
+
+def _asked(frame: Frame, name: str, texts: Any, reading: Reading, what: str, mend: str, *, say: bool = True) -> Typed:
+    """A column whose text may be something else."""
+    row = int(texts.is_not_null().arg_true()[0])
+    return Typed(Kind("category"), texts, [
+        f"{frame.place(row)}: column {name!r} is {texts[row]!r:.80}, which {what}: {'say ' * say}{mend}, or "
+        f"{'say ' * (not say)}{reading.ask('categorical', name)} if the column holds names"
+    ])  # fmt: skip
 
 
 def typed(text: str) -> str:

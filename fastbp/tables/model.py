@@ -17,10 +17,11 @@ from fastbp.history import History
 from fastbp.io import frames
 from fastbp.io.frames import Frame
 from fastbp.network import MLP
-from fastbp.tables import apply, explain, model_file, recipe
+from fastbp.tables import apply, explain, model_file, onnx_file, recipe
 from fastbp.tables import training as halves
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.kinds import Reading
+from fastbp.tables.overview import overview
 from fastbp.tables.prepared import Part, Prepared, Roles, names_of
 from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
@@ -147,6 +148,11 @@ class TableModel:
         if self.target is None or self.net is None:
             return "<fastbp.TableModel, not trained>"
         return f"<fastbp.TableModel of {', '.join(self.target.names)} ({self.target.kind}), {self.net!r}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: scores, what was found in the table, and the picture of the training."""
+        history = self.history
+        return overview(self).html(None if history is None or len(history.loss) < 2 else history.draw)
 
     @property
     def classes(self) -> list[Any] | None:
@@ -332,6 +338,24 @@ class TableModel:
     def save(self, path: str | PathLike[str]) -> None:
         """Write network, columns, categories, scores and all else that predictions need to one safetensors file."""
         model_file.save(path, self)
+
+    def to_onnx(self, path: str | PathLike[str]) -> None:
+        """Write the model as an ONNX file (extra `onnx`), with all that prepares the columns.
+
+        There is an input ``(rows, 1)`` of each column that is used, by its name: of numbers in float64, NaN where they
+        are missing; of categories as text, empty where it is missing; of booleans 1 and 0 in float64, or NaN; of dates
+        microseconds since 1970 in int64, as ``column.astype("datetime64[us]").astype("int64")`` makes them. The outputs
+        are ``prediction`` and, of classes, ``probabilities``, as `predict` and `predict_proba` return them; where a
+        column has their name, they have a number. The entry ``fastbp`` of the metadata is JSON that tells all of it.
+
+        Raises
+        ------
+        ImportError
+            onnx is not installed.
+        ValueError
+            The model is not trained.
+        """
+        onnx_file.write(path, self)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> TableModel:

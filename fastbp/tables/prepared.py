@@ -102,8 +102,15 @@ class Prepared:
     notes: list[str]
 
 
-def look(frame: Frame, roles: Roles, reading: Reading, loss: str | None, log: bool) -> Looked:
-    """Decide what all columns are.
+def look(
+    frame: Frame,
+    roles: Roles,
+    reading: Reading,
+    loss: str | None,
+    log: bool,
+    decided: Mapping[str, Typed] | None = None,
+) -> Looked:
+    """Decide what all columns are, but for those that are decided.
 
     Raises
     ------
@@ -114,22 +121,25 @@ def look(frame: Frame, roles: Roles, reading: Reading, loss: str | None, log: bo
     if faults:
         raise TableError(frame.source, faults)
     target, y, present, faults, notes = targets.decide_all(frame, roles.target, reading, loss, log)
-    names = [name for name in frame.names if _is_feature(name, roles)]
+    names = [name for name in frame.names if is_feature(name, roles)]
     if not names:
         faults.append("has no column to learn from besides the target")
     weight, group, time = _aside(frame, roles, reading, faults)
-    columns = {name: frame.data[name] for name in names}
+    before = dict(decided or {})
+    columns = {name: frame.data[name] for name in names if name not in before}
     # Text goes as it is decided, column by column, where nobody else holds it: it takes twice what comes of it.
     frame = dataclasses.replace(frame, data=None)
 
-    def decided(name: str) -> Typed:
+    def decide(name: str) -> Typed:
+        if name in before:
+            return before.pop(name)
         alone = dataclasses.replace(frame, data=columns.pop(name).to_frame())
         return kinds.decide(alone, name, reading)
 
-    typed = dict(zip(names, each(decided, names, len(present)), strict=True))
+    typed = dict(zip(names, each(decide, names, len(present)), strict=True))
     for name, one in typed.items():
         faults += one.faults
-        if fault := _identifier(name, one, reading, by_time=name == roles.time):
+        if not one.faults and (fault := _identifier(name, one, reading, by_time=name == roles.time)):
             faults.append(fault)
         if one.note:
             notes.append(f"{name}: {one.note} ({reading.ask('numeric', name)} otherwise)")
@@ -155,7 +165,7 @@ def _of_rows(found: Looked, present: Array) -> Looked:
     return found
 
 
-def _is_feature(name: str, roles: Roles) -> bool:
+def is_feature(name: str, roles: Roles) -> bool:
     if name in roles.target or name in roles.beside:
         return False
     return roles.features is None or name in roles.features
@@ -200,8 +210,8 @@ def _identifier(name: str, one: Typed, reading: Reading, *, by_time: bool) -> st
     if n < _FEWEST or name in {"category": reading.categorical, "number": reading.numeric}.get(kind, ()):
         return ""
     if kind == "category":
-        option, different = "categorical", one.values.drop_nulls().n_unique()
-        if different <= _IDENTIFIER * n:
+        option, levels = "categorical", getattr(one.values.dtype, "categories", ())
+        if 0 < len(levels) <= _IDENTIFIER * n or (different := one.values.drop_nulls().n_unique()) <= _IDENTIFIER * n:
             return ""
         said = f"{different:,} values in {n:,} rows, as {one.values.drop_nulls()[0]!r:.40}"
     elif kind == "number" and not by_time and (ends := _row_numbers(one.values, n)) is not None:
@@ -217,8 +227,7 @@ def _identifier(name: str, one: Typed, reading: Reading, *, by_time: bool) -> st
 
 def _row_numbers(values: Any, n: int) -> tuple[int, int] | None:
     """The ends of integers that lie so close, and never come twice, that they number rows or what rows stand for."""
-    head = values[:_FEWEST].drop_nulls()
-    if not (head == head.round(0)).all():
+    if any(one is not None and one % 1 for one in values[:_FEWEST].to_list()):
         return None
     low, high = float(values.min()), float(values.max())
     if not high - low < 2 * n or _YEARS[0] <= low <= high <= _YEARS[1]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastbp import recipes
+from fastbp import recipes, schedules
 from fastbp.callbacks.base import Callback
 
 
@@ -26,24 +26,24 @@ class Recipe:
         Arguments of `MLP.fit`, such as ``{"epochs": 20, "optimizer": Adam(lr=0.01)}``.
     scaling : {"standard", "robust"}
         Of numbers: by mean and deviation, or by median and quartiles with a smooth limit of 3.
-    label_smoothing : float
-        Of the loss of classes, where the user names none.
     validation : float
         Share of the training rows that chooses the best epoch; 0: the last epoch is kept.
-    monitor : {"val_loss", "val_score"}
-        What the best epoch is best in; the last of the best is kept.
     patience : int, optional
         Epochs without a better one after which the training stops; None: none does.
+    monitor : {"val_loss", "val_score"}
+        What the best epoch is best in; the last of the best is kept.
+    label_smoothing : float
+        Of the loss of classes, where the user names none.
     """
 
     hidden: tuple[int, ...]
     network: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scaling: str = "standard"
-    label_smoothing: float = 0.0
     validation: float = 0.2
-    monitor: str = "val_loss"
     patience: int | None = None
+    monitor: str = "val_loss"
+    label_smoothing: float = 0.0
 
 
 Chooser = Callable[[int, int, str], Recipe]
@@ -80,17 +80,23 @@ def default(n_rows: int, n_inputs: int, kind: str) -> Recipe:
 _LATE, _FELL = 0.75, 0.01  # of the epochs; of the loss
 
 
-def still_falls(losses: Sequence[float]) -> bool:
-    """Whether the validation losses of a training fell by a hundredth or more in its last quarter of epochs."""
+def still_falls(losses: Sequence[float], scores: Sequence[float] = ()) -> bool:
+    """Whether the validation losses of a training fell by a hundredth or more in its last quarter of epochs.
+
+    scores: where they choose the best epoch; they must have risen then too.
+    """
     late = math.floor(_LATE * len(losses))
     if late < 1:
         return False
     before, after = min(losses[:late]), min(losses[late:])
-    return before - after > _FELL * abs(before)
+    risen = not scores or max(scores[late:]) > max(scores[:late])
+    return risen and before - after > _FELL * abs(before)
 
 
 def stretched(schedule: Any, epochs: int) -> Any:
-    """A recipe's schedule for another number of epochs."""
+    """A recipe's schedule for another number of epochs; a cosine where they are too few for cycles."""
+    if isinstance(schedule, schedules.CosLog) and epochs < 2**schedule.cycles:
+        return schedules.Cosine(epochs)
     if dataclasses.is_dataclass(schedule) and not isinstance(schedule, type) and hasattr(schedule, "epochs"):
         return dataclasses.replace(schedule, epochs=epochs)
     return schedule

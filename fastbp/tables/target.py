@@ -209,7 +209,8 @@ def _of_text(frame: Frame, name: str, texts: Any, reading: Reading, classes: boo
     odd_one = next((one for one in distinct.to_list() if _WHOLE.fullmatch(one)), None)
     if odd_one is not None and all(_WHOLE.fullmatch(one) for one in distinct.to_list()):
         odd_one = next(one for one in distinct.sort().to_list() if str(int(one)) != one or abs(int(one)) >= 1 << 63)
-        twin = f": {odd_one} and {int(odd_one)} are two classes" if str(int(odd_one)) in set(distinct.to_list()) else ""
+        plain = str(int(odd_one))
+        twin = f": {odd_one} and {plain} are two classes" if odd_one != plain in set(distinct.to_list()) else ""
         notes.append(f"labels such as {odd_one} are no ordinary integers, so all stay as they are written{twin}")
     long = texts.str.len_chars().fill_null(0)
     if len(long) and long.max() > LONGEST:

@@ -15,7 +15,7 @@ from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.io.faults import TableError
 from fastbp.network import MLP
-from fastbp.tables import apply, prepared, recipe
+from fastbp.tables import apply, large, prepared, recipe
 from fastbp.tables.encoder import Encoder
 from fastbp.tables.prepared import Part, Prepared, Roles
 from fastbp.tables.target import CLASSES, QUANTITIES, Target
@@ -40,7 +40,10 @@ def prepare(
 def _prepare(model: Any, data: Any, roles: Roles, test: Any, test_fraction: float, validation_data: Any) -> Prepared:
     names = roles.target
     loss = None if model.loss is None else model.loss.name
-    looked = prepared.look(model.frame(data, names[0] if names else None), roles, model.reading, loss, model.log_target)
+    asked = (roles, model.reading, loss, model.log_target)
+    looked = large.look(data, *asked, **model.file_options)
+    if looked is None:
+        looked = prepared.look(model.frame(data, names[0] if names else None), *asked)
     rows, test_rows = np.arange(len(looked)), None
     try:
         if test is None and test_fraction:
@@ -185,7 +188,8 @@ def train(
         raise
     n = len(history.loss)
     model.trained |= {"epochs": n, "best_epoch": n if best is None else best.best_epoch}
-    if ready.validation is not None and recipe.still_falls(history.val_loss):
+    scores = history.val_score if ready.recipe.monitor == "val_score" else ()
+    if ready.validation is not None and recipe.still_falls(history.val_loss, scores):
         more = f"--epochs {2 * n}" if model.reading.shell else f"training={{'epochs': {2 * n}}}"
         model.notes.append(f"the validation loss still fell when {n} epochs were over; {more} may do better")
     model.trained["recipe"] = {

@@ -256,7 +256,7 @@ class ChunkFeed:
             self.log.sizes[: len(losses)] *= mean_weights
         return losses
 
-    def shuffle(self, _first: int, _n_steps: int) -> tuple[int, Array | None]:
+    def order_of_steps(self, _first: int, _n_steps: int) -> tuple[int, Array | None]:
         """How kernels order the rows in some steps, and the rows that are meant."""
         assert self.samples is not None
         if self.order is None:

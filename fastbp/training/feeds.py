@@ -164,7 +164,7 @@ class ArrayFeed:
         """Make all steps, or what is left of them."""
         loop.interruptibly(loop.run_steps)
 
-    def shuffle(self, first: int, n_steps: int) -> tuple[int, Array | None]:
+    def order_of_steps(self, first: int, n_steps: int) -> tuple[int, Array | None]:
         """How kernels order the rows in some steps, and where from: the orders, or the rows that are meant."""
         if self.order is None:
             return records.IN_ORDER, self.samples.rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
+
 from fastbp import validation
 from fastbp.data import columns, sample_weights, splits
 from fastbp.engine.network import Network
@@ -32,13 +34,31 @@ def fit(
 
 
 def prepare(
-    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
-    sample_weight: Any, class_weight: Any,
+    net: Network, X: Any, y: Any, settings: FitSettings, **data: Any
 ) -> tuple[ArrayFeed, Samples | None]:  # fmt: skip
-    """The rows to train on and those to validate on, all arguments checked."""
+    """The rows to train on and those to validate on, all arguments checked; see `check`."""
+    samples, held_out = check(net, X, y, settings, **data)
+    kind = ArrayFeed
+    if settings.optimizer.full_batch:
+        from fastbp.training import lbfgs
+
+        kind = lbfgs.FullBatchFeed
+    made = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last)
+    return made, held_out
+
+
+def check(
+    net: Network, X: Any, y: Any, settings: FitSettings, *, validation_data: Any, validation_split: float,
+    sample_weight: Any, class_weight: Any, samples: Samples | None = None,
+) -> tuple[Samples, Samples | None]:  # fmt: skip
+    """The rows to train on, and those to validate on; what is wrong with them or with the settings is raised.
+
+    samples: X, y and sample_weight if they have been checked, and which of the rows are meant.
+    """
     session, optimizer = net.session, settings.optimizer
     session.check_optimizer(optimizer)
-    samples = session.check_batch(X, y, sample_weight, scan=True)
+    if samples is None:
+        samples = session.check_batch(X, y, sample_weight, scan=True)
     held_out = None
     if validation_split:
         if validation_data is not None:
@@ -56,16 +76,13 @@ def prepare(
     if weights is not samples.weights:
         samples = samples._replace(weights=weights)
     optimizer.check_fit(samples.n_rows, settings.batch_size, settings.schedule, spec.regularization)
-    kind = ArrayFeed
     if optimizer.full_batch:
         from fastbp.training import lbfgs
 
         lbfgs.check(settings)
         if settings.drop_last:
             raise ValueError("L-BFGS takes all rows in every step: leave drop_last out")
-        kind = lbfgs.FullBatchFeed
-    made = kind(samples, settings.epochs, settings.batch_size, shuffle=settings.shuffle, drop_last=settings.drop_last)
-    return made, held_out
+    return samples, held_out
 
 
 def fit_chunks(
@@ -108,11 +125,15 @@ def hold_out(
     """The rows to train on and those of `validation_split`, of the same arrays."""
     fraction = validation.check_fraction("validation_split", validation_split)
     seed = net.seed if settings.saved is None else settings.saved.seed
+    some, targets = samples.rows, samples.own_targets
     rows, held, rare = splits.hold_out(
-        net.session.spec, net.class_labels, y, samples.y, fraction, seed, in_order=not settings.shuffle
-    )
+        net.session.spec, net.class_labels, y if some is None else np.asarray(y)[some], targets, fraction, seed,
+        in_order=not settings.shuffle,
+    )  # fmt: skip
+    if some is not None:
+        rows, held = some[rows], some[held]
     if rare:
-        warnings.warn(f"validation_split={fraction:g}: {rare}", UserWarning, stacklevel=5)
+        warnings.warn(f"validation_split={fraction:g}: {rare}", UserWarning, stacklevel=6)
     weights = samples.weights
     sample_weights.check_total(None if weights is None else weights[held], what="held-out rows")
     return samples._replace(rows=rows), samples._replace(rows=held)

@@ -13,15 +13,17 @@ from fastbp import arrays
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import memory, team, tuning
 from fastbp.engine.placement import Placement
+from fastbp.engine.precisions import FLOAT32
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
 from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
+from fastbp.spec import Samples
 from fastbp.training.feeds import ArrayFeed, Loop
 from fastbp.training.settings import FitSettings
 from fastbp.types import Array
 
 
-class _Interrupted(Exception):
+class Interrupted(Exception):
     """Ctrl-C, on its way out through SciPy."""
 
 
@@ -31,6 +33,11 @@ def check(settings: FitSettings) -> None:
         raise ValueError(
             "L-BFGS cannot be resumed to the same bits, for SciPy keeps its memory: leave Checkpoint and resume "
             "out; net.save keeps the weights"
+        )
+    if settings.precision != FLOAT32:
+        raise ValueError(
+            f"L-BFGS needs all digits of its gradients: leave precision={settings.precision!r} out, or take another "
+            "optimizer"
         )
 
 
@@ -63,6 +70,30 @@ class FullBatchFeed(ArrayFeed):
         self.result = Minimization(loop, self).run()
 
 
+def block_loss(
+    loop: Loop, samples: Samples, block: Array, parameters: Array, *, fresh: bool = False, threads: int | None = None
+) -> float:
+    """Loss of some rows, by their numbers, at some parameters; leaves their gradient in the engine.
+
+    fresh: the transposed copy of the parameters is at hand.
+    """
+    session, (X, y, weights, _) = loop.session, samples
+    engine, flops = session.engine, session.layout.flops_per_row
+    scaling, scan = session.kernel_scaling(), isinstance(X, np.memmap)
+    engine.bind_data(X, y, scaling, weights, scan=scan, rows=block)
+    if threads is None:
+        threads = engine.choose_threads(loop.settings.threads, len(block), flops, tuning.WAKE_SECONDS)
+    engine.need_gradient()
+    engine.prepare(len(block), threads, whole=True)
+    long = len(block) * flops > tuning.LONG_STEP_FLOPS
+    status = engine.call(records.BACKPROP, Placement(threads), detached=long, parameters=parameters, fresh=fresh)
+    if loop.interrupted():
+        raise Interrupted
+    if status in records.BAD:
+        raise engine.bad_input()
+    return float(engine.losses[0])
+
+
 class Minimization:
     """One fit by SciPy. Between iterations the network holds an iterate: the line search looks at other points."""
 
@@ -87,7 +118,7 @@ class Minimization:
             with team.interruptible(self.engine.request_stop) as self.loop.interrupted:
                 while self.minimize():
                     pass
-        except _Interrupted:
+        except Interrupted:
             raise KeyboardInterrupt from None
         return Result(self.end.fun, self.iterations, self.evaluations, self.limit)
 
@@ -141,7 +172,7 @@ class Minimization:
             if counted == 0:
                 continue
             share = counted / self.n
-            loss += share * self.block_loss(block)
+            loss += share * block_loss(self.loop, self.samples, block, self.trial)
             gradient += share * self.engine.need_gradient()[self.places]
         if not (math.isfinite(loss) and (arrays.all_finite(gradient) or np.isfinite(gradient).all())):
             where = self.engine.epochs, self.engine.steps
@@ -151,26 +182,6 @@ class Minimization:
             self.before_iteration = loss
         decay = self.decay * point
         return self.descent * loss + 0.5 * float(point @ decay), gradient + decay
-
-    def block_loss(self, block: Array) -> float:
-        """Loss of some rows, by their numbers; leaves their gradient in the engine."""
-        engine, (X, y, weights, _) = self.engine, self.samples
-        flops = self.session.layout.flops_per_row
-        scaling, scan = self.session.kernel_scaling(), isinstance(X, np.memmap)
-        engine.bind_data(X, y, scaling, weights, scan=scan, rows=block)
-        wanted = self.loop.settings.threads
-        threads = engine.choose_threads(wanted, len(block), flops, tuning.WAKE_SECONDS)
-        engine.need_gradient()
-        engine.prepare(len(block), threads, whole=True)
-        long = len(block) * flops > tuning.LONG_STEP_FLOPS
-        status = engine.call(
-            records.BACKPROP, Placement(threads), detached=long, parameters=self.trial, precision=self.loop.precision
-        )
-        if self.loop.interrupted():
-            raise _Interrupted
-        if status in records.BAD:
-            raise engine.bad_input()
-        return float(engine.losses[0])
 
     def loss_at(self, point: Array) -> float:
         """Loss at a point, without penalty; where it was computed last it is known."""
@@ -203,7 +214,7 @@ class Minimization:
             self.loop.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
             self.changed = engine.parameters is not iterate or then != (engine.steps, engine.state_layout)
         if self.loop.interrupted():
-            raise _Interrupted
+            raise Interrupted
         if history.stop_reason or self.changed:
             raise StopIteration
         self.started = time.perf_counter()

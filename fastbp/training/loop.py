@@ -6,6 +6,7 @@ One native call carries many steps, across epochs; it comes back when Python has
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from fastbp.types import Array
 
 # Share of the optimiser's rate at or below which a schedule has come to its end: OneCycle's is 4e-6.
 SPENT = 1e-5
+log = logging.getLogger(__name__)
 _SILENT = contextlib.nullcontext()
 
 
@@ -131,6 +133,7 @@ class Loop:
             net.history = self.history  # a callback may have trained the network, too
         self.on_pause(final=True)
         self.tell(lambda watcher: watcher.on_fit_end(net))
+        log.debug("fit ended after %d epochs: %s", len(self.history.loss), self.history.stop_reason or "all are done")
         return self.history
 
     def check_learning_rates(self, epoch: int, step: int) -> None:
@@ -259,7 +262,7 @@ class Loop:
         engine.bind_optimizer(self.optimizer, steps, conventions)
         engine.prepare(feed.batch_size, self.threads.most, n_steps=n_steps, whole=True, parts=parts)
         engine.count_epochs(first, feed.steps if feed.pass_is_epoch else 0)
-        shuffle, self.order_source = feed.shuffle(first, n_steps)
+        shuffle, self.order_source = feed.order_of_steps(first, n_steps)
         engine.bind_order(feed.n_rows, self.order_source, feed.order, feed.n_dropped)
         epoch = epochs + (feed.part << 32)  # for the order of the rows alone
         engine.bind_steps(
@@ -275,11 +278,9 @@ class Loop:
         scan = isinstance(samples.X, np.memmap)
         engine.bind_data(samples.X, samples.y, self.session.kernel_scaling(), samples.weights, scan=scan)
         engine.set_seed(self.net.seed)
-        moments = len(engine.moments)
-        every = self.session.layout.snapshot_steps(feed.batch_size, moments) if self.takes_snapshots else 0
-        # Not shortly before the end of an epoch, where one is taken anyway.
-        within = every if feed.steps >= 2 * every else max(every, feed.steps)
-        self.snapshots = within, -(-every // max(1, feed.steps)) if every else 1
+        self.snapshots = 0, 1
+        if self.takes_snapshots:
+            self.snapshots = self.session.layout.snapshots(feed.batch_size, len(engine.moments), feed.steps)
 
     def take_snapshot(self) -> None:
         """If others than this fit have changed the network, remember it as it is, to go back to after a divergence."""

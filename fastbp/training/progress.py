@@ -33,9 +33,8 @@ class Progress:
         """Show where the training is: epochs that are done, also fractions, and rows that this call has trained on."""
         if not self.shown:
             return
-        text = f"{rows / max(1e-9, time.perf_counter() - self.started):,.0f} samples/s  lr {lr:g}"
-        if history.loss:
-            text += f"  loss {history.loss[-1]:.4g}"
+        said = [f"loss {history.loss[-1]:.4g}"] if history.loss else []
         if history.val_loss:
-            text += f"  val_loss {history.val_loss[-1]:.4g}  val_{history.score_name} {history.val_score[-1]:.4f}"
-        self.bar.update(epochs_done, text)
+            said += [f"val_loss {history.val_loss[-1]:.4g}", f"val_{history.score_name} {history.val_score[-1]:.4f}"]
+        rate = rows / max(1e-9, time.perf_counter() - self.started)
+        self.bar.update(epochs_done, *said, f"lr {lr:.3g}", f"{rate:,.0f} samples/s")

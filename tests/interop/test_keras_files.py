@@ -184,6 +184,8 @@ def test_archives_that_are_none_or_unpack_to_too_much(tmp_path: Path) -> None:
             fastbp.from_keras(path)
         assert says in str(caught.value)
         assert str(path) in str(caught.value)
+    with pytest.raises(TypeError, match=r"model must be a path or a keras\.Model, got 5 of type int"):
+        fastbp.from_keras(5)
     with pytest.raises(FileNotFoundError):
         fastbp.from_keras(tmp_path / "missing.keras")
 

@@ -41,6 +41,7 @@ MODELS = {
     "exponential": lambda: keras.Sequential([keras.Input((4,)), layers.Dense(2, "exponential")]),
     "sigmoid at the end": lambda: keras.Sequential([keras.Input((4,)), layers.Dense(2, "sigmoid")]),
     "functional": functional,
+    "images": lambda: keras.Sequential([keras.Input((2, 2)), layers.Rescaling(0.1), layers.Flatten(), layers.Dense(3)]),
     "rescaling": lambda: keras.Sequential([keras.Input((4,)), layers.Rescaling(0.1), layers.Dense(3)]),
 }
 
@@ -49,7 +50,7 @@ MODELS = {
 def test_models_in_memory_and_in_files(name: str, tmp_path: Path) -> None:
     model = random(MODELS[name]())
     model.save(tmp_path / "model.keras")
-    expected = np.asarray(model(X))
+    expected = np.asarray(model(X.reshape(-1, *model.input_shape[1:])))
     for source in (model, tmp_path / "model.keras"):
         net = fastbp.from_keras(source)
         found = net.predict_proba(X) if net.loss.link.classifies else net.predict(X)
@@ -85,3 +86,6 @@ def test_the_refusal_of_what_keras_has_more() -> None:
     ]:
         with pytest.raises(ValueError, match=says):
             fastbp.from_keras(keras.Sequential([keras.Input((4,)), layers.Dense(3), layer]))
+    deep = keras.Sequential([keras.Input((3, 4)), layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"takes inputs of shape .* put a Flatten before it"):
+        fastbp.from_keras(deep)

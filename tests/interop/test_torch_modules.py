@@ -131,4 +131,8 @@ def test_other_input_that_is_refused() -> None:
     stamps.standardize(1.7e9 + np.arange(9.0)[:, None])
     with pytest.raises(ValueError, match=r"net.astype\('float64'\).to_torch\(\)"):
         stamps.to_torch()
+    sums = network([5, 2, 1], scaled=False, loss="mse")
+    sums.standardize(ROWS, 1e9 + np.arange(40.0))
+    with pytest.raises(ValueError, match="means of inputs or targets are more than 1,000 times their scales"):
+        sums.to_torch()
     assert stamps.astype("float64").to_torch()[0].weight.dtype == torch.float64

@@ -12,7 +12,7 @@ from fastbp.kernels import denormals
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_moments_that_fade_become_zero(dtype: str, threads: int) -> None:
-    """Those of an input that is zero from the second step on: nine tenths of the smallest denormal are, rounded, itself."""
+    """Of an input that is zero from the second step on: nine tenths of the smallest denormal round to itself."""
     net = fastbp.MLP([3, 4, 2], seed=0, dtype=dtype)
     X, y = np.ones((4, 3)), np.array([0, 1, 0, 1])
     rule = fastbp.Adam(lr=1e-3, betas=(0.9, 0.9))

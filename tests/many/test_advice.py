@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from test_sweep import made
 
+from fastbp import MLP, lr_sweep
 from fastbp.many import statistics, text
 from fastbp.many.halving import survivors
 from fastbp.many.statistics import compare
@@ -204,3 +205,30 @@ def test_a_boundary_nearby_is_said() -> None:
     note = next(note for note in near.notes if "safer" in note)
     assert "0.0562, is diverged (1 of 5): only 0.25 decades above it" in note
     assert made(seeded(bowl(QUARTERS, 0.03)), rates=QUARTERS).divergence_distance is None
+
+
+# --- trainings
+
+
+def test_repeated_sweeps_hold_the_truly_best_rate() -> None:
+    """Twelve sweeps of five seeds against sixty others, as benchmarks/sweep_truth.py does with more."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((200, 5))
+    y = np.sin(X[:, 0]) + X[:, 1] * X[:, 2] + 0.3 * rng.standard_normal(200)
+    net = MLP([5, 16, 1], loss="mse", seed=0)
+    net.standardize(X, y)
+    rates, every = 10.0 ** (np.arange(-14, 1) / 4), np.ones(15, bool)
+    found = lr_sweep(net, X, y, rates, seeds=120, epochs=12, batch_size=16)
+    truth = int(np.argmin(found.val_loss[:, 60:, -1].mean(axis=1)))
+    assert 3 <= truth <= 12
+    held = kept = trained = 0
+    for first in range(0, 60, 5):
+        losses, start = found.val_loss[:, first : first + 5], found.start_loss[first : first + 5]
+        eligible = (losses[:, :, -1] <= start).all(axis=1)
+        inside = statistics.interval(compare(rates, losses[:, :, -1], eligible, float(start.mean())))
+        alive = survivors(rates, losses[:, :, :4], every, start, 12, every)
+        held, kept, trained = held + bool(inside[truth]), kept + bool(alive[truth]), trained + int(alive.sum())
+        assert inside.sum() < 8
+    assert held >= 10
+    assert kept >= 11
+    assert trained <= 0.6 * 12 * 15

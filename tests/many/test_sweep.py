@@ -117,6 +117,24 @@ def test_a_run_has_the_bits_of_fit(optimizer: Any, schedule: Any) -> None:
         assert other.val_loss.tobytes() == sweep.val_loss.tobytes()
 
 
+def test_a_run_of_a_network_with_scales_of_inputs() -> None:
+    """They are read in the validation too: those of the run, not of the network that the sweep was given."""
+    X, y = blobs()
+    recipe = fastbp.recipes.realmlp(len(X), 6, 3, "classes", 11, epochs=4, hidden=(20, 20))
+    net = MLP(**recipe.network)
+    options: dict[str, Any] = {
+        "optimizer": recipe.optimizer,
+        "schedule": fastbp.schedules.CosLog(4),
+        "epochs": 4,
+        "batch_size": 16,
+    }
+    sweep = lr_sweep(net, X, y, [1e-2, 4e-2, 0.1], seeds=2, threads=2, **options)
+    assert (sweep.status == "finished").all()
+    check_against_fit(sweep, net, X, y, **options)
+    halved = lr_sweep(net, X, y, [1e-2, 4e-2, 0.1], seeds=2, threads=2, halving=3, **options)
+    assert np.isfinite(halved.val_loss[:, :, 0]).all()
+
+
 @pytest.mark.parametrize("thread", range(3))
 def test_whichever_thread_takes_a_run(thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one whose network has made no call of its own: there, dropout and noise were left out."""
@@ -307,8 +325,9 @@ def test_all_diverged() -> None:
 
 @pytest.mark.parametrize(
     ("n_rates", "epochs", "factor", "ends"),
-    [(27, 9, 3, [3, 9]), (27, 27, 3, [3, 9, 27]), (25, 5, 3, [2, 5]), (2, 9, 3, [9]), (9, 1, 3, [1]), (9, 2, 2, [2]),
-     (5, 5, None, [5]), (3, 10, 3, [4, 10]), (1000, 3, 2, [2, 3]), (17, 32, 2, [4, 8, 16, 32])],
+    [(27, 9, 3, [2, 3, 9]), (27, 27, 3, [3, 9, 27]), (25, 5, 3, [2, 5]), (2, 9, 3, [9]), (9, 1, 3, [1]), (9, 2, 2, [2]),
+     (5, 5, None, [5]), (3, 10, 3, [3, 10]), (1000, 3, 2, [2, 3]),
+     (17, 32, 2, [4, 8, 16, 32]), (17, 32, 3, [4, 10, 32])],
 )  # fmt: skip
 def test_rungs(n_rates: int, epochs: int, factor: int | None, ends: list[int]) -> None:
     assert halving.rungs(n_rates, epochs, factor) == ends

@@ -101,7 +101,9 @@ def _of_rows() -> Iterator[Fault]:
     note = "data     the first column has no name and numbers the rows: left out"
     yield Fault("row-numbers", numbered, LEARN, (note,), trains=True)
     quoted = changed(put(2, "town", '"Aix'))
-    yield Fault("quote-unclosed", quoted, LEARN, (", line 4: 1 cell, but the header names 4 columns",))
+    yield Fault(
+        "quote-unclosed", quoted, LEARN, (", line 4: 1 cell, but the header names 4 columns: is a quote missing?",)
+    )
 
 
 def _of_files() -> Iterator[Fault]:
@@ -163,6 +165,15 @@ def _of_numbers() -> Iterator[Fault]:
         ("data     3 numbers: area, rooms, pay",),
         trains=True,
     )
+    asks = "which is a number with a sign that is not read"
+    for name, cell, mend in (
+        ("per-cent", "7.5%", "remove the sign from the file, or say --categorical pay"),
+        ("currency", "$7", "remove the sign from the file, or say --categorical pay"),
+        ("other-minus", "\u22127", "remove the sign from the file, or say --categorical pay"),
+        ("spaced-thousands", "1 007", 'say --thousands " ", or --categorical pay'),
+    ):
+        said = f", line 2: column 'pay' is '{cell}', {asks}: {mend} if the column holds names"
+        yield Fault(name, with_column("pay", lambda k, cell=cell: cell.replace("7", f"{7 + k % 3}")), LEARN, (said,))
     yield Fault("blanks", changed(put(5, "area", "  77.5 ")), LEARN, ("data     2 numbers: area, rooms",), trains=True)
 
 
@@ -199,6 +210,11 @@ def _of_dates() -> Iterator[Fault]:
     ))  # fmt: skip
     said = (*LEARN, "--date", "sold=%d/%m/%Y")
     yield Fault("day-and-month", days, said, ("         1 date: sold (%d/%m/%Y)",), trains=True)
+    mixed = with_column("sold", lambda k: "2020-01-02" if k % 3 else "2020/01/03")
+    yield Fault("dates-of-two-formats", mixed, LEARN, (
+        ", line 2: column 'sold' is '2020/01/03', which looks like a date, but no format fits all of them: say --date "
+        "sold=FORMAT with the one that does, or --categorical sold if the column holds names",
+    ))  # fmt: skip
     yield Fault("no-date", changed(put(4, "town", "soon")), (*LEARN, "--date", "town=%Y-%m-%d"), (
         ", line 2: column 'town' is 'Cork', which is no date as %Y-%m-%d (40 such cells)",
     ))  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 
 import fastbp
 from fastbp.io.faults import TableError
+from fastbp.tables import recipe as recipes_of_tables
 from fastbp.tables.recipe import Recipe
 
 TableModel = fastbp.TableModel
@@ -63,7 +64,7 @@ def test_quantities_are_learned_in_their_units(priced: Any) -> None:
     assert abs(predicted.mean() - HOMES["price"].mean()) < 20
     assert priced.evaluate(HOMES)["rows"] == 400
     assert "2 numbers: area, age (" in "\n".join(priced.notes)
-    assert priced.notes[-1].startswith("240 rows to train on, 60 choose the best epoch, 100 held out; inputs ")
+    assert "240 rows to train on, 60 choose the best epoch, 100 held out; inputs " in "\n".join(priced.notes)
 
 
 def test_classes(classed: Any) -> None:
@@ -365,3 +366,32 @@ def test_a_fault_leaves_the_model_as_it_was(fault: str, says: str) -> None:
     assert all(vars(model)[name] is value for name, value in kept.items())
     assert vars(model).keys() == kept.keys()
     assert (model.predict(HOMES) == before).all()
+
+
+def test_a_loss_that_still_falls_is_told() -> None:
+    falling, flat = [1.0 / (1 + k) for k in range(20)], [1.0, 0.5] + [0.3] * 18
+    assert recipes_of_tables.still_falls(falling)
+    assert not recipes_of_tables.still_falls(flat)
+    assert not recipes_of_tables.still_falls(falling, [0.9] * 20)  # no more rows are right
+    assert recipes_of_tables.still_falls(falling, [0.9] * 19 + [0.91])
+    model = TableModel(drop=["key", "dear"], training={"epochs": 20}).fit(HOMES, "price")
+    assert model.notes[-1] == (
+        "the validation loss still fell when 20 epochs were over; training={'epochs': 40} may do better"
+    )
+
+
+def test_the_recipe_goes_by_the_size_of_the_table() -> None:
+    for rows, epochs, batch in ((100, 256, 100), (1000, 256, 256), (10_000, 52, 256), (1_000_000, 32, 256)):
+        found = recipes_of_tables.default(rows, 9, "classes")
+        assert (found.training["epochs"], found.training["batch_size"]) == (epochs, batch)
+        assert found.training["schedule"].epochs == epochs
+        assert found.training["optimizer"].lr == 0.02
+    assert recipes_of_tables.default(100, 9, "quantities").training["optimizer"].lr == 0.035
+    few = recipes_of_tables.stretched(fastbp.schedules.CosLog(256), 3)
+    assert few == fastbp.schedules.Cosine(3)  # each cycle would be shorter than an epoch
+
+
+def test_rows_that_choose_the_best_epoch() -> None:
+    given = TableModel(drop=["key", "dear"], **QUICK).fit(HOMES[:300], "price", validation_data=HOMES[300:])
+    assert "300 rows to train on, 100 choose the best epoch; " in "\n".join(given.notes)
+    assert given.scores["validation"] == {k: v for k, v in given.evaluate(HOMES[300:]).items() if k != "rows"}

@@ -22,13 +22,14 @@ const wide = (values) => positive(values) && Math.max(...known(values)) > 3 * Ma
 // The switches of each chart: name -> [label, on]. One that cannot be used is not shown.
 const losses_by_rate = [data.val_loss, data.train_loss, data.marks.map((mark) => mark.loss)];
 const state = {
-  curve: { x: ["log rate", true], y: ["log loss", wide(losses_by_rate)] },
-  losses: { train: ["training", false], x: ["log epoch", false], y: ["log loss", wide([data.val_by_epoch])] },
+  curve: { runs: ["runs", true], x: ["log rate", true], y: ["log loss", wide(losses_by_rate)] },
+  losses: { train: ["training", false], runs: ["every run", false], x: ["log epoch", false], y: ["log loss", wide([data.val_by_epoch])] },
   best: { y: ["log rate", true] },
   times: { x: ["log rate", true], y: ["log time", false] },
 };
 if (!positive(losses_by_rate)) delete state.curve.y;
 if (!positive([data.val_by_epoch, data.train_by_epoch, data.start_loss])) delete state.losses.y;
+if (data.runs.some((run) => run.val === null)) delete state.losses.runs;
 if (!positive([data.runs.map((run) => run.seconds)])) delete state.times.y;
 const on = (chart, name) => Boolean(state[chart][name] && state[chart][name][1]);
 
@@ -118,6 +119,21 @@ function curve() {
   if (data.stability) {
     traces.push(upright(data.stability, "stability line " + data.stability.toPrecision(3), colour("bad"), "dot"));
   }
+  if (on("curve", "runs")) {
+    const shown = data.runs.filter((run) => run.loss !== null);
+    traces.push({
+      x: shown.map((run) => run.lr), y: shown.map((run) => run.loss), mode: "markers", name: "runs",
+      marker: { size: 4, color: clear(colour("validation"), 0.45) }, text: shown.map((run) => run.seed),
+      hovertemplate: "lr %{x:.3g}, seed %{text}<br>validation %{y:.4g}<extra></extra>",
+    });
+  }
+  if (data.earlier) {
+    traces.push({
+      x: data.earlier.learning_rates, y: data.earlier.mean, mode: "lines+markers", name: "earlier sweep",
+      line: { color: colour("soft"), width: 1.5, dash: "dot" }, marker: { size: 5, color: colour("soft"), symbol: "diamond-open" },
+      hovertemplate: "earlier: lr %{x:.3g}<br>validation %{y:.4g}<extra></extra>",
+    });
+  }
   traces.push(...banded("training", "training", data.train_loss, data.train_error));
   traces.push(...banded("validation", "validation", data.val_loss, data.val_error));
   if (data.best_lr !== null) {
@@ -164,12 +180,16 @@ function shade(rate) {
 function losses() {
   const training = on("losses", "train"), chosen = training ? data.train_by_epoch : data.val_by_epoch;
   const what = training ? "training" : "validation", first = training || on("losses", "x") ? 1 : 0;
-  const traces = rates.map((rate, k) => {
-    const y = first ? chosen[k] : [data.start_loss, ...chosen[k]];
+  const every = on("losses", "runs");
+  const lines = every
+    ? data.runs.map((run) => [rates.indexOf(run.lr), training ? run.train : run.val, `, seed ${run.seed}`])
+    : rates.map((rate, k) => [k, chosen[k], ""]);
+  const traces = lines.map(([k, values, which]) => {
+    const rate = rates[k], y = first ? values : [data.start_loss, ...values];
     return {
-      x: y.map((_, epoch) => epoch + first), y, mode: "lines+markers", showlegend: false, marker: { size: 4 },
-      line: { color: shade(rate), width: rate === data.best_lr ? 3 : 1.5, dash: data.whole[k] ? "solid" : "dash" },
-      hovertemplate: `lr ${rate.toPrecision(3)}<br>epoch %{x}<br>${what} %{y:.4g}<extra></extra>`,
+      x: y.map((_, epoch) => epoch + first), y, mode: every ? "lines" : "lines+markers", showlegend: false, marker: { size: 4 },
+      line: { color: shade(rate), width: every ? 0.8 : rate === data.best_lr ? 3 : 1.5, dash: data.whole[k] ? "solid" : "dash" },
+      hovertemplate: `lr ${rate.toPrecision(3)}${which}<br>epoch %{x}<br>${what} %{y:.4g}<extra></extra>`,
     };
   });
   const decades = [];

@@ -1,0 +1,239 @@
+"""A desk: where one thread trains networks of any kinds, several in a native call, in memory that they borrow from it.
+
+A network that is trained there needs moments of its own and nothing else: activations, deltas, scratch and the copies
+to go back to belong to the desk. Each network of a call has a *seat*: its job and layers, bound by its own engine.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastbp.engine.bindings import AT
+from fastbp.engine.engine import Engine
+from fastbp.engine.layout import Layout
+from fastbp.engine.memory import address, allocate
+from fastbp.kernels import many as kernel
+from fastbp.kernels import records
+from fastbp.kernels.build import entry
+from fastbp.kernels.records import JOB, LAYER
+from fastbp.types import Array
+
+# Layouts whose memory a desk keeps, kinds of trainings that it can seat at once, and copies to go back to.
+LAYOUTS, KINDS, COPIES = 8, 64, 512
+_WORDS = JOB.itemsize // 8
+_X, _Y, _WEIGHTS, _SUBSET, _ORDER = (AT[name] for name in ("X", "y", "row_weights", "subset", "order"))
+_SEED, _PARAMETERS, _SCALARS = (AT[name] for name in ("seed", "parameters", "scalars"))
+_STATES = tuple(AT[name] for name in ("state1", "state2", "state3"))
+_SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
+_POSITION, _EPOCH, _TIME, _SHUFFLE = (AT[name] for name in ("position", "epoch", "t", "shuffle"))
+_LOSSES, _MEAN_WEIGHTS, _DONE = (AT[name] for name in ("losses", "mean_weights", "steps_done"))
+_LRS, _MOMENTA = AT["lrs"], AT["momenta"]
+
+
+class Steps(NamedTuple):
+    """What a training is to do next."""
+
+    n: int  # steps; with `rounds`, in each of them
+    rounds: int  # epochs, with a validation after each; 0: none
+    begins: bool  # by a copy to go back to
+    position: int  # rows of the open epoch that are done
+    epoch: int  # of the network's, from which the order of the rows follows
+    t: int  # updates done
+    shuffled: bool
+    rates: Array | None
+    momenta: Array | None
+
+
+class Made(NamedTuple):
+    """What a training has done in a call."""
+
+    steps: int
+    rounds: int  # validated
+    kept: int | None  # steps after which the last copy was taken
+    status: int  # of `records`
+    validating: bool  # the status is that of a validation
+    bad_row: int
+    ruined: bool  # a parameter is not finite
+    ticks: int
+
+
+class _Kind(NamedTuple):
+    """What trainings that differ in nothing but their numbers share: the job of the first of them."""
+
+    job: Array
+    layers: Array
+    weights: Array  # bytes from the parameters to those of each layer
+    transposed: Array
+    alive: tuple[Any, ...]
+
+
+class Desk:
+    """The memory of one thread for networks of a dtype.
+
+    Parameters
+    ----------
+    dtype : dtype
+    stop : array
+        An int64 on a cache line of its own: what is written there ends all calls within a step.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], stop: Array) -> None:
+        self.dtype, self.stop = dtype, stop
+        self._memory: dict[Layout, dict[str, Any]] = {}  # what networks of a layout borrow; the last used comes last
+        self._order = allocate(0, np.dtype(np.int64))
+        self._kernel: Any = entry(kernel.train_many, dtype.name)
+        self._tag = dtype.type(1)
+        self._kinds: dict[Any, _Kind] = {}
+        self._copies: dict[tuple[int, int, int], tuple[Array, Array]] = {}
+        self.busy = 0.0  # seconds within calls
+        self.ticks = 0
+        self.set_seats(1, 1)
+
+    def set_seats(self, n: int, deepest: int) -> None:
+        """Make room for n networks of so many layers at most; what was there is forgotten."""
+        self._jobs, self._layers = np.zeros((n, 2, 1), JOB), np.zeros((n, deepest), LAYER)
+        self._words = memoryview(self._jobs.view(np.uint64).reshape(-1))  # type: ignore[arg-type]
+        self._trainees = np.zeros(n, kernel.TRAINEE)
+        self._mirrors = [False] * n
+        self._alive: list[Any] = []  # what jobs point at
+
+    def lend(self, engine: Engine) -> dict[str, Any]:
+        """Have a network work in the desk's memory; returns its own, for `take_back`."""
+        return engine.borrow(self._memory.pop(engine.layout, None))
+
+    def take_back(self, engine: Engine, own: dict[str, Any]) -> None:
+        """Have it work in its own again."""
+        self._memory[engine.layout] = engine.borrow(own)
+        while len(self._memory) > LAYOUTS:
+            del self._memory[next(iter(self._memory))]
+
+    def bind(self, seat: int, which: int, engine: Engine, snapshots: tuple[int, int] = (0, 1)) -> None:
+        """Give a seat the job that an engine is bound to."""
+        training = which == kernel.TRAINING
+        mode = records.TRAIN if training else records.EVALUATE
+        layers = engine.set_up(mode, 1, snapshots=snapshots)
+        job, alive = engine.lend()
+        self._jobs[seat, which] = job
+        self._jobs["stop"][seat, which] = address(self.stop)
+        if training:
+            self._layers[seat, : len(layers)] = layers
+        self._alive += [alive, engine.workplace()]
+
+    def copies(self, seat: int, engine: Engine) -> tuple[Array, Array]:
+        """Memory of a seat for copies to go back to."""
+        n = engine.layout.n_parameters * (1 + len(engine.moments))
+        key = seat, n, engine.scalars.shape[1]
+        found = self._copies.get(key)
+        if found is None:
+            if len(self._copies) >= COPIES:
+                self._copies.clear()
+            found = self._copies[key] = allocate(n, self.dtype), np.empty_like(engine.scalars)
+        self._alive.append(found)
+        return found
+
+    def keep_at(self, engine: Engine, copies: tuple[Array, Array]) -> None:
+        """Have copies to go back to there."""
+        engine.snapshot, engine.snapshot_scalars = copies
+        engine.snapshot_of = engine.moments
+
+    def remember(self, key: Any, seat: int, engine: Engine, alive: tuple[Any, ...]) -> None:
+        """Seat other trainings of this kind as the one that has just been bound."""
+        if len(self._kinds) >= KINDS:
+            self._kinds.clear()
+        n, layout, item = len(engine.layout.layers), engine.layout, self.dtype.itemsize
+        weights = np.array([layer.offset * item for layer in layout.layers], np.uint64)
+        transposed = np.array([layer.transposed_offset * item for layer in layout.layers], np.uint64)
+        kept = (alive, engine, tuple(self._alive))
+        self._kinds[key] = _Kind(
+            self._jobs[seat, kernel.TRAINING, 0].copy(), self._layers[seat, :n].copy(), weights, transposed, kept
+        )
+
+    def seat_like(
+        self, key: Any, seat: int, engine: Engine, copies: tuple[Array, Array], data: tuple[Any, ...], seed: int
+    ) -> bool:
+        """Seat a training as another of its kind was; returns False where none was.
+
+        data: X, y, weights and numbers of the rows.
+        """
+        kind = self._kinds.get(key)
+        if kind is None:
+            return False
+        self._jobs[seat, kernel.TRAINING, 0] = kind.job
+        words, at = self._words, 2 * seat * _WORDS
+        X, y, weights, rows = data
+        subset = 0 if rows is None else address(rows)
+        if words[at + _ORDER] == words[at + _SUBSET]:  # rows in their order
+            words[at + _ORDER] = subset
+        words[at + _X], words[at + _Y], words[at + _SUBSET], words[at + _SEED] = address(X), address(y), subset, seed
+        words[at + _WEIGHTS] = 0 if weights is None else address(weights)
+        parameters, transposed = address(engine.parameters), address(engine.transposed)
+        words[at + _PARAMETERS], words[at + _SCALARS] = parameters, address(engine.scalars)
+        for place, moment in zip(_STATES, engine.moments, strict=False):
+            words[at + place] = address(moment)
+        words[at + _SNAPSHOT], words[at + _SNAPSHOT_SCALARS] = address(copies[0]), address(copies[1])
+        layers = self._layers[seat, : len(kind.layers)]
+        layers[:] = kind.layers
+        layers["weights"] = kind.weights + np.uint64(parameters)
+        layers["transposed"] = kind.transposed + np.uint64(transposed)
+        layers["transposed"][0] = 0
+        self._mirrors[seat] = True
+        self._alive += [data, engine]
+        return True
+
+    def go_back(self, engine: Engine, copies: tuple[Array, Array], counters: tuple[int, int]) -> None:
+        """Have a network as it was when the last copy was taken, after so many steps and epochs."""
+        own = engine.borrow(None)
+        self.keep_at(engine, copies)
+        engine.snapshot_counters = counters
+        engine.go_back()
+        engine.borrow(own)
+
+    def order(self, n_rows: int) -> Array:
+        """Room for the numbers of so many rows, which all seats share."""
+        if self._order.size < n_rows:
+            self._order = allocate(n_rows, np.dtype(np.int64))
+        self._alive.append(self._order)
+        return self._order
+
+    def aim(self, seat: int, steps: Steps, losses: Array, weights: Array) -> None:
+        """Tell a seat what to do in the next call: losses and mean weights of the steps go to these arrays."""
+        words, at = self._words, 2 * seat * _WORDS
+        words[at + _POSITION], words[at + _EPOCH], words[at + _TIME] = steps.position, steps.epoch, steps.t
+        words[at + _LOSSES], words[at + _MEAN_WEIGHTS], words[at + _DONE] = address(losses), address(weights), 0
+        if steps.shuffled:
+            words[at + _SHUFFLE] = records.SHUFFLE_NOW if steps.position else records.SHUFFLE
+        if steps.rates is not None:
+            words[at + _LRS] = address(steps.rates)
+            words[at + _MOMENTA] = 0 if steps.momenta is None else address(steps.momenta)
+        self._alive += [losses, weights, steps.rates, steps.momenta]
+        self._trainees[seat] = (steps.n, steps.rounds, steps.begins, steps.begins and self._mirrors[seat], *([0] * 9))
+
+    def aim_validation(self, seat: int, row_losses: Array, outputs: Array) -> None:
+        """Have losses of rows and outputs of the validations to come written there."""
+        check = self._jobs[seat, kernel.VALIDATION]
+        check["row_losses"], check["outputs"] = address(row_losses), address(outputs)
+        self._alive += [row_losses, outputs]
+
+    def call(self) -> None:
+        """Do what all seats are to do."""
+        started = time.perf_counter()
+        self._kernel(self._jobs, self._layers, self._trainees, 0, len(self._trainees), self._tag)
+        self.busy += time.perf_counter() - started
+        self.ticks += int(self._trainees["ticks"].sum())
+
+    def made(self, seat: int) -> Made:
+        """What a seat has done in the last call."""
+        _, _, _, _, made, done, kept, any_kept, status, validating, row, ticks, ruined = self._trainees[seat].item()
+        return Made(made, done, kept if any_kept else None, status, bool(validating), row, bool(ruined), ticks)
+
+    def rest(self, seat: int) -> None:
+        """A seat has nothing to do in the next call."""
+        self._trainees["wanted"][seat] = 0
+
+    @property
+    def tick_seconds(self) -> float:
+        """Seconds of a tick."""
+        return self.busy / max(1, self.ticks)
