@@ -57,7 +57,9 @@ def test_the_range_test_is_a_fit() -> None:
     X, y = data()
     net = MLP([40, 33, 3], seed=5)
     found = {
-        precision: fastbp.lr_range_test(net, X, y, n_steps=40, seeds=2, batch_size=15, precision=precision)
+        precision: fastbp.lr_range_test(
+            net, X, y, n_steps=40, seeds=[0, 1], batch_size=15, fresh=False, precision=precision
+        )
         for precision in ("float32", "bfloat16")
     }
     twin = net.copy()
