@@ -11,7 +11,7 @@ import pytest
 
 REQUIRED = bool(os.environ.get("FASTBP_REQUIRE_PEERS"))  # nothing may be skipped for the want of one
 # Those that are installed for a step of their own, when the others are through -> the variable that requires them.
-LATER = {"keras": "FASTBP_REQUIRE_KERAS"}
+LATER = {"keras": "FASTBP_REQUIRE_HEAVY"}
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 

@@ -188,7 +188,7 @@ def sklearn_networks(threads: int, n: int = 24) -> float | None:
     """Seconds of scikit-learn with joblib for 1,000 networks, as measured on some of them; None without it."""
     if importlib.util.find_spec("sklearn") is None:
         return None
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
     from sklearn.neural_network import MLPRegressor
 
     X, y = _data(ROWS, 8)

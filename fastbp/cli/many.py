@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastbp.cli import build
-from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text
+from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text, shows_progress
 from fastbp.cli.subject import is_table, opened
 from fastbp.cli.summary import chosen, describe
 from fastbp.errors import NetworksFailed, SweepInterrupted
@@ -74,7 +73,7 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
 
 def _arguments(settings: Any, found: Subject) -> dict[str, Any]:
     """How `fit_many` is to train."""
-    shared = {"threads": settings.threads, "progress": not settings.as_json and sys.stderr.isatty()}
+    shared = {"threads": settings.threads, "progress": shows_progress(settings.as_json)}
     if found.ready is not None:
         from fastbp.callbacks import EarlyStopping
 

@@ -67,7 +67,7 @@ quiet_option = click.option(
 
 def example(*lines: str) -> str:
     """The end of a command's help: what to type, line by line, in any folder."""
-    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
+    return "\n".join(["\b", "Example:", *(f" {line}" for line in lines)])
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")

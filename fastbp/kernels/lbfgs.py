@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import from_dtype, types
 
-from fastbp.kernels import line_search
+import fastbp.kernels.line_search as line_search
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.blocks import blocks_per_panel
 from fastbp.kernels.jit import jit, leaf

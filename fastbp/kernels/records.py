@@ -123,10 +123,7 @@ JOB = np.dtype(
         ("scaled_rates", _COUNT),  # bytes from a thread's rates to those of the first factor
         ("weight_decay", np.float64),  # added to the gradient, times the weight
         ("decoupled", np.float64),  # of the weights themselves, times the learning rate
-        (
-            "lr_before",
-            np.float64,
-        ),  # of the step before those of this call; or 0: momentum is of gradients, not of steps
+        ("lr_before", np.float64),  # of the step before this call; 0: momentum is of gradients, not of steps
         ("beta1", np.float64),
         ("beta2", np.float64),
         ("eps", np.float64),

@@ -181,8 +181,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         """The network that the parameters describe, around the weights that there are."""
         sizes = [self.coefs_[0].shape[0], *(len(bias) for bias in self.intercepts_)]
         activation: str = OF_SKLEARN.get(self.activation) or self.activation
-        dropout = self.dropout if len(sizes) > 2 else 0.0
-        return NetworkSpec.check(sizes, activation=activation, loss=loss, dropout=dropout, dtype=dtype, seed=0)
+        return NetworkSpec.check(sizes, activation=activation, loss=loss, dropout=self.dropout, dtype=dtype, seed=0)
 
     def _network(self, spec: NetworkSpec | None = None) -> MLP:
         """The network, with the weights that `coefs_` and `intercepts_` hold now."""

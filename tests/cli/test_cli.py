@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -33,7 +34,8 @@ FASTBP = [sys.executable, "-m", "fastbp.cli.main"]
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    """On a screen so wide that no line is wrapped; test_terminal.py has one of 80 columns."""
+    return CliRunner().invoke(main, [str(one) for one in arguments], env={"COLUMNS": "1000"})
 
 
 def succeed(*arguments: object) -> str:
@@ -482,7 +484,8 @@ def test_an_interruption_before_the_first_epoch_writes_no_history(
 def test_a_real_process(tmp_path: Path, named: Path) -> None:
     def call(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [*FASTBP, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+        environment = dict(os.environ)  # which has no COLUMNS, that readline has set behind Python's back
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
     out = tmp_path / "model"
     trained = call("train", named, "--target", "goal", "--epochs", 3, "--out", out)

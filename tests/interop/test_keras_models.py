@@ -1,4 +1,4 @@
-"""Models of Keras 3 itself, in memory and saved: needs keras, which `.ci/run` installs for a step of its own."""
+"""Models of Keras 3 itself, in memory and saved: needs keras, of the extra `heavy`."""
 
 from __future__ import annotations
 
