@@ -18,6 +18,7 @@ from fastbp.attributes import Settled
 from fastbp.callbacks.base import Callback
 from fastbp.data import checks, columns, sample_weights
 from fastbp.data.scaling import moments
+from fastbp.engine import precisions
 from fastbp.engine.session import Session
 from fastbp.history import History
 from fastbp.interop.exports import Exports
@@ -296,6 +297,7 @@ class MLP(Exports, Settled):
         steps_per_epoch: int | None = None,
         threads: int | None = None,
         progress: bool = False,
+        precision: str = "float32",
     ) -> History:
         """Train by mini-batch gradient descent; goes on where an earlier call with the same optimiser stopped.
 
@@ -357,6 +359,10 @@ class MLP(Exports, Settled):
             By default what is fastest. The result does not depend on it, not in a single bit.
         progress : bool
             Show a progress bar.
+        precision : {"float32", "bfloat16"}
+            Of the operands of products. "bfloat16", on CPUs that have it, rounds each to 8 bits and adds up in float32;
+            all else stays float32: weights, moments, gradients, activations, losses. Faster where layers are wide, see
+            docs/precision.md. Validation is in float32.
 
         Returns
         -------
@@ -415,7 +421,7 @@ class MLP(Exports, Settled):
             raise ValueError(f"steps_per_epoch={steps_per_epoch!r} is for chunks: with X and y, the rows tell")
         settings = FitSettings.check(
             optimizer, epochs=epochs, batch_size=batch_size, schedule=schedule, shuffle=shuffle, callbacks=callbacks,
-            threads=threads, progress=progress, resume=resume, drop_last=drop_last,
+            threads=threads, progress=progress, resume=resume, drop_last=drop_last, precision=precision,
         )  # fmt: skip
         if y is None:
             history, names = fit.fit_chunks(
@@ -444,15 +450,19 @@ class MLP(Exports, Settled):
         optimizer: str | optimizers.Optimizer,
         *,
         sample_weight: npt.ArrayLike | None = None,
+        precision: str = "float32",
     ) -> float:
         """One step of gradient descent on one batch; returns its loss before the update.
 
         Equal, bit for bit, to `backprop` followed by ``optimizer.update``. Inputs are not checked for NaN and infinity,
-        which would spoil all weights. The weights of the rows, ``(n,)``, are those of `fit`.
+        which would spoil all weights. The weights of the rows, ``(n,)``, and the precision are those of `fit`.
         """
+        if precision != "float32":
+            precisions.check(precision, self.dtype)
         rule = optimizer if isinstance(optimizer, optimizers.Optimizer) else optimizers.get(optimizer)
         session = self.session
-        if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray:
+        single = precision == "float32"
+        if sample_weight is None and type(X) is np.ndarray and type(y) is np.ndarray and single:
             engine = session.engine
             with session.lock:  # what an earlier call has checked of its batch is true of this one, but for its labels
                 if engine.call_again(records.TRAIN, X, y, rule, session.scaling, checked=False) is not None:
@@ -461,7 +471,7 @@ class MLP(Exports, Settled):
         names = self.feature_names or columns.names_of(X)
         batch = session.check_batch(columns.by_name(X, names), y, sample_weight)
         with session.lock:
-            loss = session.train_step(batch, rule)
+            loss = session.train_step(batch, rule, precision)
             vars(self)["feature_names"] = names
         return loss
 
@@ -473,6 +483,7 @@ class MLP(Exports, Settled):
         output_gradient: npt.ArrayLike | None = None,
         sample_weight: npt.ArrayLike | None = None,
         training: bool = True,
+        precision: str = "float32",
     ) -> Gradient:
         """Backpropagation alone: the loss of a batch and its gradient. Changes nothing.
 
@@ -492,20 +503,27 @@ class MLP(Exports, Settled):
         training : bool
             With the dropout and the input noise that the next `train_step` would draw. False: the gradient of what
             `evaluate` computes.
+        precision : {"float32", "bfloat16"}
+            Of the operands of products, as in `fit`.
         """
+        if precision != "float32":
+            precisions.check(precision, self.dtype)
         if (y is None) == (output_gradient is None):
             raise ValueError("backprop takes either y or output_gradient")
         given, deltas = (output_gradient, True) if y is None else (y, False)
-        if sample_weight is None and type(X) is np.ndarray and type(given) is np.ndarray:
+        single = precision == "float32"
+        if sample_weight is None and type(X) is np.ndarray and type(given) is np.ndarray and single:
             session = self.session
             with session.lock:
                 made = session.backprop_again(X, given, deltas=deltas, noisy=not deltas and training)
             if made is not None:
                 return made
-        return self._backprop(X, given, sample_weight, deltas=deltas, noisy=not deltas and training)
+        return self._backprop(X, given, sample_weight, precision, deltas=deltas, noisy=not deltas and training)
 
     @numerics.quiet
-    def _backprop(self, X: npt.ArrayLike, y: Any, sample_weight: Any, *, deltas: bool, noisy: bool) -> Gradient:
+    def _backprop(
+        self, X: npt.ArrayLike, y: Any, sample_weight: Any, precision: str, *, deltas: bool, noisy: bool
+    ) -> Gradient:
         session, X = self.session, self._by_name(X)
         if not deltas:
             batch = session.check_batch(X, y, sample_weight)
@@ -517,7 +535,7 @@ class MLP(Exports, Settled):
             checked = checks.check_y(y, real, len(rows), self.sizes[-1], self.dtype, name=name, scan=False)
             batch = Samples(rows, checked)
         with session.lock:
-            return session.backprop(batch, deltas=deltas, noisy=noisy)
+            return session.backprop(batch, deltas=deltas, noisy=noisy, precision=precision)
 
     # --- inference ------------------------------------------------------------------------------------------
 

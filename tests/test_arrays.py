@@ -46,7 +46,6 @@ FRAMES: dict[str, Callable[[], Any]] = {
     "bool and int": lambda: pandas.DataFrame({name: NUMBERS[name] for name in ("rooms", "new")}).assign(size=0),
     "get_dummies": lambda: pandas.get_dummies(pandas.DataFrame({"size": NUMBERS["size"], "kind": list("ab") * 6})),
     "nullable": lambda: pandas.DataFrame(NUMBERS).convert_dtypes(),
-    "one name twice": lambda: pandas.DataFrame(PLAIN, columns=["a", "a", "b"]).astype({"b": bool}),
     "other library": lambda: Frame({name: Column(values) for name, values in NUMBERS.items()}),
 }
 

@@ -90,13 +90,13 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     "input_noise=0.0, l1=0.0, l2=0.0, max_norm=None, dtype='float32', seed=None, input_scale=False)",
     MLP.fit: "(self, X, y=None, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
     "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, drop_last=False, "
-    "callbacks=(), resume=None, steps_per_epoch=None, threads=None, progress=False)",
+    "callbacks=(), resume=None, steps_per_epoch=None, threads=None, progress=False, precision='float32')",
     MLP.predict: "(self, X)",
     MLP.predict_proba: "(self, X)",
     MLP.forward: "(self, X)",
     MLP.evaluate: "(self, X, y, sample_weight=None)",
-    MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None)",
-    MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True)",
+    MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None, precision='float32')",
+    MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True, precision='float32')",
     MLP.set_weights: "(self, weights, biases, input_scale=None)",
     MLP.standardize: "(self, X, y=None)",
     MLP.reset_optimizer: "(self)",
@@ -116,12 +116,12 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
     fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
     "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, fresh=True, "
-    "threads=None, progress=False)",
+    "threads=None, progress=False, precision='float32')",
     fastbp.lr_stability: "(net, X, y, *, optimizer='adam', epochs=0, batch_size=32, method='power', tol=0.001, "
     "max_products=1000, seed=0, threads=None)",
     fastbp.lr_sweep: "(net, X, y, learning_rates, *, seeds=5, epochs=5, batch_size=32, optimizer='adam', "
     "schedule=None, validation_data=None, halving=None, target_loss=None, threads=None, journal=None, executor=None, "
-    "progress=False)",
+    "progress=False, precision='float32')",
 }
 
 

@@ -19,10 +19,12 @@ from processes import FOLDERS, TIMEOUT
 import fastbp
 from fastbp.cli.bench import bench
 from fastbp.cli.main import COMMANDS, main
+from fastbp.kernels import targets
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DISTRIBUTED = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+PRECISION = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 MANY = (ROOT / "docs" / "many.md").read_text(encoding="utf-8")
 SCHEDULER = "tcp://10.0.0.1:8786"  # of that page
@@ -157,3 +159,13 @@ def test_the_design_shows_the_code_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
     page = design.PAGE.read_text(encoding="utf-8")
     assert design.filled(page) == page, "run python benchmarks/design.py"
+
+
+def test_the_page_about_bfloat16_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    if targets.pair_target() is None:
+        monkeypatch.setenv(targets.VARIABLE, targets.TWIN.name)
+    for page in (PRECISION, (ROOT / "benchmarks" / "precision_notes.md").read_text(encoding="utf-8")):
+        names: dict[str, object] = {}
+        (block,) = blocks("python", page)
+        exec(compile(block, "precision.md", "exec"), names)
+        assert len(names["gradient"].weights) == 2  # type: ignore[attr-defined]

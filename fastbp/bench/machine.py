@@ -48,7 +48,7 @@ def processor_name() -> str:
 def machine() -> dict[str, Any]:
     """CPU, vector width, register tile, threads, cache folder and measured FMA peak of this machine."""
     threads = team.default_threads()
-    target = targets.TARGET
+    target, target_has_pairs = targets.TARGET, targets.pair_target() is targets.AVX512_BF16
     return {
         "cpu": processor_name(),
         "llvm_cpu": targets.cpu_name_and_features()[0],
@@ -56,13 +56,25 @@ def machine() -> dict[str, Any]:
         "vector_bits": target.vector_bytes * 8,
         "tile_float32": f"{target.tile_rows} x {2 * target.vector_bytes // 4}",
         "tile_float64": f"{target.tile_rows} x {2 * target.vector_bytes // 8}",
+        "bfloat16": _bfloat16(),
         "threads": threads,
         "cache_folder": str(cache.cache_folder()),
-        "fma_peak_gflops": {  # threads -> measured
-            dtype: {count: probe.fma_peak(dtype, count) for count in sorted({1, threads})}
-            for dtype in ("float32", "float64")
-        },
+        "fma_peak_gflops": peaks(("float32", "float64", *(["bfloat16"] if target_has_pairs else []))),
     }
+
+
+def peaks(dtypes: Iterable[str]) -> dict[str, dict[int, float]]:
+    """Measured GFLOP/s in FMAs, or in sums of pairs of bfloat16, by dtype and number of threads."""
+    counts = sorted({1, team.default_threads()})
+    return {dtype: {count: probe.fma_peak(dtype, count) for count in counts} for dtype in dtypes}
+
+
+def _bfloat16() -> str:
+    """What products in bfloat16 are made of here."""
+    target = targets.pair_target()
+    if target is None:
+        return "no: precision='bfloat16' needs a CPU with AVX512-BF16"
+    return "yes, by vdpbf16ps" if target is targets.AVX512_BF16 else "its twin, slowly, as FASTBP_TILE asks for"
 
 
 def versions(rivals: Iterable[Rival]) -> dict[str, str]:

@@ -81,6 +81,7 @@ class RivalResult:
     verification: Verification | None  # None for bare matrix products, which have no losses
     trials: tuple[Trial, ...] = ()
     blocks: tuple[Block, ...] = ()
+    precision: str = "float32"  # of the operands of products, in float32 networks
 
     @property
     def seconds_per_step(self) -> float:
@@ -235,7 +236,7 @@ def figures(bench: BenchResult, workload: WorkloadResult, result: RivalResult) -
         return None
     seconds = result.seconds_per_step
     gflops = workload.workload.flops_per_step / seconds * 1e-9
-    peak = bench.peak(workload.workload.dtype)
+    peak = bench.peak(workload.workload.dtype if result.precision == "float32" else result.precision)
     return {
         "microseconds_per_step": seconds * 1e6,
         "fastest_microseconds": result.fastest * 1e6,
@@ -324,4 +325,5 @@ def _rival(entry: dict[str, Any]) -> RivalResult:
         verification=verification,
         trials=tuple(Trial(_build(Setting, item["setting"]), item["seconds_per_step"]) for item in entry["trials"]),
         blocks=tuple(_build(Block, item) for item in entry["blocks"]),
+        precision=entry.get("precision", "float32"),
     )

@@ -49,6 +49,7 @@ class Rival(ABC):
 
     name: str
     package: str  # the distribution whose version is reported
+    precision: str = "float32"  # of the operands of its products, in float32 networks
     task: Task  # from `setup` on
 
     @property

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fastbp.bench import blas, environment, machine, startup
-from fastbp.bench.peers import PEERS
+from fastbp.bench.low_precision import beside
+from fastbp.bench.peers import PEERS, TorchRival
 from fastbp.bench.predictors import PREDICTORS, FastbpPredictor, NumpyPredictor, expected_losses_of_rows
 from fastbp.bench.protocol import FULL, QUICK, Entry, Protocol, interleave, try_settings
 from fastbp.bench.result import BenchResult, Peak, RivalResult, Setting, Verification, WorkloadResult
@@ -19,6 +20,7 @@ from fastbp.bench.sweeps import SWEEPERS, FastbpSweep, HalfDivergingSweep, Loop,
 from fastbp.bench.sweeps import expected_losses as expected_losses_of_rates
 from fastbp.bench.verify import expected_losses, verify
 from fastbp.bench.workloads import Workload, select
+from fastbp.engine import precisions
 from fastbp.validation import check_choice, check_flag, check_positive_int
 
 Progress = Callable[[str], None]
@@ -58,6 +60,7 @@ def run(
     quick: bool = False,
     protocol: Protocol | None = None,
     progress: Progress = lambda message: None,
+    precision: str = precisions.FLOAT32,
 ) -> BenchResult:
     """Verify, then time, fastbp beside NumPy and the peers.
 
@@ -76,6 +79,8 @@ def run(
         Block lengths, instead of those of `quick`.
     progress : callable
         Receives a line of text now and then, between timed blocks.
+    precision : {"float32", "bfloat16"}
+        "bfloat16": trainings in it too, beside those in float32; with the peer torch, PyTorch's autocast.
 
     Returns
     -------
@@ -91,8 +96,12 @@ def run(
     peers, quick = [check_choice("peer", name, PEER_NAMES) for name in peers], check_flag("quick", quick)
     threads = machine.available_threads() if threads is None else check_positive_int("threads", threads)
     protocol = protocol or (QUICK if quick else FULL)
+    precision = precisions.check(precision)
     factories, notes = _installed(peers, {workload.task for workload in chosen})
-    dtypes = sorted({workload.dtype for workload in chosen})
+    if "train" in factories:
+        torch_is_there = TorchRival in factories["train"]
+        factories["train"] += beside(precision, ["torch"] if torch_is_there else [])
+    dtypes = sorted({workload.dtype for workload in chosen} | {precision} - {precisions.FLOAT32})
     start_up = None
     if any(workload.name == STARTUP_WORKLOAD for workload in chosen):
         progress("start-up: fresh processes, one of which compiles everything")
@@ -171,7 +180,10 @@ def run_workload(
     finally:
         for rival in running:
             rival.close()
-    results = tuple(timed.get(name) or RivalResult(name, None, verdicts[name]) for name in verdicts)
+    precision = {rival.name: rival.precision for rival in running}
+    results = tuple(
+        timed.get(name) or RivalResult(name, None, verdicts[name], precision=precision[name]) for name in verdicts
+    )
     return WorkloadResult(
         workload,
         results,
@@ -204,7 +216,9 @@ def _time(
         trials.append(tried)
     blocks = interleave(entries, protocol, lambda message: progress(f"{workload.name}: {message}"), deadline)
     return {
-        entry.rival.name: RivalResult(entry.rival.name, entry.setting, verdicts.get(entry.rival.name), tried, of_one)
+        entry.rival.name: RivalResult(
+            entry.rival.name, entry.setting, verdicts.get(entry.rival.name), tried, of_one, entry.rival.precision
+        )
         for entry, tried, of_one in zip(entries, trials, blocks, strict=True)
     }
 
@@ -247,5 +261,6 @@ def _probe(dtypes: Sequence[str], threads: int, protocol: Protocol) -> list[Peak
     for dtype in dtypes:
         for count in sorted({1, threads}):
             time.sleep(protocol.idle_seconds)
-            peaks.append(Peak(dtype, count, float(fma_peak(dtype, threads=count, seconds=protocol.peak_seconds))))
+            kernel = precisions.kernel_dtype(dtype, "float32") if dtype == precisions.BFLOAT16 else dtype
+            peaks.append(Peak(dtype, count, float(fma_peak(kernel, threads=count, seconds=protocol.peak_seconds))))
     return peaks

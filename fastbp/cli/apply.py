@@ -37,7 +37,7 @@ def _of_text(command: Any) -> Any:
 
 
 _EXAMPLE = (
-    "python -c \"print('x,y',*(f'{k},{k/2}' for k in range(99)),sep='\\n')\" > a.csv",
+    "python -c \"print('x,y',*(f'{k/4},{k/2}' for k in range(99)),sep='\\n')\" >a.csv",
     "fastbp train a.csv --target y --epochs 20 --out a.safetensors",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from fastbp.bench.against import Comparison, compare, render
 from fastbp.bench.result import BenchResult
 from fastbp.bench.runner import PEER_NAMES, STARTUP_WORKLOAD, run
 from fastbp.bench.workloads import NAMES, SWEEPS, select
-from fastbp.cli.checks import check_out
+from fastbp.cli.checks import check_out, check_precision
 from fastbp.cli.output import console, example, json_option, make_ready, print_json, quiet, quiet_option
 
 KNOWN_NAMES = {*NAMES, *SWEEPS}
@@ -75,6 +76,12 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     help=f"Compare with these too, where installed: {','.join(PEER_NAMES)}.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    help="bfloat16: trainings in it too, beside those in float32; with the peer torch, PyTorch's autocast.",
+)
+@click.option(
     "--profile",
     is_flag=True,
     help="Instead: take fastbp's step apart, by layer and phase, and say what limits each.",
@@ -95,6 +102,7 @@ def bench(
     show: Path | None,
     quick: bool,
     peers: tuple[str, ...],
+    precision: str,
     profile: bool,
     plot_path: Path | None,
 ) -> None:
@@ -104,6 +112,7 @@ def bench(
     """
     check_out(out, "--out")
     check_out(plot_path, "--plot")
+    check_precision(SimpleNamespace(precision=precision, dtype="float32"))
     if profile:
         if against or show:
             raise click.UsageError("--against and --show take runs of the benchmark, not profiles: leave out --profile")
@@ -123,7 +132,7 @@ def bench(
         workloads = tuple(entry.workload.name for entry in old.workloads if entry.workload.name in KNOWN_NAMES)
         if not workloads:
             raise click.UsageError(f"{against} holds no workload of this version: name one by --workload")
-    result = _measure(workloads, peers, threads, quick) if show is None else _load(show, "--show")
+    result = _measure(workloads, peers, threads, quick, precision) if show is None else _load(show, "--show")
     found = None if old is None else compare(old, result)
     document = result.to_document() | ({} if found is None else {"against": found.to_document()})
     _tell(document, out, as_json, lambda width: _tables(result, found, width))
@@ -137,13 +146,15 @@ def bench(
         raise click.ClickException(f"losses differ from the reference, so not timed: {', '.join(wrong)}")
 
 
-def _measure(workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool) -> BenchResult:
+def _measure(
+    workloads: tuple[str, ...], peers: tuple[str, ...], threads: int | None, quick: bool, precision: str
+) -> BenchResult:
     """A run."""
     chosen = select(workloads)
     if all(workload.name != STARTUP_WORKLOAD for workload in chosen):  # else the cold start of the run compiles
-        make_ready(sorted({workload.dtype for workload in chosen}))
+        make_ready(sorted({workload.dtype for workload in chosen}), precision)
     try:
-        return run(workloads, peers=peers, threads=threads, quick=quick, progress=_progress)
+        return run(workloads, peers=peers, threads=threads, quick=quick, progress=_progress, precision=precision)
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
     finally:

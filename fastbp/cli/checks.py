@@ -102,6 +102,19 @@ def check_callbacks(settings: Any, hyper: Hyperparameters) -> None:
     check_folder(settings.checkpoint, "--checkpoint")
 
 
+def check_precision(settings: Any) -> None:
+    """Refuse products that this CPU does not have, or that are for another dtype."""
+    if settings.precision != "float32":
+        import numpy as np
+
+        from fastbp.engine import precisions
+
+        try:
+            precisions.check(settings.precision, np.dtype(settings.dtype))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--precision") from error
+
+
 def check_effects(settings: Any, hyper: Hyperparameters, optimizer: Optimizer, *, rates: bool = False) -> None:
     """Refuse what this optimiser would ignore, or cannot do; `rates`: the command is about its learning rate."""
     name = optimizer.name
@@ -183,6 +196,7 @@ def beyond_numpy(settings: Any, optimizer: Optimizer) -> list[str]:
             ("--tol", settings.tol is not None),
             ("--max-seconds", settings.max_seconds is not None),
             ("--class-weight", settings.class_weight),
+            ("--precision", settings.precision != "float32"),
             (optimizer.name, optimizer.full_batch),
         )
         if on

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import click
 
-from fastbp.cli.checks import check_out, check_picture
+from fastbp.cli.checks import check_out, check_picture, check_precision
 from fastbp.cli.output import echo, example, json_option, make_ready, print_json, quiet, quiet_option
 
 
@@ -58,13 +60,22 @@ def info(model: str | None, plot: str | None, as_json: bool) -> None:
     type=click.Choice(["float32", "float64"]),
     help="Compile for this dtype only; may be given twice.  [default: both]",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="bfloat16: also what multiplies in bfloat16, where the CPU can.",
+)
 @quiet_option
 @json_option
-def warmup(dtypes: tuple[str, ...], as_json: bool) -> None:
+def warmup(dtypes: tuple[str, ...], precision: str, as_json: bool) -> None:
     """Compile everything now and keep it in the cache folder, so that no later run has to."""
     chosen = dtypes or ("float32", "float64")
-    seconds = make_ready(chosen)
+    check_precision(SimpleNamespace(precision=precision, dtype="float32"))
+    seconds = make_ready(chosen, precision)
     if as_json:
-        print_json({"dtypes": chosen, "seconds": seconds})
+        print_json({"dtypes": chosen, "precision": precision, "seconds": seconds})
     elif not quiet():
-        echo(f"{' and '.join(chosen)} ready in {seconds:.1f} s")
+        names = [*chosen, *["bfloat16"] * (precision == "bfloat16")]
+        echo(f"{' and '.join(names)} ready in {seconds:.1f} s")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastbp.cli import build, several
-from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text
+from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text, shows_progress
 from fastbp.cli.subject import is_table, opened
 from fastbp.cli.summary import chosen, describe
 from fastbp.cli.table import table_score_text
@@ -80,7 +79,7 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
 
 def _arguments(settings: Any, found: Subject, *, held: bool = True) -> dict[str, Any]:
     """How `fit_many` is to train; held: there are rows that choose the best epoch of a table."""
-    shared = {"threads": settings.threads, "progress": not settings.as_json and sys.stderr.isatty()}
+    shared = {"threads": settings.threads, "progress": shows_progress(settings.as_json)}
     chosen = build.callbacks(settings)
     if found.ready is not None:
         if held and not any(getattr(one, "restore_best", False) for one in chosen):

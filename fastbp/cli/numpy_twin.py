@@ -26,6 +26,8 @@ def twin(net: MLP, seed: int) -> NumpyMLP:
         loss=net.loss,
         dtype=net.dtype,
         **net.regularization.as_arguments(),
+        init=net.init,
+        input_scale=net.input_scale is not None,
         seed=seed,
     )
 

@@ -207,6 +207,13 @@ _RUN = (
         show_default=True,
         help="Of all arithmetic.",
     ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16"]),
+        default="float32",
+        show_default=True,
+        help="Of the operands of products: bfloat16 is faster for wide layers where the CPU has it (fastbp info).",
+    ),
 )
 
 
@@ -236,5 +243,5 @@ def schedule_option(command: Command) -> Command:
 
 
 def run_options(command: Command) -> Command:
-    """--seed and --threads."""
+    """--seed to --precision."""
     return _all(_RUN, command)

@@ -67,7 +67,7 @@ quiet_option = click.option(
 
 def example(*lines: str) -> str:
     """The end of a command's help: what to type, line by line, in any folder."""
-    return "\n".join(["\b", "Example:", *(f"  {line}" for line in lines)])
+    return "\n".join(["\b", "Example:", *(f" {line}" for line in lines)])
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
@@ -153,8 +153,10 @@ def score_text(scores: dict[str, float]) -> str:
     return f"r2 {scores['r2']:.4f}, loss {scores['loss']:.4g}"
 
 
-def make_ready(dtypes: Sequence[str]) -> float:
-    """Compile or load the machine code of these dtypes, under a bar on stderr where that takes long; returns seconds.
+def make_ready(dtypes: Sequence[str], precision: str = "float32") -> float:
+    """Compile or load the machine code of these dtypes and of a precision; returns seconds.
+
+    Under a bar on stderr, where that takes long.
 
     The first run on a machine compiles for up to half a minute: that must not look like a training that hangs.
     """
@@ -169,7 +171,7 @@ def make_ready(dtypes: Sequence[str]) -> float:
             bar.update(done)
 
         try:
-            fastbp.warmup(dtypes, progress)
+            fastbp.warmup(dtypes, progress, precision=precision)
         except KeyboardInterrupt:
             raise Interrupted("interrupted while compiling; the next run goes on from there") from None
     return time.perf_counter() - started

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.checks import check_effects, check_outs, check_picture
+from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import FRACTION, data_options, run_options
 from fastbp.cli.output import (
@@ -80,6 +80,7 @@ def range_test(**options: Any) -> None:
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
+    check_precision(settings)
 
     from fastbp.cli.load import subject
     from fastbp.many.range_test import lr_range_test
@@ -87,7 +88,7 @@ def range_test(**options: Any) -> None:
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
     validation: Any = (prepared.X_test, prepared.y_test) if settings.held_out else None
-    startup = make_ready([net.dtype.name])
+    startup = make_ready([net.dtype.name], settings.precision)
     result = lr_range_test(
         net,
         prepared.X_train,
@@ -102,6 +103,7 @@ def range_test(**options: Any) -> None:
         seeds=settings.seeds,
         validation_data=validation,
         threads=settings.threads,
+        precision=settings.precision,
         progress=shows_progress(settings.as_json),
     )
     if settings.csv is not None:

@@ -111,7 +111,7 @@ class Run:
         return chosen(*about)
 
     def _fit(self) -> dict[str, Any]:
-        startup = make_ready([self.net.dtype.name])
+        startup = make_ready([self.net.dtype.name], self.settings.precision)
         n_train = self.n_train
         resumed = self._resumed()
         with warnings.catch_warnings():
@@ -167,6 +167,7 @@ class Run:
             validation_split=split,
             class_weight=self.settings.class_weight,
             threads=self.settings.threads,
+            precision=self.settings.precision,
             **arguments,
         )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Options as they were chosen, apart from those that the network or the optimiser has in it.
 _AS_CHOSEN = (
     *("test_fraction", "class_weight", "schedule", "warmup_epochs", "early_stopping", "tol"),
-    *("max_seconds", "checkpoint", "resume", "history", "threads", "compare"),
+    *("max_seconds", "checkpoint", "resume", "history", "threads", "compare", "precision"),
 )
 
 
@@ -76,6 +76,8 @@ def _of_training(settings: Any, n_held: int, n: int) -> Iterator[str]:
         yield f"{n_held:,} of {n:,} training rows held out ({100 * n_held / n:.3g} %)"
     if settings.early_stopping:
         yield f"early stopping {settings.early_stopping}"
+    if settings.precision != "float32":
+        yield f"products in {settings.precision}"
     if settings.tol is not None:
         yield f"tol {settings.tol:g} for {TOL_EPOCHS} epochs"
     if settings.max_seconds is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastbp.cli import build, sweep_over
-from fastbp.cli.checks import check_effects, check_outs, check_picture
+from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
 from fastbp.cli.options import data_options, run_options, schedule_option
 from fastbp.cli.output import (
@@ -167,6 +167,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
+    check_precision(settings)
     if settings.target_loss is not None and not math.isfinite(settings.target_loss):
         raise click.BadParameter("must be a finite number", param_hint="--target-loss")
 
@@ -175,7 +176,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
     schedule = _complete(settings, found)
-    startup = make_ready([net.dtype.name])
+    startup = make_ready([net.dtype.name], settings.precision)
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
     if settings.over:
@@ -186,7 +187,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,
         "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
-        "journal": settings.journal, "progress": shows_progress(settings.as_json),
+        "precision": settings.precision, "journal": settings.journal, "progress": shows_progress(settings.as_json),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
     result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.output import Failure, Interrupted, print_json, say, warn
+from fastbp.cli.output import Failure, Interrupted, echo, print_json, say, shows_progress, warn
 from fastbp.cli.summary import of_network
 
 # Options of sweeps over learning rates alone.
@@ -110,7 +109,7 @@ def run(settings: Any, found: Any, executor: Any, command: str) -> None:
             result = sweep(
                 net, prepared.X_train, prepared.y_train, over, seeds=settings.seeds, sampling=settings.sampling,
                 n=settings.points, metric=settings.metric, journal=settings.journal,
-                progress=not settings.as_json and sys.stderr.isatty(), **arguments,
+                progress=shows_progress(settings.as_json), **arguments,
             )  # fmt: skip
         except SweepInterrupted as error:
             result, interrupted = error.result, str(error)
@@ -125,7 +124,7 @@ def run(settings: Any, found: Any, executor: Any, command: str) -> None:
     if settings.as_json:
         print_json(of_network(settings, hyper, prepared, net) | {"command": command} | result.document())
     else:
-        click.echo(f"\n{result}\n")
+        echo(f"\n{result}\n")
         for label, path in (("table", settings.csv), ("picture", settings.plot), ("journal", settings.journal)):
             if path is not None:
                 say(label, f"in {path}")

@@ -41,7 +41,7 @@ def table_subject(
         **{name: getattr(settings, name) for name in _READING},
         features=settings.features or None, log_target=settings.log_target, refit=getattr(settings, "refit", False),
         loss=settings.loss, recipe=_recipe(settings), validation=validation, dtype=settings.dtype, seed=settings.seed,
-        threads=settings.threads, shell=True,
+        threads=settings.threads, precision=settings.precision, shell=True,
     )  # fmt: skip
     test = getattr(settings, "test", None)
     if test is None and is_npz(settings.data):

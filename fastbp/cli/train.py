@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from fastbp.cli import build, many
-from fastbp.cli.checks import check_callbacks, check_compare, check_effects, check_outs, check_picture
+from fastbp.cli.checks import (
+    check_callbacks,
+    check_compare,
+    check_effects,
+    check_outs,
+    check_picture,
+    check_precision,
+)
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, complete
 from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
 from fastbp.cli.output import example, json_option, print_json, quiet_option
@@ -79,6 +86,7 @@ class Settings:
     seed: int
     threads: int | None
     dtype: str
+    precision: str
     out: str | None
     compare: str | None
     as_json: bool
@@ -182,8 +190,11 @@ def train(**options: Any) -> None:
     check_effects(settings, hyper, optimizer)
     check_compare(settings, optimizer)
     check_callbacks(settings, hyper)
+    check_precision(settings)
 
     if (several := many.mode(settings)) is not None:
+        if settings.precision != "float32":
+            raise click.UsageError("--precision is for a single training: leave it out")
         many.show(many.train_several(settings, hyper, optimizer, several), settings)
         return
 

@@ -42,6 +42,7 @@ _LRS, _MOMENTA = AT["lrs"], AT["momenta"]
 _ALPHA, _LR_BEFORE, _EPS_FIRST = AT["alpha"], AT["lr_before"], AT["eps_first"]
 _N_STEPS, _POSITION, _EPOCH, _SHUFFLE = (AT[name] for name in ("n_steps", "position", "epoch", "shuffle"))
 _SNAPSHOT, _SNAPSHOT_SCALARS = AT["snapshot"], AT["snapshot_scalars"]
+_COPY_WEIGHTS = AT["copy_weights"]
 _SNAPSHOT_STEP, _TWO_PASS, _TIME = (AT[name] for name in ("snapshot_step", "two_pass", "t"))
 
 
@@ -67,6 +68,8 @@ class Bindings(Store):
         self.sync = memory.allocate(32, np.dtype(np.int64))  # four cache lines: barrier, stop, status, claims
         self.buffers: Buffers | None = None
         self.scratch = self.partials = self.row_losses = self.areas = memory.allocate(0, layout.dtype)
+        self.pairs: tuple[list[Array], ...] = ()  # copies of the weights, and of the transposed ones, by layer
+        self._pairs_of: tuple[int, int] | None = None  # the mark of the network's parameters that these are of
         self.losses = self.mean_weights = memory.allocate(0, np.dtype(np.float64))
         # What the job points at, kept alive, and whether it says what was asked for last.
         self._bound: tuple[Any, ...] = ()
@@ -305,7 +308,7 @@ class Bindings(Store):
             return  # what is enough to train on these rows is enough for one thread to look at them
         self._current = self._prepared = None
         layout, job = self.layout, self.job[0]
-        block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes))
+        block = max(tuning.MIN_BLOCK, min(512, tuning.BLOCK_BYTES // layout.row_bytes)) & ~1  # no pair of rows is cut
         groups = layout.n_groups(batch) if whole else 0
         rows = batch if whole and not groups else min(block, batch) * n_threads
         if self.buffers is None or self.buffers.rows < rows:
@@ -332,6 +335,30 @@ class Bindings(Store):
             area = 0
         job["areas"], job["area_size"] = address(self.areas), area * layout.dtype.itemsize
         self._prepared = wanted
+
+    def prepare_pairs(self, *, inputs: bool = False) -> None:
+        """Make room for the copies in bfloat16 that kernels in pairs read; inputs: dJ/dX is wanted, too."""
+        layers, single = self.layout.layers, np.dtype(np.float32)
+        assert self.buffers is not None
+        if not self.pairs:
+            sizes = [layer.pairs_sizes for layer in layers]
+            self.pairs = tuple(memory.allocate_all(some, single) for some in zip(*sizes, strict=True))
+        if self.buffers.pairs is None:
+            self.buffers.add_pairs(self.layout, *self.pairs)
+        first = self.buffers.records[0]
+        first["transposed_in_pairs"] = address(self.pairs[1][0]) if inputs and layers[0].paired else 0
+
+    def begin_pairs(self, mode: int, *, own: bool, inputs: bool) -> None:
+        """Before a call in pairs: have the copies of the weights made anew where they are not of these parameters.
+
+        own: those of the network itself. inputs: dJ/dX is wanted: of layer 0, training keeps no transposed copy.
+        """
+        self.prepare_pairs(inputs=inputs)
+        then, self._pairs_of = self._pairs_of, None
+        self._words[_COPY_WEIGHTS] = inputs or not own or then != self.mark()
+        if mode == records.TRAIN:  # it does not keep what float32 reads
+            self.forget_stages()
+            self._mirrored = None
 
     def has_areas(self, parts: int) -> bool:
         """Whether there is room for so many parts, of the batches that were prepared for."""

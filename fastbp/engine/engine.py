@@ -17,6 +17,7 @@ from fastbp.engine.chooser import Chooser
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address
 from fastbp.engine.placement import ALONE, Placement, forced
+from fastbp.engine.precisions import FLOAT32, kernel_dtype
 from fastbp.engine.stages import Stages, room_for_inputs
 from fastbp.kernels import clock, records
 from fastbp.kernels.build import entry
@@ -51,7 +52,7 @@ class Engine(Stages):
     def call(
         self, mode: int, placement: Placement, *, detached: bool = False, noisy: bool = True,
         input_deltas: Array | None = None, parameters: Array | None = None, fresh: bool = False,
-        snapshots: tuple[int, int] = (0, 1),
+        snapshots: tuple[int, int] = (0, 1), precision: str = FLOAT32,
     ) -> int:  # fmt: skip
         """Run the compiled entry with some threads; returns its status.
 
@@ -59,44 +60,51 @@ class Engine(Stages):
         input noise that the network has, if the call trains. input_deltas: room for dJ/dX. parameters: others than the
         network's own, which stay as they are. fresh: a kernel has written their transposed copy. snapshots: have the
         kernels do what `take_snapshot` does after every so many steps of an epoch (0: never), and at the end of so many
-        epochs.
+        epochs. precision: of the products, where a gradient is made; such calls in bfloat16 are by rows.
         """
         job, tag, sync = self.job, self._tag, self._sync
         n_threads, columns, parts = placement
-        if mode != records.TRAIN or not self.has_areas(parts):
+        paired = precision != FLOAT32
+        if mode != records.TRAIN or paired or not self.has_areas(parts):
             columns, parts = 0, 1
         assert 0 <= columns < len(self.layout.layers)
         assert n_threads % parts == 0
         self._current = None
-        self._alone = n_threads == 1 and not detached
+        self._alone = n_threads == 1 and not detached and not paired
         self._refuse_if_broken()
         if self._kernel is None:
             self._kernel = entry(run_kernel, self.layout.dtype.name, self._end_if_asked)
         kernel = self._kernel
+        if paired:
+            kernel = entry(run_kernel, kernel_dtype(precision, self.layout.dtype.name), self._end_if_asked)
         layers = self.set_up(
             mode, n_threads, noisy=noisy, input_deltas=input_deltas, parameters=parameters, fresh=fresh,
-            snapshots=snapshots, columns=columns, parts=parts,
+            snapshots=snapshots, columns=columns, parts=parts, paired=paired,
         )  # fmt: skip
         sync[0] = sync[16] = sync[24] = 0
         if n_threads == 1 and not detached:
             kernel(job, layers, 0, tag)
         else:
             self.call_together(lambda thread: kernel(job, layers, thread, tag), n_threads, detached)
+        if paired and parameters is None and sync[16] == records.RUNNING:
+            self._pairs_of = self.mark()
         return sync[16]
 
     def set_up(
         self, mode: int, n_threads: int, *, noisy: bool = True, input_deltas: Array | None = None,
         parameters: Array | None = None, fresh: bool = False, snapshots: tuple[int, int] = (0, 1), columns: int = 0,
-        parts: int = 1,
+        parts: int = 1, paired: bool = False,
     ) -> Array:  # fmt: skip
         """Have the job say all that a call needs to know; returns the records of its layers."""
         assert self.buffers is not None
-        layout = self.layout
+        layout, own = self.layout, parameters is None
         if parameters is not None:
             self._mirrored = parameters if fresh else None  # others may have been there
         parameters = self.parameters if parameters is None else parameters
         self._point(parameters)
-        if mode not in (records.FORWARD, records.EVALUATE):
+        if paired:
+            self.begin_pairs(mode, own=own, inputs=input_deltas is not None)
+        elif mode not in (records.FORWARD, records.EVALUATE):
             self.mirror(parameters)
         noisy, wanted = noisy and layout.regularization.noisy, 0 if input_deltas is None else address(input_deltas)
         below = wanted or mode == records.UPDATE  # which is followed by a call that wants dJ/dX, as a rule
@@ -225,7 +233,9 @@ class Engine(Stages):
         finally:
             job["profile"] = 0
 
-    def backprop(self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False) -> tuple[int, Array]:
+    def backprop(
+        self, rows: int, n_threads: int, *, noisy: bool = False, detached: bool = False, precision: str = FLOAT32
+    ) -> tuple[int, Array]:
         """Gradient of a bound batch into `need_gradient()`; returns the status, and dJ/dX of shape (rows, n_in).
 
         noisy: with the dropout and input noise, if there are any, of the next step.
@@ -233,9 +243,12 @@ class Engine(Stages):
         self.need_gradient()
         self.prepare(rows, n_threads, whole=True)
         room, inputs = room_for_inputs(self.layout, rows)
-        self.mirror_inputs()
+        if precision == FLOAT32:
+            self.mirror_inputs()
         placement = Placement(n_threads)
-        status = self.call(records.BACKPROP, placement, detached=detached, noisy=noisy, input_deltas=room)
+        status = self.call(
+            records.BACKPROP, placement, detached=detached, noisy=noisy, input_deltas=room, precision=precision
+        )  # fmt: skip
         return status, inputs
 
     def chooser(self, wanted: int | None, batch: int, seconds: float = 0.0) -> Chooser:

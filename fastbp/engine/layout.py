@@ -19,10 +19,15 @@ import numpy as np
 from fastbp import activations as _activations
 from fastbp.engine import memory, tuning
 from fastbp.engine.memory import address
+from fastbp.kernels.pairs import DOWN_ROWS
 from fastbp.kernels.records import DENSE_LAYER, LAYER
 from fastbp.kernels.targets import TARGET
 from fastbp.regularization import Regularization
 from fastbp.types import Array
+
+PAIR_FIELDS = (
+    "weights_in_pairs", "transposed_in_pairs", "inputs_by_rows", "inputs_in_pairs", "deltas_by_rows", "deltas_in_pairs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,20 @@ class LayerLayout:
     def transposed_size(self) -> int:
         """Elements of the transposed copy."""
         return _round_up(self.n_out, self.lanes) * _round_up(self.n_in, self.lanes)
+
+    @property
+    def paired(self) -> bool:
+        """Whether its products pay in pairs of bfloat16; by its shape alone, for it decides bits."""
+        return self.n_in >= tuning.PAIRED_INPUTS and self.n_out >= tuning.PAIRED_UNITS
+
+    @property
+    def pairs_sizes(self) -> tuple[int, int]:
+        """Elements of 4 bytes of the copies of weights and of transposed weights in pairs."""
+        if not self.paired:
+            return 0, 0
+        down_rows = _round_up(-(-self.n_out // 2), int(DOWN_ROWS))
+        columns, columns_down = (_round_up(n, self.lanes) for n in (self.n_out, self.n_in))
+        return (-(-self.n_in // 2) + 1) * columns, down_rows * columns_down
 
     @property
     def n_blocks(self) -> int:
@@ -236,6 +255,7 @@ class Buffers:
 
     def __init__(self, layout: Layout, rows: int, transposed: Array) -> None:
         self.rows, dtype = rows, layout.dtype
+        self.pairs: tuple[list[Array], ...] | None = None  # the copies in bfloat16
         strides = [layout.stride(n) for n in layout.sizes]
         widths = [*strides, *strides[1:], strides[-1], strides[-1]]
         arrays = memory.allocate_all([rows * width for width in widths], dtype)
@@ -262,6 +282,22 @@ class Buffers:
         """Have the transposed weights there."""
         self.records["transposed"] = self.transposed_offsets + np.uint64(address(transposed))
         self.records["transposed"][0] = 0  # no delta goes below layer 0, unless `Engine.backprop` is asked for dJ/dX
+
+    def add_pairs(self, layout: Layout, weights: Sequence[Array], transposed: Sequence[Array]) -> None:
+        """Make room for the copies in bfloat16 of all that the products read, of the weights at these places."""
+        pairs, records = -(-self.rows // 2), self.records
+        halves = [layout.stride(n) // 2 for n in layout.sizes]
+        # By rows, 16 bits an element; behind an odd last row comes one of zeros.
+        counts = [pairs * 2 * half for half in halves]
+        by_rows, in_pairs, d_by_rows, d_in_pairs = (
+            memory.allocate_all(some, np.dtype(np.float32)) for some in (counts, counts, counts[1:], counts[1:])
+        )
+        for k, layer in enumerate(layout.layers):
+            if layer.paired:
+                places = weights[k], transposed[k], by_rows[k], in_pairs[k], d_by_rows[k], d_in_pairs[k]
+                for name, array in zip(PAIR_FIELDS, places, strict=True):
+                    records[k][name] = address(array)
+        self.pairs = by_rows, in_pairs, d_by_rows, d_in_pairs
 
     def point(self, parameters: Array) -> None:
         """Compute with these weights."""

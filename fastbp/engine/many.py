@@ -15,6 +15,7 @@ import numpy as np
 
 from fastbp.engine.engine import Engine
 from fastbp.engine.memory import address, allocate
+from fastbp.engine.precisions import FLOAT32, kernel_dtype
 from fastbp.kernels import sweep as kernel
 from fastbp.kernels.build import entry
 from fastbp.kernels.records import JOB, LAYER
@@ -92,6 +93,8 @@ class ManyRuns:
         Rows that a run is validated on.
     weighted : bool
         Rows have weights.
+    precision : str
+        Of the operands of products in training; validation is in the network's dtype.
 
     Attributes
     ----------
@@ -108,8 +111,9 @@ class ManyRuns:
     """
 
     def __init__(
-        self, blocks: Blocks, engine: Engine, n_runs: int, *, epochs: int, steps: int, n_held_out: int, weighted: bool
-    ) -> None:
+        self, blocks: Blocks, engine: Engine, n_runs: int, *, epochs: int, steps: int, n_held_out: int, weighted: bool,
+        precision: str = FLOAT32,
+    ) -> None:  # fmt: skip
         threads, self.blocks, self.layout = len(blocks.of_threads), blocks, engine.layout
         self.epochs, self.steps, self.n_held_out, self.weighted = epochs, steps, n_held_out, weighted
         self.epochs_kept = np.zeros(n_runs, np.int64)
@@ -122,7 +126,7 @@ class ManyRuns:
         self.workers, self.sweep = np.zeros(threads, kernel.WORKER), np.zeros(1, kernel.SWEEP)
         self.workers["block"] = [address(block) for block in blocks.of_threads]
         self.claims, self.stop = (allocate(8, np.dtype(np.int64)) for _ in range(2))
-        self._kernel: Any = entry(kernel.sweep, self.layout.dtype.name)
+        self._kernel: Any = entry(kernel.sweep, kernel_dtype(precision, self.layout.dtype.name))
         self._tag = self.layout.dtype.type(1)
         self._alive: list[Any] = []  # what jobs point at, and an engine forgets when it is bound anew
         sweep = self.sweep[0]

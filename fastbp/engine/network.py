@@ -45,7 +45,7 @@ class Network(Protocol):
     ) -> None: ...  # fmt: skip
     def backprop(
         self, X: npt.ArrayLike, y: npt.ArrayLike | None = None, *, output_gradient: npt.ArrayLike | None = None,
-        sample_weight: npt.ArrayLike | None = None, training: bool = True,
+        sample_weight: npt.ArrayLike | None = None, training: bool = True, precision: str = "float32",
     ) -> Gradient: ...  # fmt: skip
     def predict(self, X: npt.ArrayLike) -> Array: ...
     def predict_proba(self, X: npt.ArrayLike) -> Array: ...
@@ -55,6 +55,6 @@ class Network(Protocol):
     ) -> dict[str, float]: ...
     def train_step(
         self, X: npt.ArrayLike, y: npt.ArrayLike, optimizer: str | Optimizer, *,
-        sample_weight: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None, precision: str = "float32",
     ) -> float: ...  # fmt: skip
     def save(self, path: str | os.PathLike[str]) -> None: ...

@@ -18,6 +18,7 @@ from fastbp.engine import stages, team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.layout import layout_of
 from fastbp.engine.placement import Placement
+from fastbp.engine.precisions import FLOAT32
 from fastbp.engine.state import OptimizerState
 from fastbp.engine.summary import overview, summary
 from fastbp.io.overview import Overview
@@ -242,21 +243,22 @@ class Session:
         self.engine.set_seed(self.spec.seed)
         return self.engine.choose_threads(None, n, flops, tuning.WAKE_SECONDS), n * flops > tuning.LONG_STEP_FLOPS
 
-    def train_step(self, samples: Samples, optimizer: Optimizer) -> float:
+    def train_step(self, samples: Samples, optimizer: Optimizer, precision: str = FLOAT32) -> float:
         """One step on a checked batch; returns its loss before the update."""
-        engine = self.engine
-        if engine.call_again(records.TRAIN, samples.X, samples.y, optimizer, self.scaling, samples.weights) is None:
+        engine, single = self.engine, precision == FLOAT32
+        again = (records.TRAIN, samples.X, samples.y, optimizer, self.scaling, samples.weights)
+        if not single or engine.call_again(*again) is None:
             self.use(optimizer)
             batch, small = self._staged(samples)
             threads, long = self.bind(batch)
             engine.bind_step(optimizer, len(batch.X), threads, two_pass=long or optimizer.clips)
-            if self._call(records.TRAIN, threads, long) in records.BAD:
+            if self._call(records.TRAIN, threads, long, precision) in records.BAD:
                 raise engine.bad_input()
-            if small:
+            if small and single:
                 self._stage(records.TRAIN, batch, optimizer=optimizer)
         return engine.loss
 
-    def backprop(self, samples: Samples, *, deltas: bool, noisy: bool) -> Gradient:
+    def backprop(self, samples: Samples, *, deltas: bool, noisy: bool, precision: str = FLOAT32) -> Gradient:
         """Loss and gradient of a checked batch.
 
         deltas: `samples.y` holds dJ/dz of the outputs instead of targets. noisy: with the dropout and the input noise
@@ -269,11 +271,12 @@ class Session:
         if deltas:
             engine.bind_output_gradient()
         made: list[tuple[int, Array]] = []
-        self._interruptibly(lambda: made.append(engine.backprop(n, threads, noisy=noisy, detached=long)), threads, long)
+        how = {"noisy": noisy, "detached": long, "precision": precision}
+        self._interruptibly(lambda: made.append(engine.backprop(n, threads, **how)), threads, long)  # type: ignore[arg-type]
         status, inputs = made[0]
         if status in records.BAD:
             raise engine.bad_input()
-        if small:
+        if small and precision == FLOAT32:
             self._stage(_kind_of_backprop(deltas, noisy), batch, inputs=inputs, deltas=deltas)
             inputs = inputs.copy()
         return self._gradient(inputs, deltas=deltas)
@@ -399,9 +402,11 @@ class Session:
             scaling=self.scaling, plain=plain,
         )  # fmt: skip
 
-    def _call(self, mode: int, threads: int, long: bool) -> int:
+    def _call(self, mode: int, threads: int, long: bool, precision: str = FLOAT32) -> int:
         """Run the engine, answering Ctrl-C if that may take long; returns its status."""
-        self._interruptibly(lambda: self.engine.call(mode, Placement(threads), detached=long), threads, long)
+        self._interruptibly(
+            lambda: self.engine.call(mode, Placement(threads), detached=long, precision=precision), threads, long
+        )
         return self.engine.status
 
     def _interruptibly(self, work: Callable[[], Any], threads: int, long: bool) -> None:

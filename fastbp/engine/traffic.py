@@ -6,12 +6,13 @@ from fastbp.engine import tuning
 from fastbp.engine.layout import Layout
 from fastbp.engine.placement import Placement
 from fastbp.engine.threads import MOST as MOST_THREADS
-from fastbp.kernels.team import ARRIVALS, LAYER_BARRIERS, STEP_BARRIERS
+from fastbp.kernels.team import ARRIVALS, CALL_BARRIERS, LAYER_BARRIERS, STEP_BARRIERS
 
 LINE = 64
 # Layers by columns: more would need more barriers a step than `fastbp.kernels.team` can count in a call.
 MOST_LAYERS = 4
-assert (STEP_BARRIERS + LAYER_BARRIERS * MOST_LAYERS) * tuning.MAX_STEPS * MOST_THREADS <= ARRIVALS
+_MOST_BARRIERS = CALL_BARRIERS + (STEP_BARRIERS + LAYER_BARRIERS * MOST_LAYERS) * tuning.MAX_STEPS
+assert _MOST_BARRIERS * MOST_THREADS <= ARRIVALS
 
 
 def most_layers(layout: Layout) -> int:

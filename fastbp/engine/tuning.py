@@ -10,6 +10,8 @@ BLOCK_BYTES, MIN_BLOCK = 256 * 1024, 128
 # if adding these up costs less than reading the activations again.
 CACHE_BYTES = 512 * 1024
 N_GROUPS = 16
+# Layers of fewer inputs or units stay float32 where products are in bfloat16: see `Layer.paired`.
+PAIRED_INPUTS, PAIRED_UNITS = 32, 8
 # A batch of no more numbers than this is copied to a stage.
 STAGE_SIZE = 4096
 # Steps with more flops than this can last long enough to delay Ctrl-C.

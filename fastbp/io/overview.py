@@ -78,6 +78,11 @@ class Overview:
         return [bool(cells) and all(map(_is_number, cells)) for cells in columns]
 
 
+def preformatted(text: str, draw: Callable[[], Any]) -> str:
+    """Text as it stands, and below it what `draw` returns."""
+    return f'<div><pre style="background:transparent">{html.escape(text)}</pre>{picture(draw, "the result")}</div>'
+
+
 def wrapped(text: str, first: str = "", rest: str = "", width: int = WIDTH) -> list[str]:
     """Lines of a width, of which words that are longer are not broken: a path has to stay whole."""
     return textwrap.wrap(
@@ -104,7 +109,7 @@ def picture(draw: Callable[[], Any], words: str) -> str:
     """A figure as an image in the page, described by words; nothing where matplotlib is not installed."""
     try:
         figure = draw()
-    except ImportError:
+    except (ImportError, NotImplementedError):
         return ""
     file = BytesIO()
     figure.savefig(file, format="png")

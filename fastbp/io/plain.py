@@ -117,4 +117,7 @@ class Plain:
 
 def size(file: BinaryIO) -> int:
     """Of a file, in bytes."""
-    return os.fstat(file.fileno()).st_size
+    place = file.tell()
+    end = file.seek(0, os.SEEK_END)  # it may be in memory
+    file.seek(place)
+    return end

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastbp.io import documents
 from fastbp.io.figures import save_figure
 from fastbp.io.files import replacing
-from fastbp.io.overview import Overview
+from fastbp.io.overview import Overview, preformatted
 from fastbp.numerics import quiet_results
 
 Columns = Mapping[str, npt.NDArray[Any] | Sequence[Any]]
@@ -40,13 +40,14 @@ class Tabular:
         """The picture, as matplotlib's figure."""
         raise NotImplementedError
 
-    def overview(self) -> Overview:
-        """What it comes to, in a few lines."""
-        raise NotImplementedError
+    def overview(self) -> Overview | None:
+        """What it comes to, in a few lines; None: notebooks show what `print` does."""
+        return None
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the overview, and the picture where matplotlib is installed."""
-        return self.overview().html(self.draw)
+        found = self.overview()
+        return preformatted(str(self), self.draw) if found is None else found.html(self.draw)
 
     def to_csv(self, path: str | PathLike[str]) -> None:
         """Write the columns under a line of their names; an empty field where there is nothing."""

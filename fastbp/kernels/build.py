@@ -28,6 +28,7 @@ from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
 
+from fastbp.kernels.bfloat16 import PAIRS
 from fastbp.kernels.cache import temporary_name, writable_folder
 from fastbp.kernels.jit import LEAVES, Leaf
 from fastbp.kernels.many import train_many as _train_many
@@ -151,6 +152,7 @@ def compile_leaf(leaf: Leaf, dtype: str):
 
 def prepare(leaf: Leaf, dtype: str):
     """Compile or load one leaf for a dtype, once a process; returns what Python calls. What it calls must be ready."""
+    dtype = leaf.kind(dtype)
     key = leaf.name, dtype
     if key not in _prepared:
         with _lock, global_compiler_lock, _no_collection():
@@ -163,9 +165,9 @@ def prepare(leaf: Leaf, dtype: str):
 # --- an entry with all that it calls ------------------------------------------------------------------------
 
 
-def leaves_of(function) -> list[Leaf]:
+def leaves_of(function, dtype: str = "float32") -> list[Leaf]:
     """The leaf of an entry, after all those that it calls, in an order in which they can be linked."""
-    return [*function.leaf.needs(), function.leaf]
+    return [*function.leaf.needs(dtype), function.leaf]
 
 
 def entry(function, dtype: str, report: Callable[[int], None] = lambda done: None):
@@ -178,7 +180,9 @@ def entry(function, dtype: str, report: Callable[[int], None] = lambda done: Non
     """
     key = function.leaf.name, dtype
     if key not in _prepared:
-        leaves = leaves_of(function)
+        if dtype in PAIRS:  # what has nothing to do with products is float32's
+            entry(function, "float32", report)
+        leaves = leaves_of(function, dtype)
         beside(
             lambda stop: _prepare_all(leaves, dtype, stop),
             lambda: report(sum(leaf.is_cached(dtype) for leaf in leaves)),
@@ -188,15 +192,16 @@ def entry(function, dtype: str, report: Callable[[int], None] = lambda done: Non
 
 def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Compile or load every kernel of a training for some dtypes; `progress(done, total)` counts leaves."""
-    each = len(dict.fromkeys(leaf for one in _ENTRIES for leaf in leaves_of(one)))
-    total = each * len(dtypes)
+    entries = {dtype: _ENTRIES[:1] if dtype in PAIRS else _ENTRIES for dtype in dtypes}
+    counts = [len(dict.fromkeys(leaf for one in entries[dtype] for leaf in leaves_of(one, dtype))) for dtype in dtypes]
+    total = sum(counts)
     for number, dtype in enumerate(dtypes):
 
-        def report(done: int, before: int = number * each) -> None:
+        def report(done: int, before: int = sum(counts[:number])) -> None:
             progress(before + done, total)
 
         report(0)
-        for one in _ENTRIES:
+        for one in entries[dtype]:
             entry(one, dtype, report)
     progress(total, total)
 

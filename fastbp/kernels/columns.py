@@ -26,6 +26,7 @@ from numba import types
 
 import fastbp.kernels.clock as ticks
 from fastbp.kernels.activations import activate
+from fastbp.kernels.blocks import blocks_per_panel, even_blocks, share
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.input_scale import scale_inputs
@@ -33,7 +34,6 @@ from fastbp.kernels.jit import jit, leaf
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.records import BatchType, Block, Job, Layers, Matrix, Region
 from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, lanes
-from fastbp.kernels.step import blocks_per_panel, even_blocks, share
 from fastbp.kernels.tile import product
 
 LINE = np.uint64(64)

@@ -15,6 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastbp.kernels.bfloat16 import PAIRS, Pairs, number_of
 from fastbp.kernels.cache import KernelCache
 
 # Never `reassoc` (bits would depend on buffer addresses), `nnan` or `ninf` (divergence must be seen), or `contract`
@@ -35,56 +36,70 @@ jit = njit(forceinline=False, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper
 # longer ones (gelu, softplus) out of line by its own cost model: 35 ns an element instead of 2.
 element = njit(forceinline=True, **FLAGS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
-DTYPES = {"float32": types.float32, "float64": types.float64}
+# By what a leaf is compiled for: a dtype, or float32 with products in pairs of bfloat16.
+DTYPES = {"float32": types.float32, "float64": types.float64, **PAIRS}
 LEAVES: list[Leaf] = []  # all that have been defined
 
 
 class Leaf:
     """A function `f(*arguments, tag) -> None` with one signature a dtype; the tag is a number of that dtype.
 
-    arguments: their types, but for that of the tag; calls: the leaves that it calls itself.
+    arguments: their types, but for that of the tag; calls: the leaves that it calls itself; pairs: those that it calls
+    besides where products are in pairs of bfloat16, or None: what it does has nothing to do with that, so that its code
+    for float32 serves; only_pairs: it is for such products alone.
     """
 
-    def __init__(self, function, arguments, calls):
+    def __init__(self, function, arguments, calls, pairs, only_pairs):
         self.name, self.arguments, self.calls = function.__name__, arguments, calls
+        self.pairs, self.only_pairs = pairs, only_pairs
         self.dispatcher = njit(no_cfunc_wrapper=True, **FLAGS)(function)  # called from Python and by its symbol
         self.cache = self.dispatcher._cache = KernelCache(self.name)
 
+    def kind(self, dtype: str) -> str:
+        """The dtype whose code serves for this one."""
+        return "float32" if dtype in PAIRS and self.pairs is None else dtype
+
     def is_cached(self, dtype: str) -> bool:
         """Is there code of a dtype on disk?"""
-        return self.cache.file_of(dtype) is not None
+        return self.cache.file_of(self.kind(dtype)) is not None
 
     def signature(self, dtype: str):
         """The types that it is compiled for."""
-        return (*self.arguments, DTYPES[dtype])
+        return (*self.arguments, DTYPES[self.kind(dtype)])
 
     def symbol(self, dtype: str) -> str:
         """The name by which compiled code calls it."""
-        return f"fastbp_{self.name}_{dtype}"
+        return f"fastbp_{self.name}_{self.kind(dtype)}"
 
-    def needs(self) -> list[Leaf]:
-        """All leaves that it calls, themselves or through others, each after those that it calls in its turn."""
-        found = {one: None for callee in self.calls for one in (*callee.needs(), callee)}
-        return list(found)
+    def needs(self, dtype: str = "float32") -> list[Leaf]:
+        """All leaves that it calls, themselves or through others, each after those that it calls in its turn.
+
+        In pairs: those that are compiled for that alone. Those of float32 must be ready, all of them.
+        """
+        calls = self.calls if dtype not in PAIRS else (*self.calls, *(self.pairs or ()))
+        found = {one: None for callee in calls for one in (*callee.needs(dtype), callee)}
+        return [one for one in found if one.kind(dtype) == dtype]
 
 
-def leaf(*arguments, calls=()):
+def leaf(*arguments, calls=(), pairs=None, only_pairs=False):
     """Decorator: a heavy kernel, callable from compiled code as `f(*arguments, tag)`.
 
     calls: the leaves that it calls, directly or in a jitted function. They must be there when its code is linked: LLVM
     ends the process at a symbol that it does not know. `tests/kernels/test_build.py` compares with the symbols in the
-    machine code.
+    machine code. pairs, only_pairs: see `Leaf`.
     """
 
     def decorate(function):
-        made = Leaf(function, arguments, tuple(callee.leaf for callee in calls))
+        besides = None if pairs is None else tuple(callee.leaf for callee in pairs)
+        made = Leaf(function, arguments, tuple(callee.leaf for callee in calls), besides, only_pairs)
         LEAVES.append(made)
 
         @intrinsic
         def call(typingctx, *values):
             given = _argument_types(values)
             signature = types.void(types.Tuple(given))
-            wanted = (*arguments, given[-1])
+            kind = given[-1].name
+            wanted = made.signature(kind)
             if len(given) != len(wanted):
                 raise TypeError(f"{made.name} takes {len(wanted)} arguments, not {len(given)}")
 
@@ -92,10 +107,11 @@ def leaf(*arguments, calls=()):
                 unpacked = cgutils.unpack_tuple(builder, args[0], len(given))
                 converted = [
                     context.cast(builder, value, have, want)
-                    for value, have, want in zip(unpacked, given, wanted, strict=True)
+                    for value, have, want in zip(unpacked[:-1], given[:-1], wanted[:-1], strict=True)
                 ]
-                kind = context.call_conv.get_function_type(types.none, wanted)
-                target = cgutils.get_or_insert_function(builder.module, kind, made.symbol(given[-1].name))
+                converted.append(unpacked[-1])  # a tag in pairs is a float32, too
+                function = context.call_conv.get_function_type(types.none, wanted)
+                target = cgutils.get_or_insert_function(builder.module, function, made.symbol(kind))
                 context.call_conv.call_function(builder, target, types.none, wanted, converted)
                 return context.get_dummy_value()
 
@@ -139,6 +155,37 @@ def switch(cases):
         return types.void(code, types.Tuple(given)), codegen
 
     return run
+
+
+def by_precision(plain, pairs):
+    """A compiled function `call(*arguments, tag)`: `pairs` where products are in pairs of bfloat16, else `plain`.
+
+    Both are jitted functions; only the one that is meant is compiled.
+    """
+
+    @intrinsic
+    def call(typingctx, *args):
+        given = _argument_types(args)
+        kind = typingctx.resolve_value_type(pairs if isinstance(given[-1], Pairs) else plain)
+        case = typingctx.resolve_function_type(kind, given, {})
+
+        def codegen(context, builder, signature, values):
+            unpacked = cgutils.unpack_tuple(builder, values[0], len(given))
+            converted = [
+                context.cast(builder, value, have, want)
+                for value, have, want in zip(unpacked, given, case.args, strict=True)
+            ]
+            return context.get_function(kind, case)(builder, converted)
+
+        return case.return_type(types.Tuple(given)), codegen
+
+    return call
+
+
+@intrinsic
+def plain(typingctx, tag):
+    """The tag of the numbers in memory: of a kernel in pairs, that of float32, whose leaves it may call."""
+    return number_of(tag)(tag), lambda context, builder, signature, args: args[0]
 
 
 def _argument_types(args):

@@ -14,12 +14,13 @@ from numba import from_dtype, types
 
 import fastbp.kernels.line_search as line_search
 from fastbp.kernels.atomics import atomic_load
+from fastbp.kernels.blocks import blocks_per_panel
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.products import refresh_transposed
 from fastbp.kernels.records import GO_ON, RUNNING, STOPPED, Job, Layers
 from fastbp.kernels.rows import row_dot
 from fastbp.kernels.run import run
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, lanes, view
-from fastbp.kernels.step import blocks_per_panel, refresh_transposed
 from fastbp.kernels.sweep import clear
 from fastbp.kernels.team import AT_GRADIENT, AT_STEP, LEAVE, STAY, barrier
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from fastbp.kernels.blocks import blocks_per_panel, panel_vectors
 from fastbp.kernels.columns import own_panels, part_of, peers
 from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.pairs import copy_weights
+from fastbp.kernels.products import refresh_copies
 from fastbp.kernels.records import Job, Layers
 from fastbp.kernels.rows import row_square_sum
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, pick, view
-from fastbp.kernels.step import blocks_per_panel, panel_vectors, refresh_transposed
 from fastbp.kernels.tuning import NORM_VECTORS
 from fastbp.kernels.update import SMALL_FACTOR, factor_of_large
 
@@ -38,7 +40,7 @@ def row_penalty(job, layers, batch, tag):
     return 0.5 * rate * total
 
 
-@leaf(Job, Layers, types.uintp, types.uintp)
+@leaf(Job, Layers, types.uintp, types.uintp, pairs=[copy_weights])
 def limit_norms(job, layers, scratch, thread, tag):
     """Scale the incoming weights of each unit down to a Euclidean norm, in the panels of one thread.
 
@@ -59,9 +61,7 @@ def limit_norms(job, layers, scratch, thread, tag):
                 width = panel_vectors(layer.n_out, panel, size) * size
                 weights = layer.weights + panel * wide * (layer.n_in + ONE) * itemsize(tag)
                 _limit_panel(weights, scratch, largest, layer.n_in, width, tag)
-                if layer.transposed != 0:
-                    for block in range(blocks_per_panel(layer, tag)):
-                        refresh_transposed(layer, panel, block, tag)
+                refresh_copies(layer, np.uintp(panel), ZERO, blocks_per_panel(layer, tag), tag)
             number += ONE
 
 

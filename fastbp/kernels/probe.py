@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.atomics import atomic_load, atomic_store, nanoseconds, yield_cpu
+from fastbp.kernels.bfloat16 import PAIRS, Pairs, add_products, number_of
 from fastbp.kernels.build import entry
 from fastbp.kernels.clock import now
 from fastbp.kernels.jit import leaf
@@ -36,13 +37,19 @@ PING_PATIENCE = 50_000_000
 
 @intrinsic
 def _fma_chains(typingctx, n, tag):
-    """Run n * UNROLL FMAs in each chain; returns a number that depends on them all."""
+    """Run n * UNROLL FMAs in each chain, or sums of pairs; returns a number that depends on them all."""
 
     def codegen(context, builder, signature, args):
         kind = vector_type(signature.args[1])
         fma = declare_fma(builder.module, kind)
         # v = 0.999 v + 0.001 goes to 1: numbers that become denormal cost some CPUs a hundred cycles each.
         scale, x = (ir.Constant(kind, [number] * kind.count) for number in (0.999, 0.001))
+
+        def step(value):
+            if isinstance(tag, Pairs):
+                return add_products(builder, tag, value, scale, x)
+            return builder.call(fma, [value, scale, x])
+
         before = builder.block
         loop, done = builder.append_basic_block("chains"), builder.append_basic_block("chains_done")
         builder.branch(loop)
@@ -51,7 +58,7 @@ def _fma_chains(typingctx, n, tag):
         chains = [builder.phi(kind) for _ in range(CHAINS)]
         values = list(chains)
         for _ in range(UNROLL):
-            values = [builder.call(fma, [value, scale, x]) for value in values]
+            values = [step(value) for value in values]
         less = builder.sub(left, I64(1))
         builder.cbranch(builder.icmp_unsigned(">", less, I64(0)), loop, done)
         left.add_incoming(args[0], before)
@@ -65,10 +72,10 @@ def _fma_chains(typingctx, n, tag):
             total = builder.fadd(total, value)
         return builder.extract_element(total, ir.IntType(32)(0))
 
-    return tag(types.uintp, tag), codegen
+    return number_of(tag)(types.uintp, tag), codegen
 
 
-@leaf(types.uintp, types.uintp)
+@leaf(types.uintp, types.uintp, pairs=())
 def fma_probe(result, n, tag):
     """n rounds of the probe; the result is stored, so that the work cannot be dropped."""
     view(result, np.uintp(1), tag)[0] = _fma_chains(n, tag)
@@ -189,11 +196,14 @@ def read_ticks() -> int:
 
 
 def fma_peak(dtype: str = "float32", threads: int = 1, seconds: float = 0.2) -> float:
-    """GFLOP/s that some threads reach together in nothing but FMAs; the best of several rounds."""
-    kernel = entry(fma_probe, dtype)
-    item = np.dtype(dtype).itemsize
-    flops = 2.0 * CHAINS * UNROLL * (TARGET.vector_bytes // item)
-    results = np.zeros((threads, 64), dtype)
+    """GFLOP/s that some threads reach together in nothing but FMAs, or sums of pairs; the best of several rounds.
+
+    dtype: one of `jit.DTYPES`.
+    """
+    kernel, paired = entry(fma_probe, dtype), dtype in PAIRS
+    numbers = np.dtype("float32" if paired else dtype)
+    flops = 2.0 * (1 + paired) * CHAINS * UNROLL * (TARGET.vector_bytes // numbers.itemsize)
+    results = np.zeros((threads, 64), numbers)
     tag = results.dtype.type(1)
     rounds = 20_000
     best, end = 0.0, time.perf_counter() + seconds

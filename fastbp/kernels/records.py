@@ -32,6 +32,13 @@ LAYER = np.dtype(
         ("dropout_scale", np.float64),  # by what the other units are scaled
         ("weight_rates", _COUNT),  # bytes from a thread's rates to those of the weights, and to those of the biases:
         ("bias_rates", _COUNT),  # 0 where no factor of `lr_scale` is theirs
+        # Copies in bfloat16, see `pairs.py`; used by kernels in pairs alone.
+        ("weights_in_pairs", _ADDRESS),  # column panels of pairs of rows, then the biases in float32; 0: stays float32
+        ("transposed_in_pairs", _ADDRESS),  # the same of the transposed weights; 0 where no delta is sent down
+        ("inputs_by_rows", _ADDRESS),  # (batch, input_row / 2)
+        ("inputs_in_pairs", _ADDRESS),  # (pairs of rows of the batch, input_row)
+        ("deltas_by_rows", _ADDRESS),  # (batch, output_row / 2)
+        ("deltas_in_pairs", _ADDRESS),  # (pairs of rows of the batch, output_row)
     ],
     align=True,
 )
@@ -93,6 +100,7 @@ JOB = np.dtype(
         ("block_rows", _COUNT),  # rows that go through all layers together
         ("n_groups", _COUNT),  # 0, or: shares of the batch whose weight gradients are summed apart, see `step.py`
         ("two_pass", np.int64),  # store the gradient, then update: a stop is honoured up to the last moment
+        ("copy_weights", np.int64),  # kernels in pairs: the copies of the weights are stale, make them first
         # cost
         ("loss", _CODE),
         ("loss_parameter", np.float64),

@@ -10,14 +10,17 @@ from numba import types
 
 import fastbp.kernels.clock as ticks
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_max
+from fastbp.kernels.blocks import CLAIM_ROUNDS, all_from, cut, even_blocks, from_pair, share
 from fastbp.kernels.columns import backward_columns, forward_columns, own_region, part_of, peers, row_share
 from fastbp.kernels.denormals import flush_denormals, restore_denormals
 from fastbp.kernels.gather import shuffle, take_order
 from fastbp.kernels.input_scale import pass_input_scale
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import by_precision, jit, leaf
 from fastbp.kernels.losses import batch_weight
 from fastbp.kernels.noise import step_key
+from fastbp.kernels.pairs import copy_weights
 from fastbp.kernels.penalty import limit_norms, row_penalty
+from fastbp.kernels.products import refresh_all
 from fastbp.kernels.records import (
     BACKPROP,
     DIVERGED,
@@ -33,23 +36,13 @@ from fastbp.kernels.records import (
     Block,
     Job,
     Layers,
-)
+)  # fmt: skip
 from fastbp.kernels.simd import ONE, ZERO, itemsize, lanes, view
 from fastbp.kernels.snapshot import first_due, is_due, is_ruined, save
-from fastbp.kernels.step import (
-    COMPLETE,
-    FUSED,
-    STORE_GRADIENT,
-    USE_GRADIENT,
-    all_from,
-    even_blocks,
-    pass_blocks,
-    pass_group,
-    pass_rows,
-    share,
-)
+from fastbp.kernels.step import COMPLETE, FUSED, STORE_GRADIENT, USE_GRADIENT, pass_blocks, pass_group, pass_rows
 from fastbp.kernels.team import (
     AT_COLUMNS,
+    AT_COPIES,
     AT_GRADIENT,
     AT_NORMS,
     AT_ROWS,
@@ -64,27 +57,8 @@ from fastbp.kernels.team import (
     STAY,
     barrier,
     come,
-)
-from fastbp.kernels.tuning import CLAIM_PERCENT
+)  # fmt: skip
 from fastbp.kernels.update import RATES_BYTES, clips, penalises, write_clip_scale, write_rates
-
-CLAIM_ROUNDS = np.uint64(len(CLAIM_PERCENT))
-
-
-@jit
-def cut(n, number, parts):
-    """Where claim `number` of n things begins: the claims of a round are of one size, those of the next are smaller."""
-    turn, place = number // parts, number % parts
-    begin, size = np.uintp(0), np.uintp(CLAIM_PERCENT[0])
-    if turn == ONE:
-        begin, size = np.uintp(CLAIM_PERCENT[0]), np.uintp(CLAIM_PERCENT[1])
-    elif turn == np.uintp(2):
-        begin, size = np.uintp(CLAIM_PERCENT[0] + CLAIM_PERCENT[1]), np.uintp(CLAIM_PERCENT[2])
-    elif turn == np.uintp(3):
-        begin, size = np.uintp(100 - CLAIM_PERCENT[3]), np.uintp(CLAIM_PERCENT[3])
-    elif turn > np.uintp(3):  # where the last claim ends
-        begin, size = np.uintp(100), np.uintp(0)
-    return n * (begin * parts + size * place) // (np.uintp(100) * parts)
 
 
 @jit
@@ -96,7 +70,9 @@ def take(job, taken):
 @jit
 def pass_range(job, layers, row, end, batch, clock, tag):
     """Phase 1 of rows `row` .. `end`, in blocks."""
+    row, end = from_pair(row, batch.rows, tag), from_pair(end, batch.rows, tag)
     block_rows = even_blocks(end - row, job.block_rows)
+    block_rows = from_pair(block_rows, block_rows + ONE, tag)
     while row < end and atomic_load(job.stop) == GO_ON:
         rows = min(block_rows, end - row)
         pass_rows(job, layers, Block(row, rows, row), batch, clock, tag)
@@ -186,6 +162,24 @@ def descend_inputs(job, layers, thread, rates, makes, uses, tag):
     first, end = share(n, thread, parts) * size, share(n, np.uintp(thread) + ONE, parts) * size
     scratch = thread_rates(job, thread) + np.uintp(RATES_BYTES)
     pass_input_scale(job, layers[0], first, end, rates, scratch, makes, uses, tag)
+
+
+@jit
+def _no_copies(job, layers, thread, passed, tag):
+    return passed
+
+
+@jit
+def _copies(job, layers, thread, passed, tag):
+    if job.copy_weights != 0:
+        refresh_all(layers, thread, job.n_threads, tag)
+        passed = barrier(job, thread, passed, STAY, AT_COPIES)
+    return passed
+
+
+# Make what kernels in pairs read of the weights, where others have changed these; returns the barriers passed or LEAVE.
+#     fresh_copies(job, layers, thread, passed, tag)
+fresh_copies = by_precision(_no_copies, _copies)
 
 
 @jit
@@ -292,6 +286,9 @@ def train(job, layers, thread, tag):
     rates, clock = thread_rates(job, thread), ticks.thread_clock(job, thread)
     losses = view(job.losses, job.n_steps, 0.0)
     late = job.shuffle == SHUFFLE_NOW  # an epoch goes on whose order is not there
+    passed = fresh_copies(job, layers, thread, passed, tag)
+    if passed == LEAVE:
+        return
     for s in range(job.n_steps):
         if s == job.profile_from:
             ticks.begin(job, clock)
@@ -345,7 +342,10 @@ def backprop(job, layers, thread, tag):
     """Loss and gradient of all samples as one batch; parameters stay as they are."""
     n = job.n_samples
     batch = Batch(ZERO, n, batch_weight(job, ZERO, n), step_key(job, job.t))
-    passed, taken = ascend(job, layers, thread, batch, np.int64(0), np.int64(0), tag)
+    passed = fresh_copies(job, layers, thread, np.int64(0), tag)
+    if passed == LEAVE:
+        return
+    passed, taken = ascend(job, layers, thread, batch, passed, np.int64(0), tag)
     if passed != LEAVE:
         phase_two(job, layers, thread, job.n_samples, ZERO, STORE_GRADIENT, taken, tag)
         if job.input_scale != ZERO and barrier(job, thread, passed, STAY, AT_SCALE) != LEAVE:
@@ -381,6 +381,7 @@ def infer(job, layers, thread, tag):
     Layers,
     types.int64,
     calls=[pass_rows, pass_group, pass_blocks, pass_input_scale, limit_norms, forward_columns, backward_columns],
+    pairs=[copy_weights],
 )
 def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""

@@ -12,23 +12,25 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastbp.kernels.bfloat16 import Pairs, number_of
 from fastbp.kernels.jit import jit
 from fastbp.kernels.targets import TARGET
 
+Tag = types.Float | Pairs
 I32, I64 = ir.IntType(32), ir.IntType(64)
 # Counts and addresses are unsigned everywhere: an int literal beside one would make Numba compute in float64.
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
-def scalar_type(dtype: types.Float) -> ir.Type:
+def scalar_type(dtype: Tag) -> ir.Type:
     return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
 
 
-def lanes_of(dtype: types.Float) -> int:
+def lanes_of(dtype: Tag) -> int:
     return TARGET.vector_bytes * 8 // dtype.bitwidth
 
 
-def vector_type(dtype: types.Float) -> ir.VectorType:
+def vector_type(dtype: Tag) -> ir.VectorType:
     return ir.VectorType(scalar_type(dtype), lanes_of(dtype))
 
 
@@ -60,14 +62,14 @@ def hide(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 @intrinsic
 def view(typingctx, address, n, tag):
     """Array of n elements of the tag's type at an address; owns nothing, counts no references."""
-    result = types.Array(tag, 1, "C")
+    result = types.Array(number_of(tag), 1, "C")
 
     def codegen(context, builder, signature, args):
         from numba.np.arrayobj import populate_array  # 75 ms to import, and only compiling needs it
 
         address, n = (context.cast(builder, args[i], signature.args[i], types.uintp) for i in (0, 1))
         array = context.make_array(result)(context, builder)
-        element = context.get_data_type(tag)
+        element = context.get_data_type(number_of(tag))
         size = I64(context.get_abi_sizeof(element))
         pointer = builder.inttoptr(address, element.as_pointer())
         populate_array(array, data=pointer, shape=[n], strides=[size], itemsize=size, meminfo=None)
@@ -153,8 +155,8 @@ def fma(typingctx, a, b, c):
 @intrinsic
 def cast(typingctx, like, x):
     """The number x in the type of `like`: Numba would promote float32 with a float literal to float64."""
-    return like(like, x), lambda context, builder, signature, args: context.cast(
-        builder, args[1], signature.args[1], signature.args[0]
+    return number_of(like)(like, x), lambda context, builder, signature, args: context.cast(
+        builder, args[1], signature.args[1], signature.return_type
     )
 
 
@@ -222,13 +224,21 @@ def polynomial(single, double):
 @intrinsic
 def pick(typingctx, like, single, double):
     """`single` in the type of a float32 `like`, `double` in that of a float64."""
-    chosen = 1 if like == types.float32 else 2
-    return like(like, single, double), lambda context, builder, signature, args: context.cast(
-        builder, args[chosen], signature.args[chosen], signature.args[0]
+    chosen = 1 if number_of(like) == types.float32 else 2
+    return number_of(like)(like, single, double), lambda context, builder, signature, args: context.cast(
+        builder, args[chosen], signature.args[chosen], signature.return_type
     )
 
 
 @intrinsic
 def is_single(typingctx, like):
     """Is it a float32? A constant: of a choice by it, LLVM keeps one side."""
-    return types.boolean(like), lambda context, builder, signature, args: ir.IntType(1)(like == types.float32)
+    return types.boolean(like), lambda context, builder, signature, args: ir.IntType(1)(
+        number_of(like) == types.float32
+    )
+
+
+@intrinsic
+def in_pairs(typingctx, tag):
+    """Are products in pairs of bfloat16? A constant."""
+    return types.boolean(tag), lambda context, builder, signature, args: ir.IntType(1)(isinstance(tag, Pairs))

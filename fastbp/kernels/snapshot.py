@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastbp.kernels.blocks import share
 from fastbp.kernels.jit import jit
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, view
-from fastbp.kernels.step import share
 
 
 @jit

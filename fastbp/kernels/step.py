@@ -19,13 +19,16 @@ from numba import types
 import fastbp.kernels.clock as ticks
 from fastbp.kernels.activations import activate
 from fastbp.kernels.atomics import atomic_load
+from fastbp.kernels.blocks import blocks_at, blocks_per_panel, blocks_place, share, weights_in
 from fastbp.kernels.epilogue import MULTIPLY, STORE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.input_scale import partial_sums, scale_inputs
-from fastbp.kernels.jit import element, jit, leaf
+from fastbp.kernels.jit import by_precision, element, jit, leaf
 from fastbp.kernels.losses import FIRST_ROW_LOSS, element_loss, given_deltas, row_loss, weigh_rows
 from fastbp.kernels.noise import add_noise, drop
 from fastbp.kernels.optimizers import SGD
+from fastbp.kernels.pairs import copy_rows, copy_weights
+from fastbp.kernels.products import copy_deltas, copy_inputs, gradient_blocks, product_down, product_up, refresh_copies
 from fastbp.kernels.records import (
     BACKPROP,
     DELTAS,
@@ -38,14 +41,12 @@ from fastbp.kernels.records import (
     Job,
     Layers,
     Matrix,
-    Region,
     RegionType,
 )  # fmt: skip
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
-from fastbp.kernels.thin import is_thin, thin_blocks
+from fastbp.kernels.thin import is_thin
 from fastbp.kernels.tile import product, product_columns
-from fastbp.kernels.transpose import chunk, transpose_columns
-from fastbp.kernels.tuning import MAX_RUN, ROW_BLOCK
+from fastbp.kernels.tuning import COPY_BYTES
 from fastbp.kernels.update import clip, clips, penalise, penalises, sum_partials, update, update_blocks
 
 # What phase 2 does with the gradient of a block: update by it at once, only store it, update by the stored one, or make
@@ -53,30 +54,33 @@ from fastbp.kernels.update import clip, clips, penalise, penalises, sum_partials
 FUSED, STORE_GRADIENT, USE_GRADIENT, COMPLETE = (np.uint64(code) for code in range(4))
 
 
-@jit
-def share(n, part, parts):
-    """Number of the first of n things in a part, of `parts` even ones. A part ends where the next one begins."""
-    if np.uintp(parts) == ONE:  # without a division: a step of one row takes 400 ns
-        return np.uintp(n) if np.uintp(part) != ZERO else ZERO
-    return np.uintp(n) * np.uintp(part) // np.uintp(parts)
-
-
-@jit
-def even_blocks(n, limit):
-    """Rows a block, at most `limit`, so that n rows fall into blocks of one size, or nearly so."""
-    if n <= limit:
-        return max(ONE, n)
-    blocks = max(ONE, (n + limit - ONE) // limit)
-    return max(ONE, (n + blocks - ONE) // blocks)
-
-
-@jit
-def all_from(k):
-    """The weight blocks of all layers from k on."""
-    return Region(np.uintp(k), ZERO, ZERO, ZERO, ZERO, ZERO)
-
-
 # --- phase 1 ------------------------------------------------------------------------------------------------
+
+
+@element
+def _activate(layers, k, key, block, tag):
+    layer, start = layers[k], block.row * layers[k].output_row
+    n = block.rows * layer.output_row // itemsize(tag)
+    activate(layer.activation, layer.outputs + start, layer.deltas + start, ZERO, ONE, n, tag)
+    if key != ZERO and layer.drop_below != ZERO:
+        drop(layer, k + ONE, key, block, ZERO, layer.n_out, tag)
+
+
+@jit
+def _activate_and_copy(layers, k, key, block, tag):
+    """A few rows at a time, which are copied while they are in the first-level cache."""
+    most, r = max(TWO, COPY_BYTES // layers[k].output_row // TWO * TWO), ZERO
+    while r < block.rows:
+        some = Block(block.row + r, min(most, block.rows - r), block.place + r)
+        _activate(layers, k, key, some, tag)
+        if k + ONE < np.uintp(len(layers)):
+            copy_inputs(layers[k + ONE], some, tag)
+        r += most
+
+
+# f(z) and f'(z) of a block of rows of layer k, with dropout; and the copy that the next layer reads.
+#     activate_rows(layers, k, key, block, tag)
+activate_rows = by_precision(_activate, _activate_and_copy)
 
 
 @element
@@ -86,18 +90,12 @@ def forward(job, layers, block, key, with_output_activation, clock, tag):
     since = ticks.start(clock)
     for k in range(job.columns, job.n_layers):
         layer = layers[k]
-        a = Matrix(layer.inputs + block.row * layer.input_row, layer.input_row)
         outputs, deltas = layer.outputs + block.row * layer.output_row, layer.deltas + block.row * layer.output_row
         active = k < last or with_output_activation
         result = Matrix(deltas if active else outputs, layer.output_row)
-        product(
-            result, a, layer.weights, layer.n_in + ONE, ZERO, block.rows, layer.n_out, layer.n_in, np.uintp(STORE), tag
-        )
+        product_up(layer, result, block, tag)
         if active:
-            n = block.rows * layer.output_row // itemsize(tag)
-            activate(layer.activation, outputs, deltas, ZERO, ONE, n, tag)
-            if key != ZERO and layer.drop_below != ZERO:
-                drop(layer, k + ONE, key, block, ZERO, layer.n_out, tag)
+            activate_rows(layers, np.uintp(k), key, block, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.FORWARD), since)
 
 
@@ -124,6 +122,7 @@ def backward(job, layers, block, clock, tag):
         layer = layers[k]
         below = layers[np.uintp(k) - ONE]
         product_down(layer, below.deltas + block.row * below.output_row, block, job.zeros, np.uintp(MULTIPLY), tag)
+        copy_deltas(below, block, tag)
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.BACKWARD), since)
     if job.input_deltas != 0:
         bottom = layers[0]
@@ -133,23 +132,12 @@ def backward(job, layers, block, clock, tag):
             scale_inputs(job, Matrix(result, bottom.input_row), block.rows, bottom.n_in, tag)
 
 
-@jit
-def product_down(layer, result, block, zeros, mode, tag):
-    """result (rows, n_in) = delta . W^T, or result times that."""
-    size = lanes(tag)
-    k_rows = (layer.n_out + size - ONE) // size * size
-    deltas = Matrix(layer.deltas + block.row * layer.output_row, layer.output_row)
-    product(
-        Matrix(result, layer.input_row), deltas, layer.transposed, k_rows, zeros, block.rows, layer.n_in, layer.n_out,
-        mode, tag,
-    )  # fmt: skip
-
-
 @leaf(
     Job, Layers, BlockType, BatchType, types.uintp,
     calls=[
         gather, add_noise, scale_inputs, product, activate, drop, given_deltas, row_loss, element_loss, weigh_rows
     ],
+    pairs=[copy_rows],
 )  # fmt: skip
 def pass_rows(job, layers, block, batch, clock, tag):
     """Phase 1 of a block of rows, in the layers by rows."""
@@ -162,6 +150,7 @@ def pass_rows(job, layers, block, batch, clock, tag):
             add_noise(job, inputs, batch.key, block, bottom.n_in, tag)
         if job.input_scale != ZERO:
             scale_inputs(job, inputs, block.rows, bottom.n_in, tag)
+        copy_inputs(bottom, block, tag)
         ticks.charge(clock, ticks.GATHER, since)
     forward(job, layers, block, batch.key, job.mode != FORWARD and job.loss < FIRST_ROW_LOSS, clock, tag)
     since = ticks.start(clock)
@@ -169,121 +158,11 @@ def pass_rows(job, layers, block, batch, clock, tag):
         output_loss(job, top, job.row_losses + block.place * itemsize(tag), block, batch, tag)
         ticks.charge(clock, ticks.LOSS, since)
     if job.mode == TRAIN or job.mode == BACKPROP:
+        copy_deltas(top, block, tag)
         backward(job, layers, block, clock, tag)
 
 
 # --- phase 2 ------------------------------------------------------------------------------------------------
-
-
-@element
-def gradient_blocks(layer, result, inputs, panel, block, count, row, rows, add, zeros, weights, rates, tag):
-    """Gradient of some blocks of a panel of weights, one below the other; the bias is the last row at the panel's end.
-
-    inputs: address of what the layer reads. Over `rows` rows of the buffers from `row` on; added to what is there, or
-    not. With `rates`, plain gradient descent changes `weights` by it, and `result` is a scratch.
-    """
-    size, item = lanes(tag), itemsize(tag)
-    wide = TWO * size
-    vectors = panel_vectors(layer.n_out, panel, size)
-    width = vectors * size * item
-    i0 = block * wide
-    n = min(count * wide, layer.n_in - i0)
-    a = inputs + row * layer.input_row + i0 * item
-    if rates == ZERO and is_thin(layer, rows, tag):
-        with_bias = i0 + n == layer.n_in
-        thin_blocks(layer, result, inputs + i0 * item, n, row, rows, with_bias, add, zeros, tag)
-        return
-    b = layer.deltas + row * layer.output_row + panel * wide * item
-    r0 = ZERO
-    while r0 < rows:
-        now = min(np.uintp(ROW_BLOCK), rows - r0)
-        begin, begin_row = (result, width) if add or r0 > 0 else (zeros, ZERO)
-        end, mode = (weights, rates) if rates != ZERO and r0 + now == rows else (result, np.uintp(STORE))
-        product_columns(
-            Matrix(end, width), Matrix(begin, begin_row), Matrix(a, layer.input_row), Matrix(b, layer.output_row),
-            n, vectors, now, mode, i0 + n == layer.n_in, tag,
-        )  # fmt: skip
-        a += now * layer.input_row
-        b += now * layer.output_row
-        r0 += now
-
-
-@jit
-def panel_vectors(n, panel, size):
-    """1 or 2: the vectors in a panel of n columns."""
-    wide = TWO * size
-    return TWO if n - panel * wide > size else ONE
-
-
-@jit
-def blocks_per_panel(layer, tag):
-    """Weight blocks, each 2 vectors high, in a panel of a layer."""
-    wide = TWO * lanes(tag)
-    return (layer.n_in + wide - ONE) // wide
-
-
-@jit
-def blocks_at(panels, blocks, local):
-    """(panel, block, blocks that go on from there in one run) of weight block number `local` of some panels.
-
-    Blocks count along a run, then from panel to panel, then from run to run: the activations that a run reads stay in
-    the cache while all panels of deltas pass by.
-    """
-    run = np.uintp(MAX_RUN)
-    # Without a division, of 20 cycles, where there is one panel or run, or one block in a panel.
-    band = local // (run * panels) if local >= run * panels else ZERO
-    rest = local - band * run * panels
-    in_run = min(run, blocks - band * run)
-    panel = rest if in_run == ONE else (rest // in_run if rest >= in_run else ZERO)
-    place = rest - panel * in_run
-    return panel, band * run + place, in_run - place
-
-
-@jit
-def blocks_place(layer, panel, block, count, tag):
-    """(first element, elements) of some blocks of a panel in the flat parameters, where they lie together."""
-    size = lanes(tag)
-    wide = TWO * size
-    width = panel_vectors(layer.n_out, panel, size) * size
-    i0 = block * wide
-    n = min(count * wide, layer.n_in - i0)
-    if i0 + n == layer.n_in:
-        n += ONE
-    return layer.offset + panel * wide * (layer.n_in + ONE) + i0 * width, n * width
-
-
-@jit
-def weights_in(layer, panel, block, count, tag):
-    """Elements of some blocks of a panel that are weights, not biases: those come last."""
-    size = lanes(tag)
-    wide = TWO * size
-    return min(count * wide, layer.n_in - block * wide) * panel_vectors(layer.n_out, panel, size) * size
-
-
-@jit
-def refresh_transposed(layer, panel, block, tag):
-    """Copy a block of weights to the transposed weights, which `backward` reads."""
-    size, item = lanes(tag), itemsize(tag)
-    wide, one = TWO * size, ONE
-    vectors = panel_vectors(layer.n_out, panel, size)
-    source_row = vectors * size * item
-    i0, j0 = block * wide, panel * wide
-    n = min(wide, layer.n_in - i0)
-    source = layer.weights + (panel * wide * (layer.n_in + one)) * item + i0 * source_row
-    k_rows = (layer.n_out + size - one) // size * size
-    target_row = panel_vectors(layer.n_in, block, size) * size * item
-    target = layer.transposed + block * wide * k_rows * item + j0 * target_row
-    columns = min(vectors * size, layer.n_out - j0)
-    j = ZERO
-    while j < columns:
-        i = ZERO
-        while i < n:
-            transpose_columns(
-                target + j * target_row + i * item, target_row, source + i * source_row + j * item, source_row,
-                n - i, tag,
-            )  # fmt: skip
-            i += size
-        j += chunk(tag)
 
 
 @jit
@@ -292,7 +171,10 @@ def is_plain(job):
     return job.optimizer == SGD and job.n_groups == 0 and not clips(job) and not penalises(job)
 
 
-@leaf(Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, partial_sums, penalise, clip, update])
+@leaf(
+    Job, Layers, RegionType, *[types.uintp] * 7, calls=[product_columns, partial_sums, penalise, clip, update],
+    pairs=[copy_weights],
+)  # fmt: skip
 def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, clock, tag):
     """Phase 2 of the weight blocks first .. end: compute or read their gradient, store it or update by it.
 
@@ -349,9 +231,7 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
             if layer_rates == ZERO:
                 n_weights = weights_in(layer, panel, block, count, tag)
                 update_blocks(job, layer, gradient, rates, offset, n, n_weights, tag)
-            if layer.transposed != 0:
-                for b in range(count):
-                    refresh_transposed(layer, panel, block + b, tag)
+            refresh_copies(layer, panel, block, count, tag)
         elif use == STORE_GRADIENT and atomic_load(job.stop) != 0:
             break
         since = ticks.charge(clock, ticks.layer_slot(k, ticks.UPDATE), since)
@@ -361,7 +241,7 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
 # --- shares of a big batch ----------------------------------------------------------------------------------
 
 
-@leaf(Job, Layers, types.uintp, types.uintp, BatchType, types.uintp, calls=[pass_rows, product_columns])
+@leaf(Job, Layers, types.uintp, types.uintp, BatchType, types.uintp, calls=[pass_rows, product_columns], pairs=[])
 def pass_group(job, layers, slot, group, batch, clock, tag):
     """Phase 1 and the weight gradient of one group of the batch, in the buffers of one thread.
 

@@ -14,7 +14,7 @@ from numba import from_dtype, types
 
 from fastbp.kernels.atomics import atomic_add, atomic_load, atomic_store
 from fastbp.kernels.clock import now
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import jit, leaf, plain
 from fastbp.kernels.records import BAD_INPUT, DIVERGED, EVALUATE, JOB, RUNNING, STOPPED, TRAIN, Job, Layer
 from fastbp.kernels.run import run
 from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, view
@@ -119,6 +119,7 @@ def take_up(shared, worker, job, check, layers, one, place, tag):
             layer.transposed = layer.transposed - worker.transposed + transposed
     worker.transposed = transposed
     job.seed, job.lr, job.subset = one.seed, one.lr, one.subset
+    job.copy_weights = 1
 
 
 @jit
@@ -196,7 +197,7 @@ def finite_parameters(job, tag):
 
 @leaf(
     types.Array(Sweep, 1, "C"), types.Array(Worker, 1, "C"), types.Array(Job, 3, "C"), types.Array(Layer, 2, "C"),
-    types.Array(Run, 1, "C"), types.int64, calls=[run],
+    types.Array(Run, 1, "C"), types.int64, calls=[run], pairs=(),
 )  # fmt: skip
 def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
     """Train runs on one thread until none is left to take, its budget of steps is spent, or a stop is asked for.
@@ -223,6 +224,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         done = next_steps(shared, job, one, worker.budget - spent)
         clear(job)
         run(training, own_layers, 0, tag)
+        job.copy_weights = 0
         one.step += job.steps_done
         spent += job.n_steps
         epoch_ticks[one.epoch] += now() - since
@@ -237,7 +239,7 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
             check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held_out
             check.row_losses = one.held_out_losses + one.epoch * check.n_samples * itemsize(tag)
             clear(check)
-            run(validation, own_layers, 0, tag)
+            run(validation, own_layers, 0, plain(tag))
             status = atomic_load(check.status)
             spent += max(ONE, check.n_samples // (VALIDATED_PER_TRAINED * check.batch_size))
             if status >= BAD_INPUT:

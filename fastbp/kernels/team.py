@@ -45,9 +45,10 @@ ARRIVALS = 0xFFFFFFFF
 EVEN, ODD = 32, 48  # the lowest bits of the two counters of votes
 VOTES = 0x7FFF
 MAX_THREADS = 4096  # all their votes fit into a counter
-# Barriers of a step, at most: shuffle, rows, scale, gradient, norms, step, snapshot, and two for each layer by columns.
+# Barriers of a call besides those of its steps: copies. Barriers of a step, at most: shuffle, rows, scale, gradient,
+# norms, step, snapshot, and two for each layer by columns.
 # That those of a call fit into the arrivals, `fastbp.engine.traffic` sees to.
-STEP_BARRIERS, LAYER_BARRIERS = 7, 2
+CALL_BARRIERS, STEP_BARRIERS, LAYER_BARRIERS = 1, 7, 2
 LEAVE = -1  # what a barrier returns where the threads leave
 STAY = np.bool_(False)  # the vote of a thread that has no reason to leave
 
@@ -68,11 +69,13 @@ SITES = (
     "snapshot",
     "columns",
     "scale",
+    "copies",
 )
 # Typed: Numba compiles a function once more for every plain number that it is called with.
-OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT, AT_COLUMNS, AT_SCALE = map(
-    np.int64, range(11)
+OUTSIDE, COMPUTING, GONE, AT_SHUFFLE, AT_ROWS, AT_GRADIENT, AT_NORMS, AT_STEP, AT_SNAPSHOT, AT_COLUMNS = map(
+    np.int64, range(10)
 )
+AT_SCALE, AT_COPIES = np.int64(10), np.int64(11)
 
 
 @element

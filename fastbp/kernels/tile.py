@@ -8,6 +8,8 @@ bits depend neither on the batch size, nor on the blocking, nor on how rows and 
 A is read one element at a time and broadcast, through two strides, so that one emitter serves the forward product
 (A = activations, layout "rows") and the weight gradient (A = activations transposed, layout "columns").
 B is read in whole vectors: a panel of weights, or deltas.
+
+In pairs of bfloat16 (`bfloat16.py`), an element of A or B is a pair, k counts pairs, and the FMA is `add_products`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.kernels.bfloat16 import Pairs, add_products
 from fastbp.kernels.epilogue import STORE, descend
 from fastbp.kernels.few import few
 from fastbp.kernels.jit import element, leaf
@@ -26,8 +29,10 @@ from fastbp.kernels.simd import (
     ONE,
     TWO,
     ZERO,
+    Tag,
     declare_fma,
     hide,
+    in_pairs,
     itemsize,
     lanes,
     lanes_of,
@@ -41,14 +46,26 @@ from fastbp.kernels.targets import TARGET
 from fastbp.kernels.transpose import chunk
 from fastbp.kernels.tuning import FEW, K_BLOCK, NEAR_BYTES, TILE_UNROLL
 
-TILE_ROWS = TARGET.tile_rows
+
+def rows_of(tag: Tag) -> int:
+    """Rows of the largest tile."""
+    return tag.target.tile_rows if isinstance(tag, Pairs) else TARGET.tile_rows
+
+
+@intrinsic
+def most_rows(typingctx, tag):
+    """Rows of the largest tile, as a constant."""
+    rows = rows_of(tag)
+    return types.uintp(tag), lambda context, builder, signature, args: I64(rows)
 
 
 class _Tile:
     """Emits one variant of the tile as an LLVM function of its own (not inlined: three products share it)."""
 
-    def __init__(self, module: ir.Module, dtype: types.Float, rows: int, vectors: int, layout: str, column_sum: bool):
+    def __init__(self, module: ir.Module, dtype: Tag, rows: int, vectors: int, layout: str, column_sum: bool):
         self.rows, self.vectors, self.column_sum, self.layout = rows, vectors, column_sum, layout
+        self.tag = dtype
+        self.is_twin = isinstance(dtype, Pairs) and dtype.target.pairs == "twin"
         self.item = dtype.bitwidth // 8
         self.width = TARGET.vector_bytes
         self.scalar, self.vector = scalar_type(dtype), vector_type(dtype)
@@ -58,7 +75,7 @@ class _Tile:
 
     @property
     def name(self) -> str:
-        kind = f"f{self.item * 8}x{self.lanes}"
+        kind = f"{self.tag.name if isinstance(self.tag, Pairs) else f'f{self.item * 8}'}x{self.lanes}"
         return f"fastbp_tile_{kind}_{self.rows}x{self.vectors}_{self.layout}" + ("_sum" if self.column_sum else "")
 
     def emit(self) -> ir.Function:
@@ -77,10 +94,12 @@ class _Tile:
         self.steps = self.row_steps(a_row)
         n_rows = self.rows + self.column_sum
         acc = [self.load_row(builder.add(init, builder.mul(init_row, I64(m)))) for m in range(n_rows)]
-        unrolled = builder.udiv(k, I64(TILE_UNROLL))
-        rest = builder.and_(k, I64(TILE_UNROLL - 1))
-        offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, a, b, acc)
-        _, _, acc = self.loop("rest", rest, 1, offset, b, acc)
+        offset = a
+        if not self.is_twin:  # which is as slow as its arithmetic, and so is its compile
+            unrolled = builder.udiv(k, I64(TILE_UNROLL))
+            k = builder.and_(k, I64(TILE_UNROLL - 1))
+            offset, b, acc = self.loop("main", unrolled, TILE_UNROLL, a, b, acc)
+        _, _, acc = self.loop("rest", k, 1, offset, b, acc)
         self.finish(acc, c, c_row, mode)
         return self.function
 
@@ -123,10 +142,16 @@ class _Tile:
         result = []
         for m in range(self.rows):
             x = splat(builder, self.load(builder.add(offset, self.steps[m]), self.scalar), self.vector)
-            result.append([builder.call(self.fma, [x, w, old]) for w, old in zip(weights, acc[m], strict=True)])
+            result.append([self.multiply(x, w, old) for w, old in zip(weights, acc[m], strict=True)])
         if self.column_sum:  # the bias gradient: a row of ones, on the adders that the FMAs leave free
             result.append([builder.fadd(old, w) for w, old in zip(weights, acc[-1], strict=True)])
         return result
+
+    def multiply(self, x: ir.Value, w: ir.Value, old: ir.Value) -> ir.Value:
+        """old + x w."""
+        if isinstance(self.tag, Pairs):
+            return add_products(self.b, self.tag, old, x, w)
+        return self.b.call(self.fma, [x, w, old])
 
     def loop(self, tag: str, count: ir.Value, unroll: int, offset: ir.Value, b: ir.Value, acc: list[list[ir.Value]]):
         """`count` times `unroll` steps of k; returns the offset into A, the address in B and the accumulators after."""
@@ -171,12 +196,13 @@ class _Tile:
         builder.ret_void()
 
 
-def _variants(layout: str) -> list[tuple[int, int, bool]]:
+def _variants(layout: str, tag: Tag) -> list[tuple[int, int, bool]]:
     """(rows, vectors, column_sum) of every variant of a layout; the position of one is its code."""
-    plain = [(rows, vectors, False) for vectors in (1, 2) for rows in range(1, TILE_ROWS + 1)]
-    if layout == "rows":
+    most = rows_of(tag)
+    plain = [(rows, vectors, False) for vectors in (1, 2) for rows in range(1, most + 1)]
+    if layout == "rows" or isinstance(tag, Pairs):  # the sum of the deltas is no product: it is made in float32
         return plain
-    return plain + [(rows, vectors, True) for vectors in (1, 2) for rows in range(TILE_ROWS)]
+    return plain + [(rows, vectors, True) for vectors in (1, 2) for rows in range(most)]
 
 
 def _make_tile(layout: str):
@@ -188,7 +214,7 @@ def _make_tile(layout: str):
             variant, rest = args[0], args[1:-1]
             done = builder.append_basic_block("tile_done")
             switch = builder.switch(variant, done)
-            for code, (rows, vectors, column_sum) in enumerate(_variants(layout)):
+            for code, (rows, vectors, column_sum) in enumerate(_variants(layout, signature.args[-1])):
                 block = builder.append_basic_block(f"tile_{code}")
                 switch.add_case(I64(code), block)
                 builder.position_at_end(block)
@@ -213,7 +239,7 @@ def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
     The rows are shared evenly among the tiles, so that no tile is left with one row and no latency hidden.
     Meanwhile `lines` cache lines from `ahead` on are fetched.
     """
-    tile_rows, item, width = np.uintp(TILE_ROWS), itemsize(tag), itemsize(tag) * lanes(tag)
+    tile_rows, item, width = most_rows(tag), itemsize(tag), itemsize(tag) * lanes(tag)
     n_tiles = (rows + tile_rows - ONE) // tile_rows
     small = rows // n_tiles if n_tiles > ONE else rows
     n_large = rows - small * n_tiles
@@ -231,19 +257,19 @@ def product_rows(c, init, a, b, rows, vectors, k, mode, ahead, lines, tag):
         init_now += m * init.row
 
 
-@leaf(*[MatrixType] * 4, *[types.uintp] * 4, types.boolean)
+@leaf(*[MatrixType] * 4, *[types.uintp] * 4, types.boolean, pairs=())
 def product_columns(c, init, a, b, rows, vectors, k, mode, with_sum, tag):
     """C (rows, one panel) = init + A^T (rows, k) . B (k, one panel); with_sum adds a last row, the sum over k of B.
 
     mode: STORE, or the address of rates by which that gradient changes C.
     """
-    if k <= np.uintp(FEW):
+    if k <= np.uintp(FEW) and not in_pairs(tag):
         few(
             k, vectors, c.address, c.row, init.address, init.row, a.address, a.row, b.address, b.row, rows,
             ONE if with_sum else ZERO, mode, tag,
         )  # fmt: skip
         return
-    tile_rows, item, one = np.uintp(TILE_ROWS), itemsize(tag), ONE
+    tile_rows, item, one = most_rows(tag), itemsize(tag), ONE
     all_rows = rows + one if with_sum else rows
     n_tiles = (all_rows + tile_rows - one) // tile_rows
     small = all_rows // n_tiles if n_tiles > one else all_rows
@@ -262,7 +288,7 @@ def product_columns(c, init, a, b, rows, vectors, k, mode, with_sum, tag):
         init_now += m * init.row
 
 
-@leaf(MatrixType, MatrixType, *[types.uintp] * 7)
+@leaf(MatrixType, MatrixType, *[types.uintp] * 7, pairs=())
 def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """C (rows, n) = init + A (rows, k) . B, B in column panels of `panel_rows` rows each, starting at `panels`.
 
@@ -271,7 +297,7 @@ def product(c, a, panels, panel_rows, init, rows, n, k, mode, tag):
     """
     size, wide = lanes(tag), TWO
     width = size * itemsize(tag)
-    slim_here = n <= np.uintp(COLUMNS) <= size <= rows and k % chunk(tag) == ZERO
+    slim_here = n <= np.uintp(COLUMNS) <= size <= rows and k % chunk(tag) == ZERO and not in_pairs(tag)
     if slim_here and mode == np.uintp(STORE):
         groups = rows // size
         slim(

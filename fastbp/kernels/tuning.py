@@ -28,6 +28,9 @@ ROW_BLOCK = 128
 # Weight blocks of a panel whose gradient is made in one go, before the update passes over it.
 MAX_RUN = 4
 
+# Bytes of activations that are rounded to bfloat16 at a time, right after they are made: with f'(z), half of an L1.
+COPY_BYTES = np.uint64(8192)
+
 # --- other loops --------------------------------------------------------------------------------------------
 
 # Rows of so many cache lines are fetched while the row before is copied: the shuffled order hides them from the CPU.

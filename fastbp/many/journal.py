@@ -10,6 +10,7 @@ import numpy as np
 
 from fastbp import schedules
 from fastbp._version import __version__
+from fastbp.engine.precisions import FLOAT32
 from fastbp.kernels.targets import TARGET
 from fastbp.many.ledger import Ledger, judged
 from fastbp.many.lines import Lines
@@ -30,6 +31,7 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
     optimizer.pop("lr")
     if optimizer["lr_scale"] is None:  # journals of before know nothing of it, nor of scales of inputs
         del optimizer["lr_scale"]
+    how = {} if spec.precision == FLOAT32 else {"precision": spec.precision}  # unknown to journals of before, too
     scaled = {} if net.input_scale is None else {"input_scale": True}
     plateau = schedules.plateau_of(spec.schedule) is not None
     tables = spec.tables(np.ones(1))
@@ -48,6 +50,7 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
         },
         "epochs": spec.epochs,
         "batch_size": spec.batch_size,
+        **how,
         "optimizer": {name: repr(value) for name, value in sorted(optimizer.items())},
         # Hashed by its values: the name of a function says nothing.
         "schedule": repr(spec.schedule) if plateau else [checksum(table) for table in tables if table is not None],

@@ -13,6 +13,7 @@ from fastbp.engine import team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.many import Blocks, ManyRuns, Wave
 from fastbp.engine.placement import Placement
+from fastbp.engine.precisions import FLOAT32
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
 from fastbp.many.ledger import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limit
@@ -118,7 +119,7 @@ class Native:
         spec = self.spec
         self.runs = ManyRuns(
             self.blocks, self.nets[0].session.engine, len(self.ledger), epochs=spec.epochs, steps=spec.steps,
-            n_held_out=self.n_held_out, weighted=spec.weights is not None,
+            n_held_out=self.n_held_out, weighted=spec.weights is not None, precision=spec.precision,
         )  # fmt: skip
         self.loops: list[Loop] = []
         samples = Samples(spec.X, spec.y, spec.weights, self.rows[0])
@@ -127,13 +128,18 @@ class Native:
             net = self.nets[thread] if thread < len(self.nets) else fresh(spec.net, self.seeds[0])
             net.session.use(spec.optimizer)
             feed = ArrayFeed(samples, spec.epochs, spec.batch_size, shuffle=True)
-            loop = Loop(net, feed, FitSettings(spec.optimizer, batch_size=spec.batch_size, threads=1))
+            settings = FitSettings(
+                spec.optimizer, batch_size=spec.batch_size, threads=1, precision=spec.precision
+            )  # fmt: skip
+            loop = Loop(net, feed, settings)
             self.loops.append(loop)
             engine = net.session.engine
             for _ in range(2):  # once more when all buffers are large enough, so that addresses stay
                 self._bind_validation(net, 0, 1)
                 self.runs.bind_validation(thread, engine)
                 loop.prepare_steps(0, 1)
+                if spec.precision != FLOAT32:
+                    engine.prepare_pairs()
                 self.runs.bind_training(thread, engine)
         self.rates = np.unique(self.ledger.learning_rates)
         self.tables, momenta = spec.tables(self.rates)

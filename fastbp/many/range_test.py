@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, validation
 from fastbp.data import columns, sample_weights
-from fastbp.engine import team, tuning
+from fastbp.engine import precisions, team, tuning
 from fastbp.engine.network import Network
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
@@ -61,6 +61,7 @@ def lr_range_test(
     fresh: bool = True,
     threads: int | None = None,
     progress: bool = False,
+    precision: str = "float32",
 ) -> RangeTest:
     """Train copies of a network while the learning rate rises from step to step, and suggest rates (Smith 2017).
 
@@ -109,6 +110,8 @@ def lr_range_test(
         By default what is fastest.
     progress : bool
         Show a progress bar.
+    precision : {"float32", "bfloat16"}
+        Of the operands of products, as in `MLP.fit`.
 
     Returns
     -------
@@ -169,7 +172,7 @@ def lr_range_test(
     if k <= 1.0:
         raise ValueError(f"k must be above 1, got {k!r}")
     chosen, threads = check_seeds(seeds, net.seed), check_threads(threads)
-    fresh = validation.check_flag("fresh", fresh)
+    fresh, products = validation.check_flag("fresh", fresh), precisions.check(precision, net.dtype)
     X = columns.by_name(X, net.feature_names)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
     sample_weights.check_total(weights, what="training rows")
@@ -185,7 +188,8 @@ def lr_range_test(
         raise ValueError(f"validation_every={validation_every!r} needs validation_data")
     began = time.perf_counter()
     driver = _Driver(
-        net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, fresh, threads
+        net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, fresh, threads,
+        products,
     )  # fmt: skip
     with ProgressBar("range test", len(chosen) * n_steps, show=progress, transient=True) as bar:
         curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(chosen)]
@@ -194,6 +198,7 @@ def lr_range_test(
         "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
         "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
         "fresh": fresh,
+        **({} if products == precisions.FLOAT32 else {"precision": products}),
     }  # fmt: skip
     return RangeTest(
         rates,
@@ -308,6 +313,7 @@ class _Driver:
     every: int
     fresh: bool
     threads: int | None
+    precision: str
 
     def _loss_before(self, net: MLP) -> float:
         """The loss of a network's weights on some rows, or on the held-out data."""
@@ -367,7 +373,9 @@ class _Driver:
     def _prepare(self, twin: MLP) -> Loop:
         """The loop that trains a network along the ramp."""
         twin.session.use(self.optimizer)
-        settings = FitSettings(self.optimizer, batch_size=self.batch_size, threads=self.threads)
+        settings = FitSettings(
+            self.optimizer, batch_size=self.batch_size, threads=self.threads, precision=self.precision
+        )  # fmt: skip
         samples = Samples(self.samples, self.targets, self.weights)
         loop = Loop(twin, ArrayFeed(samples, 1, self.batch_size, shuffle=True), settings)
         loop.learning_rates = _Ramp(self.rates, loop.learning_rates.steps)

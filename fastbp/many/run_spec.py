@@ -14,6 +14,7 @@ import numpy as np
 
 from fastbp import schedules
 from fastbp.data import splits
+from fastbp.engine.precisions import FLOAT32
 from fastbp.network import MLP
 from fastbp.optimizers import Optimizer
 from fastbp.training.rate_table import RateTable
@@ -73,6 +74,7 @@ class RunSpec:
     batch_size: int
     optimizer: Optimizer
     schedule: schedules.Schedule | Callable[[int], float] | None
+    precision: str = FLOAT32
 
     def rows(self, seed: int) -> tuple[Array | None, Array | None]:
         """Numbers of the rows that a seed trains on, and of those held out; None for all."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastbp import optimizers, schedules, validation
 from fastbp.data import sample_weights, splits
-from fastbp.engine import team
+from fastbp.engine import precisions, team
 from fastbp.errors import SweepInterrupted
 from fastbp.kernels.notice import tell
 from fastbp.many import remote
@@ -51,6 +51,7 @@ def lr_sweep(
     journal: str | PathLike[str] | None = None,
     executor: concurrent.futures.Executor | None = None,
     progress: bool = False,
+    precision: str = "float32",
 ) -> LrSweep:
     """Train a network anew with each of some learning rates and seeds, and say which rate is best.
 
@@ -102,6 +103,8 @@ def lr_sweep(
         machines of one kind. With `halving`, what survives a round is trained anew from its start.
     progress : bool
         Show a progress bar on stderr.
+    precision : {"float32", "bfloat16"}
+        Of the operands of products, as in `MLP.fit`.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def lr_sweep(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
-    spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data)
+    spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data, precision)
     epochs, threads, halving = spec.epochs, check_threads(threads), check_halving(halving)
     if target_loss is not None:
         target_loss = validation.check_finite_number("target_loss", target_loss)
@@ -208,10 +211,11 @@ def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledg
 
 def make_spec(
     net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int, batch_size: int, optimizer: str | optimizers.Optimizer,
-    schedule: Any, validation_data: Any,
+    schedule: Any, validation_data: Any, precision: Any = precisions.FLOAT32,
 ) -> RunSpec:  # fmt: skip
     """What the runs of a sweep depend on, from arguments as `MLP.fit` takes them, all checked."""
     optimizer, schedule = optimizers.get(optimizer), schedules.get(schedule)
+    precision = precisions.check(precision, net.dtype)
     epochs = validation.check_positive_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
     samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
@@ -222,7 +226,8 @@ def make_spec(
         sample_weights.check_total(held_out[2], what="validation rows")
     strata = sample_weights.strata(net.loss, y, targets)
     spec = RunSpec(
-        fresh(net, net.seed), samples, targets, weights, strata, held_out, epochs, batch_size, optimizer, schedule
+        fresh(net, net.seed), samples, targets, weights, strata, held_out, epochs, batch_size, optimizer, schedule,
+        precision,
     )  # fmt: skip
     if optimizer.full_batch:
         raise ValueError(

@@ -37,17 +37,16 @@ def student(freedom: int) -> float:
 
 
 def smooth(rates: Array, values: Array, known: Array) -> Array:
-    """A quarter of each neighbour and half of its own, ``(K, ...)`` by rising rates.
+    """Half of each value and a quarter of both its neighbours, ``(K, ...)`` by rising rates.
 
-    Where a neighbour is not known, or more than a factor of `NEIGHBOUR` away, its place is taken by the value itself.
+    Where one of the two is not known, or more than a factor of `NEIGHBOUR` away, the value stays as it is: that is also
+    what a straight line through the other would give.
     """
     close = np.zeros(len(rates) + 1, np.bool_)  # to the left of each rate, and of the end
     close[1:-1] = rates[1:] <= NEIGHBOUR * rates[:-1] * (1 + 1e-9)
-    shape = (-1,) + (1,) * (values.ndim - 1)
-    left, right = np.roll(values, 1, axis=0), np.roll(values, -1, axis=0)
-    left = np.where((close[:-1] & np.roll(known, 1)).reshape(shape), left, values)
-    right = np.where((close[1:] & np.roll(known, -1)).reshape(shape), right, values)
-    return np.asarray(0.5 * values + 0.25 * left + 0.25 * right)
+    both = close[:-1] & np.roll(known, 1) & close[1:] & np.roll(known, -1)
+    sides = 0.25 * np.roll(values, 1, axis=0) + 0.25 * np.roll(values, -1, axis=0)
+    return np.where(both.reshape((-1,) + (1,) * (values.ndim - 1)), 0.5 * values + sides, values)
 
 
 @dataclass(frozen=True)

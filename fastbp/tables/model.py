@@ -12,6 +12,7 @@ import numpy as np
 
 from fastbp import losses
 from fastbp.callbacks.base import Callback
+from fastbp.engine import precisions
 from fastbp.history import History
 from fastbp.io import frames
 from fastbp.io.frames import Frame
@@ -24,7 +25,7 @@ from fastbp.tables.overview import overview
 from fastbp.tables.prepared import Part, Prepared, Roles, names_of
 from fastbp.tables.target import CLASSES, QUANTITIES, Target
 from fastbp.types import Array
-from fastbp.validation import check_flag, check_fraction, check_seed
+from fastbp.validation import check_dtype, check_flag, check_fraction, check_seed
 
 
 class TableModel:
@@ -70,6 +71,8 @@ class TableModel:
     seed : int
         Of the splits and the network.
     threads : int, optional
+    precision : {"float32", "bfloat16"}
+        Of the operands of products in training, as in `fastbp.MLP.fit`.
 
     Attributes
     ----------
@@ -113,6 +116,7 @@ class TableModel:
         dtype: str = "float32",
         seed: int = 0,
         threads: int | None = None,
+        precision: str = "float32",
         shell: bool = False,
     ) -> None:
         self.reading = Reading(
@@ -132,6 +136,7 @@ class TableModel:
         self.chooser, self.dtype = recipe, dtype
         self.validation = None if validation is None else check_fraction("validation", validation)
         self.seed, self.threads = check_seed(seed) or 0, threads
+        self.precision = precisions.check(precision, check_dtype(dtype))
         self.net: MLP | None = None
         self.encoder: Encoder | None = None
         self.target: Target | None = None

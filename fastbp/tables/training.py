@@ -165,7 +165,13 @@ def train(
 ) -> History:
     """Train the network on what `prepare` returned."""
     assert model.net is not None
-    arguments = {**ready.recipe.training, **changed, "threads": model.threads, "progress": progress}
+    arguments = {
+        "precision": model.precision,
+        **ready.recipe.training,
+        **changed,
+        "threads": model.threads,
+        "progress": progress,
+    }
     arguments |= {"callbacks": list(callbacks), "resume": resume}
     best = None
     if ready.validation is not None:

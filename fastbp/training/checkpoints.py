@@ -23,6 +23,7 @@ from fastbp import model
 from fastbp._version import __version__
 from fastbp.callbacks.checkpoint import BEST, Checkpoint
 from fastbp.engine.network import Network
+from fastbp.engine.precisions import FLOAT32
 from fastbp.engine.session import Session
 from fastbp.io import descriptions, model_files
 from fastbp.io import saved_training as saving
@@ -39,6 +40,7 @@ _LEFT = re.compile(r"\.(last|best|epoch-\d{6,})\.safetensors\.[0-9a-f]{8}\.tmp")
 HASH_BYTES, HASH_ROWS = 1 << 26, 4096
 # Of the description of a network: what a training changes, and what it does not look at.
 _FREE = ("seed", "class_labels", "optimizer", "format", "version", "fit")
+_BEFORE = {"precision": FLOAT32}  # what files of versions that did not know of it mean
 _TEXTS = ("optimizer", "schedule", "callbacks")  # of the settings: the `repr` of descriptions
 
 
@@ -156,7 +158,7 @@ def restore(training: Resumable, saved: Saved) -> None:
 
 def fingerprint(
     session: Session, optimizer: Any, schedule: Any, shuffle: bool, data: dict[str, Any], validation: Samples | None,
-    callbacks: Sequence[Any],
+    callbacks: Sequence[Any], precision: str = FLOAT32,
 ) -> dict[str, Any]:  # fmt: skip
     """All that decides the bits of a training, by names that a message may show: JSON-able."""
     network = model.to_file(session.values())[1]
@@ -166,6 +168,7 @@ def fingerprint(
         "optimizer": repr(optimizer),
         "schedule": repr(schedule) if dataclasses.is_dataclass(schedule) else rule,
         "shuffle": shuffle,
+        "precision": precision,
         **data,
         "validation data": None if validation is None else digest(*validation),
         "scaling": digest(*(session.scaling.arrays() if session.scaling else ())),
@@ -180,7 +183,7 @@ def check(saved: Saved, now: dict[str, Any]) -> None:
     then = saved.fit["settings"]
     with damaged(saved.path, "is a damaged checkpoint"):
         for name in [*now, *(name for name in then if name not in now)]:
-            old, new = then.get(name), now.get(name)
+            old, new = then.get(name, _BEFORE.get(name)), now.get(name, _BEFORE.get(name))
             if not (descriptions.same(old, new) if name in _TEXTS else old == new):
                 shown = "differ" if "data" in name or name == "scaling" else f"were {old!r:.400}, now {new!r:.400}"
                 raise ValueError(

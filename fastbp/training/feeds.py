@@ -32,6 +32,7 @@ class Loop(Protocol):
     interrupted: team.interruptible  # called, it tells whether Ctrl-C has been pressed
     consistent: bool
     pending: bool
+    precision: str  # of the operands of products
     stops_at_epochs: bool  # there is something to do at their ends
 
     def begin_rows(self) -> None:

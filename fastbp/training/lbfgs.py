@@ -13,6 +13,7 @@ from fastbp import arrays
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import memory, team, tuning
 from fastbp.engine.placement import Placement
+from fastbp.engine.precisions import FLOAT32
 from fastbp.errors import DivergenceError
 from fastbp.kernels import records
 from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
@@ -32,6 +33,11 @@ def check(settings: FitSettings) -> None:
         raise ValueError(
             "L-BFGS cannot be resumed to the same bits, for SciPy keeps its memory: leave Checkpoint and resume "
             "out; net.save keeps the weights"
+        )
+    if settings.precision != FLOAT32:
+        raise ValueError(
+            f"L-BFGS needs all digits of its gradients: leave precision={settings.precision!r} out, or take another "
+            "optimizer"
         )
 
 

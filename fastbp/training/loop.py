@@ -17,7 +17,7 @@ import numpy as np
 
 from fastbp import arrays, schedules
 from fastbp.callbacks.base import Callback, EpochState, Watcher, reserved
-from fastbp.engine import team, tuning
+from fastbp.engine import precisions, team, tuning
 from fastbp.engine.network import Network
 from fastbp.engine.placement import Placement
 from fastbp.errors import DivergenceError
@@ -65,6 +65,7 @@ class Loop:
         self.net, self.session, self.engine = net, net.session, net.session.engine
         self.feed, self.settings, self.validation = feed, settings, validation
         self.optimizer, self.callbacks = settings.optimizer, settings.callbacks
+        self.precision = precisions.check(settings.precision, self.session.spec.dtype)
         self.watchers = [callback for callback in self.callbacks if isinstance(callback, Watcher)]
         self.history = History(self.session.spec.loss.score_name)
         self.learning_rates = RateTable(settings.schedule, self.optimizer.lr, feed.steps_of_epoch)
@@ -228,7 +229,9 @@ class Loop:
         engine, feed = self.engine, self.feed
         self.prepare_steps(first, n_steps, placement.parts)
         steps, epochs = self.begins_at
-        status = engine.call(records.TRAIN, placement, detached=long, snapshots=self.snapshots)
+        status = engine.call(
+            records.TRAIN, placement, detached=long, snapshots=self.snapshots, precision=self.precision
+        )
         made = engine.steps - steps
         if saved := engine.snapshot_step:
             engine.note_snapshot(saved, steps, epochs, first, feed.steps if feed.pass_is_epoch else 0)
@@ -391,7 +394,7 @@ class Loop:
             settings = self.settings
             self._fingerprint = checkpoints.fingerprint(
                 self.session, self.optimizer, settings.schedule, settings.shuffle, self.feed.fingerprint(),
-                self.validation, self.callbacks,
+                self.validation, self.callbacks, self.precision,
             )  # fmt: skip
         return self._fingerprint
 

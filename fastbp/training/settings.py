@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastbp import optimizers, schedules, validation
+from fastbp.engine import precisions
 from fastbp.engine.threads import MOST as MOST_THREADS
 from fastbp.io.saved_training import Saved
 from fastbp.optimizers import Optimizer
@@ -32,6 +33,8 @@ class FitSettings:
         Show a progress bar.
     drop_last : bool
         An epoch has whole batches only.
+    precision : str
+        Of the operands of products.
     conventions : Conventions
         PyTorch's, but for a fit by the estimators of `fastbp.sklearn`.
     saved : Saved or None
@@ -49,11 +52,12 @@ class FitSettings:
     saved: Saved | None = None
     drop_last: bool = False
     conventions: Conventions = PYTORCHS
+    precision: str = precisions.FLOAT32
 
     @classmethod
     def check(
         cls, optimizer: Any, *, epochs: Any, batch_size: Any, schedule: Any, shuffle: Any, callbacks: Any, threads: Any,
-        progress: Any, resume: Any, drop_last: Any = False,
+        progress: Any, resume: Any, drop_last: Any = False, precision: Any = precisions.FLOAT32,
     ) -> FitSettings:  # fmt: skip
         """The arguments of `MLP.fit` of these names, as plain values."""
         rule, rates = optimizers.get(optimizer), schedules.get(schedule)
@@ -65,7 +69,8 @@ class FitSettings:
         shown, given = validation.check_flag("progress", progress), validation.check_callbacks(callbacks)
         saved = checkpoints.find(resume, given)
         whole = validation.check_flag("drop_last", drop_last)
-        return cls(rule, *numbers, rates, in_new_order, given, used, shown, saved, whole)
+        products = precisions.check(precision)
+        return cls(rule, *numbers, rates, in_new_order, given, used, shown, saved, whole, precision=products)
 
     def check_validation_is_not_needed(self) -> None:
         """Refuse callbacks and schedules that watch validation data, where there are none."""

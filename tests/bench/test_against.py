@@ -183,7 +183,7 @@ def test_without_names_the_workloads_of_the_old_run_are_run(monkeypatch: pytest.
         return report.load(OLD)
 
     monkeypatch.setattr(bench, "run", run)
-    monkeypatch.setattr(bench, "make_ready", lambda dtypes: None)
+    monkeypatch.setattr(bench, "make_ready", lambda *given: None)
     assert CliRunner().invoke(bench.bench, ["--against", str(OLD)]).exit_code == 0
     assert CliRunner().invoke(bench.bench, ["--against", str(OLD), "--workload", "tiny"]).exit_code == 0
     gone = outcome(scaled(1.0))

@@ -22,16 +22,24 @@ def called(leaf: Leaf, dtype: str) -> set[str]:
         build.prepare(callee, dtype)
     path = leaf.cache.file_of(dtype)
     assert path is not None
-    symbols = re.findall(rb"fastbp_([a-z_]+)_(float32|float64)\b", path.read_bytes())
+    symbols = re.findall(rb"fastbp_([a-z_]+)_(float32|float64|bfloat16\w*)\b", path.read_bytes())
     assert {kind.decode() for _, kind in symbols} <= {dtype}
     return {name.decode() for name, _ in symbols}
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: leaf.name)
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if not leaf.only_pairs], ids=lambda leaf: leaf.name)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_leaf_says_what_it_calls(dtype: str, leaf: Leaf) -> None:
     assert called(leaf, dtype) == {callee.name for callee in leaf.calls}
     assert len(set(leaf.calls)) == len(leaf.calls)
+
+
+def test_in_pairs_only_leaves_that_multiply_are_compiled_anew() -> None:
+    """And the code of float32 knows nothing of pairs: see the test above."""
+    own = {leaf.name for leaf in build.leaves_of(sweep, "bfloat16_twin")}
+    assert {"product", "product_columns", "copy_rows", "copy_weights", "pass_rows", "pass_blocks", "run"} < own
+    assert own == {leaf.name for leaf in LEAVES if leaf.pairs is not None} - {"fma_probe"}
+    assert not own & {"gather", "activate", "update", "row_loss"}
 
 
 @pytest.mark.parametrize("entry", [run, sweep], ids=["run", "sweep"])

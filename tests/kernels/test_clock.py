@@ -66,7 +66,7 @@ assert counters(probe), probe
 asked, clocked, waiting = [], [], []
 for leaf in jit.LEAVES:
     leaf.dispatcher._cache = NullCache()
-    signature = leaf.signature("float32")
+    signature = leaf.signature("bfloat16_twin" if leaf.only_pairs else "float32")
     with global_compiler_lock:
         leaf.dispatcher.compile(signature)
         library = leaf.dispatcher.overloads[signature].library

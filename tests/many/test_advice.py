@@ -41,11 +41,13 @@ def test_students_t(freedom: int) -> None:
 def test_smoothing_by_hand() -> None:
     rates, known = np.array([1.0, 2.0, 4.0, 40.0, 80.0]), np.ones(5, bool)
     values = np.array([4.0, 8.0, 0.0, 2.0, 6.0])
-    assert statistics.smooth(rates, values, known).tolist() == [5.0, 5.0, 2.0, 3.0, 5.0]  # 4 and 40 are far apart
-    known[1] = False
-    assert statistics.smooth(rates, values, known).tolist() == [4.0, 5.0, 0.0, 3.0, 5.0]
+    assert statistics.smooth(rates, values, known).tolist() == [4.0, 5.0, 0.0, 2.0, 6.0]  # 4 and 40 are far apart
+    known[0] = False
+    assert statistics.smooth(rates, values, known).tolist() == [4.0, 8.0, 0.0, 2.0, 6.0]
+    line = np.arange(5.0)
+    assert statistics.smooth(np.ones(5), line, np.ones(5, bool)).tolist() == line.tolist()  # to the ends
     both = np.stack([values, -values], axis=1)
-    assert statistics.smooth(rates, both, known)[:, 1].tolist() == [-4.0, -5.0, 0.0, -3.0, -5.0]
+    assert statistics.smooth(rates, both, known)[:, 1].tolist() == [-4.0, -8.0, 0.0, -2.0, -6.0]
 
 
 def test_a_lucky_isolated_rate_does_not_win() -> None:

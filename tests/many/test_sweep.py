@@ -355,7 +355,7 @@ def test_halving_goes_on_where_it_stopped(schedule: Any) -> None:
     assert 0 < kept.sum() < (~diverged).sum()
     assert np.isnan(sweep.mean_val_loss[~alive]).all()
     assert sweep.sensitivity is None
-    assert "eliminated after epoch 2" in " ".join(str(sweep).split())  # which may be two lines of a column
+    assert "eliminated after epoch 2" in " ".join(str(sweep).split())
     assert {row["status"] for row in sweep.rows()} == {"finished", "eliminated", "diverged"}
     assert not any("missing" in note for note in sweep.notes)
 
