@@ -18,9 +18,14 @@ MONITORS = ("loss", "val_loss", "val_score")
 
 
 def monitored(history: History, monitor: str) -> float:
-    """What is monitored of the last epoch, as a cost: the negative of a score."""
+    """What is monitored of the last epoch, as a cost: the negative of a score, NaN where the loss beside it is NaN.
+
+    A network of NaN has an accuracy, too: that of its first class.
+    """
     value = float(getattr(history, monitor)[-1])
-    return -value if monitor == "val_score" else value
+    if monitor == "val_score":
+        return math.nan if math.isnan(history.val_loss[-1]) else -value
+    return value
 
 
 def improves(cost: float, bound: float) -> bool:

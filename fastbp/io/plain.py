@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import os
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, BinaryIO
 
@@ -113,11 +112,3 @@ class Plain:
                 content = earlier[earlier.rfind(b"\n") + 1 :] + content
             found[row] = next(csv.reader([content[begin:].split(b"\n", 1)[0].decode()], delimiter=self.delimiter))
         return found
-
-
-def size(file: BinaryIO) -> int:
-    """Of a file, in bytes."""
-    place = file.tell()
-    end = file.seek(0, os.SEEK_END)  # it may be in memory
-    file.seek(place)
-    return end

@@ -39,9 +39,9 @@ def look(
     if said or not roles.target or not isinstance(data, str | os.PathLike):
         return None
     path = os.fspath(data)
+    if not os.path.isfile(path) or os.path.getsize(path) < plain.SMALLEST:  # a pipe can be read once
+        return None
     with files.opened(data) as file, files.damaged(data, "cannot be read"):
-        if plain.size(file) < plain.SMALLEST:
-            return None
         try:
             found = Plain(file, path, delimiter, lambda head: _numbers(head, roles, reading))
             typed = _decided(found, reading)

@@ -108,8 +108,9 @@ class Minimization:
         self.all_rows, self.evaluations, self.iterations = feed.all_rows(), 0, 0
         spec = loop.session.spec
         self.descent = spec.loss.descent(spec.n_out)
-        self.iterate: Array | None = None  # which the network does not hold yet, and how many came since
-        self.unsettled = 0
+        # An iterate that the network does not hold yet, and the updates and epochs that it stands for: set at once, so
+        # that an interrupt between two lines finds them together.
+        self.pending: tuple[Array, int, int] | None = None
         self.started = time.perf_counter()
 
     def run(self) -> Result:
@@ -192,18 +193,20 @@ class Minimization:
 
     def settle(self) -> None:
         """Have the network hold the last iterate."""
-        if self.iterate is not None:
+        if self.pending is not None:
+            point, steps, epochs = self.pending
             engine, made = self.engine, memory.allocate(len(self.trial), self.trial.dtype)
-            self.put(self.iterate, made)
-            n, self.unsettled, self.iterate = self.unsettled, 0, None
-            engine.change(parameters=made, counters=engine.counters_from(engine.steps + n, engine.epochs + n))
+            self.put(point, made)
+            engine.change(parameters=made, counters=engine.counters_from(steps, epochs))
+            self.pending = None
 
     def end_iteration(self, intermediate_result: Any) -> None:
         """What SciPy calls after each iteration: write the history, validate, ask the callbacks."""
         history, engine, n = self.history, self.engine, len(self.history.loss)
         loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
-        self.iterate = intermediate_result.x.copy()  # SciPy goes on in the same array
-        self.unsettled, self.iterations = self.unsettled + 1, self.iterations + 1
+        steps, epochs = (engine.steps, engine.epochs) if self.pending is None else self.pending[1:]
+        self.pending = intermediate_result.x.copy(), steps + 1, epochs + 1  # SciPy goes on in the same array
+        self.iterations += 1
         assert self.before_iteration is not None
         history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
         self.before_iteration = loss

@@ -114,7 +114,7 @@ def test_handlers_are_as_before() -> None:
 def test_closed_streams(closed: str, tmp_path: Path) -> None:
     """As from a service without a console: the same exit codes, and nothing in files that came to be number 1 or 2."""
     data, out = tmp_path / "data.csv", tmp_path / "net.safetensors"
-    data.write_text("a,b,goal\n" + "".join(f"{k},{k % 7},{k % 2}\n" for k in range(60)))
+    data.write_text("a,b,goal\n" + "".join(f"{k / 2},{k % 7},{k % 2}\n" for k in range(60)))
     content = data.read_bytes()
 
     def code(*arguments: object) -> int:
@@ -125,7 +125,7 @@ def test_closed_streams(closed: str, tmp_path: Path) -> None:
     assert code("train", *table, "--epochs", "3", "--out", out) == 0
     assert fastbp.load(out).sizes[0] == 2
     assert code("evaluate", out, *table) == 0
-    assert code("train", *table, "--epochs", "3", "--lr", "1e30") == 1
+    assert code("train", *table, "--epochs", "3", "--lr", "1e38") == 1
     assert code("train", "--no-such-option") == 2
     assert code("sweep", *table, "--epochs", "1", "--lr", "0.01,0.1", "--seeds", "1", "--csv", tmp_path / "s.csv") == 0
     assert code("range-test", *table, "--steps", "30", "--seeds", "1") == 0

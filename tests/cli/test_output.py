@@ -46,7 +46,7 @@ def test_a_sweep_on_a_terminal_of_any_encoding(encoding: str, tmp_path: Path) ->
     assert done.stderr == b""
     assert all(path.stat().st_size > 100 for path in files.values())
     text = done.stdout.decode(encoding if encoding != "ascii" else "utf-8")
-    assert "best lr" in text
+    assert "recommended lr" in text
     bars = {"cp1252": "?", "latin-1": "?", "shift_jis": "?", "utf-8": "█"}.get(encoding, "")
     assert bars in text.partition("|")[2]
 
@@ -121,7 +121,7 @@ def test_a_sweep_that_cannot_be_written_is_shown(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("fastbp.many.result.LrSweep.to_csv", full)
     done = CliRunner().invoke(main, [*SWEEP, "--csv", str(tmp_path / "sweep.csv")])
     assert done.exit_code == 1
-    assert "best lr" in done.stdout
+    assert "recommended lr" in done.stdout
     assert "No space left" in done.stderr
 
 
@@ -186,8 +186,8 @@ def test_one_function_writes_json(capsys: pytest.CaptureFixture[str]) -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.dumps", "json.dump")
     }  # fmt: skip
     assert callers == {
-        "io/documents", "io/model_files", "io/tensors", "training/checkpoints", "many/journal", "kernels/build",
-        "bench/startup",
+        "io/documents", "io/model_files", "io/tensors", "training/checkpoints", "many/lines", "many/task_journal",
+        "many/collection", "interop/keras_layers", "interop/onnx_graph", "kernels/build", "bench/startup",
     }  # fmt: skip
     output.print_json({"a": math.inf})
     assert strict(capsys.readouterr().out) == {"a": None}

@@ -70,9 +70,9 @@ for sizes, n, batch, threads in [([64, 64, 10], 1000, 32, 1), ([64, 64, 10], 100
         engine.job[0]["steps_done"] = done + asked  # as many as `fit` has learning rates for
         return status
     job, bind = engine.job[0], engine.bind_optimizer
-    def roomy(recipe, t):
+    def roomy(*arguments):
         engine.prepare(batch, threads, n_steps=8000, whole=True)
-        bind(recipe, t)
+        bind(*arguments)
     engine.bind_optimizer, engine.call = roomy, measured
     tracemalloc.start()
     net.fit(X, y, epochs=1, batch_size=batch, threads=threads)

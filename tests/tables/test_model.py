@@ -395,3 +395,10 @@ def test_rows_that_choose_the_best_epoch() -> None:
     given = TableModel(drop=["key", "dear"], **QUICK).fit(HOMES[:300], "price", validation_data=HOMES[300:])
     assert "300 rows to train on, 100 choose the best epoch; " in "\n".join(given.notes)
     assert given.scores["validation"] == {k: v for k, v in given.evaluate(HOMES[300:]).items() if k != "rows"}
+
+
+def test_a_network_of_nan_is_no_best_one() -> None:
+    """Its accuracy is that of its first class, which may be the best so far."""
+    model = TableModel(drop=["key", "price"], training={"epochs": 20, "optimizer": fastbp.Adam(lr=1e38)})
+    with pytest.raises(fastbp.DivergenceError):
+        model.fit(HOMES, "dear")
