@@ -58,7 +58,8 @@ class Native:
         self.nets = [fresh(spec.net, seed) for seed in self.seeds]
         self.layout = self.nets[0].session.layout
         self.lock, self.stopped = threading.Lock(), False
-        self.busy, self.ticks = np.zeros(self.threads), 0
+        # Seconds of a tick, of the call that shows the least: what calls take beside their runs adds to the others.
+        self.busy, self.tick_seconds = np.zeros(self.threads), np.inf
         rows, held_out = zip(*(spec.rows(seed) for seed in self.seeds), strict=True)
         self.rows, self.held_out = rows, held_out
         self.held_out_data = spec.held_out or (spec.X, spec.y, spec.weights)
@@ -240,7 +241,8 @@ class Native:
             seconds, ticks = self.runs.call(thread, tuning.CHUNK_SECONDS)
             with self.lock:
                 self.busy[thread] += seconds
-                self.ticks += ticks
+                if ticks:
+                    self.tick_seconds = min(self.tick_seconds, seconds / ticks)
                 try:
                     self._record(thread)
                 except BaseException:  # a full disk under the journal
@@ -258,7 +260,7 @@ class Native:
         if not found.size:
             return
         which, ended = runs.wave.numbers[found], runs.records
-        tick_seconds = float(self.busy.sum()) / max(1, self.ticks)
+        tick_seconds = self.tick_seconds if np.isfinite(self.tick_seconds) else 0.0
         rows = np.full(spec.steps, spec.batch_size, np.float64)
         rows[-1] = spec.n_train - spec.batch_size * (spec.steps - 1)
         for at, i in zip(found.tolist(), which.tolist(), strict=True):
