@@ -160,13 +160,16 @@ class LearningRateSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.scorer_ = scorer if several is None else several
         self._choose()
         if self.refit:
-            started = time.perf_counter()
-            self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-            self.best_estimator_.fit(X, y, **_weights(self.estimator, sample_weight))
-            self.refit_time_ = time.perf_counter() - started
-            if hasattr(self.best_estimator_, "feature_names_in_"):
-                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+            self._refit(X, y, sample_weight)
         return self
+
+    def _refit(self, X: Any, y: Any, sample_weight: Any) -> None:
+        started = time.perf_counter()
+        self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        self.best_estimator_.fit(X, y, **_weights(self.estimator, sample_weight))
+        self.refit_time_ = time.perf_counter() - started
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
     def _note(self, text: str) -> None:
         self.notes_.append(text)
