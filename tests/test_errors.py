@@ -23,6 +23,7 @@ ROOT = Path(fastbp.__file__).parent
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "DivergenceError": (3, 40, 0.5, History("accuracy")),
     "TableError": ("rows.csv", ["line 3: what is wrong", "and how to mend it"]),
+    "NetworksFailed": ("network 1 failed", {1: ValueError("what is wrong")}, [History("accuracy")]),
     "SweepInterrupted": ("3 of 8 runs had finished", {"rate": np.arange(3.0)}),
 }
 

@@ -106,7 +106,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            raise Usage(error) from None
+            raise Usage.of(error) from None
         # Click's own: exit codes, and failures. A closed pipe, as in `fastbp predict ... | head`, click ends quietly.
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise

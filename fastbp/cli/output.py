@@ -39,8 +39,10 @@ class Faults(Failure):
 class Usage(click.UsageError):
     """Click's word on wrong usage, with exit code 2, on lines that are no wider than the screen."""
 
-    def __init__(self, error: click.UsageError) -> None:
-        super().__init__(error.format_message(), error.ctx)
+    @classmethod
+    def of(cls, error: click.UsageError) -> Usage:
+        """The same error."""
+        return cls(error.format_message(), error.ctx)
 
     def show(self, file: IO[Any] | None = None) -> None:
         if self.ctx is not None:

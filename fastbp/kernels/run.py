@@ -387,7 +387,7 @@ def run(jobs, layers, thread, tag):
     """Carry one thread through the job; see `fastbp.kernels.records` for what it holds."""
     job = jobs[0]
     come(job, thread, COMPUTING)
-    before = flush_denormals()
+    before = flush_denormals(tag)
     if job.mode == TRAIN:
         train(job, layers, thread, tag)
     elif job.mode == BACKPROP:
@@ -406,5 +406,5 @@ def run(jobs, layers, thread, tag):
         job.steps_done += ONE  # by the one thread that an update has
     else:
         infer(job, layers, thread, tag)
-    restore_denormals(before)
+    restore_denormals(before, tag)
     come(job, thread, GONE)

@@ -51,8 +51,8 @@ def check(over: Any) -> dict[str, Range | list[Any]]:
         raise TypeError(f"over must be a mapping such as {{'lr': [0.01, 0.1]}}, got {over!r:.80}")
     known = _TRAINING | OPTIONS | of_optimizers()
     found: dict[str, Range | list[Any]] = {}
-    for name, values in over.items():
-        check_choice("over", name, sorted(known))
+    for given, values in over.items():
+        name = check_choice("over", given, sorted(known))
         if isinstance(values, tuple) and 2 <= len(values) <= 3 and all(_is_number(one) for one in values[:2]):
             log = len(values) == 3 and check_choice(f"over[{name!r}][2]", values[2], ["log"]) == "log"
             low, high = float(values[0]), float(values[1])
@@ -87,7 +87,7 @@ def points(axes: Mapping[str, Range | list[Any]], sampling: str, n: int | None, 
     ImportError
         Sobol's sequence needs SciPy.
     """
-    check_choice("sampling", sampling, SAMPLINGS)
+    sampling = check_choice("sampling", sampling, SAMPLINGS)
     if sampling == "grid":
         ranges = [name for name, axis in axes.items() if isinstance(axis, Range)]
         if ranges:

@@ -249,7 +249,7 @@ def sweep(
     if arguments.get("validation_data") is None:
         arguments.setdefault("validation_split", HELD_OUT)
     if steps is not None:
-        check_positive_int("steps", steps)
+        steps = check_positive_int("steps", steps)
         if "epochs" in arguments or "epochs" in axes:
             raise ValueError("give steps or epochs, not both")
     share = arguments.get("validation_split", 0.0)

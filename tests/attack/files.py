@@ -130,7 +130,7 @@ def written(folder: Path) -> dict[str, bytes]:
     rows = [",".join([*(f"{one:.4g}" for one in row), "abc"[goal]]) for row, goal in zip(X, Y, strict=True)]
     found["csv"] = "\n".join(["p,q,r,s,goal", *rows, ""]).encode()
     frame = mixed()
-    TableModel(seed=1, training={"epochs": 1}).fit(frame, "goal").save(folder / "table.safetensors")
+    TableModel(seed=1, numeric=["whole"], training={"epochs": 1}).fit(frame, "goal").save(folder / "table.safetensors")
     found["model of a table"] = (folder / "table.safetensors").read_bytes()
     frame.write_csv(folder / "mixed.csv", separator=";")
     frame.write_parquet(folder / "mixed.parquet")

@@ -101,7 +101,8 @@ METHODS = {
 # What a network is, and what belongs to whoever made it.
 ATTRIBUTES = {
     "sizes", "activations", "output_activation", "loss", "regularization", "dtype", "init", "history", "scaling",
-    "class_labels", "feature_names", "seed", "session",
+    "class_labels", "feature_names", "seed", "session", "input_scale",
+    "to_c", "to_onnx", "to_sklearn", "to_torch",  # which read what `save` and `copy` read
 }  # fmt: skip
 # Methods that leave the weights as they are, which L-BFGS does not begin anew for.
 LEAVE_WEIGHTS = {"seed", "load_optimizer_state"}
