@@ -21,6 +21,7 @@ import fastbp
 from fastbp import MLP, optimizers
 from fastbp.activations import ACTIVATIONS
 from fastbp.kernels import build, cache, targets
+from fastbp.kernels.jit import DTYPES
 from fastbp.kernels.run import run
 
 # --- specialisations
