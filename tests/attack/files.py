@@ -130,7 +130,7 @@ def written(folder: Path) -> dict[str, bytes]:
     rows = [",".join([*(f"{one:.4g}" for one in row), "abc"[goal]]) for row, goal in zip(X, Y, strict=True)]
     found["csv"] = "\n".join(["p,q,r,s,goal", *rows, ""]).encode()
     frame = mixed()
-    TableModel(seed=1, numeric=["whole"], training={"epochs": 1}).fit(frame, "goal").save(folder / "table.safetensors")
+    TableModel(seed=1, training={"epochs": 1}).fit(frame, "goal").save(folder / "table.safetensors")
     found["model of a table"] = (folder / "table.safetensors").read_bytes()
     frame.write_csv(folder / "mixed.csv", separator=";")
     frame.write_parquet(folder / "mixed.parquet")
@@ -154,7 +154,7 @@ def mixed() -> Any:
     town = [None if k % 11 == 0 else ("Aix", "Bonn, left", "Cork")[k % 3] for k in range(n)]
     half = [None if k % 7 == 0 else float(X[k, 0]) for k in range(n)]
     return pl.DataFrame(
-        {"half": half, "whole": range(n), "town": town, "flag": [k % 2 == 0 for k in range(n)], "day": days,
+        {"half": half, "whole": range(0, 3 * n, 3), "town": town, "flag": [k % 2 == 0 for k in range(n)], "day": days,
          "goal": ["abc"[one] for one in Y]}
     )  # fmt: skip
 
