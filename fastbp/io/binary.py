@@ -18,13 +18,13 @@ _stderr = threading.Lock()  # who has it, has turned it aside
 
 def parquet(content: bytes, source: str) -> Any:
     """The frame of a Parquet file."""
-    with damages(source), _aside():
+    with damages(source), aside():
         return polars().read_parquet(content, use_pyarrow=False)
 
 
 def arrow(content: bytes, source: str) -> Any:
     """The frame of an Arrow file, which Feather's version 2 is."""
-    with damages(source), _aside():
+    with damages(source), aside():
         return polars().read_ipc(content, use_pyarrow=False)
 
 
@@ -45,7 +45,7 @@ def damages(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _aside() -> Iterator[None]:
+def aside() -> Iterator[None]:
     """Keep stderr from native code: a panic of Rust prints its stack there, before Python can catch it.
 
     What was written by code that then did its work is printed afterwards.

@@ -285,7 +285,8 @@ def _checked(found: Frame) -> Frame:
         elif kind.is_numeric():
             series = series.cast(pl.Float64)
         elif kind == pl.Date:
-            series = series.cast(pl.Datetime("us"))
+            with binary.damages(found.source), binary.aside():  # of a damaged file, beyond all calendars
+                series = series.cast(pl.Datetime("us"))
         elif isinstance(kind, pl.Duration):
             series = series.dt.total_microseconds().cast(pl.Float64) / 1e6
         elif kind == pl.Time:
