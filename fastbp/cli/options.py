@@ -212,7 +212,7 @@ _RUN = (
         type=click.Choice(["float32", "bfloat16"]),
         default="float32",
         show_default=True,
-        help="Of the operands of products: bfloat16 is faster for wide layers where the CPU has it (fastbp info).",
+        help="Of the operands of products: bfloat16 pays where `fastbp info` shows it with the higher peak.",
     ),
 )
 
