@@ -14,11 +14,11 @@ from fastbp.validation import check_non_negative_finite, check_positive_int, lat
 class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu and Nocedal 1989), for `MLP.fit` alone: every step takes all rows, in blocks.
 
-    An epoch is one iteration, with a line search in place of a learning rate (`history.lr` is 1); the iterates are those
-    of SciPy's L-BFGS-B, but for rounding.
-    It suits small data: with enough iterations it goes further down than steps on batches do. Every fit begins with the
-    weights as they are, but without a memory of earlier fits. It ends early where it has converged, or where no lower
-    point is found, as happens in single precision; `history.stop_reason` tells.
+    An epoch is one iteration, with a line search in place of a learning rate (`history.lr` is 1); the iterates are
+    those of SciPy's L-BFGS-B, but for rounding. It suits small data: with enough iterations it goes further down than
+    steps on batches do. Every fit begins with the weights as they are, but without a memory of earlier fits. It ends
+    early where it has converged, or where no lower point is found, as happens in single precision;
+    `history.stop_reason` tells.
 
     Attributes
     ----------

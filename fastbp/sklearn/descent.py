@@ -21,8 +21,8 @@ from fastbp.sklearn.costs import constant
 from fastbp.sklearn.rules import LossRule, Pace, ScoreRule
 from fastbp.spec import Samples
 from fastbp.training import lbfgs
-from fastbp.training.lbfgs import FullBatchFeed
 from fastbp.training.feeds import ArrayFeed
+from fastbp.training.lbfgs import FullBatchFeed
 from fastbp.training.loop import Loop
 from fastbp.training.settings import FitSettings
 from fastbp.types import Array
