@@ -41,8 +41,8 @@ def check(settings: FitSettings) -> None:
     """Refuse what L-BFGS cannot do."""
     if settings.saved is not None or any(isinstance(one, Checkpoint) for one in settings.callbacks):
         raise ValueError(
-            "L-BFGS cannot be resumed to the same bits, for its memory of earlier steps is not kept: leave Checkpoint and "
-            "resume out; net.save keeps the weights"
+            "L-BFGS cannot be resumed to the same bits, for its memory of earlier steps is not kept: leave Checkpoint "
+            "and resume out; net.save keeps the weights"
         )
     if settings.precision != FLOAT32:
         raise ValueError(
