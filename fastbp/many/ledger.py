@@ -53,7 +53,7 @@ class Ledger:
         return len(self.learning_rates)
 
     def start_of_seeds(self, n_seeds: int) -> Array:
-        """`start_loss` of each seed, ``(S,)``, from the first run of it that is known: runs are in the order of rates."""
+        """`start_loss` of each seed, ``(S,)``, from the first run of it that is known; runs are ordered by rate."""
         losses = self.start_loss.reshape(-1, n_seeds)
         first = np.isfinite(losses).argmax(axis=0)
         return np.asarray(losses[first, np.arange(n_seeds)])
