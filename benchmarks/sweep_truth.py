@@ -162,8 +162,8 @@ def halvings(all_cases: list[Case]) -> list[str]:
         f"`halving={HALVING}` with {SEEDS} seeds, beside successive halving that keeps the best third: how often the "
         "truly best rate is eliminated, the share of the epochs of a whole sweep (those of runs before they diverge "
         "count in both), and the excess loss of the rate that is recommended. The first comparisons look at "
-        f"{listed(map(str, halving.seeds_of(SEEDS, 3)[:-1]))} of the seeds. First the mean over all cases, then, for {EPOCHS} "
-        f"epochs, how many of {REPEATS} sweeps of each.",
+        f"{listed(map(str, halving.seeds_of(SEEDS, 3)[:-1]))} of the seeds. First the mean over all cases, then, "
+        f"for {EPOCHS} epochs, how many of {REPEATS} sweeps of each.",
         "",
         *table(["epochs", "compared after", *kinds], shorter),
         *table(["data", "optimiser", *kinds], rows),
