@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.jit import jit, leaf, switch
-from fastbp.kernels.optimizers import N_RATES, RULES, Rates, Step
+from fastbp.kernels.optimizers import N_RATES, RULES, SGD, Rates, Step
 from fastbp.kernels.records import Job
 from fastbp.kernels.rows import row_square_sum
 from fastbp.kernels.simd import ONE, TWO, ZERO, cast, fma, itemsize, lanes, view, whole
@@ -62,13 +62,14 @@ RATES_BYTES = 192  # three cache lines before the gradient block in a thread's s
 @jit
 def write_rates(job, t, s, rates, tag):
     """Write the rates of update number t (from 1), step s of the call: those of factor 1, and of each of `lr_scale`."""
+    if job.optimizer == SGD and job.lrs == ZERO and s != ZERO:  # those of the step before
+        return
     scales = view(job.lr_scales, job.n_scales, 0.0)
-    for number in range(job.n_scales + ONE):
-        if number == ZERO:
-            _write_rates(job, t, s, 1.0, rates, tag)
-        else:
-            place = rates + job.scaled_rates + (number - ONE) * np.uintp(RATES_BYTES)
-            _write_rates(job, t, s, scales[number - ONE], place, tag)
+    for number in range(job.n_scales + ONE):  # one call of the function, which is inlined
+        first = number == ZERO
+        scale = 1.0 if first else scales[number - ONE]
+        skip = ZERO if first else job.scaled_rates + (number - ONE) * np.uintp(RATES_BYTES)
+        _write_rates(job, t, s, scale, rates + skip, tag)
 
 
 @jit
