@@ -51,7 +51,6 @@ CORE_DEPENDENCIES = {"numba", "llvmlite", "numpy", "safetensors"}
 EXTRAS = {
     "io/progress": {"rich", "IPython"}, "io/extras": {"polars", "narwhals"},
     "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "io/pictures": {"matplotlib"},
-    "optimizers/lbfgs": {"scipy"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
     "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
     "many/dask": {"distributed"}, "many/space": {"scipy"},
