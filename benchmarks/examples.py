@@ -2,8 +2,8 @@
 
     python benchmarks/examples.py
 
-The notebooks are made of the scripts whose cells begin with ``# %%``, and of a chapter of the documentation. Jupyter is needed (extra `heavy`), and what the
-examples need (extras `sklearn`, `data` and `plot`; a C compiler).
+The notebooks are made of the scripts whose cells begin with ``# %%``, and of a chapter of the documentation. Jupyter is
+needed (extra `heavy`), and what the examples need (extras `sklearn`, `data` and `plot`; a C compiler).
 """
 
 from __future__ import annotations
