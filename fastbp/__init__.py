@@ -45,6 +45,7 @@ HOMES = {
     "schedules": ("schedules",),
     "spec": ("Gradient", "Scaling"),
     "tables.model": ("TableModel",),
+    "tables.several": ("SeveralTables",),
     "history": ("History",),
 }
 # Of these modules, all names in their `__all__` are public as well: an entry of such a registry is named there alone.
