@@ -84,8 +84,7 @@ def _arguments(settings: Any, found: Subject, *, held: bool = True) -> dict[str,
     if found.ready is not None:
         if held and not any(getattr(one, "restore_best", False) for one in chosen):
             chosen = [_best_epoch(found.ready.recipe), *chosen]
-        weight = found.ready.train.weight
-        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": weight, **shared}
+        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": found.weight, **shared}
     split = build.validation_split(settings)
     return {
         "epochs": found.hyper.epochs, "batch_size": found.hyper.batch_size, "optimizer": found.optimizer,
