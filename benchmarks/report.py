@@ -8,6 +8,8 @@
     python benchmarks/scaling.py --out scaling.json
     python benchmarks/report.py bench.json profile.json variants.json sweep.json --held held.json --scaling scaling.json
 
+With `--more-cores FILE` also what `benchmarks/scaling.py` measured on a machine with more of them.
+
 No figure is held against one of another machine: beside what is reached stand the limit of this one, its rivals, and
 where the rest of the time goes.
 """
@@ -40,9 +42,11 @@ TARGET = HERE.parent / "docs" / "performance.md"
 @click.argument("sweep", type=click.Path(exists=True))
 @click.option("--held", type=click.Path(exists=True), help="A run of the workloads `held`.")
 @click.option("--scaling", type=click.Path(exists=True), help="Placements of work, measured and predicted.")
+@click.option("--more-cores", type=click.Path(exists=True), help="The same of a machine with more cores.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=TARGET, help="Another file to write.")
 def main(
-    bench: str, profile: str, variants: str, sweep: str, held: str | None, scaling: str | None, out: Path
+    bench: str, profile: str, variants: str, sweep: str, held: str | None, scaling: str | None,
+    more_cores: str | None, out: Path,
 ) -> None:  # fmt: skip
     """Write docs/performance.md."""
     result = report.load(bench)
@@ -66,6 +70,7 @@ def main(
         "## Where a step goes\n",
         *_profile(profiles),
         *(() if scaling is None else scaling_tables(json.loads(Path(scaling).read_text(encoding="utf-8")))),
+        *(() if more_cores is None else more_cores_table(json.loads(Path(more_cores).read_text(encoding="utf-8")))),
         (HERE / "performance_notes.md").read_text(encoding="utf-8").rstrip(),
     ]
     out.write_text("\n".join(parts) + "\n", encoding="utf-8")
@@ -323,6 +328,31 @@ def scaling_tables(document: dict[str, Any]) -> Iterator[str]:
             where = "dies of eight" if many else "one die"
             rows.append([name, where, *(f"{alone / best[n]['seconds']:.1f}" for n in counts)])
     yield from _table(["workload", "cores on", *map(str, counts)], rows)
+
+
+def more_cores_table(document: dict[str, Any]) -> Iterator[str]:
+    """The best placement of each number of threads, measured on another machine."""
+    measured, machine = document["measured"], document["machine"]
+    counts = sorted({row["placement"][0] for row in measured})
+    lines = [row["line_nanoseconds"] for row in measured if row["line_nanoseconds"] is not None]
+    yield f"### On {machine['available_threads']} processors\n"
+    yield (
+        f"`python benchmarks/scaling.py` on another machine: {machine['processor']}, {machine['available_threads']} "
+        f"processors, {min(lines):.0f} to {max(lines):.0f} ns a line. For each number of threads its best placement: "
+        "µs a step, times the speed of one thread, and what the model predicts for this placement.\n"
+    )
+    rows = []
+    for name in dict.fromkeys(row["workload"] for row in measured):
+        mine = [row for row in measured if row["workload"] == name]
+        alone = next(row["seconds"] for row in mine if row["placement"][0] == 1)
+        best = [min((row for row in mine if row["placement"][0] == n), key=lambda row: row["seconds"]) for n in counts]
+        columns = [f", {one['placement'][1]} by columns" if one["placement"][1] else "" for one in best]
+        rows.append([
+            name, *(f"{_number(1e6 * one['seconds'])} ({alone / one['seconds']:.2g}x{said})"
+            for one, said in zip(best, columns, strict=True)),
+        ])  # fmt: skip
+        rows.append(["predicted", *(_number(1e6 * one["predicted"]) for one in best)])
+    yield from _table(["workload", *(f"{n} thread{'s' * (n > 1)}" for n in counts)], rows)
 
 
 def _profile(profiles: list[dict[str, Any]]) -> Iterator[str]:

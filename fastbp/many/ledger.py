@@ -83,6 +83,13 @@ class Ledger:
         for name in self.PER_EPOCH:
             getattr(self, name)[i, done:] = np.nan
 
+    @staticmethod
+    def of_seeds(values: Array, n_seeds: int) -> Array:
+        """Of ``(P,)`` that the seed decides, those of each, ``(S,)``, where one is known; runs are ordered by rate."""
+        by_rate = values.reshape(-1, n_seeds)
+        first = np.isfinite(by_rate).argmax(axis=0)
+        return np.asarray(by_rate[first, np.arange(n_seeds)])
+
     def part(self, which: Array) -> Ledger:
         """A copy of some of the runs."""
         other = Ledger(self.learning_rates[which], self.seeds[which].tolist(), self.val_loss.shape[1], self.metric)

@@ -203,3 +203,15 @@ def test_the_sweep_is_no_module() -> None:
     assert callable(sweep)
     with pytest.raises(TypeError, match="net must be"):
         sweep(None, None, None, {})
+
+
+def test_a_sweep_of_rates_by_a_metric(run: Any) -> None:
+    """With weights of rows and classes, and trainings that end early."""
+    options = ["--lr", "1e-3:0.1:3", "--seeds", "2", "--epochs", "6", "--class-weight", "balanced"]
+    found = document(run("sweep", *SMALL, *options, "--metric", "balanced_accuracy", "--early-stopping", "1", "--json"))
+    assert found["metric"] == "balanced_accuracy" and found["larger"] and found["class_weight"] == "balanced"
+    assert np.shape(found["val_metric"]) == (3, 2, 6) and np.min(found["kept_epoch"]) < 6
+    assert "balanced_accuracy" in run("sweep", *SMALL, *options, "--metric", "balanced_accuracy").stdout
+    for wrong, text in ((["--metric", "r2"], "does not fit"), (["--early-stopping", "2", "--halving", "3"], "--halving")):
+        refused = run("sweep", *SMALL, *options, *wrong)
+        assert refused.exit_code and text in refused.stderr

@@ -1,0 +1,106 @@
+"""The chapter about the two roles: its code runs and prints what stands there, which is true; its figures are fresh."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastbp
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "tutorial" / "two-roles.md"
+
+
+@pytest.fixture(scope="module")
+def tools() -> Any:
+    """The modules of docs/figures."""
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(ROOT / "docs" / "figures"))
+    import drawing
+    import pages
+    import two_roles
+
+    yield {"drawing": drawing, "pages": pages, "two_roles": two_roles}
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def ran(tools: dict[str, ModuleType]) -> tuple[dict[str, Any], list[str]]:
+    found: tuple[dict[str, Any], list[str]] = tools["pages"].run(PAGE.read_text(encoding="utf-8"), PAGE.name)
+    return found
+
+
+def test_the_outputs_on_the_page_are_those_of_its_code(tools: dict[str, ModuleType], ran: Any) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert len(ran[1]) == page.count("```python") > 12
+    assert all(ran[1]), "each block is a claim, and prints it"
+    assert tools["pages"].filled(page, ran[1]) == page, "run python docs/figures/two_roles.py"
+
+
+def test_a_changed_output_would_be_noticed(tools: dict[str, ModuleType], ran: Any) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert tools["pages"].filled(page.replace("2.8000", "2.8001", 1), ran[1]) == page
+
+
+def test_the_figures_show_the_numbers_of_the_page(tools: dict[str, ModuleType], ran: Any) -> None:
+    drawing, shown = tools["drawing"], tools["two_roles"].data(ran[0])
+    page = PAGE.read_text(encoding="utf-8")
+    pictures = dict(re.findall(r"!\[([^\]]+)\]\(\.\./figures/([\w-]+)\.svg\)", page))
+    assert sorted(pictures.values()) == sorted(shown)
+    assert all(len(text.split()) > 8 for text in pictures), "a text in the place of each picture"
+    for name, numbers in shown.items():
+        old, new = flat(drawing.data_of(name)), flat(drawing.rounded(numbers))
+        assert old == pytest.approx(new, rel=1e-3, abs=1e-9), "run python docs/figures/two_roles.py"
+
+
+def flat(data: Any, at: str = "") -> dict[str, float]:
+    """All numbers by the way to them."""
+    if isinstance(data, float):
+        return {at: data}
+    pairs = data.items() if isinstance(data, dict) else enumerate(data)
+    return {key: value for name, one in pairs for key, value in flat(one, f"{at}/{name}").items()}
+
+
+def test_what_the_chapter_says_of_the_gradient(ran: Any) -> None:
+    names = ran[0]
+    assert names["by_backprop"] == pytest.approx(2.8, rel=1e-12)
+    assert names["by_difference"] == pytest.approx(2.8, rel=1e-7)
+    assert names["updated"].weights[0][1, 0] == names["stepped"].weights[0][1, 0] == pytest.approx(0.272, rel=1e-12)
+    assert names["moved"](names["downhill"]) < min(names["others"])
+    assert max(names["others"]) < names["moved"](-names["downhill"])
+
+
+def test_what_the_chapter_says_of_the_step_size(ran: Any) -> None:
+    names = ran[0]
+    for alpha, path in names["curve"].items():
+        distance = np.array([w for w, _ in path]) + 0.65
+        np.testing.assert_allclose(distance[1:], (1 - 8 * alpha) * distance[:-1], atol=1e-12)
+    assert names["walk"](0.125, 1)[-1][1] == pytest.approx(0.0, abs=1e-24)
+    assert [np.sign(np.diff([J for _, J in names["walk"](alpha)])).sum() for alpha in (0.249, 0.251)] == [-8, 8]
+    hessian = np.mean([2 * np.outer(h, h) for h in np.maximum(names["X"] @ names["W"], 0)], axis=0)
+    flat_way, steep_way = np.linalg.eigvalsh(hessian)
+    assert 4.0 < steep_way / flat_way < 4.1
+    assert 0.29 < 2 / steep_way < 0.32
+    for alpha, path in names["surface"].items():
+        np.testing.assert_allclose(np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1), alpha * path[:-1, 3])
+
+
+def test_what_the_chapter_says_of_flat_places(ran: Any) -> None:
+    names = ran[0]
+    assert names["stand"](0.0, 0.0) == (1.0, [0.0, 0.0, 0.0, 0.0])
+    assert names["stand"](0.5, 0.5)[0] < 1.0 < names["stand"](0.5, -0.5)[0]
+    off, X, Y = names["off"], names["X"], names["Y"]
+    assert not np.any(off.backprop(X, Y).weights[0])
+    assert off.forward(X).ravel() == pytest.approx(float(np.mean(Y)))
+    assert names["larger"].evaluate(X, Y)["loss"] < 1e-9 < names["trained"].evaluate(X, Y)["loss"]
+    constant, following = names["runs"]["constant"], names["runs"]["follows the cost"]
+    assert constant.loss[-1] > 1e9
+    assert following.loss[-1] < 1e-3
+    assert following.lr[-1] < following.lr[0] == constant.lr[-1]
+    assert isinstance(names["reader"], fastbp.MLP)
+    assert names["reader"].evaluate(names["test"], names["y_test"])["accuracy"] > 0.93
