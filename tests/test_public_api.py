@@ -120,8 +120,9 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.lr_stability: "(net, X, y, *, optimizer='adam', epochs=0, batch_size=32, method='power', tol=0.001, "
     "max_products=1000, seed=0, threads=None)",
     fastbp.lr_sweep: "(net, X, y, learning_rates, *, seeds=5, epochs=5, batch_size=32, optimizer='adam', "
-    "schedule=None, validation_data=None, halving=None, target_loss=None, threads=None, journal=None, executor=None, "
-    "progress=False, precision='float32')",
+    "schedule=None, validation_data=None, sample_weight=None, class_weight=None, callbacks=(), metric='loss', "
+    "maximize=True, halving=None, target_loss=None, threads=None, journal=None, executor=None, progress=False, "
+    "precision='float32')",
 }
 
 

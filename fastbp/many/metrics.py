@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import links
+from fastbp.engine.network import Network
 from fastbp.network import MLP
 from fastbp.numerics import quiet
 from fastbp.types import Array
@@ -90,7 +91,7 @@ class Metric:
         return self.of_predictions(net.predict(X), y, weights)
 
     @quiet
-    def of_outputs(self, net: MLP, outputs: Array, y: Any, weights: Array | None = None) -> float:
+    def of_outputs(self, net: Network, outputs: Array, y: Any, weights: Array | None = None) -> float:
         """Its value by what a network has put out for some rows."""
         return self.of_predictions(net.session.predicted(outputs), y, weights)
 
@@ -119,3 +120,8 @@ def cost(values: Array, name: str, larger: bool) -> Array:
     if not larger:
         return values
     return 1.0 - values if name in METRICS else -values
+
+
+def cost_name(name: str, larger: bool) -> str:
+    """What `cost` makes of a metric, in words."""
+    return name if not larger else f"1 - {name}" if name in METRICS else f"-{name}"

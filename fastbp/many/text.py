@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from fastbp.io.overview import Overview, fitted
-from fastbp.many.metrics import METRICS
+from fastbp.many.metrics import cost_name
 from fastbp.many.statistics import NEIGHBOUR
 from fastbp.many.sweep_data import NO_BETTER, SweepData
 
@@ -62,13 +62,6 @@ def table(sweep: SweepData) -> str:
 def _measured(sweep: SweepData, k: int) -> tuple[str, str]:
     """Mean and error, at a rate, of what is compared."""
     return _figure(sweep.mean_metric[k]), _figure(sweep.metric_error[k], "{:.1g}")
-
-
-def compared(sweep: SweepData) -> str:
-    """What the smoothed logarithm is taken of, in words."""
-    if sweep.val_metric is None or not sweep.larger:
-        return "loss" if sweep.val_metric is None else sweep.metric
-    return f"1 - {sweep.metric}" if sweep.metric in METRICS else f"-{sweep.metric}"
 
 
 def versus(sweep: SweepData, k: int) -> tuple[str, str]:
@@ -171,7 +164,8 @@ def summary(sweep: SweepData) -> str:
             + ("" if distance is None else f"; {decades(distance)} the best")
         )  # fmt: skip
     if sweep.sensitivity is not None:
-        lines.append(f"sensitivity {sweep.sensitivity:.3g}: the mean excess {compared(sweep)} over this range of log lr")
+        what = cost_name(sweep.metric, sweep.larger)
+        lines.append(f"sensitivity {sweep.sensitivity:.3g}: the mean excess {what} over this range of log lr")
     profile = sweep.profile
     if profile["seconds_per_epoch"] is not None:
         text = (
@@ -268,7 +262,7 @@ def luck(sweep: SweepData) -> str:
     return (
         f"{sweep.learning_rates[k]:.3g} has the {'highest' if sweep.larger else 'lowest'} mean, "
         f"{sweep.mean_metric[k]:.4g} against {sweep.mean_metric[best]:.4g}, but its neighbours do not bear it out: the "
-        f"best is by the smoothed {'losses' if sweep.val_metric is None else 'logarithm of ' + compared(sweep)}"
+        f"best is by the smoothed {'losses' if sweep.val_metric is None else 'logarithm of ' + cost_name(sweep.metric, sweep.larger)}"
     )
 
 

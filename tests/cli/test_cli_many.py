@@ -205,13 +205,20 @@ def test_the_sweep_is_no_module() -> None:
         sweep(None, None, None, {})
 
 
-def test_a_sweep_of_rates_by_a_metric(run: Any) -> None:
-    """With weights of rows and classes, and trainings that end early."""
-    options = ["--lr", "1e-3:0.1:3", "--seeds", "2", "--epochs", "6", "--class-weight", "balanced"]
-    found = document(run("sweep", *SMALL, *options, "--metric", "balanced_accuracy", "--early-stopping", "1", "--json"))
-    assert found["metric"] == "balanced_accuracy" and found["larger"] and found["class_weight"] == "balanced"
+def test_a_sweep_of_rates_by_a_metric() -> None:
+    """With weights of classes, and trainings that end early."""
+    given = ["sweep", "--hidden", "8", "--lr", "1e-3:0.1:3", "--seeds", "2", "--epochs", "6"]
+    by = ["--metric", "balanced_accuracy", "--class-weight", "balanced", "--early-stopping", "1"]
+    found = json.loads(run(*given, *by, "--json"))
+    assert found["metric"] == "balanced_accuracy" and found["larger"] and "balanced" in found["about"]["class_weight"]
     assert np.shape(found["val_metric"]) == (3, 2, 6) and np.min(found["kept_epoch"]) < 6
-    assert "balanced_accuracy" in run("sweep", *SMALL, *options, "--metric", "balanced_accuracy").stdout
-    for wrong, text in ((["--metric", "r2"], "does not fit"), (["--early-stopping", "2", "--halving", "3"], "--halving")):
-        refused = run("sweep", *SMALL, *options, *wrong)
-        assert refused.exit_code and text in refused.stderr
+    assert "balanced_accuracy" in run(*given, *by)
+    assert "does not fit" in run(*given, "--metric", "r2", code=1)
+    assert "leave --early-stopping out" in run(*given, "--early-stopping", "2", "--halving", "3", code=2)
+
+
+def test_a_range_test_by_a_metric() -> None:
+    given = ["range-test", "--hidden", "8", "--steps", "40", "--seeds", "1"]
+    found = json.loads(run(*given, "--held-out", "--metric", "accuracy", "--class-weight", "balanced", "--json"))
+    assert found["settings"]["metric"] == "accuracy" and np.shape(found["metric"]) == (1, len(found["steps"]))
+    assert "add --held-out" in run(*given, "--metric", "accuracy", code=2)
