@@ -251,7 +251,7 @@ def test_sweeps_read_tables_the_same_way(homes: Path) -> None:
 )
 def test_rates_are_compared_with_the_weights_of_rows(command: tuple[str, ...], losses: str, homes: Path) -> None:
     found, plain = (
-        as_json(command[0], homes, *command[1:], "--target", "price", *options)
-        for options in (("--weight", "area"), ("--drop", "area"))
+        as_json(command[0], homes, *command[1:], "--target", "price", "--id", "key", *options)
+        for options in (("--weight", "who"), ("--drop", "who"))
     )
     assert found["sizes"] == plain["sizes"] and found[losses] != plain[losses]
