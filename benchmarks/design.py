@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/design.md: what each package is for, and the way of the data through a fit.
+"""Write the generated parts of docs/explanation/design.md: what each package is for, and the data's way in a fit.
 
     python benchmarks/design.py
 
@@ -20,7 +20,7 @@ import numpy as np
 import fastbp
 
 ROOT = Path(fastbp.__file__).parent
-PAGE = ROOT.parent / "docs" / "design.md"
+PAGE = ROOT.parent / "docs" / "explanation" / "design.md"
 
 
 def first_line(path: Path) -> str:

@@ -23,10 +23,10 @@ from fastbp.kernels import targets
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DISTRIBUTED = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
-PRECISION = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-MANY = (ROOT / "docs" / "many.md").read_text(encoding="utf-8")
+DISTRIBUTED = (ROOT / "docs" / "how-to" / "distributed.md").read_text(encoding="utf-8")
+PRECISION = (ROOT / "docs" / "explanation" / "precision.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "how-to" / "guide.md").read_text(encoding="utf-8")
+MANY = (ROOT / "docs" / "how-to" / "many.md").read_text(encoding="utf-8")
 SCHEDULER = "tcp://10.0.0.1:8786"  # of that page
 
 
@@ -76,7 +76,7 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_page_of_many_networks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(blocks("python", MANY)) == 6
+    assert len(blocks("python", MANY)) == 7
     names: dict[str, object] = {}
     for block in blocks("python", MANY):
         exec(compile(block, "many.md", "exec"), names)
