@@ -30,7 +30,7 @@ from fastbp.validation import check_positive_int
 LINES = 30  # of a printed table
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class Sweep(Tabular):
     """What `sweep` has found.
 
@@ -60,7 +60,7 @@ class Sweep(Tabular):
     histories: list[list[History | None]]
     status: Array
     best_net: MLP | None
-    plan: Any = dataclasses.field(default=None, repr=False)
+    plan: _Plan | None = None
 
     @property
     def mean(self) -> Array:
@@ -108,8 +108,8 @@ class Sweep(Tabular):
         """
         if self.best_index is None:
             raise ValueError("no point has finished with all its seeds: there is nothing to train again")
-        net: MLP
-        net, arguments = self.plan(self.configs[self.best_index], self.seeds[0] if seed is None else seed)
+        assert self.plan is not None
+        net, arguments = self.plan.again(self.configs[self.best_index], self.seeds[0] if seed is None else seed)
         net.fit(X, y, **arguments)
         return net
 
@@ -157,6 +157,10 @@ class Sweep(Tabular):
         axes[0].set_ylabel(self.metric)
         return figure
 
+    def __repr__(self) -> str:
+        best = "" if self.best is None else f", best {self.best}"
+        return f"<fastbp.Sweep of {len(self.configs)} points x {len(self.seeds)} seeds by {self.metric}{best}>"
+
     def __str__(self) -> str:
         order = np.argsort(np.where(np.isfinite(self.mean), -self.mean if self.larger else self.mean, np.inf))
         rows = [[*self.configs[0], self.metric, "+-", "finished", ""]]
@@ -164,7 +168,7 @@ class Sweep(Tabular):
             mark = "best" if k == self.best_index else "as good" if self.as_good[k] else ""
             cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in self.configs[k].values()]
             ended = f"{(self.status[k] == 'finished').sum()}/{len(self.seeds)}"
-            rows.append([*cells, f"{self.mean[k]:.4g}", f"{self.error[k]:.1g}", ended, mark])
+            rows.append([*cells, _cell(self.mean[k], ".4g"), _cell(self.error[k], ".1g"), ended, mark])
         widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         if len(self.configs) > LINES:
@@ -246,44 +250,58 @@ def sweep(
     configs = space.points(axes, sampling, n, net.seed)
     measure = Metric.get(metric, net.loss, maximize)
     arguments = dict(plan.arguments)
-    if arguments.get("validation_data") is None:
-        arguments.setdefault("validation_split", HELD_OUT)
+    if arguments.get("validation_data") is None and not arguments.setdefault("validation_split", HELD_OUT):
+        raise ValueError("validation_split=0 holds no rows out to compare by: give a share, or validation_data")
     if steps is not None:
         steps = check_positive_int("steps", steps)
         if "epochs" in arguments or "epochs" in axes:
             raise ValueError("give steps or epochs, not both")
     share = arguments.get("validation_split", 0.0)
-    n_train = len(np.asarray(y)) - round(len(np.asarray(y)) * share)
-
-    def at(config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
-        options, given = space.parts(config, arguments.get("optimizer", "adam"), arguments)
-        if steps is not None:
-            each = -(-n_train // given.get("batch_size", 32))
-            given["epochs"] = max(1, round(steps / each))
-        return variant(net, seed, options), given
-
-    todo = _tasks(configs, chosen, at, X, y)
+    runs = _Plan(net, arguments, steps, len(np.asarray(y)) - round(len(np.asarray(y)) * share))
+    todo = _tasks(configs, chosen, runs, X, y)
     scorer = None if measure.function is None else _Scorer(measure, X, y, arguments.get("validation_data"))
     for task in todo:
         task.after = scorer
     completed = plan.train(todo, networks=plan.journal is not None)
-
-    def again(config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
-        made, given = at(config, seed)
-        return made, {name: value for name, value in given.items() if not name.startswith("validation")}
-
-    result = _result(todo, configs, chosen, measure, again)
+    result = _result(todo, configs, chosen, measure, runs)
     if not completed:
         raise many.interrupted(todo, plan.journal, result)
     return result
 
 
-def _tasks(configs: list[dict[str, Any]], seeds: list[int], at: Any, X: Any, y: Any) -> list[Task]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is trained at a point, and how."""
+
+    net: MLP
+    arguments: dict[str, Any]
+    steps: int | None
+    n_train: int
+
+    def at(self, config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
+        """The network of a run, and the arguments of its `fit`."""
+        options, given = space.parts(config, self.arguments.get("optimizer", "adam"), self.arguments)
+        if self.steps is not None:
+            each = -(-self.n_train // given.get("batch_size", 32))
+            given["epochs"] = max(1, round(self.steps / each))
+        return variant(self.net, seed, options), given
+
+    def again(self, config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
+        """The same without rows held out."""
+        made, given = self.at(config, seed)
+        return made, {name: value for name, value in given.items() if not name.startswith("validation")}
+
+
+def _cell(value: float, form: str) -> str:
+    return f"{value:{form}}" if np.isfinite(value) else "-"
+
+
+def _tasks(configs: list[dict[str, Any]], seeds: list[int], plan: _Plan, X: Any, y: Any) -> list[Task]:
     runs = [(config, seed) for config in configs for seed in seeds]
     nets, given = [], []
     for config, seed in runs:
         try:
-            made, arguments = at(config, seed)
+            made, arguments = plan.at(config, seed)
         except (ValueError, TypeError) as error:
             raise type(error)(f"at {config}: {error}") from error
         nets.append(made)
@@ -294,8 +312,10 @@ def _tasks(configs: list[dict[str, Any]], seeds: list[int], at: Any, X: Any, y: 
         return f"at {config}, seed {seed}"
 
     names = dict.fromkeys(name for one in given for name in one)
-    columns = {name: [one[name] for one in given] for name in names if name not in ("sample_weight", "callbacks")}
-    shared = {name: given[0][name] for name in ("sample_weight", "callbacks") if name in names}
+    columns: dict[str, Any] = {
+        name: [one[name] for one in given] for name in names if name not in ("sample_weight", "callbacks")
+    }
+    shared: dict[str, Any] = {name: given[0][name] for name in ("sample_weight", "callbacks") if name in names}
     return of_arguments(nets, X, y, None, {**columns, **shared}, named)
 
 
@@ -317,7 +337,7 @@ class _Scorer:
         return {"score": self.metric.of(task.net, X, np.asarray(self.y)[rows], weights)}
 
 
-def _result(todo: list[Task], configs: Any, seeds: list[int], measure: Metric, plan: Any) -> Sweep:
+def _result(todo: list[Task], configs: Any, seeds: list[int], measure: Metric, plan: _Plan) -> Sweep:
     shape = len(configs), len(seeds)
     scores, status = np.full(shape, np.nan), np.full(shape, "open", "<U8")
     histories: list[list[History | None]] = [[None] * len(seeds) for _ in configs]
