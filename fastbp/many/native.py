@@ -175,14 +175,20 @@ class Native:
                         f"metric {self.spec.metric.name} is {value} at the initial weights of seed "
                         f"{self.seeds[number]}, on the rows held out: rates cannot be compared by it"
                     )
-        self.ledger.start_loss[:], self.ledger.start_metric[:] = self.start_loss[self.seed_of], start_metric[self.seed_of]
+        self.ledger.start_loss[:], self.ledger.start_metric[:] = (
+            self.start_loss[self.seed_of],
+            start_metric[self.seed_of],
+        )
 
     def _mean(self, row_losses: Array, seed: int) -> float:
         """Loss of the validation rows of a seed, as `MLP.evaluate` has it; NaN where it overflows."""
         with np.errstate(over="ignore", invalid="ignore"):
-            value = sample_weights.mean(
-                row_losses, self.weights_of_held_out[seed], self.nets[0].session.engine.loss_columns
-            ) * self.nets[0].loss.factor
+            value = (
+                sample_weights.mean(
+                    row_losses, self.weights_of_held_out[seed], self.nets[0].session.engine.loss_columns
+                )
+                * self.nets[0].loss.factor
+            )
         return value if np.isfinite(value) else np.nan
 
     def _metric(self, outputs: Array, seed: int) -> float:

@@ -55,6 +55,7 @@ def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
     reached = done.min(axis=1)
     complete = (done == reached[:, None]).all(axis=1) & (reached > 0)
     complete &= reached == max(reached[complete], default=0)
+
     def last(values: Array) -> Array:
         """After these epochs, by rate and seed."""
         by_seed: Array = values.reshape(*shape, values.shape[1])[np.arange(len(done)), :, reached - 1]

@@ -34,8 +34,8 @@ class RangeTest(RangeData, Tabular):
     metric : array, (S, q), or None
         The metric on the held-out data after these steps.
     smoothed : array, (S, q)
-        ``losses``, or `held_out` where there is one, or what the metric makes of that (``1 - accuracy``), as a running mean with bias correction; NaN before the first loss
-        and once a seed has stopped.
+        ``losses``, or `held_out` where there is one, or what the metric makes of that (``1 - accuracy``), as a
+        running mean with bias correction; NaN before the first loss and once a seed has stopped.
     stopped : list of str
         Why each seed stopped before the last step; empty if it did not.
     suggestions : dict of Suggestion

@@ -195,7 +195,8 @@ def lr_range_test(
     sample_weights.check_total(weights, what="training rows")
     if sample_weight is not None or class_weight is not None:
         sample_weights.check_effect(weights, None, batch_size)
-    batch_size, held_out, every, others = min(batch_size, len(samples)), None, 1, [None]
+    batch_size, held_out, every = min(batch_size, len(samples)), None, 1
+    others: list[Any] = [None]
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
         rows, *others = sample_weights.parts(validation_data)
@@ -306,7 +307,9 @@ class _Driver:
     metric: Metric
     held_out_y: Any  # as the user gave it
 
-    def _measured(self, net: Network, threads: int | None, data: tuple[Array, Array, Array | None]) -> tuple[float, float]:
+    def _measured(
+        self, net: Network, threads: int | None, data: tuple[Array, Array, Array | None]
+    ) -> tuple[float, float]:
         """Loss and metric on checked data; infinite, or NaN, where they overflow."""
         outputs, loss = net.session.infer(Samples(*data), activated=True, threads=threads)
         if self.metric.function is None:
@@ -315,7 +318,7 @@ class _Driver:
 
     def _cost(self, loss: float, metric: float) -> float:
         """What the curve is of."""
-        return loss if self.metric.function is None else float(self.metric.cost(np.float64(metric)))
+        return loss if self.metric.function is None else float(self.metric.cost(np.asarray(metric)))
 
     def _cost_before(self, net: MLP) -> float:
         """What the curve is of at a network's weights, on some rows, or on the held-out data."""
@@ -330,7 +333,8 @@ class _Driver:
     def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
         """Train a network with one seed."""
         n, points = len(self.rates), len(self.rates) // self.every
-        curve = _Curve(np.full(n, np.nan), *(np.full(points, np.nan) for _ in range(3)))
+        held_out, smoothed, metric = np.full((3, points), np.nan)
+        curve = _Curve(np.full(n, np.nan), held_out, smoothed, metric)
         twin = self._twin(seed)
         start = self._cost_before(twin.copy())
         loop = self._prepare(twin)

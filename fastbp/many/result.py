@@ -52,7 +52,7 @@ class LrSweep(SweepData, Tabular):
     start_metric : array, (S,), or None
         The same at the initial weights.
     kept_epoch : array, (K, S)
-        The epoch, from 1, that a run ends with and is compared by: its last, or that which `EarlyStopping` goes back to.
+        The epoch, from 1, that a run ends with and is compared by: its last, or that which a callback goes back to.
     start_loss : array, (S,)
         Validation loss at the initial weights: J0.
     eliminated : array, (K,)
@@ -94,7 +94,8 @@ class LrSweep(SweepData, Tabular):
         )  # fmt: skip
         values = (
             "best_lr", "recommended_lr", "interval", "divergence_boundary", "divergence_distance", "sensitivity",
-            "metric", "larger", "edge", "notes", "epochs", "halving", "target_loss", "n_train", "n_held", "flops_per_row", "profile",
+            "metric", "larger", "edge", "notes", "epochs", "halving", "target_loss", "n_train", "n_held",
+            "flops_per_row", "profile",
             "about",
         )  # fmt: skip
         found: dict[str, Any] = documents.plain({name: getattr(self, name) for name in (*values, *arrays)})

@@ -155,7 +155,10 @@ def lr_sweep(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
-    measure, followed = Metric.get(metric, net.loss, validation.check_flag("maximize", maximize)), endings.check(callbacks)
+    measure, followed = (
+        Metric.get(metric, net.loss, validation.check_flag("maximize", maximize)),
+        endings.check(callbacks),
+    )
     spec = make_spec(
         net, X, y, epochs, batch_size, optimizer, schedule, validation_data, precision, sample_weight=sample_weight,
         class_weight=class_weight, metric=measure, callbacks=followed,
@@ -251,7 +254,8 @@ def make_spec(
     epochs = validation.check_positive_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
     samples, targets, weights, _ = net.session.check_batch(X, y, sample_weight, scan=True)
-    held_out, given = None, (None, None)
+    held_out = None
+    given: tuple[Any, Any] = None, None
     if metric.function is not None or class_weight is not None:
         given = np.asarray(y), None if validation_data is None else np.asarray(sample_weights.parts(validation_data)[1])
     if validation_data is not None:

@@ -99,10 +99,12 @@ class SweepData:
         n_held = len(spec.held_out[0]) if spec.held_out is not None else len(spec.X) - spec.n_train
         return cls(
             learning_rates=ledger.learning_rates[::n].copy(), seeds=np.array(seeds, np.uint64),
-            start_loss=ledger.of_seeds(ledger.start_loss, n), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
-            threads=threads, n_train=spec.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
+            start_loss=ledger.of_seeds(ledger.start_loss, n), eliminated=eliminated, wall_seconds=wall,
+            busy_seconds=busy, threads=threads, n_train=spec.n_train, n_held=n_held,
+            flops_per_row=net.session.layout.flops_per_row,
             halving=halving, target_loss=target_loss, about=about, metric=ledger.metric.name,
-            larger=ledger.metric.larger, start_metric=ledger.of_seeds(ledger.start_metric, n) if measured else None, **parts,
+            larger=ledger.metric.larger,
+            start_metric=ledger.of_seeds(ledger.start_metric, n) if measured else None, **parts,
         )  # fmt: skip
 
     # --- what rates are compared by -------------------------------------------------------------------------
@@ -163,7 +165,7 @@ class SweepData:
 
     @property
     def no_better(self) -> Array:
-        """Runs that finished with a validation loss (or metric) worse than that of their initial weights, ``(K, S)``."""
+        """Runs that finished with a validation loss (or metric) worse than at their initial weights, ``(K, S)``."""
         final = self.final_cost
         return np.asarray((self.status == "finished") & ((final > self.start_cost) | np.isnan(final)))
 

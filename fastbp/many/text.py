@@ -259,10 +259,11 @@ def luck(sweep: SweepData) -> str:
     k, best = sweep.lowest_index, sweep.best_index
     if k is None or best is None or sweep.in_interval[k]:
         return ""
+    smoothed = "losses" if sweep.val_metric is None else f"logarithm of {cost_name(sweep.metric, sweep.larger)}"
     return (
         f"{sweep.learning_rates[k]:.3g} has the {'highest' if sweep.larger else 'lowest'} mean, "
         f"{sweep.mean_metric[k]:.4g} against {sweep.mean_metric[best]:.4g}, but its neighbours do not bear it out: the "
-        f"best is by the smoothed {'losses' if sweep.val_metric is None else 'logarithm of ' + cost_name(sweep.metric, sweep.larger)}"
+        f"best is by the smoothed {smoothed}"
     )
 
 

@@ -24,8 +24,8 @@ from fastbp.engine.engine import Engine
 from fastbp.many import range_test
 from fastbp.many.range_data import longest_fall, slopes
 from fastbp.many.range_result import RangeTest
-from fastbp.many.smoothing import Smoother
 from fastbp.many.run_spec import fresh
+from fastbp.many.smoothing import Smoother
 
 RNG = np.random.default_rng(4)
 X = RNG.standard_normal((45, 4))
@@ -642,7 +642,8 @@ def test_weights_act_and_a_metric_is_the_curve() -> None:
     plain = lr_range_test(net, X, y, **how)
 
     def right(targets: Any, predicted: Any) -> float:
-        assert targets is not None and len(targets) == 150
+        assert targets is not None
+        assert len(targets) == 150
         return float((targets == predicted).sum())
 
     by_name, by_function = (lr_range_test(net, X, y, metric=one, **how) for one in ("accuracy", right))
@@ -651,11 +652,13 @@ def test_weights_act_and_a_metric_is_the_curve() -> None:
         n = int(np.isfinite(one.smoothed[0]).sum())
         assert n > 5
         np.testing.assert_allclose(one.smoothed[0, :n], curve(one.metric[0, :n]), rtol=1e-12)
-        assert one.held_out is not None and plain.held_out is not None
+        assert one.held_out is not None
+        assert plain.held_out is not None
         m = min(n, int(np.isfinite(plain.held_out[0]).sum()))
         np.testing.assert_array_equal(one.held_out[0, :m], plain.held_out[0, :m])
     np.testing.assert_allclose(by_function.metric, 150 * np.asarray(by_name.metric))
-    assert "held-out 1 - accuracy" in str(by_name) and "accuracy_4" in by_name.columns()
+    assert "held-out 1 - accuracy" in str(by_name)
+    assert "accuracy_4" in by_name.columns()
     assert by_name.draw().axes[0].get_ylabel() == "1 - accuracy on held-out data"
     with pytest.raises(ValueError, match="needs validation_data"):
         lr_range_test(net, X, y, metric="accuracy")

@@ -56,7 +56,8 @@ def test_a_run_is_that_of_fit(given: dict[str, Any]) -> None:
         options = {**given, **share, "callbacks": callbacks}
         history = net.fit(X, Y, epochs=12, batch_size=16, optimizer=Adam(rate), **options)
         n = len(history.loss)
-        assert found.epochs_done[k, s] == n and np.isnan(found.val_loss[k, s, n:]).all()
+        assert found.epochs_done[k, s] == n
+        assert np.isnan(found.val_loss[k, s, n:]).all()
         assert found.train_loss[k, s, :n].tolist() == history.loss
         assert found.val_loss[k, s, :n].tolist() == history.val_loss
         assert found.val_metric is not None
@@ -87,7 +88,8 @@ def test_the_rows_held_out_are_measured_as_predict_has_them() -> None:
         assert found.mean_metric[0] == pytest.approx(measure.of(one, *held), rel=1e-6)
         assert found.start_metric is not None
         assert found.start_metric[0] == pytest.approx(measure.of(net, *held), rel=1e-6)
-    assert seen and all(seen)
+    assert seen
+    assert all(seen)
 
 
 def test_what_is_named_decides(tmp_path: Path) -> None:
@@ -101,18 +103,25 @@ def test_what_is_named_decides(tmp_path: Path) -> None:
     good = lr_sweep(classifier(), X, Y, RATES, metric=right, **options)
     bad = lr_sweep(classifier(), X, Y, [*RATES, 1e-6], metric=wrong, maximize=True, **options)
     same = lr_sweep(classifier(), X, Y, RATES, metric=wrong, maximize=False, **options)
-    assert good.best_lr == same.best_lr == by_loss.best_lr == 0.1 and bad.best_lr != 0.1
+    assert good.best_lr == same.best_lr == by_loss.best_lr == 0.1
+    assert bad.best_lr != 0.1
     assert good.val_loss.tolist() == by_loss.val_loss.tolist()
     np.testing.assert_allclose(good.cost, -np.asarray(good.val_metric))
     text = str(good)
-    assert "right" in text and "val loss" in text and "right" in good.overview().text()
+    assert "right" in text
+    assert "val loss" in text
+    assert "right" in good.overview().text()
     good.to_json(tmp_path / "sweep.json")
     kept = json.loads((tmp_path / "sweep.json").read_text())
-    assert kept["metric"] == "right" and kept["larger"] and kept["about"]["metric"] == "right"
-    assert kept["final_metric"] == good.final_metric.tolist() and np.shape(kept["val_metric"]) == (3, 3, 4)
+    assert kept["metric"] == "right"
+    assert kept["larger"]
+    assert kept["about"]["metric"] == "right"
+    assert kept["final_metric"] == good.final_metric.tolist()
+    assert np.shape(kept["val_metric"]) == (3, 3, 4)
     good.to_csv(tmp_path / "sweep.csv")
     assert ",val_right," in (tmp_path / "sweep.csv").read_text().splitlines()[0]
-    assert by_loss.val_metric is None and by_loss.final_metric.tolist() == by_loss.final_loss.tolist()
+    assert by_loss.val_metric is None
+    assert by_loss.final_metric.tolist() == by_loss.final_loss.tolist()
 
 
 def test_halving_keeps_what_is_best_by_the_metric() -> None:
@@ -132,10 +141,12 @@ def test_halving_keeps_what_is_best_by_the_metric() -> None:
             return True
 
     eliminated, _ = halving.halve(Known(), ledger, 2, halving.rungs(9, epochs, 3), lambda which: None)
-    assert eliminated[6] == 0 and eliminated[8] > 0
+    assert eliminated[6] == 0
+    assert eliminated[8] > 0
     small = lr_sweep(classifier(), X, Y, np.geomspace(1e-4, 1.0, 9), seeds=2, epochs=9, halving=3, metric="accuracy")
     whole = lr_sweep(classifier(), X, Y, np.geomspace(1e-4, 1.0, 9), seeds=2, epochs=9, metric="accuracy")
-    assert small.best_index is not None and whole.in_interval[small.best_index]
+    assert small.best_index is not None
+    assert whole.in_interval[small.best_index]
 
 
 def test_a_journal_and_other_processes_know_it(tmp_path: Path) -> None:
@@ -147,7 +158,8 @@ def test_a_journal_and_other_processes_know_it(tmp_path: Path) -> None:
     first = lr_sweep(classifier(), X, Y, RATES, journal=path, **options)
     lines = path.read_text().splitlines()
     again = lr_sweep(classifier(), X, Y, RATES, journal=path, **options)
-    assert path.read_text().splitlines() == lines and len(lines) == 1 + 6  # each run once
+    assert path.read_text().splitlines() == lines
+    assert len(lines) == 1 + 6
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         elsewhere = lr_sweep(classifier(), X, Y, RATES, executor=pool, **options)
     for other in (again, elsewhere):
@@ -160,7 +172,8 @@ def test_a_journal_and_other_processes_know_it(tmp_path: Path) -> None:
 
 def test_time_is_counted_by_run() -> None:
     found = lr_sweep(classifier(), X, Y, RATES, seeds=2, epochs=1000, callbacks=[MaxSeconds(1e-9)], threads=1)
-    assert (found.epochs_done == 1).all() and (found.status == "finished").all()
+    assert (found.epochs_done == 1).all()
+    assert (found.status == "finished").all()
 
 
 class Mine:
