@@ -100,7 +100,8 @@ def learn(case: Case, way: str, seed: int) -> tuple[float, float]:
     if way == "autocast":
         _torch(net, case, X, y, seed)
     else:
-        net.fit(X, y, epochs=case.epochs, batch_size=case.batch, optimizer=fastbp.Adam(case.lr), threads=1, precision=way)
+        how = {"epochs": case.epochs, "batch_size": case.batch, "optimizer": fastbp.Adam(case.lr)}
+        net.fit(X, y, threads=1, precision=way, **how)
     found = net.evaluate(X_test, y_test)
     return net.evaluate(X, y)["loss"], found["accuracy"] if case.classes else found["loss"]
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from fastbp import model
 from fastbp._version import __version__
-from fastbp.errors import DivergenceError
 from fastbp.engine.precisions import FLOAT32
+from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.io import documents, tensors
 from fastbp.kernels.targets import TARGET
