@@ -1,8 +1,8 @@
-"""Write docs/performance.md from what the benchmark measured.
+"""Write docs/reference/performance.md from what the benchmark measured.
 
     python bench.py --peers sklearn,torch,jax,onnxruntime --out bench.json
     python bench.py --workload held --peers sklearn,torch,jax --out held.json
-    python bench.py --profile --out profile.json --plot docs/roofline.png
+    python bench.py --profile --out profile.json --plot docs/figures/roofline.png
     python benchmarks/variants.py --out variants.json
     python bench.py --workload sweep --peers jax,torch,sklearn --out sweep.json
     python benchmarks/scaling.py --out scaling.json
@@ -32,7 +32,7 @@ SWEEP_RIVALS = ("jax, vmap", "torch, loop", "sklearn, loop", "numpy, loop")
 OTHERS = ("torch", "sklearn", "numpy")
 CAUSES = 3  # parts of a step that are named as what keeps it from its limit
 HERE = Path(__file__).parent
-TARGET = HERE.parent / "docs" / "performance.md"
+TARGET = HERE.parent / "docs" / "reference" / "performance.md"
 
 
 @click.command()
@@ -48,7 +48,7 @@ def main(
     bench: str, profile: str, variants: str, sweep: str, held: str | None, scaling: str | None,
     more_cores: str | None, out: Path,
 ) -> None:  # fmt: skip
-    """Write docs/performance.md."""
+    """Write docs/reference/performance.md."""
     result = report.load(bench)
     profiles = json.loads(Path(profile).read_text(encoding="utf-8"))["profiles"]
     parts = [
@@ -357,11 +357,11 @@ def more_cores_table(document: dict[str, Any]) -> Iterator[str]:
 
 def _profile(profiles: list[dict[str, Any]]) -> Iterator[str]:
     yield (
-        "`python bench.py --profile --plot docs/roofline.png`; microseconds a step, mean over the threads: all of "
-        "them, where a training would often choose one. Medians over chunks. waiting: for threads that came to a "
+        "`python bench.py --profile --plot docs/figures/roofline.png`; microseconds a step, mean over the threads: all "
+        "of them, where a training would often choose one. Medians over chunks. waiting: for threads that came to a "
         "barrier later; barrier: from when the last came.\n"
     )
-    yield "![roofline](roofline.png)\n"
+    yield "![roofline](../figures/roofline.png)\n"
     phases = ("gather", "forward", "loss", "backward", "update", "waiting", "barrier", "other")
     rows = []
     for one in profiles:

@@ -2,8 +2,8 @@
 
     python benchmarks/sweep_truth.py
 
-Writes docs/sweeps.md, in some minutes. `--runs FILE` keeps the trainings, so that policies can be studied without
-training again. The numbers in `fastbp/many/statistics.py` and `halving.py` were chosen with other seeds.
+Writes docs/explanation/sweeps.md, in some minutes. `--runs FILE` keeps the trainings, so that policies can be studied
+without training again. The numbers in `fastbp/many/statistics.py` and `halving.py` were chosen with other seeds.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ import fastbp
 from fastbp.many import halving, statistics
 from fastbp.validation import listed
 
-TARGET = Path(__file__).parent.parent / "docs" / "sweeps.md"
+TARGET = Path(__file__).parent.parent / "docs" / "explanation" / "sweeps.md"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:

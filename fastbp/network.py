@@ -362,7 +362,7 @@ class MLP(Exports, Settled):
         precision : {"float32", "bfloat16"}
             Of the operands of products. "bfloat16", on CPUs that have it, rounds each to 8 bits and adds up in float32;
             all else stays float32: weights, moments, gradients, activations, losses. Faster where layers are wide, see
-            docs/precision.md. Validation is in float32.
+            docs/explanation/precision.md. Validation is in float32.
 
         Returns
         -------

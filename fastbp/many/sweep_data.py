@@ -204,7 +204,7 @@ class SweepData:
 
     @property
     def recommended_lr(self) -> float | None:
-        """The best rate: on other seeds it does better than the centre of the interval (docs/sweeps.md)."""
+        """The best rate: on other seeds it does better than the centre of the interval (docs/explanation/sweeps.md)."""
         return self.best_lr
 
     @property
