@@ -105,6 +105,8 @@ def run(settings: Any, found: Any, executor: Any, command: str) -> None:
     for name, value in shared.items():
         if name not in over:
             arguments[name] = value
+    if "precision" not in over:
+        arguments["precision"] = settings.precision
     if "schedule" not in over:
         arguments["schedule"] = build.schedule(settings, settings.epochs, held_out=True)
     interrupted = ""

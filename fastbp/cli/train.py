@@ -198,8 +198,6 @@ def train(**options: Any) -> None:
     check_precision(settings)
 
     if (several := many.mode(settings)) is not None:
-        if settings.precision != "float32":
-            raise click.UsageError("--precision is for a single training: leave it out")
         many.show(many.train_several(settings, hyper, optimizer, several), settings)
         return
 
