@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.cli.bench import bench
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CHAPTERS = ["two_roles", "how_it_is_fast"]  # modules of docs/figures
@@ -67,6 +69,23 @@ def test_the_figures_show_the_numbers_of_the_page(name: str, tools: dict[str, Mo
         assert old == pytest.approx(new, rel=1e-3, abs=1e-9), f"run python docs/figures/{name}.py"
 
 
+def test_the_commands_that_make_pages_are_there() -> None:
+    pages = [DOCS.parent / "CONTRIBUTING.md", *DOCS.glob("*/*.md")]
+    named = {
+        path for page in pages for path in re.findall(r"python ((?:docs|benchmarks)/\S+?\.py)", page.read_text("utf-8"))
+    }
+    assert len(named) > 9
+    assert not [path for path in named if not (DOCS.parent / path).exists()]
+
+
+def test_the_roofline_is_a_command() -> None:
+    page = (DOCS / "explanation" / "how-it-is-fast.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^fastbp bench (.*)$", page, flags=re.MULTILINE)
+    parsed = bench.make_context("bench", shlex.split(line)).params
+    assert parsed["profile"]
+    assert parsed["plot_path"] == Path("roofline.png")
+
+
 def flat(data: Any, at: str = "") -> dict[str, float]:
     """All numbers by the way to them."""
     if isinstance(data, float):
@@ -104,6 +123,8 @@ def test_what_the_chapter_says_of_flat_places(names: dict[str, Any]) -> None:
     assert not np.any(off.backprop(X, Y).weights[0])
     assert off.forward(X).ravel() == pytest.approx(float(np.mean(Y)))
     assert names["larger"].evaluate(X, Y)["loss"] < 1e-9 < names["trained"].evaluate(X, Y)["loss"]
+    off.set_weights([[[1, -1], [1, -1]], [[0.5], [1 / 3]]], [[-1, 0], [0]])  # there is a way to 0 for it too
+    assert off.evaluate(X, Y)["loss"] == pytest.approx(0.0, abs=1e-30)
     constant, following = names["runs"]["constant"], names["runs"]["follows the cost"]
     assert constant.loss[-1] > 1e9
     assert following.loss[-1] < 1e-3

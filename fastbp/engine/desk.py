@@ -15,6 +15,7 @@ from fastbp.engine.bindings import AT
 from fastbp.engine.engine import Engine
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address, allocate
+from fastbp.engine.precisions import FLOAT32, kernel_dtype
 from fastbp.kernels import many as kernel
 from fastbp.kernels import records
 from fastbp.kernels.build import entry
@@ -74,20 +75,22 @@ class _Kind(NamedTuple):
 
 
 class Desk:
-    """The memory of one thread for networks of a dtype.
+    """The memory of one thread for networks of a dtype, trained in a precision.
 
     Parameters
     ----------
     dtype : dtype
     stop : array
         An int64 on a cache line of its own: what is written there ends all calls within a step.
+    precision : str
+        Of the operands of products in training; validation is in the dtype.
     """
 
-    def __init__(self, dtype: np.dtype[Any], stop: Array) -> None:
-        self.dtype, self.stop = dtype, stop
+    def __init__(self, dtype: np.dtype[Any], stop: Array, precision: str = FLOAT32) -> None:
+        self.dtype, self.stop, self.paired = dtype, stop, precision != FLOAT32
         self._memory: dict[Layout, dict[str, Any]] = {}  # what networks of a layout borrow; the last used comes last
         self._order = allocate(0, np.dtype(np.int64))
-        self._kernel: Any = entry(kernel.train_many, dtype.name)
+        self._kernel: Any = entry(kernel.train_many, kernel_dtype(precision, dtype.name))
         self._tag = dtype.type(1)
         self._kinds: dict[Any, _Kind] = {}
         self._copies: dict[tuple[int, int, int], tuple[Array, Array]] = {}
@@ -117,7 +120,7 @@ class Desk:
         """Give a seat the job that an engine is bound to."""
         training = which == kernel.TRAINING
         mode = records.TRAIN if training else records.EVALUATE
-        layers = engine.set_up(mode, 1, snapshots=snapshots)
+        layers = engine.set_up(mode, 1, snapshots=snapshots, paired=training and self.paired)
         job, alive = engine.lend()
         self._jobs[seat, which] = job
         self._jobs["stop"][seat, which] = address(self.stop)
@@ -165,6 +168,8 @@ class Desk:
         if kind is None:
             return False
         self._jobs[seat, kernel.TRAINING, 0] = kind.job
+        if self.paired:
+            engine.forget_mirror()
         words, at = self._words, 2 * seat * _WORDS
         X, y, weights, rows = data
         subset = 0 if rows is None else address(rows)

@@ -12,7 +12,7 @@ from numba import from_dtype, types
 
 from fastbp.kernels.atomics import atomic_load
 from fastbp.kernels.clock import now
-from fastbp.kernels.jit import jit, leaf
+from fastbp.kernels.jit import jit, leaf, plain
 from fastbp.kernels.records import EVALUATE, GO_ON, RUNNING, TRAIN, Job, Layer
 from fastbp.kernels.run import run
 from fastbp.kernels.simd import ONE, TWO, ZERO, itemsize, lanes, view
@@ -76,6 +76,7 @@ def make_steps(jobs, layers, one, n, tag):
     clear(job)
     since = now()
     run(jobs, layers, 0, tag)
+    job.copy_weights = 0
     one.ticks += now() - since
     made = job.steps_done - before
     if job.snapshot_step != ZERO:
@@ -99,7 +100,7 @@ def validate(jobs, layers, one, tag):
     check = jobs[0]
     check.mode, check.n_threads = EVALUATE, 1
     clear(check)
-    run(jobs, layers, 0, tag)
+    run(jobs, layers, 0, plain(tag))
     status = atomic_load(check.status)
     if status != RUNNING:
         one.status, one.validating, one.bad_row = status, 1, check.bad_row
@@ -119,7 +120,7 @@ def copy_parameters(job, one, tag):
 
 @leaf(
     types.Array(Job, 3, "C"), types.Array(Layer, 2, "C"), types.Array(Trainee, 1, "C"), types.int64, types.int64,
-    calls=[run],
+    calls=[run], pairs=(),
 )  # fmt: skip
 def train_many(jobs, layers, trainees, first, end, tag):
     """Train those of these numbers, one after the other; a stop that is asked for ends the call within a step.
@@ -136,6 +137,7 @@ def train_many(jobs, layers, trainees, first, end, tag):
             continue
         if one.mirror != 0:
             mirror(own, job.n_layers, tag)
+        job.copy_weights = 1  # those at hand are of another network
         if one.keep != 0:
             job.n_threads = 1
             save(job, 0, tag)

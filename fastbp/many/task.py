@@ -95,6 +95,11 @@ class Task:
         )
 
     @property
+    def kind(self) -> tuple[Any, str]:
+        """What all networks of a native call have in common: their dtype, and the precision of their products."""
+        return self.net.dtype, self.settings.precision
+
+    @property
     def timed(self) -> bool:
         """It is to end at a time of day."""
         return any(isinstance(one, MaxSeconds) for one in self.settings.callbacks)

@@ -163,11 +163,15 @@ def test_networks_of_arrays_in_one_file(tmp_path: Path) -> None:
 
 
 def test_sweeps_over_settings(tmp_path: Path) -> None:
-    table = tmp_path / "s.csv"
+    table, page, journal = tmp_path / "s.csv", tmp_path / "s.html", str(tmp_path / "s.jsonl")
     given = ["sweep", *SMALL, "--seeds", "2", "--metric", "accuracy"]
-    found = json.loads(
-        run(*given, "--over", "batch_size=32,128", "--over", "l2=0:0.1:2", "--csv", str(table), "--json")
-    )
+    over = ["--over", "batch_size=32,128", "--over", "l2=0:0.1:2", "--journal", journal]
+    found = json.loads(run(*given, *over, "--csv", str(table), "--report", str(page), "--json"))
+    assert "Data: the embedded digits, 1,438 rows of 64, sha256" in page.read_text()
+    assert "fastbp sweep --hidden 8" in page.read_text()
+    lines = Path(journal).read_text().splitlines()
+    assert json.loads(run(*given, *over, "--json"))["points"] == found["points"]
+    assert Path(journal).read_text().splitlines() == lines  # nothing was trained again
     assert [point["l2"] for point in found["points"]] == [0.0, 0.1] * 2
     assert found["metric"] == "accuracy"
     assert len(table.read_text().splitlines()) == 9
@@ -203,3 +207,26 @@ def test_the_sweep_is_no_module() -> None:
     assert callable(sweep)
     with pytest.raises(TypeError, match="net must be"):
         sweep(None, None, None, {})
+
+
+def test_a_sweep_of_rates_by_a_metric() -> None:
+    """With weights of classes, and trainings that end early."""
+    given = ["sweep", "--hidden", "8", "--lr", "1e-3:0.1:3", "--seeds", "2", "--epochs", "6"]
+    by = ["--metric", "balanced_accuracy", "--class-weight", "balanced", "--early-stopping", "1"]
+    found = json.loads(run(*given, *by, "--json"))
+    assert found["metric"] == "balanced_accuracy"
+    assert found["larger"]
+    assert "balanced" in found["about"]["class_weight"]
+    assert np.shape(found["val_metric"]) == (3, 2, 6)
+    assert np.min(found["kept_epoch"]) < 6
+    assert "balanced_accuracy" in run(*given, *by)
+    assert "does not fit" in run(*given, "--metric", "r2", code=1)
+    assert "leave --early-stopping out" in run(*given, "--early-stopping", "2", "--halving", "3", code=2)
+
+
+def test_a_range_test_by_a_metric() -> None:
+    given = ["range-test", "--hidden", "8", "--steps", "40", "--seeds", "1"]
+    found = json.loads(run(*given, "--held-out", "--metric", "accuracy", "--class-weight", "balanced", "--json"))
+    assert found["settings"]["metric"] == "accuracy"
+    assert np.shape(found["metric"]) == (1, len(found["steps"]))
+    assert "add --held-out" in run(*given, "--metric", "accuracy", code=2)
