@@ -225,7 +225,7 @@ def test_what_several_networks_look_like() -> None:
     ensemble.fit(X, Y, epochs=3, validation_split=0.2)
     groups = fit_groups(net, X, Y, by=["north", "south", "<west>"] * 80, epochs=4)
     for found, short in (
-        (folds, f"<fastbp.CrossValidation of 4 folds, loss {folds.mean['loss']:.4g} +- "),
+        (folds, f"<fastbp.CrossValidation of 4 folds: loss {folds.mean['loss']:.4g} +- "),
         (ensemble, "<fastbp.Ensemble of 12: <fastbp.MLP 6-8-3"),
         (groups, "<fastbp.GroupModel of 3 groups: <fastbp.MLP 6-8-3"),
         (sweep(net, X, Y, {"lr": [0.01, 0.1]}, seeds=2, epochs=1), "<fastbp.Sweep of 2 points x 2 seeds, best lr 0."),
