@@ -167,7 +167,7 @@ class MAE(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Squared near zero, absolute beyond `delta`: ``J = 1/(NM) sum d^2/2``, or ``delta (|d| - delta/2)`` (Huber 1964)."""
+    """Squared up to `delta`, absolute beyond: ``J = 1/(NM) sum d^2/2``, or ``delta (|d| - delta/2)`` (Huber 1964)."""
 
     delta: float = setting(1.0, check_positive_finite)
 

@@ -52,9 +52,9 @@ def write(
         file.write(text)
 
 
-def _part(name: str) -> str:
+def _part(name: str, package: str = "many") -> str:
     """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
-    return resources.files("fastbp").joinpath("many", "page", name).read_text(encoding="utf-8")
+    return resources.files("fastbp").joinpath(package, "page", name).read_text(encoding="utf-8")
 
 
 def plotly_script() -> str:
@@ -102,11 +102,13 @@ def page(sweep: SweepData, script: str, line: float | None, command: str | None,
     return fill("page.html", parts | {"js": _part("page.js")})
 
 
-def fill(template: str, parts: dict[str, str]) -> str:
-    """A page of the folder with its places filled, one of them by the style."""
+def fill(template: str, parts: dict[str, str], package: str = "many") -> str:
+    """A page of a package's folder with its places filled: the style of all pages, and what they bring of their own."""
     parts = parts | {"css": _part("page.css")}
+    if package != "many":
+        parts |= {"own css": _part("own.css", package), "own js": _part("own.js", package)}
     # Piece by piece, not by repeated replacement: a text that looks like a place to fill is left as it is.
-    first, *rest = _part(template).split("[[")
+    first, *rest = _part(template, package).split("[[")
     filled = [first]
     for piece in rest:
         name, _, after = piece.partition("]]")
@@ -276,10 +278,10 @@ def profile(sweep: SweepData) -> str:
     return "\n".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in figures)
 
 
-def versions() -> str:
-    """What made the page, and when."""
+def versions(charts: bool = True) -> str:
+    """What made the page, and when; `charts`: by plotly."""
     try:
-        plotly = f", plotly {metadata.version('plotly')}"
+        plotly = f", plotly {metadata.version('plotly')}" if charts else ""
     except metadata.PackageNotFoundError:  # a copy without metadata can be imported all the same
         plotly = ""
     return (

@@ -84,7 +84,7 @@ def check(subject: Subject, proof: Proof) -> Stage:
     word = "equal" if proof.agrees else "NOT equal"
     notes = [
         f"{word}: by backpropagation and by differences, {whole}; {_apart_by(proof.worst)}",
-        f"net.backprop, compiled, {proof.dtype}: {_apart_by(proof.compiled)}",
+        f"net.backprop, compiled, {proof.dtype}: {_apart_by(proof.compiled, proof.dtype)}",
     ]
     if len(kinks):
         notes.append(f"{len(kinks)} at a kink of J, where the slopes to the left and to the right are not the same")
@@ -94,7 +94,9 @@ def check(subject: Subject, proof: Proof) -> Stage:
                  values, proof.agrees)  # fmt: skip
 
 
-def _apart_by(share: float) -> str:
+def _apart_by(share: float, dtype: str = "float64") -> str:
+    if not np.isfinite(share):
+        return f"in {dtype} it is not finite: the numbers above are those of float64, in which they are"
     return f"{share:.0e} of the largest slope apart at most" if share else "the same to the last bit"
 
 

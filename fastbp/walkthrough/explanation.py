@@ -19,7 +19,7 @@ from fastbp.optimizers import Optimizer
 from fastbp.tables.model import TableModel
 from fastbp.types import Array
 from fastbp.validation import check_positive_int, check_seed
-from fastbp.walkthrough import backward, change, forward, page, text, view
+from fastbp.walkthrough import backward, change, forward, text, view, web
 from fastbp.walkthrough.descent import Descent, descend
 from fastbp.walkthrough.proof import Proof, prove
 from fastbp.walkthrough.stages import Stage
@@ -92,7 +92,7 @@ class Explanation:
         command : str, optional
             What made it, told at its end.
         """
-        page.write(self, path, command)
+        web.write(self, path, command)
 
 
 @own

@@ -30,8 +30,8 @@ def products(pairs: Iterable[tuple[float, float]]) -> list[str]:
 def long_sum(pairs: Sequence[tuple[float, float]]) -> tuple[str, str]:
     """A sum of products, its largest terms and what the others come to; and a remark on those, if there are some."""
     order = sorted(range(len(pairs)), key=lambda i: -abs(pairs[i][0] * pairs[i][1]))
-    terms = products(pairs[i] for i in sorted(order[:TERMS]))
-    others = order[TERMS:]
+    others = order[TERMS:] if len(pairs) > TERMS + 1 else []  # a single one is as short itself
+    terms = products(pairs[i] for i in sorted(set(order) - set(others)))
     if not others:
         return " + ".join(terms), ""
     rest = signed(sum(pairs[i][0] * pairs[i][1] for i in others))

@@ -19,6 +19,7 @@ DIFFERENCE = 1e-5
 # Parameters -> how many of them are checked: each is two passes through the network.
 _CHECKED = ((20_000, 2000), (1_000_000, 200))
 _FEWEST = 20
+_MOST_CANCELLED = 1e6
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Proof:
         Places in `chosen` where the cost has a kink: its slopes to the left and to the right differ.
     of : int
         Parameters of the network.
+    cancelled : float
+        How much larger answer and target are than their difference: so much larger are roundings in the gradient.
     """
 
     compiled: float
@@ -51,11 +54,13 @@ class Proof:
     worst: float
     kinks: Array
     of: int
+    cancelled: float
 
     @property
     def agrees(self) -> bool:
         """Whether all are equal, but for rounding."""
-        return self.compiled <= ROUNDING[self.dtype] and self.worst <= DIFFERENCE
+        slack = max(1.0, self.cancelled)
+        return self.compiled <= ROUNDING[self.dtype] * slack and self.worst <= DIFFERENCE * slack
 
 
 @quiet
@@ -70,7 +75,7 @@ def prove(subject: Subject, twin: MLP, numbers: Trace) -> Proof:
     chosen = gradients.drawn(len(exact), most, net.seed)
     if not numbers.finite:
         nothing = np.full(0, np.nan)
-        return Proof(np.nan, net.dtype.name, chosen[:0], nothing, nothing, np.nan, chosen[:0], len(exact))
+        return Proof(np.nan, net.dtype.name, chosen[:0], nothing, nothing, np.nan, chosen[:0], len(exact), 1.0)
     around = np.array(gradients.costs_around(twin, subject.x, subject.y, chosen))
     low, high, h = around.T
     numeric, found = (high - low) / (2 * h), exact[chosen]
@@ -78,7 +83,9 @@ def prove(subject: Subject, twin: MLP, numbers: Trace) -> Proof:
     # At a kink the two sides have slopes of their own; where the cost is smooth they differ by h times its curvature.
     bent = (np.abs(right - left) > 1e-3 * largest) & (np.abs(numeric - found) > DIFFERENCE * largest)
     errors = np.where(bent, 0.0, np.abs(numeric - found)) / largest
+    apart = max(float(np.abs(numbers.answer - numbers.target).max()), np.finfo(np.float64).tiny)
+    cancelled = float((np.abs(numbers.answer) + np.abs(numbers.target)).max()) / apart
     return Proof(
         float(difference), net.dtype.name, chosen, found, numeric, float(errors.max(initial=0.0)), np.flatnonzero(bent),
-        len(exact),
+        len(exact), min(cancelled, _MOST_CANCELLED),
     )  # fmt: skip
