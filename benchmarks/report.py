@@ -1,12 +1,14 @@
-"""Write docs/performance.md from what the benchmark measured.
+"""Write docs/reference/performance.md from what the benchmark measured.
 
     python bench.py --peers sklearn,torch,jax,onnxruntime --out bench.json
     python bench.py --workload held --peers sklearn,torch,jax --out held.json
-    python bench.py --profile --out profile.json --plot docs/roofline.png
+    python bench.py --profile --out profile.json --plot docs/figures/roofline.png
     python benchmarks/variants.py --out variants.json
     python bench.py --workload sweep --peers jax,torch,sklearn --out sweep.json
     python benchmarks/scaling.py --out scaling.json
     python benchmarks/report.py bench.json profile.json variants.json sweep.json --held held.json --scaling scaling.json
+
+With `--more-cores FILE` also what `benchmarks/scaling.py` measured on a machine with more of them.
 
 No figure is held against one of another machine: beside what is reached stand the limit of this one, its rivals, and
 where the rest of the time goes.
@@ -30,7 +32,7 @@ SWEEP_RIVALS = ("jax, vmap", "torch, loop", "sklearn, loop", "numpy, loop")
 OTHERS = ("torch", "sklearn", "numpy")
 CAUSES = 3  # parts of a step that are named as what keeps it from its limit
 HERE = Path(__file__).parent
-TARGET = HERE.parent / "docs" / "performance.md"
+TARGET = HERE.parent / "docs" / "reference" / "performance.md"
 
 
 @click.command()
@@ -40,11 +42,13 @@ TARGET = HERE.parent / "docs" / "performance.md"
 @click.argument("sweep", type=click.Path(exists=True))
 @click.option("--held", type=click.Path(exists=True), help="A run of the workloads `held`.")
 @click.option("--scaling", type=click.Path(exists=True), help="Placements of work, measured and predicted.")
+@click.option("--more-cores", type=click.Path(exists=True), help="The same of a machine with more cores.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=TARGET, help="Another file to write.")
 def main(
-    bench: str, profile: str, variants: str, sweep: str, held: str | None, scaling: str | None, out: Path
+    bench: str, profile: str, variants: str, sweep: str, held: str | None, scaling: str | None,
+    more_cores: str | None, out: Path,
 ) -> None:  # fmt: skip
-    """Write docs/performance.md."""
+    """Write docs/reference/performance.md."""
     result = report.load(bench)
     profiles = json.loads(Path(profile).read_text(encoding="utf-8"))["profiles"]
     parts = [
@@ -66,6 +70,7 @@ def main(
         "## Where a step goes\n",
         *_profile(profiles),
         *(() if scaling is None else scaling_tables(json.loads(Path(scaling).read_text(encoding="utf-8")))),
+        *(() if more_cores is None else more_cores_table(json.loads(Path(more_cores).read_text(encoding="utf-8")))),
         (HERE / "performance_notes.md").read_text(encoding="utf-8").rstrip(),
     ]
     out.write_text("\n".join(parts) + "\n", encoding="utf-8")
@@ -325,13 +330,38 @@ def scaling_tables(document: dict[str, Any]) -> Iterator[str]:
     yield from _table(["workload", "cores on", *map(str, counts)], rows)
 
 
+def more_cores_table(document: dict[str, Any]) -> Iterator[str]:
+    """The best placement of each number of threads, measured on another machine."""
+    measured, machine = document["measured"], document["machine"]
+    counts = sorted({row["placement"][0] for row in measured})
+    lines = [row["line_nanoseconds"] for row in measured if row["line_nanoseconds"] is not None]
+    yield f"### On {machine['available_threads']} processors\n"
+    yield (
+        f"`python benchmarks/scaling.py` on another machine: {machine['processor']}, {machine['available_threads']} "
+        f"processors, {min(lines):.0f} to {max(lines):.0f} ns a line. For each number of threads its best placement: "
+        "µs a step, times the speed of one thread, and what the model predicts for this placement.\n"
+    )
+    rows = []
+    for name in dict.fromkeys(row["workload"] for row in measured):
+        mine = [row for row in measured if row["workload"] == name]
+        alone = next(row["seconds"] for row in mine if row["placement"][0] == 1)
+        best = [min((row for row in mine if row["placement"][0] == n), key=lambda row: row["seconds"]) for n in counts]
+        columns = [f", {one['placement'][1]} by columns" if one["placement"][1] else "" for one in best]
+        rows.append([
+            name, *(f"{_number(1e6 * one['seconds'])} ({alone / one['seconds']:.2g}x{said})"
+            for one, said in zip(best, columns, strict=True)),
+        ])  # fmt: skip
+        rows.append(["predicted", *(_number(1e6 * one["predicted"]) for one in best)])
+    yield from _table(["workload", *(f"{n} thread{'s' * (n > 1)}" for n in counts)], rows)
+
+
 def _profile(profiles: list[dict[str, Any]]) -> Iterator[str]:
     yield (
-        "`python bench.py --profile --plot docs/roofline.png`; microseconds a step, mean over the threads: all of "
-        "them, where a training would often choose one. Medians over chunks. waiting: for threads that came to a "
+        "`python bench.py --profile --plot docs/figures/roofline.png`; microseconds a step, mean over the threads: all "
+        "of them, where a training would often choose one. Medians over chunks. waiting: for threads that came to a "
         "barrier later; barrier: from when the last came.\n"
     )
-    yield "![roofline](roofline.png)\n"
+    yield "![roofline](../figures/roofline.png)\n"
     phases = ("gather", "forward", "loss", "backward", "update", "waiting", "barrier", "other")
     rows = []
     for one in profiles:

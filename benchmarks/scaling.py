@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fastbp
-from fastbp.bench import cores
+from fastbp.bench import cores, machine
 from fastbp.bench.workloads import WORKLOADS, Workload
 from fastbp.engine import costs, threads
 from fastbp.engine.layout import Layout
@@ -68,12 +68,12 @@ def measure(workload: Workload, most: int) -> list[dict[str, Any]]:
     seconds = {each: median(times) for each, times in found.items()}
     line = median(one for one in lines if one is not None) if any(lines) else None
     model = calibrated(workload, seconds[choice[0]], line)
-    machine = Topology(most, (frozenset(range(most)),), (most,))
+    topology = Topology(most, (frozenset(range(most)),), (most,))
     layout = network(workload).session.layout
     return [
         {
             "workload": workload.name, "placement": list(each), "seconds": seconds[each], "line_nanoseconds": line,
-            "predicted": model.step(layout, workload.batch_size, each, machine),
+            "predicted": model.step(layout, workload.batch_size, each, topology),
             "lines": round(crossing_lines(layout, workload.batch_size, each)), "barriers": barriers(each),
         }
         for each in choice
@@ -94,13 +94,13 @@ def predict(workload: Workload, one_thread: float) -> Iterator[dict[str, Any]]:
     model = calibrated(workload, one_thread, None)
     for n in COUNTS:
         for dies in sorted({1, max(1, n // DIE)}):
-            machine = Topology(n, tuple(frozenset([k]) for k in range(dies)), (n // dies,) * dies)
+            topology = Topology(n, tuple(frozenset([k]) for k in range(dies)), (n // dies,) * dies)
             best = min(
-                candidates(layout, n, dies), key=lambda each: model.step(layout, workload.batch_size, each, machine)
+                candidates(layout, n, dies), key=lambda each: model.step(layout, workload.batch_size, each, topology)
             )
             yield {
                 "workload": workload.name, "cores": n, "dies": dies, "placement": list(best),
-                "seconds": model.step(layout, workload.batch_size, best, machine), "line": model.line,
+                "seconds": model.step(layout, workload.batch_size, best, topology), "line": model.line,
                 "far_line": model.far_line,
             }  # fmt: skip
 
@@ -138,7 +138,7 @@ def main(out: Path | None) -> None:
         )  # fmt: skip
     console.print(table)
     if out is not None:
-        document = {"measured": measured, "predicted": predicted}
+        document = {"machine": machine.describe(), "measured": measured, "predicted": predicted}
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

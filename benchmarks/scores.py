@@ -2,7 +2,7 @@
 
     python benchmarks/scores.py
 
-Writes docs/scores.md. A seed draws the split and the initial weights of both.
+Writes docs/reference/scores.md. A seed draws the split and the initial weights of both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp
 
-TARGET = Path(__file__).parent.parent / "docs" / "scores.md"
+TARGET = Path(__file__).parent.parent / "docs" / "reference" / "scores.md"
 HIDDEN, LR, ALPHA, BATCH = 100, 1e-3, 1e-4, 200
 NETWORKS = 4  # a split, whose scores are averaged: the initial weights matter as much as the split does
 LIMIT = 1.0  # points that the interval of the mean difference must stay within

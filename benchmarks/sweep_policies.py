@@ -18,7 +18,7 @@ from sklearn.model_selection import HalvingGridSearchCV, PredefinedSplit
 
 import fastbp
 from fastbp.many import halving, statistics
-from fastbp.many.ledger import DIVERGED, FINISHED, Ledger
+from fastbp.many.ledger import FINISHED, Ledger
 
 FIRST, TRUTH, REPEATS = 10_000, 240, 40
 EPOCHS, HIDDEN, BATCH = 32, 32, 32
@@ -166,28 +166,30 @@ def one_error(losses: Any, start: Any) -> Any:
 
 
 class Recorded:
-    """Trains nothing: all losses are known."""
+    """Trains nothing: all losses are known. Notes how many epochs each run would have taken."""
 
     busy_seconds, n_threads = 0.0, 1
 
+    def __init__(self, runs: int) -> None:
+        self.done = np.zeros(runs, int)
+
     def train(self, which: Any, end: int) -> bool:
         """Done already."""
+        self.done[which] = end
         return True
 
 
 def halved(rates: Any, losses: Any, start: Any) -> tuple[int | None, Any, float]:
-    """`lr_sweep(halving=3)`: the advice, which rates were trained to the end, and the epochs that it took."""
+    """`lr_sweep(halving=3)`: the advice, which rates were not eliminated, and the epochs that it took."""
     n_rates, seeds, epochs = losses.shape
     ledger = Ledger(np.repeat(rates, seeds), list(range(seeds)) * n_rates, epochs)
     ledger.val_loss[:] = losses.reshape(-1, epochs)
     ledger.start_loss[:] = np.tile(start, n_rates)
-    ledger.status[:] = np.where(np.isfinite(ledger.val_loss[:, -1]), FINISHED, DIVERGED)
-    eliminated, _ = halving.halve(
-        Recorded(), ledger, seeds, halving.rungs(n_rates, epochs, HALVING), lambda which: None
-    )
+    ledger.status[:] = FINISHED
+    runner = Recorded(len(ledger))
+    eliminated, _ = halving.halve(runner, ledger, seeds, halving.rungs(n_rates, epochs, HALVING), lambda which: None)
     alive = eliminated == 0
-    done = np.where(alive, epochs, eliminated)
-    cost = sum(np.isfinite(losses[k, :, : done[k]]).sum() for k in range(n_rates))
+    cost = (np.isfinite(ledger.val_loss) & (np.arange(epochs) < runner.done[:, None])).sum()
     known = eligible(losses, start) & alive
     found = statistics.compare(rates, losses[:, :, -1], known, float(start.mean()), alive)
     return found.best, alive, float(cost)

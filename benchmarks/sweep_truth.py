@@ -2,8 +2,8 @@
 
     python benchmarks/sweep_truth.py
 
-Writes docs/sweeps.md, in some minutes. `--runs FILE` keeps the trainings, so that policies can be studied without
-training again. The numbers in `fastbp/many/statistics.py` and `halving.py` were chosen with other seeds.
+Writes docs/explanation/sweeps.md, in some minutes. `--runs FILE` keeps the trainings, so that policies can be studied
+without training again. The numbers in `fastbp/many/statistics.py` and `halving.py` were chosen with other seeds.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from sweep_policies import (
 
 import fastbp
 from fastbp.many import halving, statistics
+from fastbp.validation import listed
 
-TARGET = Path(__file__).parent.parent / "docs" / "sweeps.md"
+TARGET = Path(__file__).parent.parent / "docs" / "explanation" / "sweeps.md"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
@@ -134,7 +135,7 @@ def halvings(all_cases: list[Case]) -> list[str]:
     """What halving loses and costs."""
     rows: list[list[str]] = []
     shorter = []
-    for epochs in (10, 20, EPOCHS):
+    for epochs in (5, 10, 20, EPOCHS):
         lines, totals = [], np.zeros((2, 3))  # plain and ours: lost, cost, excess
         for case in (one.until(epochs) for one in all_cases):
             found = np.zeros((2, REPEATS, 3))
@@ -159,8 +160,9 @@ def halvings(all_cases: list[Case]) -> list[str]:
         "## Halving",
         "",
         f"`halving={HALVING}` with {SEEDS} seeds, beside successive halving that keeps the best third: how often the "
-        "truly best rate is eliminated, the share of the epochs of a whole sweep (runs that diverge end at once, and "
-        "count in neither), and the excess loss of the rate that is recommended. First the mean over all cases, then, "
+        "truly best rate is eliminated, the share of the epochs of a whole sweep (those of runs before they diverge "
+        "count in both), and the excess loss of the rate that is recommended. The first comparisons look at "
+        f"{listed(map(str, halving.seeds_of(SEEDS, 3)[:-1]))} of the seeds. First the mean over all cases, then, "
         f"for {EPOCHS} epochs, how many of {REPEATS} sweeps of each.",
         "",
         *table(["epochs", "compared after", *kinds], shorter),

@@ -3,8 +3,8 @@
     pip install -e ".[tables]"
     python benchmarks/tables.py
 
-Writes docs/tables.md. Every model of a split has the same rows to train on (64 %), to choose its best epoch (16 %) and
-to be tested on (20 %), and the same threads.
+Writes docs/reference/tables.md. Every model of a split has the same rows to train on (64 %), to choose its best
+epoch (16 %) and to be tested on (20 %), and the same threads.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _WARM: set[str] = set()
 @click.option("--data", type=click.Path(file_okay=False), help="A folder of Parquet files that --export wrote.")
 @click.option("--export", type=click.Path(file_okay=False), help="Write the tables there, and no more.")
 @click.option("--json", "as_json", type=click.Path(dir_okay=False), help="Keep the results, and add to those there.")
-@click.option("--page", type=click.Path(dir_okay=False), help="Write the page from the results: docs/tables.md.")
+@click.option("--page", type=click.Path(dir_okay=False), help="Write the results' page: docs/reference/tables.md.")
 @click.option("--seconds", default=0.0, help="Begin nothing after so long.")
 def main(
     models: str, tables: str, splits: int, first: int, jobs: int, threads: int, data: str | None, export: str | None,

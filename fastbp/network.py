@@ -316,7 +316,7 @@ class MLP(Exports, Settled):
             Rows a step; the last batch of an epoch may be shorter, and averages over its own rows.
         optimizer : str or Optimizer
             A name of `fastbp.optimizers.NAMES`, such as "sgd" or "adam", with its defaults; or a description such as
-            ``SGD(lr=0.1, momentum=0.9)``. "lbfgs" (extra `lbfgs`) takes all rows at once, an epoch being one of its
+            ``SGD(lr=0.1, momentum=0.9)``. "lbfgs" takes all rows at once, an epoch being one of its
             iterations: `batch_size` must be left out, and `shuffle` means nothing.
         schedule : Schedule or callable, optional
             How the learning rate changes: one of `fastbp.schedules`, in epochs that this network has been trained
@@ -362,7 +362,7 @@ class MLP(Exports, Settled):
         precision : {"float32", "bfloat16"}
             Of the operands of products. "bfloat16", on CPUs that have it, rounds each to 8 bits and adds up in float32;
             all else stays float32: weights, moments, gradients, activations, losses. Faster where layers are wide, see
-            docs/precision.md. Validation is in float32.
+            docs/explanation/precision.md. Validation is in float32.
 
         Returns
         -------

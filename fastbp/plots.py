@@ -2,7 +2,8 @@
 
 `learning_curves`, `confusion_matrix`, `calibration`, `predicted_against_true`, `first_layer`; and `evaluation`, those
 of them that tell how good a network is on some rows. All of them take a network with arrays, or a table model with a
-table, return matplotlib's figure, which shows itself in a notebook, and save it where a `path` is given.
+table, and those of predictions an ensemble, too; they return matplotlib's figure, which shows itself in a notebook, and
+save it where a `path` is given.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from fastbp.history import History
 from fastbp.io.figures import new_figure, save_figure
+from fastbp.many.ensemble import Ensemble
 from fastbp.network import MLP
 from fastbp.tables import apply
 from fastbp.tables.model import TableModel
@@ -62,13 +64,13 @@ def learning_curves(trained: History | MLP | TableModel, path: Path | None = Non
 
 
 def confusion_matrix(
-    model: MLP | TableModel, X: Any, y: Any = None, *, normalize: bool = False, path: Path | None = None
+    model: MLP | Ensemble | TableModel, X: Any, y: Any = None, *, normalize: bool = False, path: Path | None = None
 ) -> Any:
     """How many rows of each class are taken for each.
 
     Parameters
     ----------
-    model : MLP or TableModel
+    model : MLP, Ensemble or TableModel
         A classifier with one class a row.
     X : array-like (n, n_in), or a table as `TableModel.evaluate` takes it
     y : array-like (n,)
@@ -92,7 +94,9 @@ def confusion_matrix(
     return _saved(figure, path)
 
 
-def calibration(model: MLP | TableModel, X: Any, y: Any = None, *, bins: int = 10, path: Path | None = None) -> Any:
+def calibration(
+    model: MLP | Ensemble | TableModel, X: Any, y: Any = None, *, bins: int = 10, path: Path | None = None
+) -> Any:
     """How often what is predicted with some probability comes true; below, how many rows each point stands for.
 
     Of two classes the probability of the second; of more, that of the class that is predicted. The title tells the
@@ -113,12 +117,14 @@ def calibration(model: MLP | TableModel, X: Any, y: Any = None, *, bins: int = 1
     return _saved(figure, path)
 
 
-def predicted_against_true(model: MLP | TableModel, X: Any, y: Any = None, *, path: Path | None = None) -> Any:
+def predicted_against_true(
+    model: MLP | Ensemble | TableModel, X: Any, y: Any = None, *, path: Path | None = None
+) -> Any:
     """Predictions of quantities against the true values, one panel an output, with the diagonal where both are equal.
 
     Parameters
     ----------
-    model : MLP or TableModel
+    model : MLP, Ensemble or TableModel
         Of quantities.
     X, y, path
         As of `confusion_matrix`; y ``(n,)`` or ``(n, n_out)``.
@@ -130,7 +136,7 @@ def predicted_against_true(model: MLP | TableModel, X: Any, y: Any = None, *, pa
     return _saved(figure, path)
 
 
-def evaluation(model: MLP | TableModel, X: Any, y: Any = None, *, path: Path | None = None) -> Any:
+def evaluation(model: MLP | Ensemble | TableModel, X: Any, y: Any = None, *, path: Path | None = None) -> Any:
     """Of a classifier the confusion matrix and the calibration, of quantities the predicted against the true ones.
 
     Parameters
@@ -220,6 +226,11 @@ def _net_of(model: MLP | TableModel) -> MLP:
     return net
 
 
+def _one_of(model: MLP | Ensemble | TableModel) -> MLP:
+    """A network that tells what the model predicts: one of an ensemble, whose members are alike."""
+    return model.nets[0] if isinstance(model, Ensemble) else _net_of(model)
+
+
 def _input_names(model: MLP | TableModel) -> list[str] | None:
     if isinstance(model, TableModel):
         return None if model.encoder is None else [str(name) for name in model.encoder.inputs]
@@ -236,14 +247,14 @@ def _shape_of(shape: tuple[int, int] | None, n: int, names: list[str] | None) ->
     return height, width
 
 
-def _classifies(model: MLP | TableModel) -> bool:
-    net = _net_of(model)
+def _classifies(model: MLP | Ensemble | TableModel) -> bool:
+    net = _one_of(model)
     return net.loss.link.classifies and not (net.loss.link.target == "binary" and net.sizes[-1] > 1)
 
 
-def _classes(model: MLP | TableModel, X: Any, y: Any) -> tuple[Array, Array, list[str]]:
+def _classes(model: MLP | Ensemble | TableModel, X: Any, y: Any) -> tuple[Array, Array, list[str]]:
     """Numbers of the true classes ``(n,)``, probabilities ``(n, C)``, and the names of the classes."""
-    net = _net_of(model)
+    net = _one_of(model)
     if not _classifies(model):
         raise ValueError(
             f"this picture is for one class a row, but the model has loss={net.loss.name!r} and {net.sizes[-1]} "
@@ -256,7 +267,7 @@ def _classes(model: MLP | TableModel, X: Any, y: Any) -> tuple[Array, Array, lis
         return part.y, proba, [str(one) for one in model.classes or ()]
     samples = net.session.check_batch(X, y, None, scan=True)
     true = np.asarray(samples.y)
-    proba = np.asarray(net.predict_proba(X), np.float64)
+    proba = np.asarray(model.predict_proba(X), np.float64)
     if proba.ndim == 1:
         proba = np.stack([1.0 - proba, proba], axis=1)
         true = true.reshape(-1) > 0.5
@@ -268,9 +279,9 @@ def _classes(model: MLP | TableModel, X: Any, y: Any) -> tuple[Array, Array, lis
     return true[known], proba[known], [str(one) for one in names]
 
 
-def _quantities(model: MLP | TableModel, X: Any, y: Any) -> tuple[Array, Array, list[str]]:
+def _quantities(model: MLP | Ensemble | TableModel, X: Any, y: Any) -> tuple[Array, Array, list[str]]:
     """True and predicted values ``(n, n_out)``, and the names of the outputs."""
-    net = _net_of(model)
+    net = _one_of(model)
     if net.loss.link.classifies:
         raise ValueError(f"the model has loss={net.loss.name!r}: plots.confusion_matrix is for classes")
     if isinstance(model, TableModel):
@@ -280,7 +291,7 @@ def _quantities(model: MLP | TableModel, X: Any, y: Any) -> tuple[Array, Array, 
         part, _ = apply.part(model, model.frame(X))
         return part.y.reshape(len(part), -1), apply.quantities(model, part.X), list(model.target.names)
     net.session.check_batch(X, y, None, scan=True)
-    predicted = np.asarray(net.predict(X), np.float64).reshape(-1, net.sizes[-1])
+    predicted = np.asarray(model.predict(X), np.float64).reshape(-1, net.sizes[-1])
     names = ["y"] if net.sizes[-1] == 1 else [f"output {k}" for k in range(net.sizes[-1])]
     return np.asarray(y, np.float64).reshape(predicted.shape), predicted, names
 

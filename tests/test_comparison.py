@@ -1,4 +1,4 @@
-"""docs/comparison.md tells the truth of other libraries, as far as signatures tell it, and names what there is."""
+"""The comparison tells the truth of other libraries, as far as signatures tell it, and names what there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from peers import needs, needs_heavy
 
 import fastbp
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "comparison.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "explanation" / "comparison.md").read_text(encoding="utf-8")
 LIBRARIES = ["fastbp", "scikit-learn", "PyTorch", "Keras", "JAX + Optax", "SimpleChains.jl"]
 
 

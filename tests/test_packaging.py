@@ -17,7 +17,7 @@ import fastbp
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-FOR_DEVELOPERS = {"test", "peers", "heavy", "tables", "dev"}
+FOR_DEVELOPERS = {"test", "peers", "heavy", "tables", "docs", "dev"}
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fastbp.bench.profile import NEAR_ROOF, SECONDS, Part, Profile
+from fastbp.bench.profile import LEVELS, NEAR_ROOF, SECONDS, Part, Profile
 from fastbp.io.figures import new_figure, save_figure
 
 
@@ -82,12 +82,17 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
     peak = max(profile.peak_gflops for profile in profiles)
     parts = [(profile, part) for profile in profiles for part in profile.parts if part.flops and part.seconds]
     intensities = [part.flops / part.bytes for _, part in parts]
-    low, high = min(intensities) / 2, max(intensities) * 2
+    low, high = min(intensities) / 4, max(intensities) * 2
     for level, speed in profiles[0].bandwidths.items():
         ridge = peak / (speed * 1e-9)
         axes.plot([low, ridge], [low * speed * 1e-9, peak], color="0.6", lw=1)
-        axes.annotate(f"{level} {speed * 1e-9:.0f} GB/s", (low, low * speed * 1e-9), fontsize=8, color="0.4")
-    axes.plot([peak / max(profiles[0].bandwidths.values()) * 1e9, high], [peak, peak], color="0.3", lw=1.5)
+        axes.annotate(
+            f"{level}, {_size(LEVELS[level])} a thread: {speed * 1e-9:.0f} GB/s", (low, low * speed * 1e-9),
+            xytext=(4, 0), textcoords="offset points", fontsize=8, color="0.25", va="top",
+            bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"},
+        )  # fmt: skip
+    ridges = [peak / (speed * 1e-9) for speed in profiles[0].bandwidths.values()]
+    axes.plot([min(ridges), high], [peak, peak], color="0.3", lw=1.5)
     axes.annotate(f"FMA peak {peak:.0f} GFLOP/s", (high, peak), ha="right", va="bottom", fontsize=8)
     markers = {"forward": "o", "backward": "s", "update": "^"}
     for number, profile in enumerate(profiles):
@@ -99,10 +104,19 @@ def plot(profiles: Sequence[Profile], path: Path) -> None:
                 marker=marker, s=28, color=f"C{number % 10}",
                 label=profile.workload.name if phase == "forward" else None,
             )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="flop a byte", ylabel="GFLOP/s", xlim=(low, high))
+    axes.set(xscale="log", yscale="log", ylabel="GFLOP/s", xlim=(low, high))
+    axes.set_xlabel("flop a byte: memory sets the limit on the left, arithmetic on the right")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     axes.set_title(f"Phases of a step, {profiles[0].threads} threads: o forward, s backward, ^ gradient and update")
     axes.legend(fontsize=8, loc="lower right")
     save_figure(figure, path, dpi=130)
+
+
+def _size(n: int) -> str:
+    """Bytes, as caches are sized."""
+    return f"{n >> 20} MB" if n >> 20 else f"{n >> 10} kB"
 
 
 def check_plot() -> None:

@@ -175,7 +175,7 @@ def _lines(memory: npt.NDArray[np.int64]) -> int:
 def bandwidth(size: int, threads: int = 1, seconds: float = 0.1) -> float:
     """Bytes a second that some threads move together, each in a working set of `size` bytes; the best round."""
     kernel, n = entry(add_probe, "float32"), size // 8
-    pairs = [np.zeros((2, n), np.float32) for _ in range(threads)]
+    pairs = [np.ones((2, n), np.float32) for _ in range(threads)]  # zeros would be pages that are not there yet
     rounds = max(1, (8 << 20) // size)
 
     def work(number: int) -> None:

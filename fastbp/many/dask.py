@@ -43,7 +43,7 @@ class DaskExecutor(concurrent.futures.Executor):
     workers have died.
 
     What comes back are pickles, which can run any code here: the scheduler and all workers must be trusted, and by
-    default nothing keeps others away from their ports. ``docs/distributed.md`` tells more.
+    default nothing keeps others away from their ports. ``docs/how-to/distributed.md`` tells more.
     """
 
     def __init__(self, client: Any, *, timeout: float = PATIENCE) -> None:

@@ -52,6 +52,12 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.learning_rates)
 
+    def start_of_seeds(self, n_seeds: int) -> Array:
+        """`start_loss` of each seed, ``(S,)``, from the first run of it that is known; runs are ordered by rate."""
+        losses = self.start_loss.reshape(-1, n_seeds)
+        first = np.isfinite(losses).argmax(axis=0)
+        return np.asarray(losses[first, np.arange(n_seeds)])
+
     def part(self, which: Array) -> Ledger:
         """A copy of some of the runs."""
         other = Ledger(self.learning_rates[which], self.seeds[which].tolist(), self.val_loss.shape[1])

@@ -86,7 +86,10 @@ class Metric:
             return net.evaluate(X, y, weights)["loss"]
         predicted, targets = net.predict(X), np.asarray(y)
         if self.name not in METRICS or self.function is not METRICS[self.name][0]:
-            return float(self.function(targets, predicted))
+            value = self.function(targets, predicted)
+            if np.ndim(value) or not isinstance(value, int | float | np.number | np.bool_ | np.ndarray):
+                raise TypeError(f"the metric {self.name} must return a number, got {value!r:.80}")
+            return float(value)
         if targets.ndim == 2 and targets.shape[1] == 1:
             targets = targets[:, 0]
         if targets.ndim == 2 and predicted.ndim == 1:  # probabilities of classes

@@ -142,7 +142,8 @@ def lr_range_test(
       begins to fall, and where that slows.
 
     The loss falls with the sum of the rates so far. So suggestions fall as about ``1 / n_steps``, and each stands for a
-    training of some `steps` at a constant rate, 31 by the default ramp. Longer ones want more (docs/sweeps.md).
+    training of some `steps` at a constant rate, 31 by the default ramp. Longer ones want more
+    (docs/explanation/sweeps.md).
 
     References
     ----------

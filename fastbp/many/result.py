@@ -26,7 +26,7 @@ class LrSweep(SweepData, Tabular):
     The best rate has the lowest validation loss, smoothed over neighbouring rates. Those as good as the best are next
     to it, on both sides, and their smoothed log loss exceeds its own by no more than the 90 % quantile of Student's t
     times the standard error of the difference, paired by seed. With 5 seeds, such an interval holds the truly best rate
-    nine times in ten (docs/sweeps.md).
+    nine times in ten (docs/explanation/sweeps.md).
 
     Attributes
     ----------

@@ -89,8 +89,9 @@ def lr_sweep(
         it go on for about `halving` times as long, and so forth. Early epochs favour large rates. So a rate is
         eliminated only if it is worse than the best by more than its error, and if no trend leads it back: a smaller
         rate has time, in proportion, to arrive; a larger one stays if its loss falls steeply. The first comparison is
-        after 2 epochs or a ninth of them, whichever is more; a schedule runs over its whole length. What is eliminated
-        leaves the statistics, but for `best_by_epoch`. It saves about half of the epochs.
+        after 2 epochs or a ninth of them, whichever is more, and by about half of the seeds; a schedule runs over its
+        whole length. What is eliminated leaves the statistics, but for `best_by_epoch`. With 5 seeds it saves half of
+        the epochs, and 1 in 20 sweeps eliminates the best rate (docs/explanation/sweeps.md).
     target_loss : float, optional
         Validation loss to which the time is taken.
     threads : int, optional

@@ -150,14 +150,15 @@ def best_by_epoch(rates: Array, losses: Array, start: Array, eliminated: Array) 
     """The rate with the lowest smoothed log loss after each epoch of ``(K, S, epochs)``, among all alive then.
 
     A rate counts while every seed has a loss, and none of them is above `start`, ``(S,)``; `eliminated` has the epoch
-    after which it was dropped, or 0.
+    after which it was dropped, or 0. Seeds that a dropped rate was not trained with do not count until that epoch.
     """
     chosen = np.full(losses.shape[2], np.nan)
     for epoch in range(losses.shape[2]):
-        now = losses[:, :, epoch]
-        eligible = np.asarray((now <= start).all(axis=1))  # NaN is not
+        seeds = ~np.isnan(losses[eliminated > epoch, :, epoch]).any(axis=0)
+        now, begun = losses[:, seeds, epoch], start[seeds]
+        eligible = np.asarray((now <= begun).all(axis=1))  # NaN is not
         known = np.asarray((eliminated == 0) | (eliminated > epoch))
-        best = compare(rates, now, eligible, float(start.mean()), known).best
+        best = compare(rates, now, eligible, float(begun.mean()), known).best if seeds.any() else None
         if best is not None:
             chosen[epoch] = rates[best]
     return chosen

@@ -86,7 +86,7 @@ class SweepData:
         n_held = len(spec.held_out[0]) if spec.held_out is not None else len(spec.X) - spec.n_train
         return cls(
             learning_rates=ledger.learning_rates[::n].copy(), seeds=np.array(seeds, np.uint64),
-            start_loss=ledger.start_loss[:n].copy(), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
+            start_loss=ledger.start_of_seeds(n), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
             threads=threads, n_train=spec.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
             halving=halving, target_loss=target_loss, about=about, **parts,
         )  # fmt: skip
@@ -204,7 +204,7 @@ class SweepData:
 
     @property
     def recommended_lr(self) -> float | None:
-        """The best rate: on other seeds it does better than the centre of the interval (docs/sweeps.md)."""
+        """The best rate: on other seeds it does better than the centre of the interval (docs/explanation/sweeps.md)."""
         return self.best_lr
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +14,11 @@ from fastbp.validation import check_non_negative_finite, check_positive_int, lat
 class LBFGS(Optimizer):
     """Limited-memory BFGS (Liu and Nocedal 1989), for `MLP.fit` alone: every step takes all rows, in blocks.
 
-    An epoch is one iteration of SciPy's L-BFGS-B, with a line search in place of a learning rate (`history.lr` is 1).
-    It suits small data: with enough iterations it goes further down than steps on batches do. Every fit begins with the
-    weights as they are, but without a memory of earlier fits. It ends early where it has converged, or where no lower
-    point is found, as happens in single precision; `history.stop_reason` tells.
+    An epoch is one iteration, with a line search in place of a learning rate (`history.lr` is 1); the iterates are
+    those of SciPy's L-BFGS-B, but for rounding. It suits small data: with enough iterations it goes further down than
+    steps on batches do. Every fit begins with the weights as they are, but without a memory of earlier fits. It ends
+    early where it has converged, or where no lower point is found, as happens in single precision;
+    `history.stop_reason` tells.
 
     Attributes
     ----------
@@ -80,14 +80,3 @@ class LBFGS(Optimizer):
             raise ValueError(f"L-BFGS finds the lengths of its steps itself; schedule must be None, got {schedule!r}")
         if batch_size < n and batch_size != BATCH_SIZE:
             raise ValueError(f"L-BFGS takes all {n} rows at once; leave batch_size out, got {batch_size}")
-        scipy_minimize()
-
-
-def scipy_minimize() -> Callable[..., Any]:
-    """SciPy's `minimize`, or an error that says how to get it."""
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise ImportError('L-BFGS needs SciPy: pip install "fastbp[lbfgs]"') from error
-    found: Callable[..., Any] = minimize
-    return found

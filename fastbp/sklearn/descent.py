@@ -21,8 +21,8 @@ from fastbp.sklearn.costs import constant
 from fastbp.sklearn.rules import LossRule, Pace, ScoreRule
 from fastbp.spec import Samples
 from fastbp.training import lbfgs
-from fastbp.training.compiled_lbfgs import CompiledFeed
 from fastbp.training.feeds import ArrayFeed
+from fastbp.training.lbfgs import FullBatchFeed
 from fastbp.training.loop import Loop
 from fastbp.training.settings import FitSettings
 from fastbp.types import Array
@@ -73,7 +73,7 @@ def run(est: Any, net: MLP, feed: ArrayFeed, settings: FitSettings, held_out: Sa
 
 
 def by_lbfgs(est: Any, net: MLP, samples: Samples, held_out: Samples | None) -> None:
-    """Train by SciPy's L-BFGS-B."""
+    """Train by L-BFGS, with the ends of scikit-learn."""
     rule = LBFGS(gtol=est.tol, ftol=SCIPYS_FTOL, max_evaluations=est.max_fun)
     for name in ("optimizer", "schedule"):
         if getattr(est, name) is not None:
@@ -85,7 +85,7 @@ def by_lbfgs(est: Any, net: MLP, samples: Samples, held_out: Samples | None) -> 
         conventions=Conventions(alpha=float(est.alpha)),
     )  # fmt: skip
     lbfgs.check(settings)
-    feed = CompiledFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
+    feed = FullBatchFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
     history, error = run(est, net, feed, settings, held_out)
     if error is not None:
         raise ValueError(NOT_FINITE) from error

@@ -48,9 +48,9 @@ class Recipe:
 
 Chooser = Callable[[int, int, str], Recipe]
 
-# Measured on 40 tables (docs/tables.md), normalised errors: with 256 epochs however large the table, 0.001 less than
-# with at most 2,000 steps, and 2.3 times the time; with at most 64 epochs, 0.008 more. Layers of 128: 0.006 more. The
-# half of RealMLP's rates: 0.006 less than the whole of them.
+# Measured on 40 tables (docs/reference/tables.md), normalised errors: with 256 epochs however large the table, 0.001
+# less than with at most 2,000 steps, and 2.3 times the time; with at most 64 epochs, 0.008 more. Layers of 128: 0.006
+# more. The half of RealMLP's rates: 0.006 less than the whole of them.
 _EPOCHS, _FEWEST = 256, 32
 _STEPS = 2000  # that a training takes at most, if that is no fewer epochs than _FEWEST
 _RATE = 0.5

@@ -1,38 +1,48 @@
-"""L-BFGS on all rows at once: SciPy's, led by the gradient of our kernels (extra `lbfgs`)."""
+"""L-BFGS on all rows at once: iterations in native calls, and what Python sees between them."""
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from fastbp import arrays
 from fastbp.callbacks.checkpoint import Checkpoint
 from fastbp.engine import memory, team, tuning
+from fastbp.engine.minimizer import Minimizer
 from fastbp.engine.placement import Placement
 from fastbp.engine.precisions import FLOAT32
 from fastbp.errors import DivergenceError
+from fastbp.kernels import lbfgs as kernel
 from fastbp.kernels import records
-from fastbp.optimizers.lbfgs import LBFGS, scipy_minimize
+from fastbp.optimizers.lbfgs import LBFGS
 from fastbp.spec import Samples
 from fastbp.training.feeds import ArrayFeed, Loop
 from fastbp.training.settings import FitSettings
 from fastbp.types import Array
 
+LIMITS = {kernel.MOST_ITERATIONS: "max_iter is reached", kernel.MOST_EVALUATIONS: "max_fun is reached"}
+ENDS = {
+    kernel.FLAT: "converged: the gradient is flat enough",
+    kernel.LITTLE_LEFT: "converged: the cost falls by little",
+    kernel.NO_LOWER_POINT: "found no lower point",
+    kernel.MOST_EVALUATIONS: "max_evaluations are over",
+}
+
+
+MEETING_SECONDS = 2e-5  # what an evaluation has to save by a second thread
+
 
 class Interrupted(Exception):
-    """Ctrl-C, on its way out through SciPy."""
+    """Ctrl-C, on its way out."""
 
 
 def check(settings: FitSettings) -> None:
     """Refuse what L-BFGS cannot do."""
     if settings.saved is not None or any(isinstance(one, Checkpoint) for one in settings.callbacks):
         raise ValueError(
-            "L-BFGS cannot be resumed to the same bits, for SciPy keeps its memory: leave Checkpoint and resume "
-            "out; net.save keeps the weights"
+            "L-BFGS cannot be resumed to the same bits, for its memory of earlier steps is not kept: leave Checkpoint "
+            "and resume out; net.save keeps the weights"
         )
     if settings.precision != FLOAT32:
         raise ValueError(
@@ -49,25 +59,24 @@ class Result:
     ----------
     cost : float
         Loss and penalties at the last iterate.
-    iterations, evaluations : int
+    evaluations : int
     limit : str
-        What has ended it before it converged, in SciPy's words; empty if it did, or if a callback ended it.
+        What has ended it before it converged, empty if it did, or if a callback ended it.
     """
 
     cost: float
-    iterations: int
     evaluations: int
     limit: str
 
 
 class FullBatchFeed(ArrayFeed):
-    """All rows at once, as often as SciPy asks for them."""
+    """All rows at once, as often as the minimisation asks for them."""
 
     result: Result  # of the last call of `train`
 
     def train(self, loop: Loop) -> None:
         """All iterations."""
-        self.result = Minimization(loop, self).run()
+        self.result = Descent(loop, self).run()
 
 
 def block_loss(
@@ -94,24 +103,26 @@ def block_loss(
     return float(engine.losses[0])
 
 
-class Minimization:
-    """One fit by SciPy. Between iterations the network holds an iterate: the line search looks at other points."""
+class Descent:
+    """One fit. Whenever others may look, the network holds an iterate."""
 
     def __init__(self, loop: Loop, feed: ArrayFeed) -> None:
         self.loop, self.session, self.engine, self.history = loop, loop.session, loop.session.engine, loop.history
         optimizer, layout = loop.settings.optimizer, loop.session.layout
         assert isinstance(optimizer, LBFGS)
         self.optimizer, self.samples, self.n, self.mean_weight = optimizer, feed.samples, feed.n_rows, feed.mean_weight
-        self.places, self.trial = layout.places(), memory.allocate(layout.n_parameters, layout.dtype)
-        l2 = loop.session.spec.regularization.l2 + 0.5 * loop.settings.conventions.alpha / (self.n * self.mean_weight)
-        self.decay = optimizer.weight_decay + 2.0 * l2 * layout.weight_mask()[self.places]
-        self.all_rows, self.evaluations, self.iterations = feed.all_rows(), 0, 0
-        spec = loop.session.spec
+        self.trial, self.all_rows = memory.allocate(layout.n_parameters, layout.dtype), feed.all_rows()
+        spec, alpha = loop.session.spec, loop.settings.conventions.alpha
+        l2 = spec.regularization.l2 + 0.5 * alpha / (self.n * self.mean_weight)
+        self.decay = np.full(layout.n_parameters, optimizer.weight_decay) + 2.0 * l2 * layout.weight_mask()
         self.descent = spec.loss.descent(spec.n_out)
-        # An iterate that the network does not hold yet, and the updates and epochs that it stands for: set at once, so
-        # that an interrupt between two lines finds them together.
-        self.pending: tuple[Array, int, int] | None = None
-        self.started = time.perf_counter()
+        self.evaluations = self.written = 0
+        self.watched = loop.stops_at_epochs or loop.progress.shown
+        flops = layout.flops_per_row * self.n
+        self.threads = self.engine.choose_threads(loop.settings.threads, self.n, layout.flops_per_row, MEETING_SECONDS)
+        self.native = self.n <= tuning.GRADIENT_ROWS  # one call makes many evaluations
+        self.long = flops > tuning.LONG_STEP_FLOPS
+        self.budget = max(1, int(tuning.CHUNK_SECONDS * tuning.THREAD_FLOPS / max(1, flops)))
 
     def run(self) -> Result:
         """All iterations."""
@@ -121,103 +132,91 @@ class Minimization:
                     pass
         except Interrupted:
             raise KeyboardInterrupt from None
-        return Result(self.end.fun, self.iterations, self.evaluations, self.limit)
+        record = self.minimum.record
+        return Result(float(record["cost"]), self.evaluations, LIMITS.get(self.minimum.status, ""))
 
     def minimize(self) -> bool:
         """Iterations from the network's weights on; True if a callback has changed them and there are more to come."""
         optimizer, epochs = self.optimizer, self.loop.settings.epochs
         self.session.use(optimizer)
-        self.seen: tuple[Array, float] | None = None
-        self.before_iteration: float | None = None
-        self.changed, left = False, epochs - len(self.history.loss)
-        most = left * (optimizer.max_line_search + 1) + 1
-        if optimizer.max_evaluations is not None:
-            most = min(most, optimizer.max_evaluations - self.evaluations)
-        options = {
-            "maxiter": left, "maxfun": most, "maxcor": optimizer.memory,
-            "maxls": optimizer.max_line_search, "gtol": optimizer.gtol, "ftol": optimizer.ftol,
-        }  # fmt: skip
-        start = self.engine.parameters[self.places].astype(np.float64)
+        most = optimizer.max_evaluations
+        self.minimum = minimum = Minimizer(
+            self.engine, self.decay, optimizer.memory, descent=self.descent, flat=optimizer.gtol, little=optimizer.ftol,
+            most_iterations=epochs - len(self.history.loss), most_in_line=optimizer.max_line_search,
+            most_evaluations=1 << 62 if most is None else most - self.evaluations, pauses=self.watched,
+        )  # fmt: skip
+        self.written, self.started = 0, time.perf_counter()
+        self.before = len(self.history.loss), self.engine.steps, self.engine.epochs
+        self.trial[:] = self.engine.parameters
+        minimum.take(self.evaluate())
         try:
-            self.end = result = scipy_minimize()(
-                self.cost, start, jac=True, method="L-BFGS-B", callback=self.end_iteration, options=options
-            )
+            while minimum.status == kernel.OPEN:
+                if self.native:
+                    minimum.run(self.budget, self.threads, detached=self.long)
+                else:
+                    if self.watched:  # somebody may have used the engine
+                        self.trial[:] = minimum.point
+                    minimum.take(self.evaluate(fresh=not self.watched))
+                if self.loop.interrupted():
+                    raise Interrupted
+                if self.watched and self.written < minimum.record["iterations"] and self.show():
+                    more = most is None or self.evaluations + int(minimum.record["evaluations"]) < most
+                    return more and len(self.history.loss) < epochs and not self.history.stop_reason
         finally:
             self.settle()
-        self.limit = ""
-        if self.history.stop_reason:
-            return False
-        if self.changed:
-            return len(self.history.loss) < epochs and self.evaluations < (optimizer.max_evaluations or math.inf)
-        if not result.success:
-            self.limit = result.message
-        if result.nit < left:
-            what = "converged" if result.success else "found no lower point"
-            if self.evaluations > (optimizer.max_evaluations or math.inf):
-                what = "max_evaluations are over"
-            self.history.stop_reason = f"LBFGS: {what}: {result.message}"
+            self.evaluations += int(minimum.record["evaluations"])
+        if minimum.status == kernel.ROWS_ARE_BAD:
+            raise self.engine.bad_input()
+        if minimum.status == kernel.NOT_FINITE:
+            where = self.engine.epochs, self.engine.steps
+            raise DivergenceError(*where, None, self.history, self.session.standardizes)
+        if minimum.status in ENDS and not self.history.stop_reason:
+            self.history.stop_reason = f"LBFGS: {ENDS[minimum.status]}"
         return False
 
-    def put(self, point: Array, parameters: Array) -> None:
-        """Write the weights and biases of a point into flat parameters."""
-        parameters[self.places] = point  # infinity in single precision gives a loss that is seen
+    def evaluate(self, *, fresh: bool = False) -> float:
+        """The loss at the trial point; leaves its gradient in the minimum's `slope`.
 
-    def cost(self, point: Array) -> tuple[float, Array]:
-        """Loss and penalty at a point, and their gradient, summed in double precision block by block."""
-        self.put(point, self.trial)
-        self.evaluations += 1
-        loss, gradient, weights = 0.0, np.zeros(len(point)), self.samples.weights
+        fresh: the kernel has written the point, and its transposed copy, itself.
+        """
+        loss, gradient, weights = 0.0, self.minimum.slope, self.samples.weights
+        gradient[:] = 0.0
         for start in range(0, self.n, tuning.GRADIENT_ROWS):
             block = self.all_rows[start : start + tuning.GRADIENT_ROWS]
             counted = len(block) if weights is None else weights[block].sum() / self.mean_weight
             if counted == 0:
                 continue
             share = counted / self.n
-            loss += share * block_loss(self.loop, self.samples, block, self.trial)
-            gradient += share * self.engine.need_gradient()[self.places]
-        if not (math.isfinite(loss) and (arrays.all_finite(gradient) or np.isfinite(gradient).all())):
-            where = self.engine.epochs, self.engine.steps
-            raise DivergenceError(*where, None, self.history, self.session.standardizes)
-        self.seen = point.copy(), loss
-        if self.before_iteration is None:
-            self.before_iteration = loss
-        decay = self.decay * point
-        return self.descent * loss + 0.5 * float(point @ decay), gradient + decay
-
-    def loss_at(self, point: Array) -> float:
-        """Loss at a point, without penalty; where it was computed last it is known."""
-        if self.seen is None or not np.array_equal(self.seen[0], point):
-            self.cost(point)
-        assert self.seen is not None
-        return self.seen[1]
+            threads = self.threads if self.native else None
+            loss += share * block_loss(self.loop, self.samples, block, self.trial, fresh=fresh, threads=threads)
+            gradient += share * self.engine.need_gradient()
+        return loss
 
     def settle(self) -> None:
-        """Have the network hold the last iterate."""
-        if self.pending is not None:
-            point, steps, epochs = self.pending
-            engine, made = self.engine, memory.allocate(len(self.trial), self.trial.dtype)
-            self.put(point, made)
-            engine.change(parameters=made, counters=engine.counters_from(steps, epochs))
-            self.pending = None
+        """Have the network hold the last iterate, and the history its losses; twice is as once, after an interrupt."""
+        history, engine, written = self.history, self.engine, self.written
+        made = int(self.minimum.record["iterations"])
+        if made == written:
+            return
+        at_end = self.minimum.status not in (kernel.OPEN, kernel.NOT_FINITE, kernel.ROWS_ARE_BAD)
+        parameters = memory.allocate(len(self.trial), self.trial.dtype)
+        parameters[:] = self.minimum.point if at_end else self.minimum.iterate
+        now, (n, steps, epochs) = time.perf_counter(), self.before
+        losses: Array = self.minimum.losses[written:made]
+        engine.change(parameters=parameters, counters=engine.counters_from(steps + made, epochs + made))
+        history.loss[n + written :], history.lr[n + written :] = losses.tolist(), [1.0] * (made - written)
+        history.seconds[n + written :] = [(now - self.started) / (made - written)] * (made - written)
+        self.started, self.written = now, made
 
-    def end_iteration(self, intermediate_result: Any) -> None:
-        """What SciPy calls after each iteration: write the history, validate, ask the callbacks."""
-        history, engine, n = self.history, self.engine, len(self.history.loss)
-        loss, seconds = self.loss_at(intermediate_result.x), time.perf_counter() - self.started
-        steps, epochs = (engine.steps, engine.epochs) if self.pending is None else self.pending[1:]
-        self.pending = intermediate_result.x.copy(), steps + 1, epochs + 1  # SciPy goes on in the same array
-        self.iterations += 1
-        assert self.before_iteration is not None
-        history.loss[n:], history.lr[n:], history.seconds[n:] = [self.before_iteration], [1.0], [seconds]
-        self.before_iteration = loss
-        if self.loop.stops_at_epochs or self.loop.progress.shown:
-            self.settle()
-            iterate, then = engine.parameters, (engine.steps, engine.state_layout)
-            self.loop.end_epoch()
-            self.loop.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
-            self.changed = engine.parameters is not iterate or then != (engine.steps, engine.state_layout)
+    def show(self) -> bool:
+        """Show the iteration to whoever watches; True if this minimisation is at its end by that."""
+        self.settle()
+        history, engine = self.history, self.engine
+        parameters, then = engine.parameters, (engine.steps, engine.state_layout)
+        self.loop.end_epoch()
+        self.loop.progress.update(len(history.loss), len(history.loss) * self.n, history, 1.0)
         if self.loop.interrupted():
             raise Interrupted
-        if history.stop_reason or self.changed:
-            raise StopIteration
-        self.started = time.perf_counter()
+        changed = engine.parameters is not parameters or then != (engine.steps, engine.state_layout)
+        self.native = False  # the engine has to be bound anew each time
+        return changed or bool(history.stop_reason)

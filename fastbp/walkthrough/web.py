@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.io import documents
-from fastbp.io.files import replacing
-from fastbp.many.report import fill, versions
+from fastbp.many import web
 from fastbp.walkthrough.descent import WORDS, Descent
 from fastbp.walkthrough.drawing import Drawing
 from fastbp.walkthrough.numbers import shown
@@ -28,28 +26,25 @@ _LEGEND = {
 
 def write(story: Any, path: str | PathLike[str], command: str | None) -> None:
     """Write the page; see `Explanation.to_html`."""
-    text = page(story, command).encode(errors="replace")
-    with replacing(path, "wb") as file:
-        file.write(text)
+    web.write(path, page(story, command))
 
 
 def page(story: Any, command: str | None) -> str:
     """The whole page; all text that is not ours is escaped."""
-    drawing = Drawing(story.numbers, story.view)
-    return fill("explain.html", {
-        "title": TITLE,
-        "about": html.escape(" · ".join(filter(None, [story.title, story.subject.place]))),
-        "tiles": _tiles(story),
+    drawing, descent = Drawing(story.numbers, story.view), story.descent
+    body = web.fill("explain.html", {
+        "tiles": web.tiles(_tiles(story)),
         "legend": _LEGEND[drawing.labelled, drawing.large],
         "network": drawing.svg(),
-        "without": " hidden" * (story.descent is None),
-        "last": str(0 if story.descent is None else len(story.descent.rates) - 1),
-        "chosen": str(0 if story.descent is None else story.descent.chosen),
+        "without": " hidden" * (descent is None),
+        "last": str(0 if descent is None else len(descent.rates) - 1),
+        "chosen": str(0 if descent is None else descent.chosen),
         "stages": "\n".join(_stage(number, one) for number, one in enumerate(story.stages, 1)),
-        "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
-        "versions": html.escape(versions(charts=False)),
-        "data": documents.text(_data(story.descent), indent=None).replace("<", "\\u003c"),
     }, "walkthrough")  # fmt: skip
+    return web.framed(
+        body, "", _data(descent), ["explain.js"], title=TITLE, command=command, package="walkthrough",
+        about=" · ".join(filter(None, [story.title, story.subject.place])), style=web.part("explain.css", "walkthrough"),
+    )  # fmt: skip
 
 
 def _data(descent: Descent | None) -> dict[str, Any]:
@@ -72,7 +67,7 @@ def _short(values: Any) -> Any:
     return float(f"{values:.{_DIGITS}g}") if np.isfinite(values) else None
 
 
-def _tiles(story: Any) -> str:
+def _tiles(story: Any) -> list[tuple[str, str, str]]:
     """The result in a few large figures."""
     numbers, descent = story.numbers, story.descent
     largest = max(float(np.abs(one.d_weight).max()) for one in numbers.layers)
@@ -83,11 +78,7 @@ def _tiles(story: Any) -> str:
                       f"{story.optimizer.name}, learning rate {shown(story.optimizer.lr)}"))  # fmt: skip
     found.append(("largest slope", shown(largest), "of all weights"))
     found.append(("gradient", "right" if story.agrees else "in doubt", "checked by finite differences"))
-    return "\n".join(
-        f'<div class="tile"><div class="name">{name}</div><div class="value">{html.escape(value)}</div>'
-        f'<div class="more">{html.escape(more)}</div></div>'
-        for name, value, more in found
-    )
+    return found
 
 
 def _stage(number: int, stage: Stage) -> str:

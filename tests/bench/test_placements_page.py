@@ -42,6 +42,7 @@ def test_the_command_measures_every_placement_and_the_page_shows_it(
     text = "\n".join(report.scaling_tables(document))
     assert "| digits-deep | 2 | 1 by columns, 2 parts |" in text
     assert "| digits-deep | dies of eight | 1.0 |" in text
+    assert document["machine"]["processor"]
 
 
 def test_predictions_begin_at_the_speed_of_one_thread_and_lose_between_dies(scaling: ModuleType) -> None:
@@ -51,3 +52,17 @@ def test_predictions_begin_at_the_speed_of_one_thread_and_lose_between_dies(scal
     assert [by_cores[n, 1] for n in scaling.COUNTS] == sorted(by_cores[n, 1] for n in scaling.COUNTS)[::-1]
     assert by_cores[64, 1] < by_cores[64, 8] < by_cores[8, 1]
     assert all(Placement(*row["placement"]).threads <= row["cores"] for row in rows)
+
+
+def test_the_page_tells_the_best_placement_of_each_number_of_threads(scaling: ModuleType) -> None:
+    import report
+
+    def row(placement: list[int], microseconds: float) -> dict[str, object]:
+        common = {"workload": "mnist", "line_nanoseconds": 100.0, "predicted": 1e-4}
+        return {**common, "placement": placement, "seconds": 1e-6 * microseconds}
+
+    measured = [row([1, 0, 1], 400.0), row([2, 0, 1], 300.0), row([2, 1, 2], 200.0), row([16, 0, 1], 100.0)]
+    machine = {"processor": "Test CPU", "available_threads": 16}
+    text = "\n".join(report.more_cores_table({"machine": machine, "measured": measured}))
+    assert "Test CPU, 16 processors, 100 to 100 ns a line" in text
+    assert "| mnist | 400 (1x) | 200 (2x, 1 by columns) | 100 (4x) |" in text

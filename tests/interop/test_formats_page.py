@@ -1,4 +1,4 @@
-"""`docs/formats.md`: its blocks run and print what it says; the reader in it needs NumPy and safetensors alone."""
+"""`docs/reference/formats.md`: its blocks run and print what it says; its reader needs NumPy and safetensors alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peers import needs
 
 import fastbp
 
-PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 

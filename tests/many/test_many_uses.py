@@ -169,6 +169,17 @@ def test_an_ensemble_is_better_calibrated(seed: int) -> None:
     assert gain > 2 * members.std(ddof=1) / np.sqrt(10)
 
 
+def test_pictures_of_ensembles() -> None:
+    ensemble = Ensemble(MLP([6, 8, 3], seed=0), 3)
+    ensemble.fit(X, Y, epochs=2)
+    accuracy = ensemble.evaluate(X, Y)["accuracy"]
+    axes = fastbp.plots.confusion_matrix(ensemble, X, Y).axes[0]
+    assert axes.get_title() == f"accuracy {accuracy:.2%} of 240 rows"
+    numbers = Ensemble(MLP([6, 4, 1], loss="mse", seed=0), 2)
+    rmse = np.sqrt(numbers.evaluate(X, REAL)["loss"])
+    assert fastbp.plots.evaluation(numbers, X, REAL).axes[0].get_title() == f"RMSE {rmse:.4g} of 240 rows"
+
+
 # --- groups -------------------------------------------------------------------------------------------------
 
 

@@ -325,8 +325,8 @@ def test_all_diverged() -> None:
 
 @pytest.mark.parametrize(
     ("n_rates", "epochs", "factor", "ends"),
-    [(27, 9, 3, [2, 3, 9]), (27, 27, 3, [3, 9, 27]), (25, 5, 3, [2, 5]), (2, 9, 3, [9]), (9, 1, 3, [1]), (9, 2, 2, [2]),
-     (5, 5, None, [5]), (3, 10, 3, [3, 10]), (1000, 3, 2, [2, 3]),
+    [(27, 9, 3, [3, 5, 9]), (27, 27, 3, [3, 9, 27]), (25, 5, 3, [2, 3, 5]), (2, 9, 3, [9]), (9, 1, 3, [1]),
+     (9, 2, 2, [2]), (5, 5, None, [5]), (3, 10, 3, [3, 10]), (1000, 3, 2, [2, 3]),
      (17, 32, 2, [4, 8, 16, 32]), (17, 32, 3, [4, 10, 32])],
 )  # fmt: skip
 def test_rungs(n_rates: int, epochs: int, factor: int | None, ends: list[int]) -> None:
@@ -338,10 +338,10 @@ def test_halving_goes_on_where_it_stopped(schedule: Any) -> None:
     X, y = blobs()
     net = MLP([6, 20, 3], seed=3)
     rates = [*np.geomspace(1e-5, 1e1, 7), 1e30, 1e31]
-    options: dict[str, Any] = {"seeds": 2, "epochs": 6, "schedule": schedule, "optimizer": "sgd"}
+    options: dict[str, Any] = {"seeds": 2, "epochs": 4, "schedule": schedule, "optimizer": "sgd"}
     full = lr_sweep(net, X, y, rates, **options)
     sweep = lr_sweep(net, X, y, rates, halving=3, threads=2, **options)
-    assert halving.rungs(9, 6, 3) == [2, 6]
+    assert halving.rungs(9, 4, 3) == [2, 4]
     known = np.isfinite(sweep.val_loss)
     assert np.array_equal(sweep.val_loss[known], full.val_loss[known])
     assert np.array_equal(sweep.train_loss[known], full.train_loss[known])
@@ -349,7 +349,7 @@ def test_halving_goes_on_where_it_stopped(schedule: Any) -> None:
     diverged = full.diverged.any(axis=1)
     assert diverged.any()
     kept = halving.survivors(
-        full.learning_rates, full.val_loss[:, :, :2], ~diverged, full.start_loss, 6, np.ones(9, bool)
+        full.learning_rates, full.val_loss[:, :, :2], ~diverged, full.start_loss, 4, np.ones(9, bool)
     )
     assert (sweep.eliminated == np.where(kept | diverged, 0, 2)).all()
     assert 0 < kept.sum() < (~diverged).sum()
@@ -357,6 +357,28 @@ def test_halving_goes_on_where_it_stopped(schedule: Any) -> None:
     assert sweep.sensitivity is None
     assert "eliminated after epoch 2" in " ".join(str(sweep).split())
     assert {row["status"] for row in sweep.rows()} == {"finished", "eliminated", "diverged"}
+    assert not any("missing" in note for note in sweep.notes)
+
+
+def test_the_first_comparison_of_halving_is_by_few_seeds() -> None:
+    """What is far off is eliminated before its other seeds are trained; the rest are the runs of a whole sweep."""
+    X, y = blobs()
+    net, rates = MLP([6, 20, 3], seed=3), np.geomspace(1e-5, 1e1, 13)
+    options: dict[str, Any] = {"seeds": 5, "epochs": 5, "optimizer": "sgd"}
+    full, sweep = lr_sweep(net, X, y, rates, **options), lr_sweep(net, X, y, rates, halving=3, **options)
+    assert halving.rungs(13, 5, 3) == [2, 3, 5]
+    assert halving.seeds_of(5, 3) == [2, 4, 5]
+    early, later = sweep.eliminated == 2, sweep.eliminated == 3
+    assert early.any()
+    assert (sweep.epochs_done[early] == [2, 2, 0, 0, 0]).all()
+    assert (sweep.epochs_done[later] == [3, 3, 3, 3, 0]).all()
+    known = np.isfinite(sweep.val_loss)
+    assert np.array_equal(sweep.val_loss[known], full.val_loss[known])
+    assert np.array_equal(sweep.start_loss, full.start_loss)
+    # After the first epochs all rates are compared, by the seeds that all have.
+    few = statistics.best_by_epoch(rates, full.val_loss[:, :2], full.start_loss[:2], np.zeros(13, int))
+    assert sweep.best_by_epoch[:2].tolist() == few[:2].tolist()
+    assert np.isfinite(sweep.best_by_epoch).all()
     assert not any("missing" in note for note in sweep.notes)
 
 

@@ -208,7 +208,7 @@ def test_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "scikit-learn.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "scikit-learn.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 4
     names: dict[str, Any] = {}
