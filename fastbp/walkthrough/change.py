@@ -24,6 +24,7 @@ from fastbp.walkthrough.view import View
 
 LISTED = 40  # parameters that are listed one by one
 _SOME = 8  # of larger networks, those with the largest gradient
+_ROUNDING = 1e-12
 _STEPS = (1, 2, 5, 10, 20, 50)
 
 
@@ -97,7 +98,9 @@ def check(subject: Subject, proof: Proof) -> Stage:
 def _apart_by(share: float, dtype: str = "float64") -> str:
     if not np.isfinite(share):
         return f"in {dtype} it is not finite: the numbers above are those of float64, in which they are"
-    return f"{share:.0e} of the largest slope apart at most" if share else "the same to the last bit"
+    if share == 0.0:
+        return "the same to the last bit"
+    return f"apart by less than 1e{int(np.floor(np.log10(share))) + 1} of the largest slope"
 
 
 def step(
@@ -184,16 +187,16 @@ def after(numbers: Trace, descent: Descent, optimizer: Optimizer, before: Array,
     own = numbers.gradient
     promised = float(gradients.flat(own.weights, own.biases, own.input_scale) @ (moved - before))
     first = float(descent.costs[descent.chosen, 1])
-    told = f"J was {shown(numbers.cost)}; after one step it is {_cost(first)}. "
+    told = f"J was {shown(numbers.cost)}; after one step it is {shown(first) if np.isfinite(first) else 'not finite'}. "
     told += f"By the slope alone it would have changed by {shown(promised)}"
     told += f"; it has changed by {shown(first - numbers.cost)}." if np.isfinite(first) else "."
     steps = [one for one in _STEPS if one < descent.costs.shape[1]]
     decade = round(1 / np.log10(descent.rates[1] / descent.rates[0]))
     places = [descent.chosen + k * decade for k in range(-2, 3)]
-    rows = [
-        [shown(descent.rates[k]), descent.verdicts[k], *(_cost(float(descent.costs[k, one])) for one in steps)]
-        for k in places
-    ]  # fmt: skip
+    rows = []
+    for k in places:
+        costs = [_cost(float(descent.costs[k, one]), numbers.cost) for one in steps]
+        rows.append([shown(descent.rates[k]), descent.verdicts[k], *costs])
     notes = [f"{one}: {WORDS[one]}" for one in dict.fromkeys(descent.verdicts[k] for k in places) if WORDS[one]]
     if descent.verdicts[descent.chosen] == STAYS:
         notes = ["no step changes anything: where the gradient is 0, the model stops learning"]
@@ -204,5 +207,10 @@ def after(numbers: Trace, descent: Descent, optimizer: Optimizer, before: Array,
     )  # fmt: skip
 
 
-def _cost(value: float) -> str:
-    return f"{value:.3g}" if np.isfinite(value) else "-"
+def _cost(value: float, first: float) -> str:
+    """A cost; what is rounding alone, beside the first one, is called nearly 0."""
+    if not np.isfinite(value):
+        return "-"
+    if 0.0 < value < _ROUNDING * first:
+        return "~0"
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from fastbp.io.overview import wrapped
@@ -53,37 +54,30 @@ def of_stage(number: int, stage: Stage, width: int) -> Iterator[Line]:
 
 
 def _grid(grid: Grid, width: int) -> Iterator[Line]:
-    """A table, its columns cut into blocks that fit."""
+    """A table, its columns cut into blocks that fit; those at its left are repeated in each."""
     table = [[_cell(one) for one in row] for row in (grid.head, *grid.rows)]
-    texts = [isinstance(row[c], str) and row[c] != "" for c in range(len(grid.head)) for row in grid.rows]
-    n = len(grid.rows)
-    left = [
-        c == 0 or (n > 0 and all(texts[c * n : c * n + n]) and not _numeric(table, c)) for c in range(len(grid.head))
-    ]
-    widths = [max(len(row[c]) for row in table) for c in range(len(grid.head))]
+    every = range(len(grid.head))
+    widths = [max(len(row[c]) for row in table) for c in every]
+    right = [c > 0 and _numeric([row[c] for row in table[1:] if row[c]]) for c in every]
     before = len(_INDENT) + sum(widths[: grid.fixed]) + 2 * (grid.fixed - 1)
-    start = grid.fixed
-    while start < len(grid.head) or start == grid.fixed:
-        stop, used = start, before
-        while stop < len(grid.head) and (stop == start or used + 2 + widths[stop] <= width):
+    stop = min(grid.fixed, len(every))
+    while True:
+        start, used = stop, before
+        while stop < len(every) and (stop == start or used + 2 + widths[stop] <= width):
             used += 2 + widths[stop]
             stop += 1
-        columns = [*range(grid.fixed), *range(start, stop)]
+        columns = [*every[: grid.fixed], *range(start, stop)]
         yield PLAIN, ""
         for number, row in enumerate(table):
-            cells = [row[c].ljust(widths[c]) if left[c] else row[c].rjust(widths[c]) for c in columns]
+            cells = [row[c].rjust(widths[c]) if right[c] else row[c].ljust(widths[c]) for c in columns]
             yield (PLAIN if number else HEAD), (_INDENT + "  ".join(cells)).rstrip()
-        start = stop
-        if start >= len(grid.head):
-            break
+        if stop >= len(every):
+            return
 
 
-def _numeric(table: Sequence[Sequence[str]], c: int) -> bool:
-    """Whether a column holds numbers, written as text."""
-    return all(
-        row[c].replace(".", "").replace("e-", "").replace("e+", "").lstrip("-").isdigit() or row[c] == "-"
-        for row in table[1:]
-    )
+def _numeric(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers, but for a few words."""
+    return 2 * sum(re.fullmatch(r"-|~0|-?[\d.]+(e[-+]?\d+)?|nan|-?inf", one) is not None for one in cells) > len(cells)
 
 
 def _cell(value: Value) -> str:

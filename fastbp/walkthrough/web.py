@@ -41,9 +41,10 @@ def page(story: Any, command: str | None) -> str:
         "chosen": str(0 if descent is None else descent.chosen),
         "stages": "\n".join(_stage(number, one) for number, one in enumerate(story.stages, 1)),
     }, "walkthrough")  # fmt: skip
+    about = " · ".join(filter(None, [story.title, story.subject.place]))
     return web.framed(
         body, "", _data(descent), ["explain.js"], title=TITLE, command=command, package="walkthrough",
-        about=" · ".join(filter(None, [story.title, story.subject.place])), style=web.part("explain.css", "walkthrough"),
+        about=about, style=web.part("explain.css", "walkthrough"),
     )  # fmt: skip
 
 
