@@ -135,7 +135,8 @@ def cross_validate(
         what `MLP.evaluate` reports.
     **training
         How to train: epochs, batch_size, optimizer, schedule, sample_weight, class_weight, validation_split, shuffle,
-        drop_last, callbacks, as `MLP.fit` takes them; threads, journal, executor, progress, as `fit_many` does.
+        drop_last, callbacks, precision, as `MLP.fit` takes them; threads, journal, executor, progress, as `fit_many`
+        does.
 
     Returns
     -------

@@ -146,8 +146,8 @@ def fit_groups(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, by: Any, **train
         The column of the data frame X that names the group of each row, which is no input then; or the names, texts or
         integers.
     **training
-        How to train: epochs, batch_size, optimizer, schedule, validation_split, callbacks and so forth, as `MLP.fit`
-        takes them; threads, journal, executor, progress, as `fit_many` does.
+        How to train: epochs, batch_size, optimizer, schedule, validation_split, callbacks, precision and so forth, as
+        `MLP.fit` takes them; threads, journal, executor, progress, as `fit_many` does.
 
     Returns
     -------
