@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.cli.bench import bench
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CHAPTERS = ["two_roles", "how_it_is_fast"]  # modules of docs/figures
@@ -53,6 +56,15 @@ def test_the_outputs_on_the_page_are_those_of_its_code(name: str, tools: dict[st
     assert tools["pages"].filled(page.replace(printed[0], "something else\n"), printed) == page
 
 
+def test_the_notebook_is_the_chapter(tools: dict[str, ModuleType], chapters: Any) -> None:
+    page, _, printed = chapters["two_roles"]
+    notebook = json.loads((DOCS / "tutorial" / "two-roles.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    blocks = [found[1].strip() for found in tools["pages"].PYTHON.finditer(page)]
+    assert ["".join(cell["source"]) for cell in cells] == blocks, "run python benchmarks/examples.py"
+    assert ["".join(one["text"]) for cell in cells for one in cell["outputs"]] == printed
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_figures_show_the_numbers_of_the_page(name: str, tools: dict[str, ModuleType], chapters: Any) -> None:
     page, names, _ = chapters[name]
@@ -65,6 +77,23 @@ def test_the_figures_show_the_numbers_of_the_page(name: str, tools: dict[str, Mo
     for figure, numbers in shown.items():
         old, new = flat(drawing.data_of(figure)), flat(drawing.rounded(numbers))
         assert old == pytest.approx(new, rel=1e-3, abs=1e-9), f"run python docs/figures/{name}.py"
+
+
+def test_the_commands_that_make_pages_are_there() -> None:
+    pages = [DOCS.parent / "CONTRIBUTING.md", *DOCS.glob("*/*.md")]
+    named = {
+        path for page in pages for path in re.findall(r"python ((?:docs|benchmarks)/\S+?\.py)", page.read_text("utf-8"))
+    }
+    assert len(named) > 9
+    assert not [path for path in named if not (DOCS.parent / path).exists()]
+
+
+def test_the_roofline_is_a_command() -> None:
+    page = (DOCS / "explanation" / "how-it-is-fast.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^fastbp bench (.*)$", page, flags=re.MULTILINE)
+    parsed = bench.make_context("bench", shlex.split(line)).params
+    assert parsed["profile"]
+    assert parsed["plot_path"] == Path("roofline.png")
 
 
 def flat(data: Any, at: str = "") -> dict[str, float]:

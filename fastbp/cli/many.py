@@ -66,7 +66,7 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
     if not settings.as_json:
         for label, text in describe(*about):
             say(label, text)
-    make_ready([found.net.dtype.name])
+    make_ready([found.net.dtype.name], settings.precision)
     work = {"ensemble": _ensemble, "cross_validate": _cross_validate}
     try:
         result = _groups(settings, found, names, test) if name == "by" else work[name](settings, found)
@@ -80,12 +80,12 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
 def _arguments(settings: Any, found: Subject, *, held: bool = True) -> dict[str, Any]:
     """How `fit_many` is to train; held: there are rows that choose the best epoch of a table."""
     shared = {"threads": settings.threads, "progress": shows_progress(settings.as_json)}
+    shared["precision"] = settings.precision
     chosen = build.callbacks(settings)
     if found.ready is not None:
         if held and not any(getattr(one, "restore_best", False) for one in chosen):
             chosen = [_best_epoch(found.ready.recipe), *chosen]
-        weight = found.ready.train.weight
-        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": weight, **shared}
+        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": found.weight, **shared}
     split = build.validation_split(settings)
     return {
         "epochs": found.hyper.epochs, "batch_size": found.hyper.batch_size, "optimizer": found.optimizer,
@@ -150,7 +150,9 @@ def _save(settings: Any, whole: Any) -> None:
 def _cross_validate(settings: Any, found: Subject) -> dict[str, Any]:
     from fastbp.many.cross_validation import cross_validate
 
-    arguments = _arguments(settings, found)
+    arguments, n = _arguments(settings, found), len(found.prepared.X_train)
+    if settings.cross_validate > n:
+        raise click.BadParameter(f"{settings.cross_validate} folds of {n:,} rows", param_hint="--cross-validate")
     result = cross_validate(
         found.net, found.prepared.X_train, found.prepared.y_train, folds=settings.cross_validate, **arguments
     )
@@ -172,6 +174,8 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     from fastbp.tables import apply
 
     frame = frames.frame(opened(settings.data), delimiter=settings.delimiter, encoding=settings.encoding)
+    if settings.by in settings.targets:
+        raise click.BadParameter(f"{settings.by} is the target", param_hint="--by")
     if settings.by not in frame.names:
         raise click.BadParameter(
             f"no column is named {settings.by!r}; there are {', '.join(frame.names[:10])}", param_hint="--by"
@@ -180,6 +184,7 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     there = np.ones(frame.data.height if hasattr(frame.data, "height") else len(frame.data), bool)
     for name in [settings.by, *wanted]:
         there &= np.array([one not in (None, "") for one in frame.data[name].to_list()])
+    lacking = int(np.count_nonzero(~there))
     frame = frame.take(np.flatnonzero(there))
     groups = np.array([str(one) for one in frame.data[settings.by].to_list()])
     kept, held = np.arange(len(groups)), np.arange(0)
@@ -193,6 +198,9 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     )  # fmt: skip
     found = table_subject(changed, hyper, optimizer, validate=False, data=frame.take(kept).data)
     assert found.model is not None
+    if lacking:
+        what = " or ".join([settings.by, *wanted])
+        found.prepared.notes.append(f"left out: {lacking:,} row{'s' * (lacking > 1)} without {what}")
     test: tuple[Any, ...] = ()
     if held.size:
         part, _ = apply.part(found.model, found.model.frame(frame.take(held).data, settings.targets[0]))

@@ -45,6 +45,7 @@ def fit_many(
     class_weight: Mapping[int, float] | str | list[Any] | None = None,
     shuffle: bool | list[bool] = True,
     drop_last: bool | list[bool] = False,
+    precision: str | list[str] = "float32",
     callbacks: Sequence[Callback] | Sequence[Sequence[Callback]] = (),
     threads: int | None = None,
     journal: str | PathLike[str] | None = None,
@@ -68,7 +69,7 @@ def fit_many(
         Their targets, for all or of each.
     rows : sequence, optional
         For each network the numbers of the rows that it is trained on, or a mask; None: all.
-    epochs, batch_size, optimizer, schedule, validation_split, class_weight, shuffle, drop_last
+    epochs, batch_size, optimizer, schedule, validation_split, class_weight, shuffle, drop_last, precision
         As `MLP.fit` takes them: one for all networks, or a list, tuple or array with one for each.
     validation_data : tuple, or list of tuples
         ``(X, y)`` or ``(X, y, sample_weight)``, for all or of each.
@@ -114,6 +115,7 @@ def fit_many(
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "schedule": schedule,
         "validation_data": validation_data, "validation_split": validation_split, "sample_weight": sample_weight,
         "class_weight": class_weight, "shuffle": shuffle, "drop_last": drop_last, "callbacks": callbacks,
+        "precision": precision,
     }  # fmt: skip
     nets = _tasks.check_nets(nets)
     todo = _tasks.of_arguments(nets, X, y, rows, arguments, named)

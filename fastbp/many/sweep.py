@@ -55,8 +55,8 @@ def sweep(
     over : mapping
         Setting -> its values, as a list; or a range, ``(low, high)`` or ``(low, high, "log")``, for the samplings that
         draw. Settings are those of the optimiser (lr, weight_decay, momentum, ...), of the training (batch_size,
-        epochs, optimizer, schedule, class_weight, shuffle, drop_last) and of the network (hidden, the sizes of its
-        hidden layers, activation, dropout, l1, l2, max_norm, input_noise, init, loss, dtype, ...).
+        epochs, optimizer, schedule, class_weight, shuffle, drop_last, precision) and of the network (hidden, the sizes
+        of its hidden layers, activation, dropout, l1, l2, max_norm, input_noise, init, loss, dtype, ...).
     seeds : int or sequence of int
         So many seeds, counted from ``net.seed``; or the seeds themselves.
     sampling : {"grid", "random", "sobol"}
@@ -72,8 +72,8 @@ def sweep(
         Budget of each run in steps of gradient descent, in the place of `epochs`: as many epochs as come closest.
     **training
         What holds at all points, as `MLP.fit` takes it: epochs, batch_size, optimizer, schedule, sample_weight,
-        class_weight, validation_data or validation_split (a fifth), callbacks; threads, journal, executor, progress, as
-        `fit_many` does. A run that `EarlyStopping` ends frees its thread at once.
+        class_weight, validation_data or validation_split (a fifth), callbacks, precision; threads, journal, executor,
+        progress, as `fit_many` does. A run that `EarlyStopping` ends frees its thread at once.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.data import columns
+from fastbp.engine import precisions
 from fastbp.many.task import Task
 from fastbp.network import MLP
 from fastbp.spec import Samples
@@ -18,7 +19,7 @@ from fastbp.types import Array
 from fastbp.validation import check_callbacks
 
 # Arguments of `MLP.fit` that hold how to train, and those that hold what on.
-SETTINGS = ("epochs", "batch_size", "optimizer", "schedule", "shuffle", "drop_last", "callbacks")
+SETTINGS = ("epochs", "batch_size", "optimizer", "schedule", "shuffle", "drop_last", "callbacks", "precision")
 DATA = ("sample_weight", "class_weight", "validation_data", "validation_split")
 # Of which a tuple is one for all networks.
 PAIRS = ("validation_data",)
@@ -98,6 +99,7 @@ class _Known:
 
 def _task(number: int, net: MLP, own: dict[str, Any], subset: Any, known: _Known) -> Task:
     settings = known.settings_of(own)
+    precisions.check(settings.precision, net.dtype)
     X, y, weight, held = own["X"], own["y"], own["sample_weight"], own.get("validation_data")
     names = net.feature_names or columns.names_of(X)
     if names is not None:
