@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +58,20 @@ def of_row(encoder: Any, one: Frame, values: Array) -> list[Cell]:
         kept = pairs if len(pairs) <= _WHOLE else [pair for pair in pairs if pair[1] != 0.0] or pairs[:1]
         cell = one.data[column.name][0]
         name, text = clean([column.name, "" if cell is None else cell])
-        found.append(Cell(name, text, _RULES[column.kind_name](column, numbers), tuple(kept), len(pairs) - len(kept)))
+        found.append(
+            Cell(
+                name,
+                text,
+                _MISSING[column.kind_name](column) if cell is None else _RULES[column.kind_name](column, numbers),
+                tuple(kept),
+                len(pairs) - len(kept),
+            )
+        )
     return found
 
 
-def _number(column: Any, numbers: list[float]) -> str:
-    missing = column.marked and numbers[-1] == 1.0
-    return f"missing: the median {shown(column.fill)}, marked" if missing else _scaling(column.scale)
+def _number(column: Any, _numbers: list[float]) -> str:
+    return _scaling(column.scale)
 
 
 def _scaling(scale: Scale) -> str:
@@ -87,4 +94,15 @@ def _date(column: Any, _numbers: list[float]) -> str:
     return f"{', '.join(part for part, _, _ in column.parts)}: each less its mean, over its deviation"
 
 
-_RULES = {"number": _number, "category": _category, "boolean": _boolean, "date": _date}
+_MISSING: dict[str, Callable[[Any], str]] = {
+    "number": lambda column: f"missing: the median {shown(column.fill)} in its place" + ", marked" * column.marked,
+    "category": lambda _: "missing: none of the known ones, all 0",
+    "boolean": lambda _: "missing: 0",
+    "date": lambda column: "missing: the median of each part in its place" + ", marked" * column.marked,
+}
+_RULES: dict[str, Callable[[Any, list[float]], str]] = {
+    "number": _number,
+    "category": _category,
+    "boolean": _boolean,
+    "date": _date,
+}
