@@ -153,7 +153,7 @@ class MAE(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or delta (|d| - delta/2)."""
+    """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or `delta (|d| - delta/2)`."""
 
     delta: float = setting(1.0, check_positive_finite)
 
