@@ -1,9 +1,9 @@
-"""Run all examples: write their outputs into docs/how-to/examples.md, and three of them as notebooks with outputs.
+"""Run all examples: outputs into docs/how-to/examples.md, three of them and a chapter as notebooks with outputs.
 
     python benchmarks/examples.py
 
-The notebooks are made of the scripts whose cells begin with ``# %%``. Jupyter is needed (extra `heavy`), and what the
-examples need (extras `sklearn`, `data` and `plot`; a C compiler).
+The notebooks are made of the scripts whose cells begin with ``# %%``, and of a chapter of the documentation. Jupyter is
+needed (extra `heavy`), and what the examples need (extras `sklearn`, `data` and `plot`; a C compiler).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROOT = Path(fastbp.__file__).parent.parent
 FOLDER = ROOT / "examples"
 PAGE = ROOT / "docs" / "how-to" / "examples.md"
 NOTEBOOKS = ("sweep_then_train", "ensemble", "edge_of_stability")
+CHAPTER = ROOT / "docs" / "tutorial" / "two-roles.md"  # its notebook lies beside it
 PICTURED = {"ensemble": -1, "edge_of_stability": -1}  # which picture of a notebook the page shows
 NO_EXAMPLES = ("cart_pole",)  # what others import
 MARK = re.compile(r"(<!-- output of (\w+) -->\n```text\n)(.*?)(```\n)", re.DOTALL)
@@ -71,14 +72,24 @@ def cells_of(name: str) -> list[tuple[str, str]]:
     return found
 
 
+def cells_of_page(page: Path) -> list[tuple[str, str]]:
+    """The blocks of Python of a page as cells, without what they print, and the text between them."""
+    blocks = r"^```python\n(.*?)^```\n(?:\n```text\n.*?^```\n)?"
+    parts = re.split(blocks, page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [("code" if k % 2 else "markdown", part.strip()) for k, part in enumerate(parts) if part.strip()]
+
+
 def executed(name: str, folder: Path) -> Any:
-    """The notebook of a script, with the outputs of its cells."""
+    """The notebook of a script, or of the chapter, with the outputs of its cells."""
     import nbformat
     from nbclient import NotebookClient
 
     v4 = nbformat.v4
     makers = {"markdown": v4.new_markdown_cell, "code": v4.new_code_cell}
-    cells = [makers[kind](source, id=f"cell-{k}") for k, (kind, source) in enumerate(cells_of(name))]
+    cells = [
+        makers[kind](source, id=f"cell-{k}")
+        for k, (kind, source) in enumerate(cells_of_page(CHAPTER) if name == CHAPTER.stem else cells_of(name))
+    ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
     drawn = {key: value for key, value in environment().items() if key != "MPLBACKEND"}  # within the notebook
@@ -124,6 +135,11 @@ def pictures_of(notebook: Any) -> list[bytes]:
     return [base64.b64decode(one) for one in found]
 
 
+def path_of(name: str) -> Path:
+    """Where a notebook is kept."""
+    return CHAPTER.with_suffix(".ipynb") if name == CHAPTER.stem else FOLDER / f"{name}.ipynb"
+
+
 def main() -> None:
     """Run all, write all."""
     outputs = {}
@@ -133,11 +149,11 @@ def main() -> None:
         print(f"== {name}\n{outputs[name]}")
     page = MARK.sub(lambda found: found[1] + outputs[found[2]] + found[4], PAGE.read_text(encoding="utf-8"))
     PAGE.write_text(page, encoding="utf-8")
-    for name in NOTEBOOKS:
+    for name in (*NOTEBOOKS, CHAPTER.stem):
         with tempfile.TemporaryDirectory() as folder:
             notebook = executed(name, Path(folder))
         text = json.dumps(notebook, indent=1, ensure_ascii=False)
-        (FOLDER / f"{name}.ipynb").write_text(text + "\n", encoding="utf-8")
+        path_of(name).write_text(text + "\n", encoding="utf-8")
         if name in PICTURED:
             (PAGE.parent / f"{name}.png").write_bytes(pictures_of(notebook)[PICTURED[name]])
 

@@ -38,8 +38,8 @@ from fastbp.many.range_test import lr_range_test as lr_range_test
 from fastbp.many.result import LrSweep as LrSweep
 from fastbp.many.runs import lr_sweep as lr_sweep
 from fastbp.many.stability import lr_stability as lr_stability
-from fastbp.many.sweep import Sweep as Sweep
 from fastbp.many.sweep import sweep as sweep
+from fastbp.many.sweep_result import Sweep as Sweep
 from fastbp.network import MLP as MLP
 from fastbp.network import load as load
 from fastbp.optimizers import *

@@ -104,6 +104,8 @@ def test_what_the_chapter_says_of_flat_places(names: dict[str, Any]) -> None:
     assert not np.any(off.backprop(X, Y).weights[0])
     assert off.forward(X).ravel() == pytest.approx(float(np.mean(Y)))
     assert names["larger"].evaluate(X, Y)["loss"] < 1e-9 < names["trained"].evaluate(X, Y)["loss"]
+    off.set_weights([[[1, -1], [1, -1]], [[0.5], [1 / 3]]], [[-1, 0], [0]])  # there is a way to 0 for it too
+    assert off.evaluate(X, Y)["loss"] == pytest.approx(0.0, abs=1e-30)
     constant, following = names["runs"]["constant"], names["runs"]["follows the cost"]
     assert constant.loss[-1] > 1e9
     assert following.loss[-1] < 1e-3

@@ -52,7 +52,7 @@ EXTRAS = {
     "io/progress": {"rich", "IPython"}, "io/extras": {"polars", "narwhals"},
     "io/tabular": {"pandas"}, "io/figures": {"matplotlib"}, "io/pictures": {"matplotlib"},
     "many/hessian": {"scipy"}, "many/stability": {"matplotlib"},
-    "many/pictures": {"matplotlib"}, "many/report": {"plotly"},
+    "many/pictures": {"matplotlib"}, "many/web": {"plotly"},
     "many/dask": {"distributed"}, "many/space": {"scipy"},
     **{f"sklearn/{name}": {"sklearn"} for name in ("__init__", "base", "classifier", "regressor", "descent", "search")},
     "sklearn/rows": {"scipy"},

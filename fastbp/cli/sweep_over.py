@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.output import Failure, Interrupted, echo, print_json, say, shows_progress, warn
+from fastbp.cli.output import Failure, Interrupted, echo, print_json, quiet, say, shows_progress, warn
 from fastbp.cli.summary import of_network
+from fastbp.io.overview import Overview
 
 # Options of sweeps over learning rates alone.
 _OF_RATES = {
-    "halving": "--halving", "target_loss": "--target-loss", "report": "--report", "stability": "--stability",
+    "halving": "--halving", "target_loss": "--target-loss", "stability": "--stability",
     "against": "--against",
 }  # fmt: skip
 
@@ -117,15 +118,23 @@ def run(settings: Any, found: Any, executor: Any, command: str) -> None:
             raise Failure(str(error)) from error
     for text in dict.fromkeys(str(one.message) for one in caught):
         warn(text)
+    result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)
     if settings.csv is not None:
         result.to_csv(settings.csv)
     if settings.plot is not None:
         result.plot(settings.plot)
+    if settings.report is not None:
+        result.report(settings.report, command=command)
     if settings.as_json:
         print_json(of_network(settings, hyper, prepared, net) | {"command": command} | result.document())
     else:
-        echo(f"\n{result}\n")
-        for label, path in (("table", settings.csv), ("picture", settings.plot), ("journal", settings.journal)):
+        if quiet():
+            found_so = result.overview()
+            echo(Overview(found_so.title, found_so.head, found_so.rows).text())
+        else:
+            echo(f"\n{result}\n")
+        files = {"table": settings.csv, "picture": settings.plot, "report": settings.report}
+        for label, path in (files | {"journal": settings.journal}).items():
             if path is not None:
                 say(label, f"in {path}")
     if interrupted:

@@ -7,8 +7,9 @@ from numba import types
 
 from fastbp.kernels.atomics import atomic_max
 from fastbp.kernels.jit import element, jit, leaf, switch
-from fastbp.kernels.records import BAD_INPUT, Job, MatrixType
-from fastbp.kernels.simd import ONE, TWO, ZERO, cast, prefetch_part, row_number, view
+from fastbp.kernels.records import BAD_INPUT, FLOAT32, FLOAT64, Job, MatrixType
+from fastbp.kernels.rows import copy_row
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, is_single, itemsize, prefetch_part, row_number, view
 from fastbp.kernels.tuning import PREFETCH_LINES
 
 LINE = np.uint64(64)
@@ -128,12 +129,25 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
+@jit
+def _gather_rows(target, x, x_row, order, first, rows, n_in, tag):
+    """`gather` of rows that are copied as they are; what it reads of the job is an argument, and in registers."""
+    for r in range(rows):
+        source = x + np.uintp(np.int64(row_number(order, first + r)) * x_row)
+        copy_row(target.address + r * target.row, source, n_in, tag)
+
+
 @leaf(Job, MatrixType, *[types.uintp] * 3)
 def gather(job, target, first, rows, n_in, tag):
     """Bring rows first .. first + rows of the epoch to `target`, scaled; look for NaN and infinity if asked."""
     lines = n_in * np.uintp(abs(job.X_column)) // LINE if job.order != 0 else ZERO
     if lines < PREFETCH_LINES:
         lines = ZERO
+    kind = np.uint64(FLOAT32) if is_single(tag) else np.uint64(FLOAT64)
+    as_it_is = job.x_mean == 0 and job.X_kind == kind and job.X_column == np.int64(itemsize(tag))
+    if as_it_is and job.scan == 0 and lines == ZERO:
+        _gather_rows(target, job.X, job.X_row, job.order, first, rows, n_in, tag)
+        return
     way = job.X_kind if job.x_narrow != 0 else job.X_kind + KINDS
     for r in range(rows):
         row = row_number(job.order, first + r)

@@ -15,7 +15,7 @@ from numba import types
 from fastbp.kernels.jit import element, leaf
 from fastbp.kernels.records import Job, Layer, MatrixType
 from fastbp.kernels.rows import row_dot
-from fastbp.kernels.simd import ONE, TWO, cast, itemsize, lanes, view
+from fastbp.kernels.simd import ONE, TWO, ZERO, cast, itemsize, lanes, view
 from fastbp.kernels.update import clip, clips, update
 
 ZERO_SCALE = 2.0**-96
@@ -84,5 +84,5 @@ def pass_input_scale(job, layer, first, end, rates, scratch, makes, uses, tag):
             if clips(job):
                 clip(job, scratch, gradient, rates, n, tag)
                 gradient = scratch
-            update(job, gradient, rates + job.input_rates, offset, n, tag)
+            update(job, gradient, rates + job.input_rates, offset, n, ZERO, tag)
         first += n

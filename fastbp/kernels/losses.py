@@ -14,8 +14,9 @@ from fastbp.kernels.activations import exp, exp_in_place, expm1, log, log1p, log
 from fastbp.kernels.few_classes import FOUR, cross_entropy_of_few, label_of
 from fastbp.kernels.jit import element, jit, leaf, switch
 from fastbp.kernels.records import LABELS, BatchType, BlockType, Job, Layer
-from fastbp.kernels.rows import row_scale, row_shift, row_sum
-from fastbp.kernels.simd import ONE, cast, fma, itemsize, lanes, row_number, view, whole
+from fastbp.kernels.rows import put_four, row_scale, row_shift, row_sum
+from fastbp.kernels.simd import ONE, TWO, cast, fma, itemsize, lanes, row_number, view, whole
+from fastbp.kernels.squeeze import four_of, squeeze
 
 
 @element
@@ -166,17 +167,60 @@ def _close_rows(row_losses, deltas, values, rows, n_out, row_stride, tag):
         totals[r] = total
 
 
+@jit
+def _targets_by_units(targets, y, order, first, rows, n_out, tag):
+    """The targets of some rows of up to four numbers, unit by unit."""
+    out = view(targets, rows * n_out, tag)
+    for i in range(rows):
+        r = np.uintp(i)
+        source = view(y + row_number(order, first + r) * n_out * itemsize(tag), n_out, tag)
+        out[r] = source[0]
+        if n_out > ONE:
+            out[rows + r] = source[1]
+        if n_out > TWO:
+            out[TWO * rows + r] = source[2]
+        if n_out > TWO + ONE:
+            out[(TWO + ONE) * rows + r] = source[3]
+
+
+@jit
+def _close_units(row_losses, deltas, values, slopes, rows, n_out, tag):
+    """`_close_rows` of up to four numbers a row that stand unit by unit."""
+    totals, j, d = view(row_losses, rows, tag), view(values, rows * n_out, tag), view(slopes, rows * n_out, tag)
+    for i in range(rows):
+        r, total = np.uintp(i), cast(tag, 0.0)
+        for k in range(n_out):
+            total += j[np.uintp(k) * rows + r]
+        totals[r] = total
+        a, b, c, e = four_of(d, r, rows, n_out, tag)
+        put_four(deltas + r * lanes(tag) * itemsize(tag), a, b, c, e)
+
+
 @leaf(Job, Layer, types.uintp, BlockType, types.uintp, types.float64)
 def element_loss(job, layer, losses, block, first, scale, tag):
-    """Element-wise loss of a block of rows; deltas hold f'(z) and receive dJ/dz = scale * dloss/dp * f'(z)."""
-    start, rows, stride = block.row * layer.output_row, block.rows, layer.output_row
+    """Element-wise loss of a block of rows; deltas hold f'(z) and receive dJ/dz = scale * dloss/dp * f'(z).
+
+    Where a row is padding for the most part, its numbers are first brought together. (One output, 32 rows: 0.3.)
+    """
+    start, rows, stride, n_out = block.row * layer.output_row, block.rows, layer.output_row, layer.n_out
     targets, values, deltas = job.targets + start, job.loss_values + start, layer.deltas + start
-    _gather_targets(targets, stride, job.y, job.order, first, rows, layer.n_out, tag)
+    outputs, slopes, n = layer.outputs + start, deltas, rows * stride // itemsize(tag)
+    half = (rows * n_out + lanes(tag)) * itemsize(tag)
+    few = n_out <= min(FOUR, lanes(tag)) and TWO * half <= rows * stride
+    if few:  # outputs behind the targets, slopes behind the losses
+        outputs, slopes, n = targets + half, values + half, rows * n_out
+        squeeze(outputs, layer.outputs + start, rows, n_out, tag)
+        squeeze(slopes, deltas, rows, n_out, tag)
+        _targets_by_units(targets, job.y, job.order, first, rows, n_out, tag)
+    else:
+        _gather_targets(targets, stride, job.y, job.order, first, rows, n_out, tag)
     _loss_loops(
-        job.loss, values, deltas, layer.outputs + start,
-        targets, cast(tag, job.loss_parameter), cast(tag, scale), rows * stride // itemsize(tag), tag,
+        job.loss, values, slopes, outputs, targets, cast(tag, job.loss_parameter), cast(tag, scale), n, tag
     )  # fmt: skip
-    _close_rows(losses, deltas, values, rows, layer.n_out, stride, tag)
+    if few:
+        _close_units(losses, deltas, values, slopes, rows, n_out, tag)
+    else:
+        _close_rows(losses, deltas, values, rows, n_out, stride, tag)
 
 
 @leaf(Job, Layer, types.uintp, BlockType, types.uintp)

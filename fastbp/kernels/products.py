@@ -21,7 +21,7 @@ from fastbp.kernels.tuning import ROW_BLOCK
 # --- copies -------------------------------------------------------------------------------------------------
 
 
-@jit
+@element  # inlined, like what calls it: of a step of one row, 400 ns, a call with its spills took 18
 def refresh_transposed(layer, panel, block, tag):
     """Copy a block of weights to the transposed weights, which `backward` reads."""
     size, item = lanes(tag), itemsize(tag)
@@ -47,7 +47,7 @@ def refresh_transposed(layer, panel, block, tag):
         j += chunk(tag)
 
 
-@jit
+@element
 def _refresh(layer, panel, block, count, tag):
     if layer.transposed != 0:
         for b in range(count):

@@ -196,10 +196,9 @@ def pass_blocks(job, layers, region, first, end, rows, rates, use, scratch, cloc
         else:
             local = number
         layer = layers[k]
-        layer_rates = descend + layer.weight_rates
-        scaled = k == ZERO and job.input_scale != ZERO
-        if descend == ZERO or scaled or layer.weight_rates != layer.bias_rates or is_thin(layer, rows, tag):
-            layer_rates = ZERO  # then the update is a pass of its own
+        layer_rates, scaled = ZERO, k == ZERO and job.input_scale != ZERO
+        if descend != ZERO and not is_thin(layer, rows, tag) and layer.weight_rates == layer.bias_rates and not scaled:
+            layer_rates = descend + layer.weight_rates  # else the update is a pass of its own
         panel, block, count = blocks_at(panels, blocks, local)
         panel, block = panel + region.panel, block + region.block
         count = min(count, end - number)

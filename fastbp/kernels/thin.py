@@ -25,7 +25,7 @@ ROOM = THIN * SUMS_VECTORS
 def is_thin(layer, rows, tag):
     """Does the gradient of a layer's weights come from `thin_blocks`?"""
     units = min(np.uintp(THIN), lanes(tag))
-    return layer.n_out <= units and layer.n_in >= TWO * lanes(tag) and rows >= np.uintp(THIN_ROWS)
+    return layer.n_out <= units and layer.n_in >= lanes(tag) and rows >= np.uintp(THIN_ROWS)
 
 
 @jit

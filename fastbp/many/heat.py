@@ -1,19 +1,17 @@
-"""A heat map of losses over two settings, as a picture and as a web page."""
+"""A heat map of losses over two settings, as a picture and as a part of a web page."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from fastbp.io import documents
 from fastbp.io.figures import new_figure
-from fastbp.io.files import replacing
-from fastbp.many.report import fill, plotly_script, versions
+from fastbp.many import web
 from fastbp.numerics import quiet_results
 from fastbp.types import Array
 
@@ -21,7 +19,7 @@ from fastbp.types import Array
 @quiet_results
 @dataclass(frozen=True, eq=False)
 class HeatMap:
-    """Mean losses over two settings.
+    """Mean losses, or another metric, over two settings.
 
     Attributes
     ----------
@@ -35,6 +33,8 @@ class HeatMap:
         Row and column of the best, which gets a frame; by default the lowest loss.
     what : str
         What the colours show.
+    larger : bool
+        Whether a larger value is better.
     """
 
     names: tuple[str, str]
@@ -43,13 +43,15 @@ class HeatMap:
     losses: Array
     best: tuple[int, int] | None = None
     what: str = "validation loss"
+    larger: bool = False
 
     @property
     def chosen(self) -> tuple[int, int] | None:
-        """`best`, or the place of the lowest loss; None without a loss."""
+        """`best`, or the place of the best loss; None without a loss."""
         if self.best is not None or not np.isfinite(self.losses).any():
             return self.best
-        place = np.unravel_index(int(np.nanargmin(self.losses)), self.losses.shape)
+        best = np.nanargmax(self.losses) if self.larger else np.nanargmin(self.losses)
+        place = np.unravel_index(int(best), self.losses.shape)
         return int(place[0]), int(place[1])
 
     @property
@@ -77,7 +79,7 @@ class HeatMap:
         values, label = self.levels
         figure = new_figure(1.6 + 0.75 * max(5, len(self.columns)), 1.4 + 0.45 * max(4, len(self.rows)))
         axes = figure.subplots()
-        image = axes.imshow(values, cmap="viridis_r", aspect="auto", origin="lower")
+        image = axes.imshow(values, cmap="viridis" if self.larger else "viridis_r", aspect="auto", origin="lower")
         axes.set_xticks(range(len(self.columns)), [_word(one) for one in self.columns], rotation=45, ha="right")
         axes.set_yticks(range(len(self.rows)), [_word(one) for one in self.rows])
         axes.set(xlabel=self.names[1], ylabel=self.names[0])
@@ -85,7 +87,8 @@ class HeatMap:
         middle = 0.5 * (values[known].min() + values[known].max()) if known.any() else 0.0
         for i, j in np.ndindex(values.shape):
             text, ink = (f"{self.losses[i, j]:.3g}", "white") if known[i, j] else ("x", "black")
-            ink = "black" if known[i, j] and values[i, j] <= middle else ink
+            light = values[i, j] >= middle if self.larger else values[i, j] <= middle
+            ink = "black" if known[i, j] and light else ink
             axes.text(j, i, text, ha="center", va="center", fontsize="small", color=ink)
         if self.chosen is not None:
             i, j = self.chosen
@@ -94,30 +97,18 @@ class HeatMap:
         figure.colorbar(image, ax=axes, label=label)
         return figure
 
-    def page(self, script: str, *, about: str = "", command: str | None = None) -> str:
-        """A whole web page: the map to hover over, and the same figures as a table; all text is escaped."""
+    def view(self) -> dict[str, Any]:
+        """What the chart draws."""
         values, label = self.levels
-        data = {
+        return {
             "names": list(self.names), "rows": [_word(one) for one in self.rows],
             "columns": [_word(one) for one in self.columns], "losses": documents.plain(self.losses),
-            "levels": documents.plain(values), "best": list(self.chosen or ()), "what": label,
+            "levels": documents.plain(values), "best": list(self.chosen or ()), "what": label, "larger": self.larger,
         }  # fmt: skip
-        return fill("heat.html", {
-            "title": html.escape(f"{self.what.capitalize()} by {self.names[0]} and {self.names[1]}"),
-            "about": html.escape(about),
-            "name": html.escape(self.sentence),
-            "table": self._table(),
-            "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
-            "versions": html.escape(versions()),
-            "data": documents.text(data, indent=None).replace("<", "\\u003c"),
-            "plotly": script,
-        })  # fmt: skip
 
-    def report(self, path: str | PathLike[str], *, about: str = "", command: str | None = None) -> None:
-        """Write the page; needs plotly (extra `report`)."""
-        text = self.page(plotly_script(), about=about, command=command).encode(errors="replace")
-        with replacing(path, "wb") as file:
-            file.write(text)
+    def card(self) -> str:
+        """A part of a web page: the map to hover over, and the same figures as a table; all text is escaped."""
+        return web.fill("heat.html", {"map name": html.escape(self.sentence), "map table": self._table()})
 
     def _table(self) -> str:
         head = "".join(f'<th scope="col">{html.escape(_word(one))}</th>' for one in self.columns)

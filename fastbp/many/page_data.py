@@ -25,8 +25,8 @@ def view(
     runs = [
         {
             "lr": row["learning_rate"], "kind": FAILURES.get(row["status"], (row["status"], ""))[0],
-            "seconds": _short(row["seconds"]), "seed": row["seed"],
-            "loss": _short(final), "val": _short(val) if curves else None, "train": _short(train) if curves else None,
+            "seconds": short(row["seconds"]), "seed": row["seed"],
+            "loss": short(final), "val": short(val) if curves else None, "train": short(train) if curves else None,
             "text": f"seed {row['seed']}, {figure(row['samples_per_second'], '{:,.0f}')} samples/s, "
             f"{figure(row['gflops'], '{:.3g}')} GFLOP/s",
         }
@@ -39,7 +39,7 @@ def view(
     marks = [
         {
             "lr": float(rate), "kind": kind, "text": text,
-            "loss": _short(losses[k, sweep.eliminated[k] - 1]) if kind == "eliminated" else None,
+            "loss": short(losses[k, sweep.eliminated[k] - 1]) if kind == "eliminated" else None,
         }
         for k, rate in enumerate(sweep.learning_rates)
         for kind, text in verdicts[k]
@@ -51,19 +51,19 @@ def view(
         "best_by_epoch": plain(sweep.best_by_epoch),
         "epochs": sweep.epochs,
         "stability": line,
-        "start_loss": _short(sweep.start_loss.mean()),
-        "val_loss": _short(sweep.mean_val_loss),
-        "val_error": _short(sweep.val_error),
-        "train_loss": _short(sweep.mean_train_loss),
-        "train_error": _short(sweep.train_error),
-        "val_by_epoch": _short(losses),
-        "train_by_epoch": _short(_known_mean(sweep.train_loss)),
+        "start_loss": short(sweep.start_loss.mean()),
+        "val_loss": short(sweep.mean_val_loss),
+        "val_error": short(sweep.val_error),
+        "train_loss": short(sweep.mean_train_loss),
+        "train_error": short(sweep.train_error),
+        "val_by_epoch": short(losses),
+        "train_by_epoch": short(_known_mean(sweep.train_loss)),
         "whole": plain(sweep.eligible),
         "marks": marks,
         "runs": runs,
         "earlier": None
         if earlier is None
-        else {"learning_rates": plain(earlier.learning_rates), "mean": _short(earlier.mean)},
+        else {"learning_rates": plain(earlier.learning_rates), "mean": short(earlier.mean)},
     }
 
 
@@ -77,10 +77,10 @@ def _known_mean(values: Array) -> Array:
     return mean
 
 
-def _short(values: Any) -> Any:
+def short(values: Any) -> Any:
     """Numbers rounded to `DIGITS` digits: they make up most of the size of a page."""
     if isinstance(values, np.ndarray) and values.ndim:
-        return [_short(one) for one in values]
+        return [short(one) for one in values]
     number = float(values)
     return float(f"{number:.{DIGITS}g}") if np.isfinite(number) else None
 

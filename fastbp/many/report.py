@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import html
-import platform
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from importlib import metadata, resources
 from os import PathLike
 
-import numba
 import numpy as np
 
-from fastbp._version import __version__
-from fastbp.io import documents
-from fastbp.io.files import replacing
-from fastbp.kernels.targets import TARGET
 from fastbp.many import against as compared
+from fastbp.many import web
 from fastbp.many.against import Earlier
 from fastbp.many.page_data import figure, view
 from fastbp.many.stability import CAVEAT, Stability, stability_line
@@ -45,32 +38,7 @@ def write(
     """Write the page; see `LrSweep.report`."""
     line = stability_line(stability)
     earlier = None if against is None else compared.read(against)
-    script = plotly_script()
-    # A command that names files may hold bytes that are no UTF-8, as lone surrogates.
-    text = page(sweep, script, line, command, earlier).encode(errors="replace")
-    with replacing(path, "wb") as file:
-        file.write(text)
-
-
-def _part(name: str) -> str:
-    """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
-    return resources.files("fastbp").joinpath("many", "page", name).read_text(encoding="utf-8")
-
-
-def plotly_script() -> str:
-    """The charting library's own source.
-
-    Raises
-    ------
-    ImportError
-        plotly is not installed (extra `report`).
-    """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ImportError('a report needs plotly: pip install "fastbp[report]"') from error
-    script: str = get_plotlyjs()
-    return script
+    web.write(path, page(sweep, web.plotly_script(), line, command, earlier))
 
 
 def page(sweep: SweepData, script: str, line: float | None, command: str | None, earlier: Earlier | None = None) -> str:
@@ -79,42 +47,19 @@ def page(sweep: SweepData, script: str, line: float | None, command: str | None,
     parts = {
         **{f"{chart} name": html.escape(text) for chart, text in names(sweep).items()},
         "against": changes(sweep, earlier),
-        "data name": html.escape(data_name(sweep)),
-        "title": TITLE,
-        "about": about(sweep),
-        "tiles": tiles(sweep),
+        "tiles": web.tiles(tiles(sweep)),
         "notes": notes(sweep),
         "epochs": _epochs(sweep),
         "legend": "Shaded: the interval of rates as good as the best." if sweep.interval is not None else "",
         "caveat": "" if line is None else f'<p class="lead">Stability line: {html.escape(CAVEAT)}.</p>',
-        "head": "".join(
-            f'<th scope="col" data-kind="{kind}"{_SORTED * (not number)}><button type="button">{name}</button></th>'
-            for number, (name, kind) in enumerate(COLUMNS)
-        ),
+        "head": web.head(COLUMNS, by=0),
         "rows": "\n".join(rows(sweep)),
         "profile": profile(sweep),
-        "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
-        "versions": html.escape(versions()),
-        # A "<" could end the script element, or begin a comment.
-        "data": documents.text(view(sweep, line, verdicts, earlier), indent=None).replace("<", "\\u003c"),
-        "plotly": script,
     }
-    return fill("page.html", parts | {"js": _part("page.js")})
-
-
-def fill(template: str, parts: dict[str, str]) -> str:
-    """A page of the folder with its places filled, one of them by the style."""
-    parts = parts | {"css": _part("page.css")}
-    # Piece by piece, not by repeated replacement: a text that looks like a place to fill is left as it is.
-    first, *rest = _part(template).split("[[")
-    filled = [first]
-    for piece in rest:
-        name, _, after = piece.partition("]]")
-        filled += [parts[name], after]
-    return "".join(filled)
-
-
-_SORTED = ' aria-sort="ascending"'
+    return web.framed(
+        web.fill("page.html", parts), script, view(sweep, line, verdicts, earlier), ["page.js"], title=TITLE,
+        about=about(sweep), command=command, data_name=web.data_name(sweep.about),
+    )  # fmt: skip
 
 
 # --- words ------------------------------------------------------------------------------------------------------
@@ -133,10 +78,10 @@ def about(sweep: SweepData) -> str:
         f"halving {sweep.halving}" if sweep.halving else "",
         str(said.get("network", "")).strip("<>").removeprefix("fastbp."),
     ]
-    return html.escape(" · ".join(word for word in words if word))
+    return " · ".join(word for word in words if word)
 
 
-def tiles(sweep: SweepData) -> str:
+def tiles(sweep: SweepData) -> list[tuple[str, str, str]]:
     """The result in a few large figures."""
     found = []
     if sweep.best_index is not None and sweep.interval is not None:
@@ -162,20 +107,13 @@ def tiles(sweep: SweepData) -> str:
         found.append(("diverges from", _rate(at), "; ".join(words)))
     if sweep.sensitivity is not None:
         found.append(("sensitivity", f"{sweep.sensitivity:.3g}", "mean excess loss over log lr"))
-    return "\n".join(
-        f'<div class="tile{" first" * (not number)}"><div class="name">{name}</div><div class="value">{value}</div>'
-        f'<div class="more">{more}</div></div>'
-        for number, (name, value, more) in enumerate(found)
-    )
+    return found
 
 
 def notes(sweep: SweepData) -> str:
     """The notes of the result; all but what is said of the horizon are warnings."""
     said = horizon(sweep)
-    found = [
-        f'<li class="{"note" if text == said else "warning"}">{html.escape(text)}</li>' for text in notes_of(sweep)
-    ]
-    return f'<ul class="notes">{"".join(found)}</ul>' if found else ""
+    return web.notes([("note" if text == said else "warning", text) for text in notes_of(sweep)])
 
 
 def names(sweep: SweepData) -> dict[str, str]:
@@ -195,13 +133,6 @@ def names(sweep: SweepData) -> dict[str, str]:
     }
 
 
-def data_name(sweep: SweepData) -> str:
-    """Name and digest of the data, as far as they are known."""
-    said = sweep.about
-    name, digest = said.get("data_name"), said.get("data")
-    return "Data: " + ", ".join(str(one) for one in (name, digest) if one) if name or digest else ""
-
-
 def changes(sweep: SweepData, earlier: Earlier | None) -> str:
     """The card that compares with an earlier sweep."""
     if earlier is None:
@@ -219,18 +150,16 @@ def rows(sweep: SweepData) -> Iterable[str]:
     for k, rate in enumerate(sweep.learning_rates.tolist()):
         tags = verdict(sweep, k)
         cells = [
-            _cell(rate, "{:.3g}"), _cell(float(sweep.mean_val_loss[k]), "{:.4g}"),
-            _cell(float(sweep.val_error[k]), "{:.2g}"),
+            web.cell(rate, "{:.3g}"), web.cell(float(sweep.mean_val_loss[k]), "{:.4g}"),
+            web.cell(float(sweep.val_error[k]), "{:.2g}"),
             *(
-                f'<td data-value="{_sortable(value)}">{html.escape(words)}</td>'
+                web.text_cell(words, float(value))
                 for value, words in zip((sweep.difference[k], sweep.difference_error[k]), versus(sweep, k), strict=True)
             ),
-            _cell(float(sweep.mean_train_loss[k]), "{:.4g}"),
-            f'<td data-value="{finished[k]}">{finished[k]}/{len(sweep.seeds)}</td>',
-            _cell(seconds[k], "{:.3g}"), _cell(speed[k], "{:,.0f}"), _cell(gflops[k], "{:.3g}"),
-            f'<td data-value="{html.escape(", ".join(text for _, text in tags))}">'
-            + "".join(f'<span class="tag {kind}">{html.escape(text)}</span>' for kind, text in tags)
-            + "</td>",
+            web.cell(float(sweep.mean_train_loss[k]), "{:.4g}"),
+            web.text_cell(f"{finished[k]}/{len(sweep.seeds)}", float(finished[k])),
+            web.cell(seconds[k], "{:.3g}"), web.cell(speed[k], "{:,.0f}"), web.cell(gflops[k], "{:.3g}"),
+            web.tags(tags),
         ]  # fmt: skip
         kind = "inside" if sweep.in_interval[k] else "" if sweep.eligible[k] else "out"
         yield f'<tr class="{kind}">{"".join(cells)}</tr>'
@@ -276,30 +205,9 @@ def profile(sweep: SweepData) -> str:
     return "\n".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in figures)
 
 
-def versions() -> str:
-    """What made the page, and when."""
-    try:
-        plotly = f", plotly {metadata.version('plotly')}"
-    except metadata.PackageNotFoundError:  # a copy without metadata can be imported all the same
-        plotly = ""
-    return (
-        f"fastbp {__version__}, NumPy {np.__version__}, Numba {numba.__version__}{plotly}, "
-        f"Python {platform.python_version()}, {platform.system()} {platform.machine()} ({TARGET.name}), "
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    )
-
-
 def _median(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")
-
-
-def _cell(value: float, form: str) -> str:
-    return f'<td data-value="{value!r}">{form.format(value)}</td>' if np.isfinite(value) else '<td data-value="">-</td>'
-
-
-def _sortable(value: float) -> str:
-    return repr(float(value)) if np.isfinite(value) else ""
 
 
 def _rate(value: float | None) -> str:

@@ -34,6 +34,16 @@ def checksum(array: Array) -> str:
     return digest.hexdigest()[:32]
 
 
+def digest(*arrays: Array | None) -> str:
+    """Data in a few words: rows, columns, and a checksum of samples, targets, weights and validation data."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(b"none" if array is None else checksum(array).encode())
+    X = arrays[0]
+    assert X is not None
+    return f"{len(X):,} rows of {X.shape[1]}, sha256 {total.hexdigest()[:16]}"
+
+
 def fresh(net: MLP, seed: int) -> MLP:
     """An untrained network with the configuration and the scaling of `net`, and another seed."""
     # By the signature: an option that a network gains later is not forgotten here.
@@ -116,10 +126,7 @@ class RunSpec:
 
     def digest(self) -> str:
         """The data in a few words: rows, columns, and a checksum of samples, targets and validation data."""
-        total = hashlib.sha256()
-        for array in (self.X, self.y, self.weights, *(self.held_out or ())):
-            total.update(b"none" if array is None else checksum(array).encode())
-        return f"{len(self.X):,} rows of {self.X.shape[1]}, sha256 {total.hexdigest()[:16]}"
+        return digest(self.X, self.y, self.weights, *(self.held_out or ()))
 
     def with_batch(self, batch_size: int) -> RunSpec:
         """The same with another batch size."""

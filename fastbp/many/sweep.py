@@ -10,14 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.history import History
-from fastbp.io import documents
-from fastbp.io.figures import new_figure
-from fastbp.io.tabular import Columns, Tabular
 from fastbp.many import fit_many as many
 from fastbp.many import space
 from fastbp.many.metrics import Metric
-from fastbp.many.run_spec import HELD_OUT
+from fastbp.many.run_spec import HELD_OUT, digest
 from fastbp.many.runs import check_seeds
+from fastbp.many.sweep_result import Sweep
 from fastbp.many.task import Task
 from fastbp.many.tasks import of_arguments
 from fastbp.many.training import Training
@@ -26,150 +24,6 @@ from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.types import Array
 from fastbp.validation import check_positive_int
-
-LINES = 30  # of a printed table
-
-
-@dataclasses.dataclass(eq=False)
-class Sweep(Tabular):
-    """What `sweep` has found.
-
-    Attributes
-    ----------
-    configs : list of dict
-        The settings of each point.
-    seeds : list of int
-    scores : array, (points, seeds)
-        The metric on the rows held out, after the last epoch; NaN where a run diverged or was not done.
-    metric : str
-    larger : bool
-        Whether a larger value is better.
-    histories : list of list of History or None
-        Of each run, by point and seed.
-    status : array of str, (points, seeds)
-        "finished", "diverged" or "open".
-    best_net : MLP or None
-        Of the best point, the network with the best score.
-    """
-
-    configs: list[dict[str, Any]]
-    seeds: list[int]
-    scores: Array
-    metric: str
-    larger: bool
-    histories: list[list[History | None]]
-    status: Array
-    best_net: MLP | None
-    plan: Any = dataclasses.field(default=None, repr=False)
-
-    @property
-    def mean(self) -> Array:
-        """Over the seeds, ``(points,)``; NaN where one has no score."""
-        found: Array = self.scores.mean(axis=1)
-        return found
-
-    @property
-    def error(self) -> Array:
-        """Standard error of each mean, ``(points,)``; NaN with one seed."""
-        n = self.scores.shape[1]
-        return np.asarray(self.scores.std(axis=1, ddof=1) / np.sqrt(n)) if n > 1 else np.full(len(self.scores), np.nan)
-
-    @property
-    def best_index(self) -> int | None:
-        """The point with the best mean, among those all of whose seeds have a score; None where there is none."""
-        cost = -self.mean if self.larger else self.mean
-        return int(np.nanargmin(cost)) if np.isfinite(cost).any() else None
-
-    @property
-    def best(self) -> dict[str, Any] | None:
-        """Its settings."""
-        return None if self.best_index is None else self.configs[self.best_index]
-
-    @property
-    def as_good(self) -> Array:
-        """Points whose paired difference from the best is within one standard error of it, ``(points,)`` of bool."""
-        found = np.zeros(len(self.configs), np.bool_)
-        if self.best_index is None:
-            return found
-        found[self.best_index] = True
-        n = self.scores.shape[1]
-        if n > 1:
-            differences = (self.scores - self.scores[self.best_index]) * (-1 if self.larger else 1)
-            found |= differences.mean(axis=1) <= differences.std(axis=1, ddof=1) / np.sqrt(n)
-        return found
-
-    def refit(self, X: npt.ArrayLike, y: npt.ArrayLike, seed: int | None = None) -> MLP:
-        """A network of the best settings, trained on all of these rows, none held out.
-
-        Raises
-        ------
-        ValueError
-            There is no best point, or its training needs rows held out.
-        """
-        if self.best_index is None:
-            raise ValueError("no point has finished with all its seeds: there is nothing to train again")
-        net: MLP
-        net, arguments = self.plan(self.configs[self.best_index], self.seeds[0] if seed is None else seed)
-        net.fit(X, y, **arguments)
-        return net
-
-    # --- as a table -----------------------------------------------------------------------------------------
-
-    def columns(self) -> Columns:
-        """A line a run."""
-        n = len(self.seeds)
-        repeated = [config for config in self.configs for _ in range(n)]
-        runs = [one for line in self.histories for one in line]
-        last = [one.loss[-1] if one is not None and one.loss else float("nan") for one in runs]
-        return {
-            **space.keys(list(self.configs[0]), repeated), "seed": self.seeds * len(self.configs),
-            "status": self.status.ravel().tolist(), self.metric: self.scores.ravel(), "train_loss": last,
-            "epochs": [0 if one is None else len(one.loss) for one in runs],
-        }  # fmt: skip
-
-    def document(self) -> dict[str, Any]:
-        """Settings, means and errors of the points, the best, and the runs."""
-        points = [
-            {**{name: documents.plain(value) for name, value in config.items()}, "mean": m, "error": e, "as_good": g}
-            for config, m, e, g in zip(
-                self.configs, self.mean.tolist(), self.error.tolist(), self.as_good.tolist(), strict=True
-            )
-        ]
-        return {"metric": self.metric, "larger_is_better": self.larger, "seeds": self.seeds, "points": points,
-                "best": self.best, "runs": self.columns()}  # fmt: skip
-
-    def draw(self) -> Any:
-        """The metric by each setting: means of points with their errors."""
-        names = list(self.configs[0])
-        figure = new_figure(4 * len(names), 4)
-        axes = np.atleast_1d(figure.subplots(1, len(names), sharey=True))
-        for ax, (name, values) in zip(axes, space.keys(names, self.configs).items(), strict=True):
-            if all(isinstance(one, int | float) for one in values):
-                ax.errorbar(values, self.mean, self.error, fmt="o")
-                numbers = np.asarray(values, np.float64)
-                if (numbers > 0).all() and numbers.max() > 20 * numbers.min():
-                    ax.set_xscale("log")
-            else:
-                texts = [str(one) for one in values]
-                ax.errorbar(range(len(texts)), self.mean, self.error, fmt="o")
-                ax.set_xticks(range(len(texts)), texts, rotation=90)
-            ax.set_xlabel(name)
-        axes[0].set_ylabel(self.metric)
-        return figure
-
-    def __str__(self) -> str:
-        order = np.argsort(np.where(np.isfinite(self.mean), -self.mean if self.larger else self.mean, np.inf))
-        rows = [[*self.configs[0], self.metric, "+-", "finished", ""]]
-        for k in order[:LINES]:
-            mark = "best" if k == self.best_index else "as good" if self.as_good[k] else ""
-            cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in self.configs[k].values()]
-            ended = f"{(self.status[k] == 'finished').sum()}/{len(self.seeds)}"
-            rows.append([*cells, f"{self.mean[k]:.4g}", f"{self.error[k]:.1g}", ended, mark])
-        widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        if len(self.configs) > LINES:
-            lines.append(f"... and {len(self.configs) - LINES} more points")
-        return "\n".join(lines)
 
 
 @own
@@ -273,9 +127,27 @@ def sweep(
         return made, {name: value for name, value in given.items() if not name.startswith("validation")}
 
     result = _result(todo, configs, chosen, measure, again)
+    result.about = _about(net, arguments, X, y)
     if not completed:
         raise many.interrupted(todo, plan.journal, result)
     return result
+
+
+def _about(net: MLP, arguments: Mapping[str, Any], X: Any, y: Any) -> dict[str, Any]:
+    """What holds at all points, in words."""
+    held = arguments.get("validation_data")
+    found = {"network": repr(net), "loss": net.loss.name}
+    found |= {name: str(arguments[name]) for name in ("optimizer", "schedule", "epochs", "batch_size")
+              if arguments.get(name) is not None}  # fmt: skip
+    found["data"] = digest(*(_plain(one) for one in (X, y, arguments.get("sample_weight"), *(held or ()))))
+    found["held_out"] = "validation_data" if held is not None else f"{arguments['validation_split']:.0%}, by seed"
+    return found
+
+
+def _plain(values: Any) -> Array | None:
+    """An array whose bytes say what it holds."""
+    array = None if values is None else np.asarray(values)
+    return array.astype(str) if array is not None and array.dtype == object else array
 
 
 def _tasks(configs: list[dict[str, Any]], seeds: list[int], at: Any, X: Any, y: Any) -> list[Task]:
@@ -336,7 +208,7 @@ def _result(todo: list[Task], configs: Any, seeds: list[int], measure: Metric, p
             else:
                 value = task.found.get("score")
                 scores[place] = np.nan if value is None else value
-    result = Sweep(configs, seeds, scores, measure.name, measure.larger, histories, status, None, plan)
+    result = Sweep(configs, seeds, scores, measure.name, measure.larger, histories, status, plan=plan)
     if result.best_index is not None:
         line = scores[result.best_index]
         seed = int(np.nanargmax(line) if measure.larger else np.nanargmin(line))

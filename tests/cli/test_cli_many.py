@@ -163,11 +163,15 @@ def test_networks_of_arrays_in_one_file(tmp_path: Path) -> None:
 
 
 def test_sweeps_over_settings(tmp_path: Path) -> None:
-    table = tmp_path / "s.csv"
+    table, page, journal = tmp_path / "s.csv", tmp_path / "s.html", str(tmp_path / "s.jsonl")
     given = ["sweep", *SMALL, "--seeds", "2", "--metric", "accuracy"]
-    found = json.loads(
-        run(*given, "--over", "batch_size=32,128", "--over", "l2=0:0.1:2", "--csv", str(table), "--json")
-    )
+    over = ["--over", "batch_size=32,128", "--over", "l2=0:0.1:2", "--journal", journal]
+    found = json.loads(run(*given, *over, "--csv", str(table), "--report", str(page), "--json"))
+    assert "Data: the embedded digits, 1,438 rows of 64, sha256" in page.read_text()
+    assert "fastbp sweep --hidden 8" in page.read_text()
+    lines = Path(journal).read_text().splitlines()
+    assert json.loads(run(*given, *over, "--json"))["points"] == found["points"]
+    assert Path(journal).read_text().splitlines() == lines  # nothing was trained again
     assert [point["l2"] for point in found["points"]] == [0.0, 0.1] * 2
     assert found["metric"] == "accuracy"
     assert len(table.read_text().splitlines()) == 9

@@ -207,7 +207,7 @@ def test_a_rule_leaves_padding_at_zero(name: str, dtype: str) -> None:
         for field, array in zip(("parameters", "state1", "state2", "state3"), [arrays[0], *arrays[2:]], strict=True):
             job[field] = address(array)
         before = arrays[0].copy()
-        run(job[0], address(arrays[1]), address(rates), 0, n, kind.type(1))
+        run(job[0], address(arrays[1]), address(rates), 0, n, 0, kind.type(1))
         for array in arrays:
             assert not np.delete(array, 5).any()
     assert arrays[0][5] != before[5]

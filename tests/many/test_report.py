@@ -41,7 +41,7 @@ def result() -> fastbp.LrSweep:
 
 def table(page: str) -> list[list[str]]:
     """What the cells of the table are sorted by."""
-    return [re.findall(r'<td data-value="([^"]*)"', row) for row in re.findall(r"<tr class=.*?</tr>", page)]
+    return [re.findall(r'<td[^>]* data-value="([^"]*)"', row) for row in re.findall(r"<tr class=.*?</tr>", page)]
 
 
 def test_the_page_holds_the_result(result: fastbp.LrSweep) -> None:

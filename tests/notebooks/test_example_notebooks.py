@@ -1,4 +1,4 @@
-"""The notebooks in examples/ run, and their outputs are those of the code as it is."""
+"""The notebooks in examples/, and that of a chapter, run, and their outputs are those of the code as it is."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import examples  # noqa: E402 (it is beside the benchmarks)
 pytestmark = needs_heavy("nbclient", "nbformat", "ipykernel")
 
 
-@pytest.mark.parametrize("name", examples.NOTEBOOKS)
+@pytest.mark.parametrize("name", [*examples.NOTEBOOKS, examples.CHAPTER.stem])
 def test_outputs_are_fresh(name: str, tmp_path: Path) -> None:
-    kept = json.loads((ROOT / "examples" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    kept = json.loads(examples.path_of(name).read_text(encoding="utf-8"))
     made = examples.executed(name, tmp_path)
     assert examples.words_of(examples.text_of(made)) == examples.words_of(examples.text_of(kept))
     assert len(examples.pictures_of(made)) == len(examples.pictures_of(kept))
