@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/explanation/design.md: what each package is for, and the data's way in a fit.
+"""Write the generated parts of docs/explanation/design.md and kernels.md: what files are for, and the way of the data.
 
     python benchmarks/design.py
 
@@ -20,7 +20,7 @@ import numpy as np
 import fastbp
 
 ROOT = Path(fastbp.__file__).parent
-PAGE = ROOT.parent / "docs" / "explanation" / "design.md"
+PAGES = [ROOT.parent / "docs" / "explanation" / name for name in ("design.md", "kernels.md")]
 
 
 def first_line(path: Path) -> str:
@@ -81,14 +81,23 @@ def data_flow() -> str:
     return "\n".join(["```text", *trace.lines, "```"])
 
 
+def kernels() -> str:
+    """A table of the modules of the compiled code, and what each is for."""
+    paths = sorted(path for path in (ROOT / "kernels").glob("*.py") if not path.name.startswith("_"))
+    return "\n".join(["| file | what |", "|---|---|", *(f"| `{path.name}` | {first_line(path)} |" for path in paths)])
+
+
 def filled(page: str) -> str:
     """The page with its generated parts made anew."""
-    for name, make in {"packages": packages, "data flow": data_flow}.items():
+    for name, make in {"packages": packages, "data flow": data_flow, "kernels": kernels}.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if begin not in page:
+            continue
         page = re.sub(f"{begin}.*?{end}", lambda _, b=begin, m=make, e=end: f"{b}{m()}\n{e}", page, flags=re.DOTALL)
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"wrote {PAGE}")
+    for path in PAGES:
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"wrote {path}")

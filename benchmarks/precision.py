@@ -7,6 +7,7 @@ Writes docs/explanation/precision.md. Needs the extra `peers`, and mlxtend for i
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return datasets.load_digits(return_X_y=True)
 
 
+@functools.cache
 def _mnist() -> tuple[np.ndarray, np.ndarray]:
     X, y = mnist_data()
     return X / 255.0, y
@@ -98,7 +100,8 @@ def learn(case: Case, way: str, seed: int) -> tuple[float, float]:
     if way == "autocast":
         _torch(net, case, X, y, seed)
     else:
-        net.fit(X, y, epochs=case.epochs, batch_size=case.batch, optimizer=fastbp.Adam(case.lr), precision=way)
+        how = {"epochs": case.epochs, "batch_size": case.batch, "optimizer": fastbp.Adam(case.lr)}
+        net.fit(X, y, threads=1, precision=way, **how)
     found = net.evaluate(X_test, y_test)
     return net.evaluate(X, y)["loss"], found["accuracy"] if case.classes else found["loss"]
 

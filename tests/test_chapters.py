@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.cli.bench import bench
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CHAPTERS = ["two_roles", "how_it_is_fast"]  # modules of docs/figures
@@ -65,6 +67,23 @@ def test_the_figures_show_the_numbers_of_the_page(name: str, tools: dict[str, Mo
     for figure, numbers in shown.items():
         old, new = flat(drawing.data_of(figure)), flat(drawing.rounded(numbers))
         assert old == pytest.approx(new, rel=1e-3, abs=1e-9), f"run python docs/figures/{name}.py"
+
+
+def test_the_commands_that_make_pages_are_there() -> None:
+    pages = [DOCS.parent / "CONTRIBUTING.md", *DOCS.glob("*/*.md")]
+    named = {
+        path for page in pages for path in re.findall(r"python ((?:docs|benchmarks)/\S+?\.py)", page.read_text("utf-8"))
+    }
+    assert len(named) > 9
+    assert not [path for path in named if not (DOCS.parent / path).exists()]
+
+
+def test_the_roofline_is_a_command() -> None:
+    page = (DOCS / "explanation" / "how-it-is-fast.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^fastbp bench (.*)$", page, flags=re.MULTILINE)
+    parsed = bench.make_context("bench", shlex.split(line)).params
+    assert parsed["profile"]
+    assert parsed["plot_path"] == Path("roofline.png")
 
 
 def flat(data: Any, at: str = "") -> dict[str, float]:

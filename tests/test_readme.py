@@ -76,7 +76,7 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_page_of_many_networks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(blocks("python", MANY)) == 6
+    assert len(blocks("python", MANY)) == 7
     names: dict[str, object] = {}
     for block in blocks("python", MANY):
         exec(compile(block, "many.md", "exec"), names)
@@ -157,8 +157,9 @@ def test_the_design_shows_the_code_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import design
 
-    page = design.PAGE.read_text(encoding="utf-8")
-    assert design.filled(page) == page, "run python benchmarks/design.py"
+    for path in design.PAGES:
+        page = path.read_text(encoding="utf-8")
+        assert design.filled(page) == page, "run python benchmarks/design.py"
 
 
 def test_the_page_about_bfloat16_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
     if not settings.as_json:
         for label, text in describe(*about):
             say(label, text)
-    make_ready([found.net.dtype.name])
+    make_ready([found.net.dtype.name], settings.precision)
     work = {"ensemble": _ensemble, "cross_validate": _cross_validate}
     try:
         result = _groups(settings, found, names, test) if name == "by" else work[name](settings, found)
@@ -80,12 +80,12 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
 def _arguments(settings: Any, found: Subject, *, held: bool = True) -> dict[str, Any]:
     """How `fit_many` is to train; held: there are rows that choose the best epoch of a table."""
     shared = {"threads": settings.threads, "progress": shows_progress(settings.as_json)}
+    shared["precision"] = settings.precision
     chosen = build.callbacks(settings)
     if found.ready is not None:
         if held and not any(getattr(one, "restore_best", False) for one in chosen):
             chosen = [_best_epoch(found.ready.recipe), *chosen]
-        weight = found.ready.train.weight
-        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": weight, **shared}
+        return {**found.ready.recipe.training, "callbacks": chosen, "sample_weight": found.weight, **shared}
     split = build.validation_split(settings)
     return {
         "epochs": found.hyper.epochs, "batch_size": found.hyper.batch_size, "optimizer": found.optimizer,

@@ -96,11 +96,17 @@ def run(settings: Any, found: Any, executor: Any, command: str) -> None:
 
     drawn = settings.sampling != "grid"
     prepared, net, hyper = found.prepared, found.net, found.hyper
-    arguments: dict[str, Any] = {"optimizer": found.optimizer, "threads": settings.threads, "executor": executor}
+    arguments: dict[str, Any] = {
+        "optimizer": found.optimizer, "threads": settings.threads, "executor": executor, "sample_weight": found.weight,
+        "callbacks": build.callbacks(settings),
+    }  # fmt: skip
     over = axes(settings.over, drawn=drawn)
-    for name, value in (("epochs", settings.epochs), ("batch_size", hyper.batch_size)):
+    shared = {"epochs": settings.epochs, "batch_size": hyper.batch_size, "class_weight": settings.class_weight}
+    for name, value in shared.items():
         if name not in over:
             arguments[name] = value
+    if "precision" not in over:
+        arguments["precision"] = settings.precision
     if "schedule" not in over:
         arguments["schedule"] = build.schedule(settings, settings.epochs, held_out=True)
     interrupted = ""

@@ -138,7 +138,7 @@ class Bindings(Store):
         now = memory.no_workplace(self.layout.dtype) if given is None else given
         self.forget_bindings()
         self.forget_stages()
-        self._pointed = self._snapshot_at = self.snapshot_of = None
+        self._pointed = self._snapshot_at = self.snapshot_of = self._pairs_of = None
         for name in memory.WORKPLACE:
             setattr(self, name, now[name])
         self.job[0]["gradient"] = 0 if self.gradient is None else address(self.gradient)
@@ -356,9 +356,13 @@ class Bindings(Store):
         self.prepare_pairs(inputs=inputs)
         then, self._pairs_of = self._pairs_of, None
         self._words[_COPY_WEIGHTS] = inputs or not own or then != self.mark()
-        if mode == records.TRAIN:  # it does not keep what float32 reads
-            self.forget_stages()
-            self._mirrored = None
+        if mode == records.TRAIN:
+            self.forget_mirror()
+
+    def forget_mirror(self) -> None:
+        """Training in pairs does not keep fresh the transposed weights that float32 reads."""
+        self.forget_stages()
+        self._mirrored = None
 
     def has_areas(self, parts: int) -> bool:
         """Whether there is room for so many parts, of the batches that were prepared for."""

@@ -15,6 +15,7 @@ from fastbp.engine.bindings import AT
 from fastbp.engine.engine import Engine
 from fastbp.engine.layout import Layout
 from fastbp.engine.memory import address, allocate
+from fastbp.engine.precisions import FLOAT32, kernel_dtype
 from fastbp.kernels import many as kernel
 from fastbp.kernels import records
 from fastbp.kernels.build import entry
@@ -37,7 +38,7 @@ class Steps(NamedTuple):
     """What a training is to do next."""
 
     n: int  # steps; with `rounds`, in each of them
-    rounds: int  # epochs, with a validation after each; 0: none
+    rounds: int  # epochs, with what is to be done after each; 0: none
     begins: bool  # by a copy to go back to
     position: int  # rows of the open epoch that are done
     epoch: int  # of the network's, from which the order of the rows follows
@@ -46,6 +47,8 @@ class Steps(NamedTuple):
     rates: Array | None
     momenta: Array | None
     orders: Array | None = None  # of the rows, in each epoch of the call; None: kernels shuffle, if at all
+    validated: bool = False  # after each round
+    copies: Array | None = None  # (rounds, n_parameters): the parameters after each
 
 
 class Made(NamedTuple):
@@ -72,20 +75,22 @@ class _Kind(NamedTuple):
 
 
 class Desk:
-    """The memory of one thread for networks of a dtype.
+    """The memory of one thread for networks of a dtype, trained in a precision.
 
     Parameters
     ----------
     dtype : dtype
     stop : array
         An int64 on a cache line of its own: what is written there ends all calls within a step.
+    precision : str
+        Of the operands of products in training; validation is in the dtype.
     """
 
-    def __init__(self, dtype: np.dtype[Any], stop: Array) -> None:
-        self.dtype, self.stop = dtype, stop
+    def __init__(self, dtype: np.dtype[Any], stop: Array, precision: str = FLOAT32) -> None:
+        self.dtype, self.stop, self.paired = dtype, stop, precision != FLOAT32
         self._memory: dict[Layout, dict[str, Any]] = {}  # what networks of a layout borrow; the last used comes last
         self._order = allocate(0, np.dtype(np.int64))
-        self._kernel: Any = entry(kernel.train_many, dtype.name)
+        self._kernel: Any = entry(kernel.train_many, kernel_dtype(precision, dtype.name))
         self._tag = dtype.type(1)
         self._kinds: dict[Any, _Kind] = {}
         self._copies: dict[tuple[int, int, int], tuple[Array, Array]] = {}
@@ -115,7 +120,7 @@ class Desk:
         """Give a seat the job that an engine is bound to."""
         training = which == kernel.TRAINING
         mode = records.TRAIN if training else records.EVALUATE
-        layers = engine.set_up(mode, 1, snapshots=snapshots)
+        layers = engine.set_up(mode, 1, snapshots=snapshots, paired=training and self.paired)
         job, alive = engine.lend()
         self._jobs[seat, which] = job
         self._jobs["stop"][seat, which] = address(self.stop)
@@ -163,6 +168,8 @@ class Desk:
         if kind is None:
             return False
         self._jobs[seat, kernel.TRAINING, 0] = kind.job
+        if self.paired:
+            engine.forget_mirror()
         words, at = self._words, 2 * seat * _WORDS
         X, y, weights, rows = data
         subset = 0 if rows is None else address(rows)
@@ -211,8 +218,10 @@ class Desk:
         if steps.rates is not None:
             words[at + _LRS] = address(steps.rates)
             words[at + _MOMENTA] = 0 if steps.momenta is None else address(steps.momenta)
-        self._alive += [losses, weights, steps.rates, steps.momenta, steps.orders]
-        self._trainees[seat] = (steps.n, steps.rounds, steps.begins, steps.begins and self._mirrors[seat], *([0] * 9))
+        self._alive += [losses, weights, steps.rates, steps.momenta, steps.orders, steps.copies]
+        copies = 0 if steps.copies is None else address(steps.copies)
+        mirrors = steps.begins and self._mirrors[seat]
+        self._trainees[seat] = (steps.n, steps.rounds, steps.validated, copies, steps.begins, mirrors, *([0] * 9))
 
     def aim_validation(self, seat: int, row_losses: Array, outputs: Array) -> None:
         """Have losses of rows and outputs of the validations to come written there."""
@@ -229,7 +238,7 @@ class Desk:
 
     def made(self, seat: int) -> Made:
         """What a seat has done in the last call."""
-        _, _, _, _, made, done, kept, any_kept, status, validating, row, ticks, ruined = self._trainees[seat].item()
+        *_, made, done, kept, any_kept, status, validating, row, ticks, ruined = self._trainees[seat].item()
         return Made(made, done, kept if any_kept else None, status, bool(validating), row, bool(ruined), ticks)
 
     def rest(self, seat: int) -> None:

@@ -17,7 +17,7 @@ from fastbp.types import Array
 # What networks that are trained one after the other by the same thread can share, see `Bindings.borrow`.
 WORKPLACE = (
     "buffers", "gradient", "row_losses", "losses", "mean_weights", "scratch", "partials", "areas", "snapshot",
-    "snapshot_scalars",
+    "snapshot_scalars", "pairs",
 )  # fmt: skip
 ALIGNMENT = 64
 PAGE, HUGE_PAGE = 4096, 1 << 21
@@ -81,4 +81,4 @@ def no_workplace(dtype: np.dtype[Any]) -> dict[str, Any]:
     """What a network works in that has made no call yet."""
     found = dict.fromkeys(WORKPLACE, allocate(0, dtype))
     found |= dict.fromkeys(("losses", "mean_weights"), allocate(0, np.dtype(np.float64)))
-    return found | {"buffers": None, "gradient": None, "snapshot_scalars": np.empty((2, 0))}
+    return found | {"buffers": None, "gradient": None, "snapshot_scalars": np.empty((2, 0)), "pairs": ()}

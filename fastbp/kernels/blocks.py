@@ -1,4 +1,4 @@
-"""Shares of work: rows of a batch, and the weight blocks that phase 2 works on. `docs/kernels.md` has their order."""
+"""Shares of work: rows of a batch, and the weight blocks that phase 2 works on. The kernels' page has their order."""
 
 from __future__ import annotations
 

@@ -192,8 +192,7 @@ def entry(function, dtype: str, report: Callable[[int], None] = lambda done: Non
 
 def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Compile or load every kernel of a training for some dtypes; `progress(done, total)` counts leaves."""
-    entries = {dtype: _ENTRIES[:1] if dtype in PAIRS else _ENTRIES for dtype in dtypes}
-    counts = [len(dict.fromkeys(leaf for one in entries[dtype] for leaf in leaves_of(one, dtype))) for dtype in dtypes]
+    counts = [len(dict.fromkeys(leaf for one in _ENTRIES for leaf in leaves_of(one, dtype))) for dtype in dtypes]
     total = sum(counts)
     for number, dtype in enumerate(dtypes):
 
@@ -201,7 +200,7 @@ def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda 
             progress(before + done, total)
 
         report(0)
-        for one in entries[dtype]:
+        for one in _ENTRIES:
             entry(one, dtype, report)
     progress(total, total)
 

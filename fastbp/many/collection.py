@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -16,6 +16,11 @@ from fastbp.network import MLP
 from fastbp.types import Array
 
 VERSION = 1
+# What a file holds that says so, and by what it is read.
+_HELD: Mapping[Any, str] = {
+    "fastbp": "one network (fastbp.load)", "fastbp ensemble": "an ensemble (fastbp.Ensemble.load)",
+    "fastbp groups": "networks of groups (fastbp.GroupModel.load)",
+}  # fmt: skip
 _BROKEN = "is cut short or damaged", "write it again"
 
 
@@ -60,8 +65,9 @@ def load(path: str | PathLike[str], kind: str) -> tuple[list[MLP], dict[str, Any
     with opened(path) as file, damaged(path, *_BROKEN):
         arrays, texts = tensors.read(file)
         document = json.loads(texts.get("fastbp", "null"))
-        if not isinstance(document, dict) or document.get("format") != kind:
-            raise ValueError(f"it holds no {kind}")
+        found = document.get("format") if isinstance(document, dict) else None
+        if found != kind:
+            raise ValueError(f"{path} holds {_HELD.get(found, 'nothing that fastbp wrote')}, not {_HELD[kind]}")
         if document.get("version") != VERSION:
             raise ValueError(f"it has format version {document.get('version')!r}, this fastbp reads {VERSION}")
         nets = []

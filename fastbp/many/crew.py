@@ -15,7 +15,8 @@ from fastbp.engine import team
 from fastbp.engine.desk import Desk
 from fastbp.engine.memory import allocate
 from fastbp.errors import DivergenceError
-from fastbp.many.task import Task, Trainee
+from fastbp.many.task import Task
+from fastbp.many.trainee import Trainee
 from fastbp.numerics import quiet
 
 # A native call lasts about so long, and carries no more networks: one by one, to come back to Python, where threads
@@ -67,11 +68,11 @@ class Crew:
             took = self.costs[id(batch[0])]
             # Towards the end the calls get shorter, so that all threads come to it together.
             most = min(CALL_SECONDS, self.left / (2 * self.threads))
-            kind = batch[0].net.dtype
+            kind = batch[0].kind
             while self.waiting and len(batch) < MOST_SEATS and not (batch[0].alone or batch[0].timed):
                 other = self.waiting[-1]
                 cost = self.costs[id(other)]
-                if took + cost > most or other.net.dtype != kind or other.alone or other.timed:
+                if took + cost > most or other.kind != kind or other.alone or other.timed:
                     break
                 batch.append(self.waiting.pop())
                 took += cost
@@ -85,10 +86,10 @@ class Crew:
                 if batch[0].alone:
                     fit_alone(batch[0], self)
                 else:
-                    dtype = batch[0].net.dtype
-                    if dtype not in desks:
-                        desks[dtype] = Desk(dtype, self.stop)
-                    self._train(batch, desks[dtype])
+                    dtype, precision = kind = batch[0].kind
+                    if kind not in desks:
+                        desks[kind] = Desk(dtype, self.stop, precision)
+                    self._train(batch, desks[kind])
                 ended = [task for task in batch if task.finished]
                 for task in ended:
                     task.end()

@@ -22,7 +22,7 @@ from fastbp.types import Array
 from fastbp.validation import check_positive_int
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class CrossValidation(Tabular):
     """What `cross_validate` has found.
 
@@ -87,6 +87,10 @@ class CrossValidation(Tabular):
         axes[-1].set(xlabel="fold")
         return figure
 
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name} {self.mean[name]:.4g} +- {self.error[name]:.1g}" for name in self.scores)
+        return f"<fastbp.CrossValidation of {len(self.folds)} folds: {means}>"
+
     def __str__(self) -> str:
         lines = [
             f"{name} {self.mean[name]:.4g} +- {self.error[name]:.1g}  ({len(values)} folds, {values.min():.4g} to "
@@ -131,7 +135,8 @@ def cross_validate(
         what `MLP.evaluate` reports.
     **training
         How to train: epochs, batch_size, optimizer, schedule, sample_weight, class_weight, validation_split, shuffle,
-        drop_last, callbacks, as `MLP.fit` takes them; threads, journal, executor, progress, as `fit_many` does.
+        drop_last, callbacks, precision, as `MLP.fit` takes them; threads, journal, executor, progress, as `fit_many`
+        does.
 
     Returns
     -------
@@ -167,11 +172,14 @@ def cross_validate(
     if net.scaling is not None:
         notes.append("each fold standardises by its own training rows")
     todo = plan.tasks(nets, X, y, [train for train, _ in pairs], "fold {}".format)
+    weight = plan.arguments.get("sample_weight")
+    for number, (_, test) in enumerate(pairs):
+        if weight is not None and not np.asarray(weight)[test].any():
+            raise ValueError(f"fold {number}: the weights of all rows to test on are 0")
     done = plan.train(todo)
     if not done:
         raise many.interrupted(todo, plan.journal, None)
     many.raise_failures(todo, "fold {}".format, None)
-    weight = plan.arguments.get("sample_weight")
     scores = {one.name: np.empty(len(pairs)) for one in wanted}
     outputs: Array | None = None
     seen = np.zeros(len(targets))
@@ -202,4 +210,12 @@ def _metrics(metrics: Any, net: MLP) -> list[Metric]:
     if metrics is None:
         metrics = ["loss", net.loss.score_name]
     several: Sequence[Any] = metrics if isinstance(metrics, list | tuple) else [metrics]
-    return [Metric.get(one, net.loss) for one in several]
+    found = list(dict.fromkeys(Metric.get(one, net.loss) for one in several))
+    if not found:
+        raise ValueError('metrics is empty: leave it out, or name one, "loss" for example')
+    names = [one.name for one in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(
+            f"metrics has two functions of the name {twice!r}: give them names, by def, to tell them apart"
+        )
+    return found

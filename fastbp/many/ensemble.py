@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.arrays import numeric
+from fastbp.data import columns, sample_weights
 from fastbp.history import History
 from fastbp.io.files import damaged
 from fastbp.many import collection
@@ -145,12 +147,16 @@ class Ensemble:
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
     ) -> dict[str, float]:
         """``{"loss", "accuracy"}`` of classes, the loss being the log loss; of numbers ``{"loss", "r2"}``, the mean
-        squared error in the units of y.
+        squared error in the units of y. Arguments and errors are those of `MLP.evaluate`.
         """
         net = self.nets[0]
-        link, targets = net.loss.link, np.asarray(y)
-        w = np.ones(len(targets)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        wide = targets.reshape(len(targets), -1)
+        link = net.loss.link
+        checked = net.session.check_batch(columns.by_name(X, net.feature_names), y, sample_weight, scan=True)
+        sample_weights.check_total(checked.weights)
+        w = np.ones(len(checked.X)) if checked.weights is None else checked.weights
+        # As given where numbers are standardised; with class 0, of weight 0, where labels are ignored.
+        targets = np.asarray(checked.y) if link.classifies else np.asarray(numeric(y, "y"))
+        wide = targets.reshape(len(w), -1)
         if not link.classifies:
             predicted = self.predict(X).reshape(wide.shape)
             squares = np.square(predicted.astype(np.float64) - wide).mean(axis=1)

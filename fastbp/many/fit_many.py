@@ -45,6 +45,7 @@ def fit_many(
     class_weight: Mapping[int, float] | str | list[Any] | None = None,
     shuffle: bool | list[bool] = True,
     drop_last: bool | list[bool] = False,
+    precision: str | list[str] = "float32",
     callbacks: Sequence[Callback] | Sequence[Sequence[Callback]] = (),
     threads: int | None = None,
     journal: str | PathLike[str] | None = None,
@@ -68,8 +69,8 @@ def fit_many(
         Their targets, for all or of each.
     rows : sequence, optional
         For each network the numbers of the rows that it is trained on, or a mask; None: all.
-    epochs, batch_size, optimizer, schedule, validation_split, class_weight, shuffle, drop_last
-        As `MLP.fit` takes them: one for all networks, or a list with one for each.
+    epochs, batch_size, optimizer, schedule, validation_split, class_weight, shuffle, drop_last, precision
+        As `MLP.fit` takes them: one for all networks, or a list, tuple or array with one for each.
     validation_data : tuple, or list of tuples
         ``(X, y)`` or ``(X, y, sample_weight)``, for all or of each.
     sample_weight : array-like, (n,), or list of arrays
@@ -114,8 +115,9 @@ def fit_many(
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "schedule": schedule,
         "validation_data": validation_data, "validation_split": validation_split, "sample_weight": sample_weight,
         "class_weight": class_weight, "shuffle": shuffle, "drop_last": drop_last, "callbacks": callbacks,
+        "precision": precision,
     }  # fmt: skip
-    nets = list(nets)
+    nets = _tasks.check_nets(nets)
     todo = _tasks.of_arguments(nets, X, y, rows, arguments, named)
     completed = train(todo, threads, journal=journal, executor=executor, progress=progress)
     histories: list[Any] = [task.history if task.finished else None for task in todo]

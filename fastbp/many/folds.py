@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.many import tasks
 from fastbp.types import Array
 from fastbp.validation import check_positive_int
 
@@ -19,7 +20,7 @@ def of(folds: Any, X: Any, y: Array, groups: Any, repeats: int, seed: int, *, by
     folds: their number; a splitter with ``split(X, y, groups)``; or pairs of row numbers.
     """
     n = len(y)
-    if hasattr(folds, "split"):
+    if hasattr(folds, "split") and not isinstance(folds, str):
         pairs = list(folds.split(X, y, groups))
     elif isinstance(folds, Iterable) and not isinstance(folds, str):
         pairs = list(folds)
@@ -35,15 +36,24 @@ def of(folds: Any, X: Any, y: Array, groups: Any, repeats: int, seed: int, *, by
         return pairs
     if repeats != 1:
         raise ValueError("repeats is for a number of folds; a splitter has repetitions of its own")
-    return [(_rows(train, n), _rows(test, n)) for train, test in pairs]
+    if not pairs:
+        raise ValueError("folds is empty: give a number of folds, a splitter, or pairs of row numbers")
+    return [_checked(number, pair, n) for number, pair in enumerate(pairs)]
 
 
-def _rows(rows: Any, n: int) -> Array:
-    found = np.asarray(rows)
-    found = np.flatnonzero(found) if found.dtype == np.bool_ else found.astype(np.int64)
-    if not found.size or found.min() < 0 or found.max() >= n:
-        raise ValueError(f"folds holds row numbers outside of 0 to {n - 1}, or a part without rows")
-    return found
+def _checked(number: int, pair: Any, n: int) -> tuple[Array, Array]:
+    """Row numbers to train and to test on, none in both: a row that was trained on tells nothing of the others."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"folds[{number}] must be a pair of row numbers, to train and to test on; got {pair!r:.80}")
+    try:
+        train, test = (tasks.check_rows(rows, n) for rows in pair)
+    except ValueError as error:
+        raise ValueError(f"folds[{number}]: {error}") from error
+    if (both := np.intersect1d(train, test)).size:
+        raise ValueError(
+            f"folds[{number}] has {both.size} row{'s' * (both.size > 1)} to train and to test on, {both[0]} for one"
+        )
+    return train, test
 
 
 def _fold_of(y: Array, k: int, rng: np.random.Generator, by_class: bool) -> Array:
@@ -58,7 +68,10 @@ def _fold_of(y: Array, k: int, rng: np.random.Generator, by_class: bool) -> Arra
 
 def _by_group(groups: Any, k: int, n: int, rng: np.random.Generator) -> Array:
     """The same, whole groups at a time: the largest first, each to the fold that has the fewest rows."""
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    try:
+        names, member = np.unique(np.asarray(groups), return_inverse=True)
+    except TypeError as error:  # they cannot be sorted
+        raise TypeError(f"groups must be numbers or texts, of one kind and none missing: {error}") from error
     if len(member) != n:
         raise ValueError(f"groups has {len(member)} entries, but there are {n} rows")
     if len(names) < k:

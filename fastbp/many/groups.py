@@ -42,7 +42,8 @@ class GroupModel:
         return len(self.nets)
 
     def __repr__(self) -> str:
-        return f"<fastbp.GroupModel of {len(self)} groups: {next(iter(self.nets.values()))!r}>"
+        like = f": {next(iter(self.nets.values()))!r}" if self.nets else ""
+        return f"<fastbp.GroupModel of {len(self)} groups{like}>"
 
     @property
     def groups(self) -> list[Any]:
@@ -72,15 +73,7 @@ class GroupModel:
 
     def _routed(self, X: Any, by: Any, method: str) -> Array:
         rows, names = split_off(X, self.by if by is None else by)
-        if unknown := [name for name in dict.fromkeys(names) if name not in self.nets]:
-            shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
-            raise ValueError(
-                f"no network was trained for the group{'s' * (len(unknown) > 1)} {shown} ({len(unknown)} unknown); "
-                f"`groups` has the {len(self)} that there are"
-            )
-        places: dict[Any, list[int]] = {}
-        for row, name in enumerate(names):
-            places.setdefault(name, []).append(row)
+        places = self._places(names)
         found: Array | None = None
         for name, own_rows in places.items():
             part = getattr(self.nets[name], method)(_take(rows, own_rows))
@@ -89,16 +82,28 @@ class GroupModel:
             found[own_rows] = part
         return np.empty(0) if found is None else found
 
+    def _places(self, names: list[Any]) -> dict[Any, list[int]]:
+        """The rows of each group, all of which are known."""
+        places = _places_of(names)
+        if unknown := [name for name in places if name not in self.nets]:
+            shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+            raise ValueError(
+                f"no network was trained for the group{'s' * (len(unknown) > 1)} {shown} ({len(unknown)} unknown); "
+                f"`groups` has the {len(self)} that there are"
+            )
+        return places
+
     def evaluate(self, X: npt.ArrayLike, y: npt.ArrayLike, by: Any = None) -> dict[Any, dict[str, float]]:
-        """What `MLP.evaluate` says of each group that there are rows of."""
+        """What `MLP.evaluate` says of each group that there are rows of; raises what `predict` does."""
         rows, names = split_off(X, self.by if by is None else by)
-        targets, member = np.asarray(y), np.array([str(type(one)) + str(one) for one in names])
-        found = {}
-        for name, net in self.nets.items():
-            own_rows = np.flatnonzero(member == str(type(name)) + str(name))
-            if own_rows.size:
-                found[name] = net.evaluate(_take(rows, own_rows), targets[own_rows])
-        return found
+        targets, places = np.asarray(y), self._places(names)
+        if len(targets) != len(names):
+            raise ValueError(f"y has {len(targets)} rows, but X has {len(names)}")
+        return {
+            name: net.evaluate(_take(rows, places[name]), targets[places[name]])
+            for name, net in self.nets.items()
+            if name in places
+        }
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write all networks to one safetensors file, whole or not at all."""
@@ -141,8 +146,8 @@ def fit_groups(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, by: Any, **train
         The column of the data frame X that names the group of each row, which is no input then; or the names, texts or
         integers.
     **training
-        How to train: epochs, batch_size, optimizer, schedule, validation_split, callbacks and so forth, as `MLP.fit`
-        takes them; threads, journal, executor, progress, as `fit_many` does.
+        How to train: epochs, batch_size, optimizer, schedule, validation_split, callbacks, precision and so forth, as
+        `MLP.fit` takes them; threads, journal, executor, progress, as `fit_many` does.
 
     Returns
     -------
@@ -169,9 +174,9 @@ def fit_groups(net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, *, by: Any, **train
     rows, names = split_off(X, by)
     if len(names) != len(np.asarray(y)):
         raise ValueError(f"by has {len(names)} entries, but y has {len(np.asarray(y))} rows")
-    places: dict[Any, list[int]] = {}
-    for row, name in enumerate(names):
-        places.setdefault(name, []).append(row)
+    if not names:
+        raise ValueError("X has 0 rows, at least 1 needed")
+    places = _places_of(names)
     groups = sorted(places, key=lambda name: (isinstance(name, str), name))
     subsets = [np.array(places[name]) for name in groups]
     nets = [variant(net, net.seed, {}) for _ in groups]
@@ -201,22 +206,37 @@ def split_off(X: Any, by: Any) -> tuple[Any, list[Any]]:
     if isinstance(by, str):
         names = columns.names_of(X)
         if names is None or by not in names:
-            raise ValueError(f"by={by!r} is no column of X" + ("" if names is None else f", which has {names}"))
+            known = "is no data frame whose columns have texts as names" if names is None else f"has {names}"
+            raise ValueError(f"by={by!r} is no column of X, which {known}")
         rest = [name for name in names if name != by]
-        found = X[by].to_numpy() if hasattr(X[by], "to_numpy") else np.asarray(X[by])
+        by = X[by].to_numpy() if hasattr(X[by], "to_numpy") else np.asarray(X[by])
         X = X.select(rest) if hasattr(X, "select") and not hasattr(X, "iloc") else X[rest]
+    if isinstance(by, list | tuple):  # an array would make texts of numbers that are among texts
+        plain = [one.item() if isinstance(one, np.generic) else one for one in by]
     else:
         found = np.asarray(by)
-    if found.ndim != 1:
-        raise ValueError(f"by must have one entry a row, got shape {found.shape}")
-    plain = found.tolist()
+        if found.ndim != 1:
+            raise ValueError(f"by must have one entry a row, got shape {found.shape}")
+        plain = found.tolist()
+    n = len(X) if hasattr(X, "__len__") else len(np.asarray(X))
+    if len(plain) != n:
+        raise ValueError(f"by has {len(plain)} entries, but X has {n} rows: it must have one a row")
     for row, name in enumerate(plain):
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise TypeError(f"by[{row}] is {name!r}, but groups are named by texts or integers")
     return X, plain
 
 
+def _places_of(names: list[Any]) -> dict[Any, list[int]]:
+    places: dict[Any, list[int]] = {}
+    for row, name in enumerate(names):
+        places.setdefault(name, []).append(row)
+    return places
+
+
 def _take(X: Any, rows: Any) -> Any:
     if hasattr(X, "iloc"):
         return X.iloc[rows]
+    if hasattr(X, "column_names"):  # PyArrow's
+        return X.take(rows)
     return X[rows] if hasattr(X, "select") else np.asarray(X)[rows]

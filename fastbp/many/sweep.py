@@ -55,8 +55,8 @@ def sweep(
     over : mapping
         Setting -> its values, as a list; or a range, ``(low, high)`` or ``(low, high, "log")``, for the samplings that
         draw. Settings are those of the optimiser (lr, weight_decay, momentum, ...), of the training (batch_size,
-        epochs, optimizer, schedule, class_weight, shuffle, drop_last) and of the network (hidden, the sizes of its
-        hidden layers, activation, dropout, l1, l2, max_norm, input_noise, init, loss, dtype, ...).
+        epochs, optimizer, schedule, class_weight, shuffle, drop_last, precision) and of the network (hidden, the sizes
+        of its hidden layers, activation, dropout, l1, l2, max_norm, input_noise, init, loss, dtype, ...).
     seeds : int or sequence of int
         So many seeds, counted from ``net.seed``; or the seeds themselves.
     sampling : {"grid", "random", "sobol"}
@@ -72,8 +72,8 @@ def sweep(
         Budget of each run in steps of gradient descent, in the place of `epochs`: as many epochs as come closest.
     **training
         What holds at all points, as `MLP.fit` takes it: epochs, batch_size, optimizer, schedule, sample_weight,
-        class_weight, validation_data or validation_split (a fifth), callbacks; threads, journal, executor, progress, as
-        `fit_many` does. A run that `EarlyStopping` ends frees its thread at once.
+        class_weight, validation_data or validation_split (a fifth), callbacks, precision; threads, journal, executor,
+        progress, as `fit_many` does. A run that `EarlyStopping` ends frees its thread at once.
 
     Returns
     -------
@@ -100,33 +100,20 @@ def sweep(
     configs = space.points(axes, sampling, n, net.seed)
     measure = Metric.get(metric, net.loss, maximize)
     arguments = dict(plan.arguments)
-    if arguments.get("validation_data") is None:
-        arguments.setdefault("validation_split", HELD_OUT)
+    if arguments.get("validation_data") is None and not arguments.setdefault("validation_split", HELD_OUT):
+        raise ValueError("validation_split=0 holds no rows out to compare by: give a share, or validation_data")
     if steps is not None:
         steps = check_positive_int("steps", steps)
         if "epochs" in arguments or "epochs" in axes:
             raise ValueError("give steps or epochs, not both")
     share = arguments.get("validation_split", 0.0)
-    n_train = len(np.asarray(y)) - round(len(np.asarray(y)) * share)
-
-    def at(config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
-        options, given = space.parts(config, arguments.get("optimizer", "adam"), arguments)
-        if steps is not None:
-            each = -(-n_train // given.get("batch_size", 32))
-            given["epochs"] = max(1, round(steps / each))
-        return variant(net, seed, options), given
-
-    todo = _tasks(configs, chosen, at, X, y)
+    runs = _Plan(net, arguments, steps, len(np.asarray(y)) - round(len(np.asarray(y)) * share))
+    todo = _tasks(configs, chosen, runs, X, y)
     scorer = None if measure.function is None else _Scorer(measure, X, y, arguments.get("validation_data"))
     for task in todo:
         task.after = scorer
     completed = plan.train(todo, networks=plan.journal is not None)
-
-    def again(config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
-        made, given = at(config, seed)
-        return made, {name: value for name, value in given.items() if not name.startswith("validation")}
-
-    result = _result(todo, configs, chosen, measure, again)
+    result = _result(todo, configs, chosen, measure, runs)
     result.about = _about(net, arguments, X, y)
     if not completed:
         raise many.interrupted(todo, plan.journal, result)
@@ -150,12 +137,35 @@ def _plain(values: Any) -> Array | None:
     return array.astype(str) if array is not None and array.dtype == object else array
 
 
-def _tasks(configs: list[dict[str, Any]], seeds: list[int], at: Any, X: Any, y: Any) -> list[Task]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is trained at a point, and how."""
+
+    net: MLP
+    arguments: dict[str, Any]
+    steps: int | None
+    n_train: int
+
+    def at(self, config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
+        """The network of a run, and the arguments of its `fit`."""
+        options, given = space.parts(config, self.arguments.get("optimizer", "adam"), self.arguments)
+        if self.steps is not None:
+            each = -(-self.n_train // given.get("batch_size", 32))
+            given["epochs"] = max(1, round(self.steps / each))
+        return variant(self.net, seed, options), given
+
+    def __call__(self, config: Mapping[str, Any], seed: int) -> tuple[MLP, dict[str, Any]]:
+        """The same without rows held out."""
+        made, given = self.at(config, seed)
+        return made, {name: value for name, value in given.items() if not name.startswith("validation")}
+
+
+def _tasks(configs: list[dict[str, Any]], seeds: list[int], plan: _Plan, X: Any, y: Any) -> list[Task]:
     runs = [(config, seed) for config in configs for seed in seeds]
     nets, given = [], []
     for config, seed in runs:
         try:
-            made, arguments = at(config, seed)
+            made, arguments = plan.at(config, seed)
         except (ValueError, TypeError) as error:
             raise type(error)(f"at {config}: {error}") from error
         nets.append(made)
@@ -166,8 +176,10 @@ def _tasks(configs: list[dict[str, Any]], seeds: list[int], at: Any, X: Any, y: 
         return f"at {config}, seed {seed}"
 
     names = dict.fromkeys(name for one in given for name in one)
-    columns = {name: [one[name] for one in given] for name in names if name not in ("sample_weight", "callbacks")}
-    shared = {name: given[0][name] for name in ("sample_weight", "callbacks") if name in names}
+    columns: dict[str, Any] = {
+        name: [one[name] for one in given] for name in names if name not in ("sample_weight", "callbacks")
+    }
+    shared: dict[str, Any] = {name: given[0][name] for name in ("sample_weight", "callbacks") if name in names}
     return of_arguments(nets, X, y, None, {**columns, **shared}, named)
 
 
@@ -189,7 +201,7 @@ class _Scorer:
         return {"score": self.metric.of(task.net, X, np.asarray(self.y)[rows], weights)}
 
 
-def _result(todo: list[Task], configs: Any, seeds: list[int], measure: Metric, plan: Any) -> Sweep:
+def _result(todo: list[Task], configs: Any, seeds: list[int], measure: Metric, plan: _Plan) -> Sweep:
     shape = len(configs), len(seeds)
     scores, status = np.full(shape, np.nan), np.full(shape, "open", "<U8")
     histories: list[list[History | None]] = [[None] * len(seeds) for _ in configs]

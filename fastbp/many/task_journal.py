@@ -15,6 +15,7 @@ import numpy as np
 
 from fastbp import model
 from fastbp._version import __version__
+from fastbp.engine.precisions import FLOAT32
 from fastbp.errors import DivergenceError
 from fastbp.history import History
 from fastbp.io import documents, tensors
@@ -119,6 +120,7 @@ class TaskJournal(Lines):
         parts: list[Any] = [described, [[name, self._array(array)] for name, array in sorted(arrays.items())]]
         parts += [repr(settings.optimizer), repr(settings.schedule), settings.epochs, settings.batch_size]
         parts += [settings.shuffle, settings.drop_last, [repr(one) for one in settings.callbacks]]
+        parts += [] if settings.precision == FLOAT32 else [settings.precision]  # unknown to journals of before
         for samples in (task.samples, task.validation):
             if samples is not None:
                 X, y, weights, rows = samples

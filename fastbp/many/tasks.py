@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from fastbp.data import columns
+from fastbp.engine import precisions
 from fastbp.many.task import Task
 from fastbp.network import MLP
 from fastbp.spec import Samples
 from fastbp.training import fit
 from fastbp.training.settings import FitSettings
 from fastbp.types import Array
+from fastbp.validation import check_callbacks
 
 # Arguments of `MLP.fit` that hold how to train, and those that hold what on.
-SETTINGS = ("epochs", "batch_size", "optimizer", "schedule", "shuffle", "drop_last", "callbacks")
+SETTINGS = ("epochs", "batch_size", "optimizer", "schedule", "shuffle", "drop_last", "callbacks", "precision")
 DATA = ("sample_weight", "class_weight", "validation_data", "validation_split")
+# Of which a tuple is one for all networks.
+PAIRS = ("validation_data",)
 
 
 def of_arguments(
@@ -46,6 +50,13 @@ def of_arguments(
         except (ValueError, TypeError) as error:
             raise type(error)(f"{named(number)}: {error}") from error
     return tasks
+
+
+def check_nets(nets: Any) -> list[MLP]:
+    """The networks, as a list of whatever was given."""
+    if isinstance(nets, MLP) or not hasattr(nets, "__iter__"):
+        raise TypeError(f"nets must be a sequence of networks, got {nets!r:.80}; for one, [net]")
+    return list(nets)
 
 
 def _check_nets(nets: Sequence[MLP], named: Callable[[int], str]) -> None:
@@ -88,6 +99,7 @@ class _Known:
 
 def _task(number: int, net: MLP, own: dict[str, Any], subset: Any, known: _Known) -> Task:
     settings = known.settings_of(own)
+    precisions.check(settings.precision, net.dtype)
     X, y, weight, held = own["X"], own["y"], own["sample_weight"], own.get("validation_data")
     names = net.feature_names or columns.names_of(X)
     if names is not None:
@@ -141,19 +153,21 @@ def _subsets(rows: Any, n: int) -> list[Any]:
 
 
 def each(name: str, value: Any, n: int) -> list[Any]:
-    """A setting of each network: the entries of a list, or the same for all."""
-    if not isinstance(value, list):
+    """A setting of each network: the entries of a list, a tuple or an array, or the same for all."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if not isinstance(value, list) and (not isinstance(value, tuple) or name in PAIRS):
         return [value] * n
     if len(value) != n:
         raise ValueError(f"{name} has {len(value)} entries, but there are {n} networks: give one for all, or one each")
-    return value
+    return list(value)
 
 
 def each_callbacks(name: str, value: Any, n: int) -> list[Any]:
     """The callbacks of each network: a list of lists, or copies of the same for all."""
     if isinstance(value, list | tuple) and any(isinstance(one, list | tuple) for one in value):
         return each(name, list(value), n)
-    shared = list(value)
+    shared = list(check_callbacks(value))
     return [shared] * n if not shared or n == 1 else [[copy.copy(one) for one in shared] for _ in range(n)]
 
 

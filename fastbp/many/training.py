@@ -10,7 +10,7 @@ from fastbp.many import fit_many as many
 from fastbp.many import tasks
 from fastbp.many.task import Task
 from fastbp.network import MLP
-from fastbp.validation import listed
+from fastbp.validation import check_callbacks, listed
 
 PLACES = ("threads", "journal", "executor", "progress")
 # Share of the training rows that early stopping looks at, where nothing is said.
@@ -44,7 +44,8 @@ class Training:
 
     def split_for_callbacks(self) -> list[str]:
         """Hold rows out of each training where its callbacks need some; returns notes on it."""
-        needy = [one for one in self.arguments.get("callbacks", ()) if getattr(one, "needs_validation", False)]
+        callbacks = check_callbacks(self.arguments.get("callbacks", ()))
+        needy = [one for one in callbacks if getattr(one, "needs_validation", False)]
         if not needy:
             return []
         share = self.arguments.get("validation_split") or INNER

@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from fastbp import numerics
 from fastbp.activations import ACTIVATIONS
+from fastbp.engine import precisions
 from fastbp.losses import Loss
 from fastbp.model import Model
 from fastbp.network import MLP
@@ -71,6 +72,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         "callbacks": ["array-like"],
         "threads": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": "no_validation",
+        "precision": [StrOptions(set(precisions.NAMES))],
     }
 
     def _hold(self, given: dict[str, Any]) -> None:
@@ -128,6 +130,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self._check_targets(y.toarray() if rows.is_sparse(y) else y, keep=self.warm_start or incremental),
         )
         dtype = np.dtype(X.dtype if self.dtype is None else self.dtype) if first else self.coefs_[0].dtype
+        precisions.check(self.precision, dtype)
         loss, n_out, targets = self._targets(y, dtype)
         if not first and n_out != self.n_outputs_:
             raise ValueError(f"y asks for {n_out} outputs, but the network has {self.n_outputs_}")

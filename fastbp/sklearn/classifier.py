@@ -82,6 +82,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         callbacks: Any = (),
         threads: int | None = None,
         dtype: Any = None,
+        precision: str = "float32",
     ) -> None:
         self._hold(locals())
 

@@ -82,7 +82,7 @@ def by_lbfgs(est: Any, net: MLP, samples: Samples, held_out: Samples | None) -> 
             )
     settings = FitSettings(
         rule, est.max_iter, callbacks=(*est.callbacks, *([Talk()] if est.verbose else [])), threads=threads_of(est),
-        conventions=Conventions(alpha=float(est.alpha)),
+        conventions=Conventions(alpha=float(est.alpha)), precision=est.precision,
     )  # fmt: skip
     lbfgs.check(settings)
     feed = FullBatchFeed(samples, est.max_iter, samples.n_rows, shuffle=False)
@@ -161,7 +161,7 @@ def planned(est: Any, net: MLP, samples: Samples, rng: np.random.RandomState, *,
     rule, (optimizer, rates, conventions) = stopping_rule(est, own, shift), descends(est, net, n, batch_size)
     settings = FitSettings(
         optimizer, 1 if incremental else int(est.max_iter), batch_size, rates, bool(est.shuffle),
-        (*est.callbacks, rule), threads_of(est), conventions=conventions,
+        (*est.callbacks, rule), threads_of(est), conventions=conventions, precision=est.precision,
     )  # fmt: skip
     return Plan(trained, settings, rule, Orders(trained, rng) if settings.shuffle else None)
 

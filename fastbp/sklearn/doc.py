@@ -68,6 +68,8 @@ threads : int, optional
     At most so many; by default, what is fastest. Within a worker of joblib, no more than its share of the CPUs.
 dtype : {{"float64", "float32"}}, optional
     Of weights and arithmetic; by default that of X.
+precision : {{"float32", "bfloat16"}}, default="float32"
+    "bfloat16", of "sgd" and "adam" in float32: each operand of a product is rounded to bfloat16 while they train.
 """
 _ATTRIBUTES = """
 coefs_, intercepts_ : list of ndarray

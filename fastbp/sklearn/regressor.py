@@ -76,6 +76,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         callbacks: Any = (),
         threads: int | None = None,
         dtype: Any = None,
+        precision: str = "float32",
     ) -> None:
         self._hold(locals())
 

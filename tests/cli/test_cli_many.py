@@ -207,3 +207,26 @@ def test_the_sweep_is_no_module() -> None:
     assert callable(sweep)
     with pytest.raises(TypeError, match="net must be"):
         sweep(None, None, None, {})
+
+
+def test_a_sweep_of_rates_by_a_metric() -> None:
+    """With weights of classes, and trainings that end early."""
+    given = ["sweep", "--hidden", "8", "--lr", "1e-3:0.1:3", "--seeds", "2", "--epochs", "6"]
+    by = ["--metric", "balanced_accuracy", "--class-weight", "balanced", "--early-stopping", "1"]
+    found = json.loads(run(*given, *by, "--json"))
+    assert found["metric"] == "balanced_accuracy"
+    assert found["larger"]
+    assert "balanced" in found["about"]["class_weight"]
+    assert np.shape(found["val_metric"]) == (3, 2, 6)
+    assert np.min(found["kept_epoch"]) < 6
+    assert "balanced_accuracy" in run(*given, *by)
+    assert "does not fit" in run(*given, "--metric", "r2", code=1)
+    assert "leave --early-stopping out" in run(*given, "--early-stopping", "2", "--halving", "3", code=2)
+
+
+def test_a_range_test_by_a_metric() -> None:
+    given = ["range-test", "--hidden", "8", "--steps", "40", "--seeds", "1"]
+    found = json.loads(run(*given, "--held-out", "--metric", "accuracy", "--class-weight", "balanced", "--json"))
+    assert found["settings"]["metric"] == "accuracy"
+    assert np.shape(found["metric"]) == (1, len(found["steps"]))
+    assert "add --held-out" in run(*given, "--metric", "accuracy", code=2)

@@ -48,6 +48,27 @@ def test_sweeps_in_it() -> None:
     assert json.loads(run("range-test", "--steps", "40", "--seeds", "1", *how))["settings"]["precision"] == "bfloat16"
 
 
+def test_several_networks_in_it(tmp_path: Path) -> None:
+    table = tmp_path / "shops.csv"
+    lines = [f"{'ab'[k % 2]},{k * 37 % 101},{k * 53 % 89},{(k * 37 % 101 + k * 53 % 89) / 50}" for k in range(120)]
+    table.write_text("\n".join(["shop,u,v,y", *lines]), encoding="utf-8")
+    small = ("--hidden", "40,33", "--epochs", "2", "--json")
+    for how in (
+        ("train", "--ensemble", "2"),
+        ("train", "--cross-validate", "2"),
+        ("train", str(table), "--target", "y", "--by", "shop"),
+        ("sweep", "--over", "batch_size=32,64", "--seeds", "1"),
+    ):
+        told = [json.loads(run(*how, *small, "--precision", name)) for name in ("bfloat16", "float32")]
+        scores = [
+            [one.get(key) for key in ("test", "cross_validation", "together", "points") if key in one] for one in told
+        ]
+        assert scores[0] != scores[1], how
+        assert scores[0], how
+    text = run("sweep", "--over", "precision=float32,bfloat16", "--seeds", "1", "--hidden", "33", "--epochs", "1")
+    assert "bfloat16" in text
+
+
 def test_warmup_and_info(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "float32 and bfloat16 ready" in run("warmup", "--dtype", "float32", "--precision", "bfloat16")
     assert machine.machine()["bfloat16"].startswith(("yes, by vdpbf16ps", "its twin"))
@@ -62,5 +83,5 @@ def test_it_is_refused_before_the_data_are_read(monkeypatch: pytest.MonkeyPatch)
         text = run(command, "nothing.npz", "--precision", "bfloat16", "--dtype", "float64", code=2)
         assert "is for networks of dtype float32" in " ".join(text.split())
     monkeypatch.setattr(precisions, "pair_target", lambda: None)
-    for command in (("train",), ("warmup",), ("bench", "--workload", "tiny")):
+    for command in (("train",), ("train", "--ensemble", "2"), ("warmup",), ("bench", "--workload", "tiny")):
         assert "AVX512-BF16" in run(*command, "--precision", "bfloat16", code=2)

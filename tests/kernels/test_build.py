@@ -10,6 +10,7 @@ import pytest
 
 from fastbp.kernels import build
 from fastbp.kernels.jit import LEAVES, Leaf
+from fastbp.kernels.many import train_many
 from fastbp.kernels.run import run
 from fastbp.kernels.sweep import sweep
 
@@ -36,7 +37,7 @@ def test_a_leaf_says_what_it_calls(dtype: str, leaf: Leaf) -> None:
 
 def test_in_pairs_only_leaves_that_multiply_are_compiled_anew() -> None:
     """And the code of float32 knows nothing of pairs: see the test above."""
-    own = {leaf.name for leaf in build.leaves_of(sweep, "bfloat16_twin")}
+    own = {leaf.name for entry in (sweep, train_many) for leaf in build.leaves_of(entry, "bfloat16_twin")}
     assert {"product", "product_columns", "copy_rows", "copy_weights", "pass_rows", "pass_blocks", "run"} < own
     assert own == {leaf.name for leaf in LEAVES if leaf.pairs is not None} - {"fma_probe"}
     assert not own & {"gather", "activate", "update", "row_loss"}

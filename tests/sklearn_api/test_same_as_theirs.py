@@ -19,13 +19,16 @@ if not REQUIRED:
 
 import sklearn.neural_network as theirs
 from sklearn import datasets
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network.tests import test_mlp
 from sklearn.preprocessing import scale
 from sklearn.utils.estimator_checks import check_estimator
 
 import fastbp.sklearn as ours
 from fastbp.engine import tuning
+from fastbp.kernels.targets import TWIN, VARIABLE, pair_target
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -144,6 +147,31 @@ def test_check_estimator(kind: str) -> None:
     assert {one["check_name"] for one in results if one["status"] == "skipped"} <= {
         "check_array_api_input", "check_classifiers_multilabel_output_format_decision_function",
     }  # fmt: skip
+
+
+def test_products_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits of a network's steps in it, side by side too; and what is refused names the mend."""
+    if pair_target() is None:
+        monkeypatch.setenv(VARIABLE, TWIN.name)
+    X, y = datasets.load_digits(return_X_y=True)
+    X, y = (X[:300] / 16).astype(np.float32), y[:300]
+    how = {"hidden_layer_sizes": (33,), "max_iter": 3, "random_state": 0}
+    low, single = (ours.MLPClassifier(precision=name, **how).fit(X, y) for name in ("bfloat16", "float32"))
+    assert np.abs(low.coefs_[0] - single.coefs_[0]).max() > 0
+    np.testing.assert_allclose(low.loss_curve_, single.loss_curve_, rtol=0.01)
+    search = ours.LearningRateSearchCV(clone(low), [1e-3, 1e-2], cv=2, refit=False).fit(X, y)
+    assert search.native_
+    theirs_ = GridSearchCV(clone(low), {"learning_rate_init": [1e-3, 1e-2]}, cv=2, refit=False).fit(X, y)
+    assert search.cv_results_["mean_test_score"].tolist() == theirs_.cv_results_["mean_test_score"].tolist()
+    again = clone(low).partial_fit(X, y, classes=np.arange(10)).partial_fit(X, y)
+    assert again.n_iter_ == 1
+    for kind, match in (
+        ({"dtype": "float64"}, "or make the network with dtype='float32'"),
+        ({"solver": "lbfgs"}, "L-BFGS needs all digits"),
+        ({"precision": "half"}, "'precision' parameter of MLPClassifier must be a str among"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            ours.MLPClassifier(**{**how, "precision": "bfloat16", **kind}).fit(X, y)
 
 
 IMPORT = "from sklearn.neural_network import MLPClassifier, MLPRegressor\n"
