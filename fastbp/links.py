@@ -73,8 +73,18 @@ class Link:
             outputs, targets, weights = outputs[counted], targets[counted], weights[counted]
         return self._score(outputs, targets, weights)
 
+    @quiet
+    def scores(self, outputs: Array, targets: Array, weights: Array | None = None) -> list[float]:
+        """`score` of each of some outputs ``(k, n, n_out)`` of the same rows, to the same bits."""
+        if weights is not None:
+            return [self.score(one, targets, weights) for one in outputs]
+        return self._scores(outputs, targets)
+
     def _score(self, outputs: Array, targets: Array, weights: Array | None) -> float:
         return r2(self.predictions(outputs), targets, weights)
+
+    def _scores(self, outputs: Array, targets: Array) -> list[float]:
+        return r2_of_each(self.predictions(outputs), targets)
 
 
 class Exponential(Link):
@@ -124,6 +134,10 @@ class Sigmoid(Link):
         right = (outputs > 0) == (targets > 0.5)
         return float(right.mean() if weights is None else np.average(right.mean(axis=1), weights=weights))
 
+    def _scores(self, outputs: Array, targets: Array) -> list[float]:
+        right = (outputs > 0) == (targets > 0.5)
+        return right.mean(axis=(1, 2)).tolist()  # type: ignore[no-any-return]
+
 
 class Softmax(Link):
     """An output for each class, of which every row has one: y holds integer labels, or a row of probabilities."""
@@ -156,6 +170,10 @@ class Softmax(Link):
         wanted = targets if targets.ndim == 1 else targets.argmax(axis=1)
         return float(np.average(outputs.argmax(axis=1) == wanted, weights=weights))
 
+    def _scores(self, outputs: Array, targets: Array) -> list[float]:
+        wanted = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        return (outputs.argmax(axis=2) == wanted).mean(axis=1).tolist()  # type: ignore[no-any-return]
+
 
 IDENTITY, EXPONENTIAL, SIGMOID, SOFTMAX = Link(), Exponential(), Sigmoid(), Softmax()
 
@@ -163,12 +181,25 @@ IDENTITY, EXPONENTIAL, SIGMOID, SOFTMAX = Link(), Exponential(), Sigmoid(), Soft
 def r2(predicted: Array, targets: Array, weights: Array | None = None) -> float:
     """The coefficient of determination, averaged over the columns of targets."""
     if weights is None:
-        error = ((predicted.astype(np.float64) - targets) ** 2).sum(axis=0)
-        spread = ((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=0)
-    else:
-        share = (weights / weights.sum())[:, None]
-        error = ((predicted.astype(np.float64) - targets) ** 2 * share).sum(axis=0)
-        spread = ((targets - (targets * share).sum(axis=0)) ** 2 * share).sum(axis=0)
-    constant = (targets == targets[:1]).all(axis=0)  # as scikit-learn: 1 where a constant is met, 0 where it is missed
-    found = np.where(constant, error == 0, 1.0 - error / np.where(constant, 1.0, spread))
-    return float(found.mean())
+        return r2_of_each(predicted[None], targets)[0]
+    share = (weights / weights.sum())[:, None]
+    error = ((predicted.astype(np.float64) - targets) ** 2 * share).sum(axis=0)
+    spread = ((targets - (targets * share).sum(axis=0)) ** 2 * share).sum(axis=0)
+    return float(_determined(error, spread, targets).mean())
+
+
+def r2_of_each(predicted: Array, targets: Array) -> list[float]:
+    """`r2` of each of some predictions ``(k, n, columns)`` of the same targets."""
+    squares = (predicted.astype(np.float64) - targets) ** 2
+    # One after the other: NumPy's order of summation depends on the shape.
+    error = np.array([np.add.reduce(one, axis=0) for one in squares])
+    spread = ((targets - targets.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=0)
+    found = _determined(error, spread, targets)
+    return found[:, 0].tolist() if found.shape[1] == 1 else [float(one.mean()) for one in found]
+
+
+def _determined(error: Array, spread: Array, targets: Array) -> Array:
+    """1 - error / spread; of a constant column, as scikit-learn has it, 1 where it is met, 0 where it is missed."""
+    constant = (targets == targets[:1]).all(axis=0)
+    found: Array = np.where(constant, error == 0, 1.0 - error / np.where(constant, 1.0, spread))
+    return found

@@ -573,10 +573,7 @@ class MLP(Exports, Settled):
             If X is not as `fit` takes it, or some value is not finite: the message names its row and column.
         """
         session = self.session
-        predicted = session.predictions(X if type(X) is np.ndarray else self._by_name(X))
-        if session.scaling is not None and session.scaling.y_mean is not None:
-            predicted = session.scaling.unscaled(predicted)
-        return predicted[:, 0] if predicted.ndim == 2 and predicted.shape[1] == 1 else predicted
+        return session.unscaled(session.predictions(X if type(X) is np.ndarray else self._by_name(X)))
 
     def _by_name(self, X: Any) -> Any:
         """The columns of a frame in the order that the network takes."""

@@ -113,15 +113,18 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.from_sklearn: "(estimator)",
     fastbp.from_keras: "(model, *, loss=None, class_labels=None)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
+    fastbp.explain: "(net=None, x=None, y=None, *, row=None, optimizer=None, units=32, seed=None, place='')",
     fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
     fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
-    "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, fresh=True, "
-    "threads=None, progress=False, precision='float32')",
+    "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, "
+    "sample_weight=None, class_weight=None, metric='loss', maximize=True, fresh=True, threads=None, progress=False, "
+    "precision='float32')",
     fastbp.lr_stability: "(net, X, y, *, optimizer='adam', epochs=0, batch_size=32, method='power', tol=0.001, "
     "max_products=1000, seed=0, threads=None)",
     fastbp.lr_sweep: "(net, X, y, learning_rates, *, seeds=5, epochs=5, batch_size=32, optimizer='adam', "
-    "schedule=None, validation_data=None, halving=None, target_loss=None, threads=None, journal=None, executor=None, "
-    "progress=False, precision='float32')",
+    "schedule=None, validation_data=None, sample_weight=None, class_weight=None, callbacks=(), metric='loss', "
+    "maximize=True, halving=None, target_loss=None, threads=None, journal=None, executor=None, progress=False, "
+    "precision='float32')",
 }
 
 

@@ -76,7 +76,7 @@ def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_page_of_many_networks_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert len(blocks("python", MANY)) == 6
+    assert len(blocks("python", MANY)) == 7
     names: dict[str, object] = {}
     for block in blocks("python", MANY):
         exec(compile(block, "many.md", "exec"), names)

@@ -17,14 +17,14 @@ from fastbp.validation import Checked
 MONITORS = ("loss", "val_loss", "val_score")
 
 
-def monitored(history: History, monitor: str) -> float:
-    """What is monitored of the last epoch, as a cost: the negative of a score, NaN where the loss beside it is NaN.
+def monitored(history: History, monitor: str, place: int = -1) -> float:
+    """What is monitored of an epoch, as a cost: the negative of a score, NaN where the loss beside it is NaN.
 
     A network of NaN has an accuracy, too: that of its first class.
     """
-    value = float(getattr(history, monitor)[-1])
+    value = float(getattr(history, monitor)[place])
     if monitor == "val_score":
-        return math.nan if math.isnan(history.val_loss[-1]) else -value
+        return math.nan if math.isnan(history.val_loss[place]) else -value
     return value
 
 
@@ -125,6 +125,10 @@ class Watcher(Checked):
 
     def looks_in(self) -> int:
         """At the end of which epoch from here it has to be asked, 1 for the next; it then sees those before as well."""
+        return 1
+
+    def sure_epochs(self) -> int:
+        """Epochs from here before whose last one has ended it does not end the training, whatever they bring."""
         return 1
 
     def on_pause(self, fit: Training, final: bool) -> None:

@@ -12,6 +12,7 @@ from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, impro
 from fastbp.engine.network import Network
 from fastbp.errors import DivergenceError
 from fastbp.io import saved_training as saved
+from fastbp.types import Array
 from fastbp.validation import (
     check_flag,
     check_non_negative_finite,
@@ -69,25 +70,41 @@ class EarlyStopping(Watcher):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._weights: tuple[Any, Any, Any] | None = None
+        self._epoch = 0  # the last one that it has seen
 
     @property
     def needs_validation(self) -> bool:  # type: ignore[override]
         return self.monitor != "loss"
 
     def on_fit_begin(self, net: Network) -> None:
-        self.best, self.best_epoch, self._weights = math.inf, 0, None
+        self.best, self.best_epoch, self._epoch, self._weights = math.inf, 0, 0, None
         self._shape, self._scaled = (net.sizes, net.dtype), net.input_scale is not None
 
     def on_epoch_end(self, state: EpochState) -> str | None:
-        now = monitored(state.history, self.monitor)
-        bound = self.best - self.min_delta
-        if improves(now, bound) or (self.ties == "last" and now == bound):
-            self.best, self.best_epoch = now, state.epoch
-            net = state.net
-            self._weights = (net.weights, net.biases, net.input_scale) if self.restore_best else None
-        if state.epoch - self.best_epoch >= self.patience:
+        if self.observe(monitored(state.history, self.monitor), state.epoch) and self.restore_best:
+            self.keep(state.net.weights, state.net.biases, state.net.input_scale)
+        return self.verdict()
+
+    def observe(self, cost: float, epoch: int) -> bool:
+        """Take what is watched, of one more epoch; returns whether it is the best so far, whose weights are kept."""
+        self._epoch, bound = epoch, self.best - self.min_delta
+        better = improves(cost, bound) or (self.ties == "last" and cost == bound)
+        if better:
+            self.best, self.best_epoch = cost, epoch
+        return better
+
+    def keep(self, weights: list[Array], biases: list[Array], input_scale: Array | None) -> None:
+        """Keep the parameters of the best epoch, to go back to."""
+        self._weights = weights, biases, input_scale
+
+    def verdict(self) -> str | None:
+        """Why to stop, if so."""
+        if self.sure_epochs() <= 0:
             return f"{self.monitor} has not improved for {self.patience} epochs"
         return None
+
+    def sure_epochs(self) -> int:
+        return self.best_epoch + self.patience - self._epoch
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep."""
@@ -154,8 +171,10 @@ class StopStalled(Watcher):
         self.best, self.count, self._seen = math.inf, 0, 0
 
     def looks_in(self) -> int:
-        left = self.patience + 1 - self.count
-        return int(max(1, min(left, 1 << 30))) if self.monitor == "loss" else 1
+        return self.sure_epochs() if self.monitor == "loss" else 1
+
+    def sure_epochs(self) -> int:
+        return int(max(1, min(self.patience + 1 - self.count, 1 << 30)))
 
     def on_epoch_end(self, state: EpochState) -> str | None:
         values = getattr(state.history, self.monitor)

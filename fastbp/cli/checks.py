@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,12 +123,6 @@ def check_effects(settings: Any, hyper: Hyperparameters, optimizer: Optimizer, *
         raise click.BadParameter(
             f"{name} finds the lengths of its steps itself: it has no learning rate to look for",
             param_hint="--optimizer",
-        )
-    if rates and settings.weight is not None:
-        raise click.BadParameter(
-            f"rates are compared by rows that count alike, so {settings.weight!r} would do nothing: leave --weight out "
-            f"(--drop {shlex.quote(settings.weight)} keeps the column from being learned from)",
-            param_hint="--weight",
         )
     if optimizer.full_batch:
         for option, why in (

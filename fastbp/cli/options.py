@@ -242,6 +242,16 @@ def schedule_option(command: Command) -> Command:
     return option(command)
 
 
+def class_weight_option(command: Command) -> Command:
+    """--class-weight."""
+    option = click.option(
+        "--class-weight",
+        type=click.Choice(["balanced"]),
+        help="Let every class count the same in the training, however many rows it has; for classes.",
+    )
+    return option(command)
+
+
 def run_options(command: Command) -> Command:
     """--seed to --precision."""
     return _all(_RUN, command)

@@ -10,7 +10,7 @@ import click
 from fastbp.cli import build
 from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
-from fastbp.cli.options import FRACTION, data_options, run_options
+from fastbp.cli.options import FRACTION, class_weight_option, data_options, run_options
 from fastbp.cli.output import (
     echo,
     example,
@@ -62,6 +62,11 @@ def _span(_context: click.Context, _parameter: click.Parameter, value: str) -> t
     help="Weight of the past in the running mean of the loss.  [default: lags by a 25th of the ramp]",
 )
 @click.option("--held-out", is_flag=True, help="Judge by the loss on the rows that `train` would test on.")
+@click.option(
+    "--metric", default="loss", show_default=True, metavar="NAME",
+    help="With --held-out, judge by this: accuracy, balanced_accuracy, r2, rmse or mae.",
+)  # fmt: skip
+@class_weight_option
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw it: .png, .svg or .pdf.")
 @click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a step.")
 @run_options
@@ -81,13 +86,20 @@ def range_test(**options: Any) -> None:
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
     check_precision(settings)
+    if settings.metric != "loss" and not settings.held_out:
+        raise click.UsageError("--metric is measured on rows held out: add --held-out")
 
     from fastbp.cli.load import subject
     from fastbp.many.range_test import lr_range_test
 
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
-    validation: Any = (prepared.X_test, prepared.y_test) if settings.held_out else None
+    build.check_class_weight(settings.class_weight, net, prepared.y_train)
+    validation: Any = None
+    if settings.held_out:
+        test = None if found.ready is None else found.ready.test
+        weighed = () if test is None or test.weight is None else (test.weight,)
+        validation = (prepared.X_test, prepared.y_test, *weighed)
     startup = make_ready([net.dtype.name], settings.precision)
     result = lr_range_test(
         net,
@@ -102,6 +114,9 @@ def range_test(**options: Any) -> None:
         smoothing=settings.smoothing,
         seeds=settings.seeds,
         validation_data=validation,
+        sample_weight=found.weight,
+        class_weight=settings.class_weight,
+        metric=settings.metric,
         threads=settings.threads,
         precision=settings.precision,
         progress=shows_progress(settings.as_json),

@@ -27,6 +27,11 @@ class Subject:
     model: TableModel | None = None  # of a table
     ready: Prepared | None = None
 
+    @property
+    def weight(self) -> Any:
+        """Weights of the rows to train on, as --weight names them; None: all count the same."""
+        return None if self.ready is None else self.ready.train.weight
+
 
 # Options of tables, beside those with the names of arguments, by the words of the command line.
 OF_TABLES = {

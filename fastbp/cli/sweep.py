@@ -18,7 +18,7 @@ import click
 from fastbp.cli import build, sweep_over
 from fastbp.cli.checks import check_effects, check_outs, check_picture, check_precision
 from fastbp.cli.defaults import complete
-from fastbp.cli.options import data_options, run_options, schedule_option
+from fastbp.cli.options import class_weight_option, data_options, run_options, schedule_option
 from fastbp.cli.output import (
     Failure,
     Interrupted,
@@ -102,7 +102,8 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 )  # fmt: skip
 @click.option(
     "--over", multiple=True, metavar="NAME=VALUES",
-    help="Sweep over another setting: batch_size=16,32,64 or weight_decay=0:0.1:5; several, over all combinations.",
+    help="Sweep over another setting: batch_size=16,32,64, weight_decay=0:0.1:5 (five values) or hidden=64,64-32 (one "
+    "layer, and two); several, over all combinations.",
 )  # fmt: skip
 @click.option(
     "--sampling", type=click.Choice(["grid", "random", "sobol"]), default="grid", show_default=True,
@@ -110,8 +111,14 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 )  # fmt: skip
 @click.option("--points", type=click.IntRange(min=1), metavar="N", help="How many combinations are drawn.")
 @click.option(
-    "--metric", default="loss", show_default=True, metavar="NAME", help="What --over compares by: accuracy, ..."
-)
+    "--metric", default="loss", show_default=True, metavar="NAME",
+    help="What is compared, of the rows held out: loss, accuracy, balanced_accuracy, r2, rmse or mae.",
+)  # fmt: skip
+@class_weight_option
+@click.option(
+    "--early-stopping", type=click.IntRange(min=1), metavar="EPOCHS",
+    help="End a training when the loss on the rows held out has not improved for so many epochs; its best one counts.",
+)  # fmt: skip
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each rate, from --seed on."
 )
@@ -164,6 +171,8 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     if settings.over:
         given = context.get_parameter_source("rates") is click.core.ParameterSource.COMMANDLINE
         sweep_over.check(settings, given)
+    elif settings.halving is not None and settings.early_stopping is not None:
+        raise click.UsageError("--halving decides itself which trainings end early: leave --early-stopping out")
     hyper = complete(settings)
     optimizer = build.optimizer(settings, hyper)
     check_effects(settings, hyper, optimizer, rates=True)
@@ -176,6 +185,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     found = subject(settings, hyper, optimizer)
     prepared, net, hyper, optimizer = found.prepared, found.net, found.hyper, found.optimizer
     schedule = _complete(settings, found)
+    build.check_class_weight(settings.class_weight, net, prepared.y_train)
     startup = make_ready([net.dtype.name], settings.precision)
     if not settings.as_json:
         _describe(settings, prepared, net, startup)
@@ -188,6 +198,8 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         "schedule": schedule,
         "halving": settings.halving, "target_loss": settings.target_loss, "threads": settings.threads,
         "precision": settings.precision, "journal": settings.journal, "progress": shows_progress(settings.as_json),
+        "metric": settings.metric, "sample_weight": found.weight, "class_weight": settings.class_weight,
+        "callbacks": build.callbacks(settings),
     }  # fmt: skip
     result, interrupted = _run(net, prepared, settings, arguments)
     result.about["data_name"] = "the embedded digits" if settings.data is None else str(settings.data)

@@ -18,7 +18,16 @@ from fastbp.cli.checks import (
     check_precision,
 )
 from fastbp.cli.defaults import CHECKPOINT_MINUTES, TOL_EPOCHS, VALIDATION_SPLIT, complete
-from fastbp.cli.options import FRACTION, NOT_NEGATIVE, POSITIVE, data_options, default, run_options, schedule_option
+from fastbp.cli.options import (
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    class_weight_option,
+    data_options,
+    default,
+    run_options,
+    schedule_option,
+)
 from fastbp.cli.output import example, json_option, print_json, quiet_option
 from fastbp.cli.run import Run, TableRun
 
@@ -115,11 +124,7 @@ class Settings:
     "--cross-validate", type=click.IntRange(min=2), metavar="K", help="Train and test on K folds of the training rows."
 )
 @click.option("--by", metavar="COLUMN", help="Train one network for each group of a table's rows.")
-@click.option(
-    "--class-weight",
-    type=click.Choice(["balanced"]),
-    help="Let every class count the same in the training, however many rows it has; for classes.",
-)
+@class_weight_option
 @schedule_option
 @click.option(
     "--warmup-epochs",

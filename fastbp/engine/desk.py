@@ -38,7 +38,7 @@ class Steps(NamedTuple):
     """What a training is to do next."""
 
     n: int  # steps; with `rounds`, in each of them
-    rounds: int  # epochs, with a validation after each; 0: none
+    rounds: int  # epochs, with what is to be done after each; 0: none
     begins: bool  # by a copy to go back to
     position: int  # rows of the open epoch that are done
     epoch: int  # of the network's, from which the order of the rows follows
@@ -47,6 +47,8 @@ class Steps(NamedTuple):
     rates: Array | None
     momenta: Array | None
     orders: Array | None = None  # of the rows, in each epoch of the call; None: kernels shuffle, if at all
+    validated: bool = False  # after each round
+    copies: Array | None = None  # (rounds, n_parameters): the parameters after each
 
 
 class Made(NamedTuple):
@@ -216,8 +218,10 @@ class Desk:
         if steps.rates is not None:
             words[at + _LRS] = address(steps.rates)
             words[at + _MOMENTA] = 0 if steps.momenta is None else address(steps.momenta)
-        self._alive += [losses, weights, steps.rates, steps.momenta, steps.orders]
-        self._trainees[seat] = (steps.n, steps.rounds, steps.begins, steps.begins and self._mirrors[seat], *([0] * 9))
+        self._alive += [losses, weights, steps.rates, steps.momenta, steps.orders, steps.copies]
+        copies = 0 if steps.copies is None else address(steps.copies)
+        mirrors = steps.begins and self._mirrors[seat]
+        self._trainees[seat] = (steps.n, steps.rounds, steps.validated, copies, steps.begins, mirrors, *([0] * 9))
 
     def aim_validation(self, seat: int, row_losses: Array, outputs: Array) -> None:
         """Have losses of rows and outputs of the validations to come written there."""
@@ -234,7 +238,7 @@ class Desk:
 
     def made(self, seat: int) -> Made:
         """What a seat has done in the last call."""
-        _, _, _, _, made, done, kept, any_kept, status, validating, row, ticks, ruined = self._trainees[seat].item()
+        *_, made, done, kept, any_kept, status, validating, row, ticks, ruined = self._trainees[seat].item()
         return Made(made, done, kept if any_kept else None, status, bool(validating), row, bool(ruined), ticks)
 
     def rest(self, seat: int) -> None:

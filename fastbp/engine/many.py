@@ -39,6 +39,7 @@ class Wave(NamedTuple):
     limits: Array  # loss above which there is little hope
     subsets: Sequence[Array | None]  # numbers of the rows to train on; None: all
     held_out: Sequence[Array | None]  # numbers of the rows to be validated on; None: all
+    weights: Sequence[Array | None]  # of all rows, in training; None: all count the same
     end: int  # epoch at which the runs are handed back, one number for all
 
 
@@ -93,6 +94,8 @@ class ManyRuns:
         Rows that a run is validated on.
     weighted : bool
         Rows have weights.
+    n_out : int
+        Outputs of a row held out that are kept: all of the network, or 0.
     precision : str
         Of the operands of products in training; validation is in the network's dtype.
 
@@ -104,6 +107,8 @@ class ManyRuns:
         J of every step, and the mean weight of its rows; None without weights.
     held_out_losses : array, (n, epochs, n_held_out)
         Of the rows held out, after every epoch.
+    outputs : array, (n, epochs, n_held_out, n_out)
+        What the network made of them; None where none are kept.
     epoch_ticks : array, (n, epochs)
         Training time.
     epochs_kept : array, (n_runs,)
@@ -112,10 +117,10 @@ class ManyRuns:
 
     def __init__(
         self, blocks: Blocks, engine: Engine, n_runs: int, *, epochs: int, steps: int, n_held_out: int, weighted: bool,
-        precision: str = FLOAT32,
+        n_out: int = 0, precision: str = FLOAT32,
     ) -> None:  # fmt: skip
         threads, self.blocks, self.layout = len(blocks.of_threads), blocks, engine.layout
-        self.epochs, self.steps, self.n_held_out, self.weighted = epochs, steps, n_held_out, weighted
+        self.epochs, self.steps, self.n_held_out, self.weighted, self.n_out = epochs, steps, n_held_out, weighted, n_out
         self.epochs_kept = np.zeros(n_runs, np.int64)
         # What `kernel.hopeless` has counted of them.
         window = -(-max(LONG, steps) // int(kernel.LONG))
@@ -170,6 +175,8 @@ class ManyRuns:
         self.mean_weights = np.empty_like(self.losses) if self.weighted else None
         room = allocate(n * self.epochs * self.n_held_out, self.layout.dtype)
         self.held_out_losses = room.reshape(n, self.epochs, self.n_held_out)
+        shape = n, self.epochs, self.n_held_out, self.n_out
+        self.outputs = np.empty(shape, self.layout.dtype) if self.n_out else None
         self.epoch_ticks = np.zeros((n, self.epochs), np.int64)
         self.records = runs = np.zeros(n, kernel.RUN)
         runs["seed"], runs["lr"], runs["end"], runs["thread"] = wave.seeds, wave.learning_rates, wave.end, -1
@@ -182,11 +189,13 @@ class ManyRuns:
             runs[name] = np.where(runs["epoch"] > 0, counted[wave.numbers], 0)
         if wave.tables is not None:
             runs["lrs"] = _rows(wave.tables, wave.table_of)
-        for name, rows in (("subset", wave.subsets), ("held_out", wave.held_out)):
-            runs[name] = [0 if one is None else address(one) for one in rows]
+        for name, given in (("subset", wave.subsets), ("held_out", wave.held_out), ("weights", wave.weights)):
+            runs[name] = [0 if one is None else address(one) for one in given]
         each = np.arange(n)
         runs["losses"], runs["held_out_losses"] = _rows(self.losses, each), _rows(self.held_out_losses, each)
         runs["epoch_ticks"] = _rows(self.epoch_ticks, each)
+        if self.outputs is not None:
+            runs["outputs"] = _rows(self.outputs, each)
         if self.mean_weights is not None:
             runs["mean_weights"] = _rows(self.mean_weights, each)
         self.begun = runs["epoch"].astype(np.int64)

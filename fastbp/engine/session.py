@@ -361,6 +361,16 @@ class Session:
                     return found.copy() if found is ready.outputs else found
         return link.predictions(self.outputs(X, activated=True, scan=True))
 
+    def predicted(self, outputs: Array) -> Array:
+        """What `MLP.predict` returns, by what the network has put out."""
+        return self.unscaled(self.spec.loss.link.predictions(outputs))
+
+    def unscaled(self, predictions: Array) -> Array:
+        """What the link makes of outputs in the units of y; one column as ``(n,)``."""
+        if self.scaling is not None and self.scaling.y_mean is not None:
+            predictions = self.scaling.unscaled(predictions)
+        return predictions[:, 0] if predictions.ndim == 2 and predictions.shape[1] == 1 else predictions
+
     def infer(
         self, samples: Samples, *, activated: bool = False, threads: int | None = None, scan: bool = False
     ) -> tuple[Array, float]:

@@ -1,7 +1,8 @@
 """Trainings of networks of any kinds in one native call, on one thread: each has its own job, bound as `fit` binds it.
 
-A job goes on for so many steps, or for some epochs with a validation after each. The jobs of one call share buffers, so
-these stay in the core's cache. Nothing here is compiled a second time: it is `run.py` that does the work.
+A job goes on for so many steps, or for some epochs with a validation or a copy of the parameters after each. The jobs
+of one call share buffers, so these stay in the core's cache. Nothing here is compiled a second time: it is `run.py`
+that does the work.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ _ADDRESS = _COUNT = np.uint64
 TRAINEE = np.dtype(
     [
         ("wanted", _COUNT),  # steps that this call is to make, or 0: none
-        ("rounds", _COUNT),  # 0, or: epochs of so many steps each, with a validation after each
+        ("rounds", _COUNT),  # 0, or: epochs of so many steps each
+        ("validates", np.int64),  # after each of these
+        ("copies", np.uint64),  # 0, or: where the parameters after each of them go, one behind the other
         ("keep", np.int64),  # begin by a snapshot
         ("mirror", np.int64),  # and by the transposed copy of the weights
         # What the call leaves:
         ("made", _COUNT),  # steps
-        ("done", _COUNT),  # rounds, their validation included
+        ("done", _COUNT),  # rounds, their validation included, if there is one
         ("kept", _COUNT),  # steps of this call up to the last snapshot
         ("kept_any", np.int64),  # there was one in this call
         ("status", np.int64),  # of the training, or of a validation that met bad rows
@@ -102,9 +105,17 @@ def validate(jobs, layers, one, tag):
     if status != RUNNING:
         one.status, one.validating, one.bad_row = status, 1, check.bad_row
         return
-    one.done += ONE
     check.row_losses += check.n_samples * itemsize(tag)
     check.outputs += check.n_samples * layers[check.n_layers - ONE].n_out * itemsize(tag)
+
+
+@jit
+def copy_parameters(job, one, tag):
+    """Copy the parameters behind those of the epochs before."""
+    source, target = view(job.parameters, job.n_parameters, tag), view(one.copies, job.n_parameters, tag)
+    for i in range(job.n_parameters):
+        target[i] = source[i]
+    one.copies += job.n_parameters * itemsize(tag)
 
 
 @leaf(
@@ -137,7 +148,11 @@ def train_many(jobs, layers, trainees, first, end, tag):
             if one.status != RUNNING:
                 break
             job.epoch += ONE
-            validate(validation, own, one, tag)
-            if one.status != RUNNING:
-                break
+            if one.validates != 0:
+                validate(validation, own, one, tag)
+                if one.status != RUNNING:
+                    break
+            one.done += ONE
+            if one.copies != ZERO:
+                copy_parameters(job, one, tag)
         one.ruined = is_ruined(job, 0, tag)

@@ -34,9 +34,11 @@ RUN = np.dtype(
         ("block", _ADDRESS),  # this run's own block, or 0: it uses that of its thread, and its weights are lost
         ("subset", _ADDRESS),  # (n,) int64 rows to train on, or 0 for all
         ("held_out", _ADDRESS),  # (n_held,) int64 rows to be validated on, or 0 for all
+        ("weights", _ADDRESS),  # (n,) float64 weights of the rows to train on, by row number; or 0: all count the same
         ("losses", _ADDRESS),  # (epochs * steps,) float64: J of every step
         ("mean_weights", _ADDRESS),  # (epochs * steps,) float64: mean weight of every step's rows, or 0
         ("held_out_losses", _ADDRESS),  # (epochs, n_held): loss of every row held out, after every epoch
+        ("outputs", _ADDRESS),  # (epochs, n_held, n_out): what the network makes of it; or 0: nobody asks
         ("epoch_ticks", _ADDRESS),  # (epochs,) int64: training time of every epoch
         ("limit", np.float64),  # loss of a step above which there is little hope, see `hopeless`
         ("means", _ADDRESS),  # float64 means of such losses over windows
@@ -118,7 +120,7 @@ def take_up(shared, worker, job, check, layers, one, place, tag):
         if layer.transposed != ZERO:
             layer.transposed = layer.transposed - worker.transposed + transposed
     worker.transposed = transposed
-    job.seed, job.lr, job.subset = one.seed, one.lr, one.subset
+    job.seed, job.lr, job.subset, job.row_weights = one.seed, one.lr, one.subset, one.weights
     job.copy_weights = 1
 
 
@@ -236,8 +238,11 @@ def sweep(sweeps, workers, jobs, layers, runs, thread, tag):
         elif hopeless(shared, one, done, job.steps_done):
             one.status = HOPELESS
         elif one.step == shared.steps:
-            check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, ZERO, one.held_out
-            check.row_losses = one.held_out_losses + one.epoch * check.n_samples * itemsize(tag)
+            check.mode, check.n_threads, check.outputs, check.order = EVALUATE, 1, one.outputs, one.held_out
+            values = one.epoch * check.n_samples
+            check.row_losses = one.held_out_losses + values * itemsize(tag)
+            if one.outputs != ZERO:
+                check.outputs += values * own_layers[check.n_layers - ONE].n_out * itemsize(tag)
             clear(check)
             run(validation, own_layers, 0, plain(tag))
             status = atomic_load(check.status)

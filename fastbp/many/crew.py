@@ -15,7 +15,8 @@ from fastbp.engine import team
 from fastbp.engine.desk import Desk
 from fastbp.engine.memory import allocate
 from fastbp.errors import DivergenceError
-from fastbp.many.task import Task, Trainee
+from fastbp.many.task import Task
+from fastbp.many.trainee import Trainee
 from fastbp.numerics import quiet
 
 # A native call lasts about so long, and carries no more networks: one by one, to come back to Python, where threads

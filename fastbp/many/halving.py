@@ -82,10 +82,11 @@ def halve(
             return eliminated, False
         if end == ends[-1]:
             break
-        losses = ledger.val_loss.reshape(n_rates, n_seeds, -1)[:, :n, :end]
+        losses = ledger.cost.reshape(n_rates, n_seeds, -1)[:, :n, :end]
         # A rate with a diverged seed is out because it diverged, and does not count as eliminated.
         alive &= np.isfinite(losses[:, :, -1]).all(axis=1)
-        going_on = survivors(rates, losses, alive, ledger.start_of_seeds(n_seeds)[:n], ends[-1], eliminated == 0)
+        start = ledger.of_seeds(ledger.start_cost, n_seeds)[:n]
+        going_on = survivors(rates, losses, alive, start, ends[-1], eliminated == 0)
         eliminated[alive & ~going_on] = end
         alive = going_on
         dropped(np.flatnonzero(np.repeat(~alive, n_seeds)))

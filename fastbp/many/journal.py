@@ -31,7 +31,14 @@ def fingerprint(spec: RunSpec) -> dict[str, Any]:
     optimizer.pop("lr")
     if optimizer["lr_scale"] is None:  # journals of before know nothing of it, nor of scales of inputs
         del optimizer["lr_scale"]
-    how = {} if spec.precision == FLOAT32 else {"precision": spec.precision}  # unknown to journals of before, too
+    how: dict[str, Any] = (
+        {} if spec.precision == FLOAT32 else {"precision": spec.precision}
+    )  # unknown to journals of before, too
+    how |= {} if spec.class_weight is None else {"class_weight": repr(spec.class_weight)}
+    how |= {"callbacks": [repr(one) for one in spec.callbacks]} if spec.callbacks else {}
+    how |= (
+        {} if spec.metric.function is None else {"metric": [spec.metric.name, spec.metric.larger, spec.first_metric()]}
+    )
     scaled = {} if net.input_scale is None else {"input_scale": True}
     plateau = schedules.plateau_of(spec.schedule) is not None
     tables = spec.tables(np.ones(1))

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from fastbp.io import documents
+from fastbp.many.metrics import LOSS, Metric
 from fastbp.types import Array
 
 # What became of a run; the first four have the codes of `fastbp.kernels.sweep`. Only an open or a finished run can be
-# trained on.
-STATUSES = ("open", "finished", "diverged", "stopped", "overflowed")
-OPEN, FINISHED, DIVERGED, STOPPED, OVERFLOWED = range(5)
+# trained on; one that a callback has ended has finished, too, but not all epochs.
+STATUSES = ("open", "finished", "diverged", "stopped", "overflowed", "ended")
+OPEN, FINISHED, DIVERGED, STOPPED, OVERFLOWED, ENDED = range(6)
 RULE = 2  # version of that decision, written to journals; version 1, which they do not name, gave up after one epoch
 
 
@@ -37,30 +38,61 @@ class Ledger:
         Time that a run took, validation included.
     status, done : array, (P,)
         A code of `STATUSES`, and the epochs done.
+    kept : array, (P,)
+        The epoch, from 1, whose weights the run ends with, if a callback goes back to it; 0: the last.
+    start_metric, val_metric : array, (P,) and (P, epochs)
+        The same of the metric; where that is the loss, NaN.
     """
 
-    PER_RUN = ("start_loss", "seconds", "status", "done")
-    PER_EPOCH = ("train_loss", "val_loss", "epoch_seconds")
+    PER_RUN = ("start_loss", "seconds", "status", "done", "kept", "start_metric")
+    PER_EPOCH = ("train_loss", "val_loss", "epoch_seconds", "val_metric")
 
-    def __init__(self, learning_rates: Iterable[float], seeds: Iterable[int], epochs: int) -> None:
+    def __init__(
+        self, learning_rates: Iterable[float], seeds: Iterable[int], epochs: int, metric: Metric = LOSS
+    ) -> None:
+        self.metric = metric
         self.learning_rates, self.seeds = np.array(list(learning_rates), np.float64), np.array(list(seeds), np.uint64)
         n = len(self.learning_rates)
-        self.start_loss, self.seconds = np.full(n, np.nan), np.zeros(n)
-        self.status, self.done = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        self.train_loss, self.val_loss, self.epoch_seconds = (np.full((n, epochs), np.nan) for _ in range(3))
+        self.start_loss, self.start_metric, self.seconds = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
+        self.status, self.done, self.kept = (np.zeros(n, np.int64) for _ in range(3))
+        self.train_loss, self.val_loss, self.epoch_seconds, self.val_metric = (
+            np.full((n, epochs), np.nan) for _ in range(4)
+        )
 
     def __len__(self) -> int:
         return len(self.learning_rates)
 
-    def start_of_seeds(self, n_seeds: int) -> Array:
-        """`start_loss` of each seed, ``(S,)``, from the first run of it that is known; runs are ordered by rate."""
-        losses = self.start_loss.reshape(-1, n_seeds)
-        first = np.isfinite(losses).argmax(axis=0)
-        return np.asarray(losses[first, np.arange(n_seeds)])
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """What there is by epoch."""
+        return self.PER_EPOCH if self.metric.function is not None else self.PER_EPOCH[:-1]
+
+    @property
+    def cost(self) -> Array:
+        """What rates are compared by after every epoch, small where it is good, ``(P, epochs)``."""
+        return self.val_loss if self.metric.function is None else self.metric.cost(self.val_metric)
+
+    @property
+    def start_cost(self) -> Array:
+        """The same of the initial weights, ``(P,)``."""
+        return self.start_loss if self.metric.function is None else self.metric.cost(self.start_metric)
+
+    def end(self, i: int, done: int, kept: int) -> None:
+        """A callback has ended a run after so many epochs; what it has done beyond is forgotten."""
+        self.status[i], self.done[i], self.kept[i] = ENDED, done, kept
+        for name in self.PER_EPOCH:
+            getattr(self, name)[i, done:] = np.nan
+
+    @staticmethod
+    def of_seeds(values: Array, n_seeds: int) -> Array:
+        """Of ``(P,)`` that the seed decides, those of each, ``(S,)``, where one is known; runs are ordered by rate."""
+        by_rate = values.reshape(-1, n_seeds)
+        first = np.isfinite(by_rate).argmax(axis=0)
+        return np.asarray(by_rate[first, np.arange(n_seeds)])
 
     def part(self, which: Array) -> Ledger:
         """A copy of some of the runs."""
-        other = Ledger(self.learning_rates[which], self.seeds[which].tolist(), self.val_loss.shape[1])
+        other = Ledger(self.learning_rates[which], self.seeds[which].tolist(), self.val_loss.shape[1], self.metric)
         for name in self.PER_RUN + self.PER_EPOCH:
             setattr(other, name, getattr(self, name)[which].copy())
         return other
@@ -81,7 +113,10 @@ class Ledger:
             "seconds": float(self.seconds[i]),
             "rule": RULE,
             "start_loss": float(self.start_loss[i]),
-            **{name: getattr(self, name)[i, :done].tolist() for name in self.PER_EPOCH},
+            **{name: getattr(self, name)[i, :done].tolist() for name in self.recorded},
+            # Records of runs that have nothing of it are as they always were.
+            **({} if self.metric.function is None else {"start_metric": float(self.start_metric[i])}),
+            **({} if self.kept[i] == 0 else {"kept": int(self.kept[i])}),
         })  # fmt: skip
         return found
 
@@ -90,7 +125,10 @@ class Ledger:
         done = int(record["epochs"])
         self.status[i], self.done[i] = STATUSES.index(record["status"]), done
         self.seconds[i], self.start_loss[i] = float(record["seconds"]), _number(record["start_loss"])
-        for name in self.PER_EPOCH:
+        self.kept[i] = int(record.get("kept", 0))
+        if self.metric.function is not None:
+            self.start_metric[i] = _number(record["start_metric"])
+        for name in self.recorded:
             values = [_number(value) for value in record[name]]
             if len(values) != done:
                 raise ValueError(f"{name} has {len(values)} values for {done} epochs")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastbp import links
+from fastbp.engine.network import Network
 from fastbp.network import MLP
 from fastbp.numerics import quiet
 from fastbp.types import Array
@@ -67,8 +68,8 @@ class Metric:
         ValueError, TypeError
             There is no such metric, or not for networks of this loss.
         """
-        if metric is None or metric == "loss":
-            return cls("loss", None, False)
+        if metric is None or (isinstance(metric, str) and metric == "loss"):
+            return LOSS
         if callable(metric):
             return cls(getattr(metric, "__name__", type(metric).__name__), metric, maximize)
         if not isinstance(metric, str):
@@ -79,12 +80,26 @@ class Metric:
             raise ValueError(f"metric={name!r} does not fit loss={loss.name!r}, whose predictions are {kind}")
         return cls(name, *METRICS[name])
 
-    @quiet
+    def cost(self, values: Array) -> Array:
+        """The values as something that is to be small, and positive where that can be: ``1 - accuracy``, say."""
+        return cost(values, self.name, self.larger)
+
     def of(self, net: MLP, X: Any, y: Any, weights: Array | None = None) -> float:
         """Its value for a network on some rows."""
         if self.function is None:
             return net.evaluate(X, y, weights)["loss"]
-        predicted, targets = net.predict(X), np.asarray(y)
+        return self.of_predictions(net.predict(X), y, weights)
+
+    @quiet
+    def of_outputs(self, net: Network, outputs: Array, y: Any, weights: Array | None = None) -> float:
+        """Its value by what a network has put out for some rows."""
+        return self.of_predictions(net.session.predicted(outputs), y, weights)
+
+    @quiet
+    def of_predictions(self, predicted: Array, y: Any, weights: Array | None = None) -> float:
+        """Its value by predictions; rows of weight 0 count for nothing, and a function of the user's has them all."""
+        assert self.function is not None
+        targets = np.asarray(y)
         if self.name not in METRICS or self.function is not METRICS[self.name][0]:
             value = self.function(targets, predicted)
             if np.ndim(value) or not isinstance(value, int | float | np.number | np.bool_ | np.ndarray):
@@ -94,5 +109,22 @@ class Metric:
             targets = targets[:, 0]
         if targets.ndim == 2 and predicted.ndim == 1:  # probabilities of classes
             targets = targets.argmax(axis=1)
-        w = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
-        return self.function(targets, predicted, w)
+        if weights is None:
+            return self.function(targets, predicted, np.ones(len(targets)))
+        counted = np.asarray(weights, np.float64) > 0  # the others may hold anything, ignored labels for one
+        return self.function(targets[counted], predicted[counted], np.asarray(weights, np.float64)[counted])
+
+
+LOSS = Metric("loss", None, False)
+
+
+def cost(values: Array, name: str, larger: bool) -> Array:
+    """Values of a metric as something that is to be small: 1 less the value, where 1 is the best, or its negative."""
+    if not larger:
+        return values
+    return 1.0 - values if name in METRICS else -values
+
+
+def cost_name(name: str, larger: bool) -> str:
+    """What `cost` makes of a metric, in words."""
+    return name if not larger else f"1 - {name}" if name in METRICS else f"-{name}"

@@ -16,7 +16,8 @@ from fastbp.engine.placement import Placement
 from fastbp.engine.precisions import FLOAT32
 from fastbp.kernels import records
 from fastbp.kernels import sweep as kernel
-from fastbp.many.ledger import FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limit
+from fastbp.many.endings import Endings
+from fastbp.many.ledger import DIVERGED, ENDED, FINISHED, OPEN, OVERFLOWED, STOPPED, Ledger, limit
 from fastbp.many.run_spec import RunSpec, fresh
 from fastbp.network import MLP
 from fastbp.numerics import quiet
@@ -64,8 +65,11 @@ class Native:
         self.rows, self.held_out = rows, held_out
         self.held_out_data = spec.held_out or (spec.X, spec.y, spec.weights)
         self._weigh()
+        self.endings = Endings(spec.callbacks, self.nets[0]) if spec.callbacks else None
+        scored = self.endings is not None and self.endings.watches_score
+        self.n_out = self.nets[0].sizes[-1] if scored or spec.metric.function is not None else 0
         self.n_held_out = len(self.held_out_data[0]) if held_out[0] is None else len(held_out[0])
-        resumable = resumable or schedules.plateau_of(spec.schedule) is not None
+        resumable = resumable or self.endings is not None or schedules.plateau_of(spec.schedule) is not None
         self.blocks = self._make_blocks(BUDGET_BYTES if resumable else 0)
         self._start_losses()
         self._bind()
@@ -86,9 +90,10 @@ class Native:
 
     def _weigh(self) -> None:
         """Weights of the rows held out, and the mean weight of those trained on, by seed."""
-        weights, (_, _, held_out_weights) = self.spec.weights, self.held_out_data
+        held_out_weights = self.held_out_data[2]
+        self.weights = [self.spec.training_weights(seed) for seed in self.seeds]
         self.mean_weight, self.weights_of_held_out = [], []
-        for rows, held_out in zip(self.rows, self.held_out, strict=True):
+        for weights, rows, held_out in zip(self.weights, self.rows, self.held_out, strict=True):
             sample_weights.check_total(weights, rows, "training rows")
             own = held_out_weights if held_out is None or held_out_weights is None else held_out_weights[held_out]
             self.weights_of_held_out.append(sample_weights.check_total(own, what="held-out rows"))
@@ -120,10 +125,10 @@ class Native:
         spec = self.spec
         self.runs = ManyRuns(
             self.blocks, self.nets[0].session.engine, len(self.ledger), epochs=spec.epochs, steps=spec.steps,
-            n_held_out=self.n_held_out, weighted=spec.weights is not None, precision=spec.precision,
+            n_held_out=self.n_held_out, weighted=spec.weighted, n_out=self.n_out, precision=spec.precision,
         )  # fmt: skip
         self.loops: list[Loop] = []
-        samples = Samples(spec.X, spec.y, spec.weights, self.rows[0])
+        samples = Samples(spec.X, spec.y, self.weights[0], self.rows[0])
         for thread in range(self.threads):
             # A network lends its engine to a thread; its own weights stay as they began.
             net = self.nets[thread] if thread < len(self.nets) else fresh(spec.net, self.seeds[0])
@@ -146,39 +151,73 @@ class Native:
         self.tables, momenta = spec.tables(self.rates)
         self.runs.bind_momenta(momenta)
 
-    def _bind_validation(self, net: MLP, seed: int, threads: int) -> Engine:
+    def _bind_validation(self, net: MLP, seed: int, threads: int, outputs: Array | None = None) -> Engine:
         """Point a network's engine at the validation rows of a seed, where they lie, as `MLP.evaluate` does."""
         engine, (X, y, _) = net.session.engine, self.held_out_data
         scaling, scan = net.session.kernel_scaling(), isinstance(X, np.memmap)
-        engine.bind_data(X, y, scaling, scan=scan, rows=self.held_out[seed])
+        engine.bind_data(X, y, scaling, scan=scan, rows=self.held_out[seed], outputs=outputs)
         engine.prepare(self.n_held_out, threads, whole=False)
         return engine
 
     def _start_losses(self) -> None:
-        """Validation loss of each seed's initial weights, on all threads."""
-        self.start_loss = np.empty(len(self.seeds))
+        """Validation loss of each seed's initial weights, on all threads; and the metric."""
+        self.start_loss, start_metric = np.empty(len(self.seeds)), np.full(len(self.seeds), np.nan)
+        outputs = np.empty((self.n_held_out, self.n_out), self.layout.dtype) if self.n_out else None
         for number, net in enumerate(self.nets):
-            engine = self._bind_validation(net, number, self.threads)
+            engine = self._bind_validation(net, number, self.threads, outputs)
             if engine.call(records.EVALUATE, Placement(self.threads)) in records.BAD:
                 raise engine.bad_input("validation X" if self.spec.held_out else "X")
             self.start_loss[number] = self._mean(engine.row_losses[: self.n_held_out], number)
-        self.ledger.start_loss[:] = self.start_loss[self.seed_of]
+            if outputs is not None and self.spec.metric.function is not None:
+                value = start_metric[number] = self._metric(outputs, number)
+                if not np.isfinite(value):
+                    raise ValueError(
+                        f"metric {self.spec.metric.name} is {value} at the initial weights of seed "
+                        f"{self.seeds[number]}, on the rows held out: rates cannot be compared by it"
+                    )
+        self.ledger.start_loss[:], self.ledger.start_metric[:] = (
+            self.start_loss[self.seed_of],
+            start_metric[self.seed_of],
+        )
 
     def _mean(self, row_losses: Array, seed: int) -> float:
         """Loss of the validation rows of a seed, as `MLP.evaluate` has it; NaN where it overflows."""
         with np.errstate(over="ignore", invalid="ignore"):
-            value = sample_weights.mean(
-                row_losses, self.weights_of_held_out[seed], self.nets[0].session.engine.loss_columns
+            value = (
+                sample_weights.mean(
+                    row_losses, self.weights_of_held_out[seed], self.nets[0].session.engine.loss_columns
+                )
+                * self.nets[0].loss.factor
             )
         return value if np.isfinite(value) else np.nan
+
+    def _metric(self, outputs: Array, seed: int) -> float:
+        """The metric of the rows that a seed holds out."""
+        y, weights = self.spec.held_out_targets(self.seeds[seed]), self.weights_of_held_out[seed]
+        return self.spec.metric.of_outputs(self.nets[0], outputs, y, weights)
+
+    def _score(self, outputs: Array, seed: int) -> float:
+        """What `History.val_score` holds."""
+        y, held = self.held_out_data[1], self.held_out[seed]
+        link = self.nets[0].loss.link
+        return link.score(outputs, y if held is None else y[held], self.weights_of_held_out[seed])
 
     # --- training -------------------------------------------------------------------------------------------
 
     def train(self, which: Array, end: int) -> bool:
         """Train the runs of these numbers to the end of epoch `end`; returns False after Ctrl-C."""
+        self.end = end
+        if self.endings is not None:
+            self.endings.begin(which.tolist())
         if schedules.plateau_of(self.spec.schedule) is not None:
             return self._train_on_plateau(which, end)
-        return self._waves(which, end, None)
+        epoch = 0
+        while self.endings is not None and which.size:
+            epoch = min(end, epoch + self.endings.looks_in(which.tolist()))
+            if not self._waves(which, epoch, None):
+                return False
+            which = which[np.isin(self.ledger.status[which], (FINISHED, OVERFLOWED)) & (epoch < end)]
+        return self.endings is not None or self._waves(which, end, None)
 
     def _train_on_plateau(self, which: Array, end: int) -> bool:
         """Epoch by epoch: the rates of the next depend on the losses so far."""
@@ -201,7 +240,7 @@ class Native:
     def _waves(self, which: Array, end: int, tables: Array | None) -> bool:
         """Train runs in groups whose losses by row fit the memory."""
         spec, item = self.spec, self.layout.dtype.itemsize
-        each = spec.epochs * (spec.steps * 8 + self.n_held_out * item)
+        each = spec.epochs * (spec.steps * 8 + self.n_held_out * (1 + self.n_out) * item)
         size = max(self.threads, BUDGET_BYTES // each)
         # Small rates first: runs of large rates may end early, which balances the threads at the end.
         which = which[np.argsort(self.ledger.learning_rates[which], kind="stable")]
@@ -213,7 +252,7 @@ class Native:
             which, ledger.seeds[which], rates,
             self.tables if tables is None else tables, np.searchsorted(self.rates, rates) if tables is None else which,
             self.start_of[which], limit(ledger.start_loss[which]), [self.rows[seed] for seed in seed_of],
-            [self.held_out[seed] for seed in seed_of], end,
+            [self.held_out[seed] for seed in seed_of], [self.weights[seed] for seed in seed_of], end,
         )  # fmt: skip
         self.runs.begin(wave, max(1, int(tuning.CHUNK_SECONDS / self.step_seconds)))
         self.before = np.where(self.runs.begun > 0, ledger.seconds[which], 0.0)
@@ -261,7 +300,7 @@ class Native:
             return
         which, ended = runs.wave.numbers[found], runs.records
         tick_seconds = self.tick_seconds if np.isfinite(self.tick_seconds) else 0.0
-        rows = np.full(spec.steps, spec.batch_size, np.float64)
+        rows, measured = np.full(spec.steps, spec.batch_size, np.float64), spec.metric.function is not None
         rows[-1] = spec.n_train - spec.batch_size * (spec.steps - 1)
         for at, i in zip(found.tolist(), which.tolist(), strict=True):
             one = slice(int(runs.begun[at]), int(ended["epoch"][at]))
@@ -272,11 +311,36 @@ class Native:
             ledger.epoch_seconds[i, one] = runs.epoch_ticks[at, one] * tick_seconds
             for epoch in range(one.start, one.stop):
                 ledger.val_loss[i, epoch] = self._mean(runs.held_out_losses[at, epoch], seed)
+                if runs.outputs is not None and measured:
+                    ledger.val_metric[i, epoch] = self._metric(runs.outputs[at, epoch], seed)
             ledger.status[i], ledger.done[i] = ended["status"][at], one.stop
             if ledger.status[i] == FINISHED and np.isnan(ledger.val_loss[i, one.stop - 1]):
                 ledger.status[i] = OVERFLOWED
             ledger.seconds[i] = self.before[at] + float(ended["ticks"][at]) * tick_seconds
+            if self.endings is not None:
+                self._ask(self.endings, i, at, seed)
+        if self.endings is not None:  # others go on, after their callbacks have been asked
+            which = which[(ledger.done[which] == self.end) | (ledger.status[which] >= DIVERGED)]
         self.report(which)
+
+    def _ask(self, endings: Endings, i: int, at: int, seed: int) -> None:
+        """Let the callbacks of a run decide, at place `at` of the wave, after the epochs that it has done."""
+        ledger, done, outputs = self.ledger, int(self.ledger.done[i]), self.runs.outputs
+        known, scores = slice(0, done), [np.nan] * int(self.runs.begun[at])
+        if endings.watches_score and outputs is not None:
+            scores += [self._score(outputs[at, epoch], seed) for epoch in range(len(scores), done)]
+        # Of the time of a run only the whole is known: its epochs are alike.
+        seconds = ledger.seconds[i] * np.arange(1, done + 1) / max(1, done)
+        losses, val_losses = ledger.train_loss[i, known].tolist(), ledger.val_loss[i, known].tolist()
+        stop, kept = endings.take(i, losses, val_losses, scores, seconds.tolist())
+        if stop is not None:
+            ledger.end(i, stop, kept)
+        elif ledger.status[i] in (FINISHED, OVERFLOWED):
+            ledger.kept[i] = kept
+        if ledger.status[i] in (FINISHED, OVERFLOWED, ENDED):
+            last = ledger.val_loss[i, max(0, (ledger.kept[i] or ledger.done[i]) - 1)]
+            ended = FINISHED if stop is None else ENDED
+            ledger.status[i] = OVERFLOWED if np.isnan(last) else ended
 
     def _raise_bad_row(self, row: int) -> None:
         """Raise the error for a row with NaN or infinity in a memory map, or with a label that has changed."""

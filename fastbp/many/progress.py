@@ -36,7 +36,8 @@ class SweepProgress:
             return
         ledger, diverged = self.ledger, np.isin(self.ledger.status, (DIVERGED, STOPPED))
         best = best_so_far(ledger, self.n_seeds)
-        said = [] if best is None else [f"best so far lr {best[0]:.3g}", f"val_loss {best[1]:.4g}"]
+        name = "val_loss" if ledger.metric.function is None else ledger.metric.name
+        said = [] if best is None else [f"best so far lr {best[0]:.3g}", f"{name} {best[1]:.4g}"]
         if diverged.any():
             said.append(f"{int(diverged.sum())} diverged")
         ended = int(((ledger.done == self.epochs) | (ledger.status >= DIVERGED) | self.dropped).sum())
@@ -44,7 +45,7 @@ class SweepProgress:
 
 
 def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
-    """(rate, mean validation loss) of the best rate so far; None if there is none.
+    """(rate, mean validation loss or metric) of the best rate so far; None if there is none.
 
     Compared are the rates all of whose seeds have done the same, largest number of epochs, none with a loss above that
     of its initial weights.
@@ -54,9 +55,18 @@ def best_so_far(ledger: Ledger, n_seeds: int) -> tuple[float, float] | None:
     reached = done.min(axis=1)
     complete = (done == reached[:, None]).all(axis=1) & (reached > 0)
     complete &= reached == max(reached[complete], default=0)
-    by_seed = ledger.val_loss.reshape(*shape, ledger.val_loss.shape[1])[np.arange(len(done)), :, reached - 1]
-    complete &= ~(by_seed > ledger.start_loss.reshape(shape)).any(axis=1)
-    last = by_seed.mean(axis=1)
-    last[~complete | ~np.isfinite(last)] = np.inf
-    best = int(np.argmin(last))
-    return (float(ledger.learning_rates[best * n_seeds]), float(last[best])) if np.isfinite(last[best]) else None
+
+    def last(values: Array) -> Array:
+        """After these epochs, by rate and seed."""
+        by_seed: Array = values.reshape(*shape, values.shape[1])[np.arange(len(done)), :, reached - 1]
+        return by_seed
+
+    costs = last(ledger.cost)
+    complete &= ~(costs > ledger.start_cost.reshape(shape)).any(axis=1)
+    mean = costs.mean(axis=1)
+    mean[~complete | ~np.isfinite(mean)] = np.inf
+    best = int(np.argmin(mean))
+    if not np.isfinite(mean[best]):
+        return None
+    values = ledger.val_loss if ledger.metric.function is None else ledger.val_metric
+    return float(ledger.learning_rates[best * n_seeds]), float(last(values).mean(axis=1)[best])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastbp.many.metrics import cost, cost_name
 from fastbp.numerics import quiet_results
 
 Array = npt.NDArray[np.float64]
@@ -131,6 +132,7 @@ class RangeData:
     seeds: list[int]
     settings: dict[str, Any]
     seconds: float
+    metric: Array | None = None
     suggestions: dict[str, Suggestion] = field(init=False)
     bounds: dict[str, Suggestion] = field(init=False)
     notes: list[str] = field(init=False)
@@ -159,9 +161,23 @@ class RangeData:
         low, high = np.fmin.reduce(self.smoothed, axis=0), np.fmax.reduce(self.smoothed, axis=0)
         return np.where(over, np.nan, low), np.where(over, np.nan, high)
 
+    @property
+    def raw(self) -> Array:
+        """What `smoothed` is the running mean of, ``(S, q)``: losses, or what the metric makes of held-out data."""
+        if self.metric is not None:
+            return cost(self.metric, self.settings["metric"], self.settings["larger"])
+        return self.losses if self.held_out is None else self.held_out
+
+    @property
+    def what(self) -> str:
+        """That in words."""
+        if self.metric is not None:
+            return cost_name(self.settings["metric"], self.settings["larger"])
+        return "loss"
+
     def _suggest(self, methods: dict[str, tuple[_Method, str, str]]) -> dict[str, Suggestion]:
         found = {}
-        raw = self.losses if self.held_out is None else self.held_out
+        raw = self.raw
         falls = [self._fall(smoothed, losses) for smoothed, losses in zip(self.smoothed, raw, strict=True)]
         reach = max(1, round(self.smoothed.shape[1] * REACH))
         for name, (method, formula, source) in methods.items():

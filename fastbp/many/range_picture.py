@@ -16,7 +16,7 @@ def draw(result: RangeData) -> Any:
     """The picture, as matplotlib's figure."""
     figure = new_figure(8, 5)
     axes = figure.subplots()
-    raw = result.losses if result.held_out is None else result.held_out
+    raw = result.raw
     raw_rates = result.learning_rates if result.held_out is None else result.rates
     for k, losses in enumerate(raw):
         known = np.isfinite(losses)  # without gaps, in which single points would not be seen
@@ -42,7 +42,7 @@ def draw(result: RangeData) -> Any:
     if np.isfinite(lower) and np.isfinite(upper):
         axes.axvspan(lower, upper, color="C0", alpha=0.07, linewidth=0, label=f"bounds {lower:.3g} to {upper:.3g}")
     bottom, top = _limits(result, low, high)
-    what = "loss of the batch" if result.held_out is None else "loss on held-out data"
+    what = "loss of the batch" if result.held_out is None else f"{result.what} on held-out data"
     scale = "log" if result.settings["ramp"] == "exponential" else "linear"
     axes.set(xscale=scale, xlabel="learning rate", ylabel=what, ylim=(bottom, top))
     axes.set_title(f"{result.settings['optimizer']}, batches of {result.settings['batch_size']}", fontsize="medium")

@@ -31,9 +31,11 @@ class RangeTest(RangeData, Tabular):
         Loss on the held-out data after the steps in `steps`.
     steps : array, (q,)
         Number of the step, from 0, of every point.
+    metric : array, (S, q), or None
+        The metric on the held-out data after these steps.
     smoothed : array, (S, q)
-        ``losses``, or `held_out` where there is one, as a running mean with bias correction; NaN before the first loss
-        and once a seed has stopped.
+        ``losses``, or `held_out` where there is one, or what the metric makes of that (``1 - accuracy``), as a
+        running mean with bias correction; NaN before the first loss and once a seed has stopped.
     stopped : list of str
         Why each seed stopped before the last step; empty if it did not.
     suggestions : dict of Suggestion
@@ -64,7 +66,7 @@ class RangeTest(RangeData, Tabular):
         title = (
             f"range test of {said['optimizer']}: {len(self.learning_rates)} steps, lr {self.learning_rates[0]:g} to "
             f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, {len(self.seeds)} seeds, "
-            f"smoothed {'held-out' if self.held_out is not None else 'batch'} loss"
+            f"smoothed {'held-out' if self.held_out is not None else 'batch'} {self.what}"
         )
         rows = []
         for name, one in (self.suggestions | self.bounds).items():
@@ -72,7 +74,7 @@ class RangeTest(RangeData, Tabular):
             spread = f"{one.low:.3g} to {one.high:.3g}" if told else ""
             rows.append((name, f"{one.value:.3g}" if told else "cannot tell", spread, one.formula))
         stopped = [f"stopped: {len(ends)} of {len(self.seeds)}" + (f", the first at {ends[0]}" if ends else "")]
-        head = ("suggestion", "lr", "over seeds", "formula (L: smoothed loss)")
+        head = ("suggestion", "lr", "over seeds", f"formula (L: smoothed {self.what})")
         return Overview(title, head, rows, [*stopped, *(f"note: {note}" for note in self.notes)])
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
@@ -91,6 +93,8 @@ class RangeTest(RangeData, Tabular):
             named[f"loss_{seed}"] = self.losses[k]
             if self.held_out is not None:
                 named[f"held_out_{seed}"] = spread(self.held_out[k])
+            if self.metric is not None:
+                named[f"{self.settings['metric']}_{seed}"] = spread(self.metric[k])
             named[f"smoothed_{seed}"] = spread(self.smoothed[k])
         return named
 
@@ -109,6 +113,7 @@ class RangeTest(RangeData, Tabular):
                 "learning_rates": self.learning_rates,
                 "losses": self.losses,
                 "held_out": self.held_out,
+                "metric": self.metric,
                 "steps": self.steps,
                 "smoothed": self.smoothed,
                 "mean": self.mean,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,11 @@ from fastbp.engine.network import Network
 from fastbp.io.progress import ProgressBar
 from fastbp.kernels import records
 from fastbp.many import run_spec
+from fastbp.many.metrics import Metric
 from fastbp.many.range_data import SKIP
 from fastbp.many.range_result import RangeTest
 from fastbp.many.runs import check_seeds
+from fastbp.many.smoothing import Smoother
 from fastbp.network import MLP
 from fastbp.numerics import own
 from fastbp.spec import Samples
@@ -35,8 +37,6 @@ RAMPS = ("exponential", "linear")
 LEAST_STEPS = 20
 LAG = 25.0  # n_steps over the steps that the default smoothing lags by
 MOST_CHUNK = 64  # steps between two evaluations of the stopping rule, at most
-# eps of the stopping rule, as a share of the loss before the first step: near zero, a loss may quadruple by noise.
-FLOOR = 0.1
 START_ROWS = 4096  # rows, evenly spread, that this loss is measured on
 POINTS = 20  # a held-out curve has at least these
 
@@ -56,8 +56,12 @@ def lr_range_test(
     smoothing: float | None = None,
     k: float = 4.0,
     seeds: int | Sequence[int] = 3,
-    validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    validation_data: tuple[npt.ArrayLike, ...] | None = None,
     validation_every: int | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    metric: str | Callable[[Any, Any], float] = "loss",
+    maximize: bool = True,
     fresh: bool = True,
     threads: int | None = None,
     progress: bool = False,
@@ -98,11 +102,19 @@ def lr_range_test(
         Above 1: see the stopping rule.
     seeds : int or sequence of int
         So many, counted from ``net.seed``; or the seeds themselves.
-    validation_data : tuple (X, y), optional
+    validation_data : tuple (X, y) or (X, y, sample_weight), optional
         Measure, stop and suggest by the loss on these data instead, after every so many steps; the running mean then
         takes ``beta^every``.
     validation_every : int, optional
         These steps; by default so many that it costs about as much as the training, with 20 points or more.
+    sample_weight, class_weight
+        How much each row, and each class, counts in the training, as in `MLP.fit`.
+    metric : str or callable
+        With `validation_data`, the curve is of this: "accuracy", "balanced_accuracy", "r2", "rmse", "mae", or
+        ``f(y, predictions)``. Where larger is better, L is ``1 - value``, of functions ``-value``. Without, there are
+        only the losses of batches: a metric of so few rows would be noise.
+    maximize : bool
+        Whether more is better, of a function.
     fresh : bool
         False begins all seeds at the network's current weights, as for a network that is trained on: then they vary the
         order of the batches alone.
@@ -175,9 +187,16 @@ def lr_range_test(
     chosen, threads = check_seeds(seeds, net.seed), check_threads(threads)
     fresh, products = validation.check_flag("fresh", fresh), precisions.check(precision, net.dtype)
     X = columns.by_name(X, net.feature_names)
-    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
+    measure = Metric.get(metric, net.loss, validation.check_flag("maximize", maximize))
+    if measure.function is not None and validation_data is None:
+        raise ValueError(f"metric={measure.name!r} needs validation_data: a batch has too few rows to measure it on")
+    samples, targets, weights, _ = net.session.check_batch(X, y, sample_weight, scan=True)
+    weights = sample_weights.apply_class_weight(class_weight, net.session.spec, y, targets, weights, None)
     sample_weights.check_total(weights, what="training rows")
+    if sample_weight is not None or class_weight is not None:
+        sample_weights.check_effect(weights, None, batch_size)
     batch_size, held_out, every = min(batch_size, len(samples)), None, 1
+    others: list[Any] = [None]
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
         rows, *others = sample_weights.parts(validation_data)
@@ -190,7 +209,7 @@ def lr_range_test(
     began = time.perf_counter()
     driver = _Driver(
         net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, fresh, threads,
-        products,
+        products, measure, others[0],
     )  # fmt: skip
     with ProgressBar("range test", len(chosen) * n_steps, show=progress, transient=True) as bar:
         curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(chosen)]
@@ -200,6 +219,8 @@ def lr_range_test(
         "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
         "fresh": fresh,
         **({} if products == precisions.FLOAT32 else {"precision": products}),
+        **({} if measure.function is None else {"metric": measure.name, "larger": measure.larger}),
+        **({} if class_weight is None else {"class_weight": repr(class_weight)}),
     }  # fmt: skip
     return RangeTest(
         rates,
@@ -211,6 +232,7 @@ def lr_range_test(
         chosen,
         settings,
         time.perf_counter() - began,
+        None if measure.function is None else np.stack([curve.metric for curve in curves]),
     )
 
 
@@ -253,40 +275,6 @@ class _Ramp(RateTable):
         return self.rates[step : step + n], None
 
 
-class Smoother:
-    """A running mean with bias correction, and the rule that stops a seed."""
-
-    def __init__(self, beta: float, k: float, skip: int, start: float) -> None:
-        self.beta, self.k, self.skip = beta, k, skip
-        self.best = start if math.isfinite(start) else math.inf
-        self.eps = FLOOR * abs(self.best)
-        self.sum, self.rest, self.count = 0.0, 1.0, 0
-
-    @property
-    def value(self) -> float:
-        """The running mean; NaN before the first loss."""
-        return self.sum / (1.0 - self.rest) if self.count else math.nan
-
-    def add(self, value: float) -> tuple[float, str]:
-        """Take one loss; returns the smoothed one, and why to stop, if so."""
-        if not math.isfinite(value):
-            return math.nan, "not finite"
-        self.sum = self.beta * self.sum + (1.0 - self.beta) * value
-        self.rest *= self.beta
-        self.count += 1
-        smooth = self.value
-        if self.count > self.skip:
-            if smooth > self.best + (self.k - 1.0) * max(abs(self.best), self.eps):
-                return smooth, f"above {self.best:.4g} + {self.k - 1.0:g} * {max(abs(self.best), self.eps):.4g}"
-            self.best = min(self.best, smooth)
-        return smooth, ""
-
-
-def _loss(net: Network, data: tuple[Array, Array, Array | None], threads: int | None) -> float:
-    """The loss on checked data, without a score; infinite where it overflows."""
-    return net.session.infer(Samples(*data), activated=True, threads=threads)[1]
-
-
 @dataclass
 class _Curve:
     """One seed; NaN from where it has stopped."""
@@ -294,6 +282,7 @@ class _Curve:
     losses: Array  # (n,)
     held_out: Array  # (q,)
     smoothed: Array  # (q,)
+    metric: Array  # (q,)
     stopped: str = ""
 
 
@@ -315,23 +304,39 @@ class _Driver:
     fresh: bool
     threads: int | None
     precision: str
+    metric: Metric
+    held_out_y: Any  # as the user gave it
 
-    def _loss_before(self, net: MLP) -> float:
-        """The loss of a network's weights on some rows, or on the held-out data."""
+    def _measured(
+        self, net: Network, threads: int | None, data: tuple[Array, Array, Array | None]
+    ) -> tuple[float, float]:
+        """Loss and metric on checked data; infinite, or NaN, where they overflow."""
+        outputs, loss = net.session.infer(Samples(*data), activated=True, threads=threads)
+        if self.metric.function is None:
+            return loss, math.nan
+        return loss, self.metric.of_outputs(net, outputs, self.held_out_y, data[2])
+
+    def _cost(self, loss: float, metric: float) -> float:
+        """What the curve is of."""
+        return loss if self.metric.function is None else float(self.metric.cost(np.asarray(metric)))
+
+    def _cost_before(self, net: MLP) -> float:
+        """What the curve is of at a network's weights, on some rows, or on the held-out data."""
         data = self.held_out
         if data is None:
             counted = np.arange(len(self.samples)) if self.weights is None else np.flatnonzero(self.weights)
             rows = counted[:: -(-len(counted) // START_ROWS)]
             weights = None if self.weights is None else self.weights[rows]
             data = np.asarray(self.samples[rows]), np.ascontiguousarray(self.targets[rows]), weights
-        return _loss(net, data, None)
+        return self._cost(*self._measured(net, None, data))
 
     def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
         """Train a network with one seed."""
         n, points = len(self.rates), len(self.rates) // self.every
-        curve = _Curve(np.full(n, np.nan), np.full(points, np.nan), np.full(points, np.nan))
+        held_out, smoothed, metric = np.full((3, points), np.nan)
+        curve = _Curve(np.full(n, np.nan), held_out, smoothed, metric)
         twin = self._twin(seed)
-        start = self._loss_before(twin.copy())
+        start = self._cost_before(twin.copy())
         loop = self._prepare(twin)
         smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), start)
         engine, per_epoch = loop.engine, loop.learning_rates.steps
@@ -395,9 +400,10 @@ class _Driver:
                 curve.stopped = self._reason(done + made, "not finite")
             elif (done + made) % self.every == 0:
                 point = (done + made) // self.every - 1
-                loss = _loss(loop.net, self.held_out, loop.threads.best.threads)
-                curve.smoothed[point], reason = smoother.add(loss)
+                loss, metric = self._measured(loop.net, loop.threads.best.threads, self.held_out)
+                curve.smoothed[point], reason = smoother.add(self._cost(loss, metric))
                 curve.held_out[point] = loss if math.isfinite(loss) else math.nan
+                curve.metric[point] = metric if math.isfinite(metric) else math.nan
                 curve.stopped = self._reason(done + made - 1, reason)
             return
         for step, loss in enumerate(losses + [math.nan] * diverged, done):

@@ -43,6 +43,16 @@ class LrSweep(SweepData, Tabular):
         "finished", "diverged" (not finite), "stopped" (given up, see `lr_sweep`), "overflowed" (the training was fine,
         but its loss on the rows held out is not finite) or "open" (interrupted, or not continued).
     epochs_done : array, (K, S)
+    metric : str
+        What rates are compared by: "loss", or the name of the metric.
+    larger : bool
+        Whether a larger value of it is better.
+    val_metric : array, (K, S, epochs), or None
+        The metric on the rows held out, as `val_loss`; None where it is the loss.
+    start_metric : array, (S,), or None
+        The same at the initial weights.
+    kept_epoch : array, (K, S)
+        The epoch, from 1, that a run ends with and is compared by: its last, or that which a callback goes back to.
     start_loss : array, (S,)
         Validation loss at the initial weights: J0.
     eliminated : array, (K,)
@@ -79,11 +89,13 @@ class LrSweep(SweepData, Tabular):
             "learning_rates", "seeds", "train_loss", "val_loss", "epoch_seconds", "seconds", "status", "epochs_done",
             "start_loss", "eliminated", "eligible", "diverged", "no_better", "final_loss", "mean_val_loss",
             "mean_train_loss", "val_error", "train_error", "difference", "difference_error", "in_interval",
-            "best_by_epoch", "seconds_to_target", "samples_per_second", "gflops",
+            "best_by_epoch", "seconds_to_target", "samples_per_second", "gflops", "val_metric", "start_metric",
+            "final_metric", "mean_metric", "metric_error", "kept_epoch",
         )  # fmt: skip
         values = (
             "best_lr", "recommended_lr", "interval", "divergence_boundary", "divergence_distance", "sensitivity",
-            "edge", "notes", "epochs", "halving", "target_loss", "n_train", "n_held", "flops_per_row", "profile",
+            "metric", "larger", "edge", "notes", "epochs", "halving", "target_loss", "n_train", "n_held",
+            "flops_per_row", "profile",
             "about",
         )  # fmt: skip
         found: dict[str, Any] = documents.plain({name: getattr(self, name) for name in (*values, *arrays)})

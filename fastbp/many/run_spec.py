@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from fastbp import schedules
-from fastbp.data import splits
+from fastbp.callbacks.base import Watcher
+from fastbp.data import sample_weights, splits
 from fastbp.engine.precisions import FLOAT32
+from fastbp.many.metrics import LOSS, Metric
 from fastbp.network import MLP
 from fastbp.optimizers import Optimizer
 from fastbp.training.rate_table import RateTable
@@ -67,11 +69,19 @@ class RunSpec:
     X, y : array
         Checked and in the kernels' form, targets scaled.
     weights : array or None
-        Of the rows: 0 where the loss ignores the label.
+        Of the rows, by sample_weight: 0 where the loss ignores the label.
     strata : array
         By which rows are held out.
     held_out : tuple (X, y, weights) or None
         Validation data in the same form; None: `HELD_OUT` of the rows, drawn by the seed of each run.
+    class_weight : mapping, str or None
+        In training, beside `weights`; "balanced" by the rows that a run is trained on.
+    metric : Metric
+        What rates are compared by.
+    given : tuple
+        y as the user gave it, and that of the validation data: what class weights and metrics go by.
+    callbacks : tuple
+        What ends runs early, each of them by copies of its own.
     """
 
     net: MLP
@@ -85,6 +95,37 @@ class RunSpec:
     optimizer: Optimizer
     schedule: schedules.Schedule | Callable[[int], float] | None
     precision: str = FLOAT32
+    class_weight: Any = None
+    metric: Metric = LOSS
+    given: tuple[Any, Any] = (None, None)
+    callbacks: tuple[Watcher, ...] = ()
+
+    @property
+    def weighted(self) -> bool:
+        """Rows count differently in training."""
+        return self.weights is not None or self.class_weight is not None
+
+    def training_weights(self, seed: int) -> Array | None:
+        """Weights of all rows in the training of a seed."""
+        if self.class_weight is None:
+            return self.weights
+        spec, rows = self.net.session.spec, self.rows(seed)[0]
+        y = self.y if self.given[0] is None else self.given[0]
+        found = sample_weights.apply_class_weight(self.class_weight, spec, y, self.y, self.weights, rows)
+        return None if found is None else np.ascontiguousarray(found, np.float64)
+
+    def held_out_targets(self, seed: int) -> Any:
+        """Targets of the rows that a seed holds out, as the user gave them."""
+        held = self.rows(seed)[1]
+        return self.given[1] if held is None else self.given[0][held]
+
+    def first_metric(self) -> float:
+        """The metric of the first initial weights: the name of a function says nothing of it."""
+        (X, _, weights), seed = self.held_out or (self.X, self.y, self.weights), self.net.seed
+        held = self.rows(seed)[1]
+        if held is not None:
+            X, weights = X[held], None if weights is None else weights[held]
+        return self.metric.of(self.net, X, self.held_out_targets(seed), weights)
 
     def rows(self, seed: int) -> tuple[Array | None, Array | None]:
         """Numbers of the rows that a seed trains on, and of those held out; None for all."""

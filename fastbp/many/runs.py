@@ -6,7 +6,7 @@ import concurrent.futures
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -14,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp import optimizers, schedules, validation
+from fastbp.callbacks.base import Callback
 from fastbp.data import sample_weights, splits
 from fastbp.engine import precisions, team
 from fastbp.errors import SweepInterrupted
 from fastbp.kernels.notice import tell
-from fastbp.many import remote
+from fastbp.many import endings, remote
 from fastbp.many.halving import Runner, halve, rungs
 from fastbp.many.journal import Journal
 from fastbp.many.ledger import Ledger
+from fastbp.many.metrics import LOSS, Metric
 from fastbp.many.native import Native
 from fastbp.many.progress import SweepProgress
 from fastbp.many.result import LrSweep
@@ -44,7 +46,12 @@ def lr_sweep(
     batch_size: int = 32,
     optimizer: str | optimizers.Optimizer = "adam",
     schedule: schedules.Schedule | Callable[[int], float] | None = None,
-    validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    validation_data: tuple[npt.ArrayLike, ...] | None = None,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    callbacks: Sequence[Callback] = (),
+    metric: str | Callable[[Any, Any], float] = "loss",
+    maximize: bool = True,
     halving: int | None = None,
     target_loss: float | None = None,
     threads: int | None = None,
@@ -82,8 +89,22 @@ def lr_sweep(
         Its own rate is not used.
     schedule : Schedule or callable, optional
         Factors of the swept rate: a schedule, or a function from the number of the step to a factor.
-    validation_data : tuple (X, y), optional
+    validation_data : tuple (X, y) or (X, y, sample_weight), optional
         What runs are compared on. Without it each seed holds out a fifth of the rows, by classes where y holds classes.
+    sample_weight : array-like, (n,), optional
+        How much each row counts, in training and, of rows held out, in losses and metrics.
+    class_weight : mapping, or "balanced", optional
+        How much each class counts in training, as in `MLP.fit`.
+    callbacks : sequence of Callback
+        What ends runs early, each by a copy of its own: `EarlyStopping`, `StopStalled`, and `MaxSeconds`, which counts
+        the time of each run alone and ends it with an epoch. A run that `EarlyStopping` takes back to its best epoch
+        counts by that one. Not with `halving`, which ends runs itself.
+    metric : str or callable
+        What rates are compared by, on the rows held out: "loss", "accuracy", "balanced_accuracy", "r2", "rmse", "mae",
+        or ``f(y, predictions)``. Best rate, interval, `halving` and all advice then go by it; where larger is better,
+        by ``1 - value``, for functions by ``-value``. Losses are in the result all the same.
+    maximize : bool
+        Whether more is better, of a function.
     halving : int, optional
         Successive halving (after Jamieson and Talwalkar 2016): all rates train for a share of the epochs, those worth
         it go on for about `halving` times as long, and so forth. Early epochs favour large rates. So a rate is
@@ -134,13 +155,25 @@ def lr_sweep(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     rates = check_rates(learning_rates)
     chosen = check_seeds(seeds, net.seed)
-    spec = make_spec(net, X, y, epochs, batch_size, optimizer, schedule, validation_data, precision)
+    measure, followed = (
+        Metric.get(metric, net.loss, validation.check_flag("maximize", maximize)),
+        endings.check(callbacks),
+    )
+    spec = make_spec(
+        net, X, y, epochs, batch_size, optimizer, schedule, validation_data, precision, sample_weight=sample_weight,
+        class_weight=class_weight, metric=measure, callbacks=followed,
+    )  # fmt: skip
     epochs, threads, halving = spec.epochs, check_threads(threads), check_halving(halving)
+    if halving is not None and followed:
+        raise ValueError(
+            f"halving={halving} decides itself which runs end early: leave it or "
+            f"callbacks=[{', '.join(type(one).__name__ for one in followed)}] out"
+        )
     if target_loss is not None:
         target_loss = validation.check_finite_number("target_loss", target_loss)
     remote.check_executor(executor)
     ends = rungs(len(rates), epochs, halving)
-    ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs)
+    ledger = Ledger(np.repeat(rates, len(chosen)), chosen * len(rates), epochs, measure)
     with Journal(journal, spec) as log, SweepProgress(ledger, len(chosen), epochs, show=progress) as bar:
         log.read(ledger)
 
@@ -212,15 +245,19 @@ def run_chunk(spec: RunSpec, ledger: Ledger, end: int, threads: int = 1) -> Ledg
 
 def make_spec(
     net: MLP, X: npt.ArrayLike, y: npt.ArrayLike, epochs: int, batch_size: int, optimizer: str | optimizers.Optimizer,
-    schedule: Any, validation_data: Any, precision: Any = precisions.FLOAT32,
+    schedule: Any, validation_data: Any, precision: Any = precisions.FLOAT32, *, sample_weight: Any = None,
+    class_weight: Any = None, metric: Metric = LOSS, callbacks: tuple[Any, ...] = (),
 ) -> RunSpec:  # fmt: skip
     """What the runs of a sweep depend on, from arguments as `MLP.fit` takes them, all checked."""
     optimizer, schedule = optimizers.get(optimizer), schedules.get(schedule)
     precision = precisions.check(precision, net.dtype)
     epochs = validation.check_positive_int("epochs", epochs)
     batch_size = validation.check_positive_int("batch_size", batch_size)
-    samples, targets, weights, _ = net.session.check_batch(X, y, None, scan=True)
+    samples, targets, weights, _ = net.session.check_batch(X, y, sample_weight, scan=True)
     held_out = None
+    given: tuple[Any, Any] = None, None
+    if metric.function is not None or class_weight is not None:
+        given = np.asarray(y), None if validation_data is None else np.asarray(sample_weights.parts(validation_data)[1])
     if validation_data is not None:
         names = "validation X", "validation y", "validation sample_weight"
         held_out = net.session.check_batch(*sample_weights.parts(validation_data), scan=True, names=names)[:3]
@@ -228,8 +265,10 @@ def make_spec(
     strata = sample_weights.strata(net.loss, y, targets)
     spec = RunSpec(
         fresh(net, net.seed), samples, targets, weights, strata, held_out, epochs, batch_size, optimizer, schedule,
-        precision,
+        precision, class_weight, metric, given, callbacks,
     )  # fmt: skip
+    if class_weight is not None or sample_weight is not None:
+        sample_weights.check_effect(spec.training_weights(net.seed), spec.rows(net.seed)[0], batch_size)
     if optimizer.full_batch:
         raise ValueError(
             f"optimizer={optimizer!r} finds the lengths of its steps itself: it has no learning rate to sweep"

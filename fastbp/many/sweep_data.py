@@ -11,7 +11,8 @@ from typing import Any, Self
 import numpy as np
 
 from fastbp.many import statistics
-from fastbp.many.ledger import DIVERGED, FINISHED, OVERFLOWED, STATUSES, STOPPED, Ledger, outcomes
+from fastbp.many.ledger import DIVERGED, ENDED, FINISHED, OVERFLOWED, STATUSES, STOPPED, Ledger, outcomes
+from fastbp.many.metrics import cost
 from fastbp.many.run_spec import RunSpec
 from fastbp.numerics import quiet_results
 from fastbp.types import Array
@@ -44,6 +45,11 @@ class SweepData:
     halving: int | None = None
     target_loss: float | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    metric: str = "loss"
+    larger: bool = False
+    val_metric: Array | None = None
+    start_metric: Array | None = None
+    kept_epoch: Array | None = None
 
     @classmethod
     def of(
@@ -59,7 +65,10 @@ class SweepData:
         ends = np.repeat(np.where(eliminated > 0, eliminated, spec.epochs), n)
         status[ends < spec.epochs] = STATUSES.index("open")
         beyond = np.arange(spec.epochs) >= ends[:, None]
-        found = np.array(STATUSES)[outcomes(ledger, status)]
+        status = outcomes(ledger, status)
+        found = np.array(STATUSES)[np.where(status == ENDED, FINISHED, status)]
+        measured = ledger.metric.function is not None
+        done = np.minimum(ledger.done, ends)
         parts = {
             name: array.reshape(-1, n, *array.shape[1:]).copy()
             for name, array in {
@@ -67,7 +76,8 @@ class SweepData:
                 "val_loss": np.where(beyond, np.nan, ledger.val_loss),
                 "epoch_seconds": np.where(beyond, np.nan, ledger.epoch_seconds),
                 "seconds": ledger.seconds, "status": found,
-                "epochs_done": np.minimum(ledger.done, ends),
+                "epochs_done": done, "kept_epoch": np.where(ledger.kept > 0, np.minimum(ledger.kept, done), done),
+                **({"val_metric": np.where(beyond, np.nan, ledger.val_metric)} if measured else {}),
             }.items()
         }  # fmt: skip
         net = spec.net
@@ -80,16 +90,66 @@ class SweepData:
             "data": spec.digest(),
             "epochs": spec.epochs,
             "held_out": "validation_data" if spec.held_out is not None else "a fifth, by seed",
+            **({"metric": ledger.metric.name} if measured else {}),
+            **({} if spec.class_weight is None else {"class_weight": repr(spec.class_weight)}),
+            **({"callbacks": [repr(one) for one in spec.callbacks]} if spec.callbacks else {}),
         }
         if (found == STATUSES[OVERFLOWED]).any():
             about["largest_value"] = spec.largest_value()
         n_held = len(spec.held_out[0]) if spec.held_out is not None else len(spec.X) - spec.n_train
         return cls(
             learning_rates=ledger.learning_rates[::n].copy(), seeds=np.array(seeds, np.uint64),
-            start_loss=ledger.start_of_seeds(n), eliminated=eliminated, wall_seconds=wall, busy_seconds=busy,
-            threads=threads, n_train=spec.n_train, n_held=n_held, flops_per_row=net.session.layout.flops_per_row,
-            halving=halving, target_loss=target_loss, about=about, **parts,
+            start_loss=ledger.of_seeds(ledger.start_loss, n), eliminated=eliminated, wall_seconds=wall,
+            busy_seconds=busy, threads=threads, n_train=spec.n_train, n_held=n_held,
+            flops_per_row=net.session.layout.flops_per_row,
+            halving=halving, target_loss=target_loss, about=about, metric=ledger.metric.name,
+            larger=ledger.metric.larger,
+            start_metric=ledger.of_seeds(ledger.start_metric, n) if measured else None, **parts,
         )  # fmt: skip
+
+    # --- what rates are compared by -------------------------------------------------------------------------
+
+    @property
+    def cost(self) -> Array:
+        """The validation loss, or the metric made small where it is good, ``(K, S, epochs)``; NaN as for `val_loss`."""
+        return self.val_loss if self.val_metric is None else cost(self.val_metric, self.metric, self.larger)
+
+    @property
+    def start_cost(self) -> Array:
+        """The same at the initial weights, ``(S,)``."""
+        return self.start_loss if self.start_metric is None else cost(self.start_metric, self.metric, self.larger)
+
+    @property
+    def final_cost(self) -> Array:
+        """`cost` of the weights that a run ends with, ``(K, S)``; NaN for runs that have not finished."""
+        return self._final(self.cost)
+
+    @property
+    def final_metric(self) -> Array:
+        """The metric of the weights that a run ends with, ``(K, S)``: where that is the loss, `final_loss`."""
+        return self._final(self.val_loss if self.val_metric is None else self.val_metric)
+
+    @property
+    def mean_metric(self) -> Array:
+        """`final_metric`, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
+        return np.asarray(self._eligible(self.final_metric).mean(axis=1))
+
+    @property
+    def metric_error(self) -> Array:
+        """Standard error of `mean_metric` over seeds; NaN with a single seed."""
+        return statistics.standard_error(self._eligible(self.final_metric))
+
+    def _final(self, values: Array) -> Array:
+        """Of ``(K, S, epochs)``, those of the epoch that a run ends with; NaN for runs that have not finished."""
+        if self.kept_epoch is None:
+            last = values[:, :, -1]
+        else:
+            last = np.take_along_axis(values, np.maximum(self.kept_epoch - 1, 0)[..., None], axis=2)[..., 0]
+        return np.where(self.status == "finished", last, np.nan)
+
+    def _eligible(self, values: Array) -> Array:
+        """NaN for rates that are not eligible: one bad seed widens an error beyond any difference."""
+        return np.where(self.eligible[:, None], values, np.nan)
 
     # --- which rate -----------------------------------------------------------------------------------------
 
@@ -105,8 +165,9 @@ class SweepData:
 
     @property
     def no_better(self) -> Array:
-        """Runs that finished with a validation loss above that of their initial weights, ``(K, S)``."""
-        return np.asarray((self.status == "finished") & (self.val_loss[:, :, -1] > self.start_loss))
+        """Runs that finished with a validation loss (or metric) worse than at their initial weights, ``(K, S)``."""
+        final = self.final_cost
+        return np.asarray((self.status == "finished") & ((final > self.start_cost) | np.isnan(final)))
 
     @property
     def outcome(self) -> Array:
@@ -115,48 +176,43 @@ class SweepData:
 
     @property
     def eligible(self) -> Array:
-        """Rates of which every seed has finished with a loss no worse than that of its initial weights, ``(K,)``."""
+        """Rates of which every seed has finished, and no worse than with its initial weights, ``(K,)``."""
         found: Array = ((self.status == "finished") & ~self.no_better).all(axis=1)
         return found
 
     @property
     def final_loss(self) -> Array:
-        """Validation loss after the last epoch, ``(K, S)``; NaN for runs that did not reach it."""
-        final: Array = np.where(self.status == "finished", self.val_loss[:, :, -1], np.nan)
-        return final
+        """Validation loss of the weights that a run ends with, ``(K, S)``; NaN for runs that have not finished."""
+        return self._final(self.val_loss)
 
     @property
     def mean_val_loss(self) -> Array:
         """Final validation loss, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
-        means: Array = self._eligible_loss.mean(axis=1)
+        means: Array = self._eligible(self.final_loss).mean(axis=1)
         return means
 
     @property
-    def _eligible_loss(self) -> Array:
-        """`final_loss`, NaN for rates that are not eligible: one bad seed widens an error beyond any difference."""
-        return np.where(self.eligible[:, None], self.final_loss, np.nan)
-
-    @property
     def mean_train_loss(self) -> Array:
-        """Mean training loss of the last epoch, mean over seeds, ``(K,)``; NaN for rates that are not eligible."""
-        return np.where(self.eligible, self.train_loss[:, :, -1].mean(axis=1), np.nan)
+        """Training loss of the epoch that a run ends with, mean over seeds, ``(K,)``; NaN for rates not eligible."""
+        means: Array = self._eligible(self._final(self.train_loss)).mean(axis=1)
+        return means
 
     @property
     def val_error(self) -> Array:
         """Standard error of `mean_val_loss` over seeds; NaN with a single seed."""
-        return statistics.standard_error(self._eligible_loss)
+        return statistics.standard_error(self._eligible(self.final_loss))
 
     @property
     def train_error(self) -> Array:
         """Standard error of `mean_train_loss` over seeds; NaN with a single seed."""
-        return statistics.standard_error(np.where(self.eligible[:, None], self.train_loss[:, :, -1], np.nan))
+        return statistics.standard_error(self._eligible(self._final(self.train_loss)))
 
     @cached_property
     def comparison(self) -> statistics.Comparison:
-        """All rates compared with the best, by the final losses."""
+        """All rates compared with the best, by `final_cost`."""
         known = (self.eliminated == 0) & ~(self.status == "open").any(axis=1)
-        start = float(self.start_loss.mean())
-        return statistics.compare(self.learning_rates, self.final_loss, self.eligible, start, known)
+        start = float(self.start_cost.mean())
+        return statistics.compare(self.learning_rates, self.final_cost, self.eligible, start, known)
 
     @property
     def best_index(self) -> int | None:
@@ -174,8 +230,8 @@ class SweepData:
 
     @property
     def lowest_index(self) -> int | None:
-        """Number of the rate with the lowest mean validation loss as it is, which may have been lucky; or None."""
-        means = self.mean_val_loss
+        """Number of the rate with the best mean as it is, which may have been lucky; or None."""
+        means = self._eligible(self.final_cost).mean(axis=1)
         return int(np.nanargmin(means)) if np.isfinite(means).any() else None
 
     @property
@@ -219,7 +275,11 @@ class SweepData:
     @property
     def best_by_epoch(self) -> Array:
         """The best rate after each epoch, chosen as `best_lr`, among all alive then, ``(epochs,)``; NaN without any."""
-        return statistics.best_by_epoch(self.learning_rates, self.val_loss, self.start_loss, self.eliminated)
+        costs = self.cost
+        if self.kept_epoch is not None:  # where a callback has ended a run, its end holds
+            over = (self.status == "finished")[..., None] & (np.arange(self.epochs) >= self.epochs_done[..., None])
+            costs = np.where(over, self.final_cost[..., None], costs)
+        return statistics.best_by_epoch(self.learning_rates, costs, self.start_cost, self.eliminated)
 
     @property
     def divergence_boundary(self) -> tuple[float | None, float] | None:
@@ -239,12 +299,12 @@ class SweepData:
     def sensitivity(self) -> float | None:
         """Mean over log lr of ``min(J, J0) - J*``: what a wrong rate costs (Wortsman et al. 2023, section 2.2).
 
-        J: final validation loss, J0 where a run diverged; J*: the lowest. By the trapezoidal rule over log
-        lr, mean over seeds. None where rates were eliminated or interrupted: their final loss is not known.
+        J: final validation loss (or cost, by the metric), J0 where a run diverged; J*: the lowest. By the trapezoidal
+        rule over log lr, mean over seeds. None where rates were eliminated or interrupted: their loss is not known.
         """
-        k = self.lowest_index
-        lowest = None if k is None else float(self.mean_val_loss[k])
-        return statistics.sensitivity(self.learning_rates, self.final_loss, self.diverged, self.start_loss, lowest)
+        k, final = self.lowest_index, self.final_cost
+        lowest = None if k is None else float(self._eligible(final).mean(axis=1)[k])
+        return statistics.sensitivity(self.learning_rates, final, self.diverged, self.start_cost, lowest)
 
     @property
     def missing(self) -> int:
@@ -303,17 +363,18 @@ class SweepData:
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary a run; NaN where a figure is missing."""
         target, speed, gflops, final = self.seconds_to_target, self.samples_per_second, self.gflops, self.val_loss
-        outcome = self.outcome
+        outcome, values = self.outcome, self.val_metric
         found = []
         for k, s in np.ndindex(self.status.shape):
-            last = int(self.epochs_done[k, s]) - 1
+            last = int((self.epochs_done if self.kept_epoch is None else self.kept_epoch)[k, s]) - 1
             found.append({
                 "learning_rate": float(self.learning_rates[k]),
                 "seed": int(self.seeds[s]),
                 "status": "eliminated" if self.eliminated[k] and not self.diverged[k, s] else str(outcome[k, s]),
-                "epochs": last + 1,
+                "epochs": int(self.epochs_done[k, s]),
                 "train_loss": float(self.train_loss[k, s, last]) if last >= 0 else float("nan"),
                 "val_loss": float(final[k, s, last]) if last >= 0 else float("nan"),
+                **({} if values is None else {f"val_{self.metric}": values[k, s, last] if last >= 0 else float("nan")}),
                 "seconds": float(self.seconds[k, s]),
                 "seconds_to_target": float(target[k, s]),
                 "samples_per_second": float(speed[k, s]),

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from fastbp.io.overview import Overview, fitted
+from fastbp.many.metrics import cost_name
 from fastbp.many.statistics import NEIGHBOUR
 from fastbp.many.sweep_data import NO_BETTER, SweepData
 
@@ -40,20 +41,27 @@ def _count(n: int, what: str) -> str:
 
 def table(sweep: SweepData) -> str:
     """A line a rate: losses with their standard errors, paired differences, seeds that finished, what became of it."""
-    rows = [("lr", "val loss", "+-", "vs best", "+-", "train loss", "finished", "")]
+    own = sweep.val_metric is None
+    names = ("val loss", "train loss") if own else (sweep.metric, "val loss")
+    beside = sweep.mean_train_loss if own else sweep.mean_val_loss
+    rows = [("lr", names[0], "+-", "vs best", "+-", names[1], "finished", "")]
     finished = (sweep.status == "finished").sum(axis=1)
     for k, rate in enumerate(sweep.learning_rates):
         rows.append((
-            f"{rate:.3g}", _figure(sweep.mean_val_loss[k]), _figure(sweep.val_error[k], "{:.1g}"),
-            *versus(sweep, k), _figure(sweep.mean_train_loss[k]), f"{finished[k]}/{len(sweep.seeds)}",
-            _remark(sweep, k),
+            f"{rate:.3g}", *_measured(sweep, k), *versus(sweep, k), _figure(beside[k]),
+            f"{finished[k]}/{len(sweep.seeds)}", _remark(sweep, k),
         ))  # fmt: skip
-    widths = [max(len(row[c]) for row in rows) for c in range(7)]
+    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
-        cells = [text.rjust(width) for text, width in zip(row[:7], widths, strict=True)]
-        lines.append("  ".join([*cells, row[7]]).rstrip())
+        cells = [text.rjust(width) for text, width in zip(row[:-1], widths, strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
     return "\n".join(lines)
+
+
+def _measured(sweep: SweepData, k: int) -> tuple[str, str]:
+    """Mean and error, at a rate, of what is compared."""
+    return _figure(sweep.mean_metric[k]), _figure(sweep.metric_error[k], "{:.1g}")
 
 
 def versus(sweep: SweepData, k: int) -> tuple[str, str]:
@@ -82,7 +90,7 @@ def _remark(sweep: SweepData, k: int) -> str:
     elif sweep.in_interval[k]:
         remarks.append("as good")
     if k == sweep.lowest_index != sweep.best_index:
-        remarks.append("lowest mean")
+        remarks.append("highest mean" if sweep.larger else "lowest mean")
     return ", ".join(remarks)
 
 
@@ -96,16 +104,23 @@ def failures(sweep: SweepData, k: int) -> list[tuple[str, str]]:
 
 
 def curve(sweep: SweepData) -> str:
-    """Bars of the mean validation loss by rate, cut off at J0; x where a seed failed, a dot where it is not known."""
-    means = sweep.mean_val_loss
+    """Bars of the mean loss or metric by rate, cut off at that of the initial weights.
+
+    x where a seed failed, a dot where it is not known.
+    """
+    means, start = sweep.mean_metric, sweep.start_loss if sweep.start_metric is None else sweep.start_metric
     known = np.isfinite(means)
     if not known.any():
         return ""
     low = float(means[known].min())
-    high = max(low, min(float(sweep.start_loss.mean()), float(means[known].max())))
+    high = float(means[known].max())
+    if sweep.larger:
+        low = min(high, max(float(start.mean()), low))
+    else:
+        high = max(low, min(float(start.mean()), high))
     span = high - low if high > low else 1.0
     # The best rate has one eighth of a line: every bar is seen.
-    eighths = 1 + np.round((np.minimum(means, high) - low) / span * (8 * HEIGHT - 1))
+    eighths = 1 + np.round((np.clip(means, low, high) - low) / span * (8 * HEIGHT - 1))
     shown = _shown(sweep)
     each = max(1, min(WIDTH, COLUMNS // len(shown)))
     lines = []
@@ -149,7 +164,8 @@ def summary(sweep: SweepData) -> str:
             + ("" if distance is None else f"; {decades(distance)} the best")
         )  # fmt: skip
     if sweep.sensitivity is not None:
-        lines.append(f"sensitivity {sweep.sensitivity:.3g}: the mean excess loss over this range of log lr")
+        what = cost_name(sweep.metric, sweep.larger)
+        lines.append(f"sensitivity {sweep.sensitivity:.3g}: the mean excess {what} over this range of log lr")
     profile = sweep.profile
     if profile["seconds_per_epoch"] is not None:
         text = (
@@ -174,17 +190,22 @@ def overview(sweep: SweepData) -> Overview:
         f"{str(sweep.about.get('network', '')).strip('<>').removeprefix('fastbp.')}"
     )
     rows: list[tuple[str, ...]] = []
+
+    def measured(k: int) -> tuple[str, ...]:
+        return () if sweep.val_metric is None else _measured(sweep, k)
+
     for name, rate in (("recommended", sweep.recommended_lr), ("best", sweep.best_lr)):
         if rate is not None and not (rows and rate == sweep.recommended_lr):
             k = int(np.abs(np.log(sweep.learning_rates / rate)).argmin())
             losses = (_figure(sweep.mean_val_loss[k]), _figure(sweep.val_error[k], "{:.1g}"))
-            rows.append((name, f"{rate:.3g}", *losses, _figure(sweep.mean_train_loss[k])))
+            rows.append((name, f"{rate:.3g}", *measured(k), *losses, _figure(sweep.mean_train_loss[k])))
     said = []
     if sweep.interval is not None:
         said.append(f"as good as the best: {sweep.interval[0]:.3g} to {sweep.interval[1]:.3g}")
     if sweep.divergence_boundary is not None:
         said.append(f"diverges from {sweep.divergence_boundary[1]:.3g} on")
-    return Overview(title, ("rate", "lr", "val loss", "+-", "train loss"), rows, [*said, *notes(sweep)])
+    head = ("rate", "lr", *(() if sweep.val_metric is None else (sweep.metric, "+-")), "val loss", "+-", "train loss")
+    return Overview(title, head, rows, [*said, *notes(sweep)])
 
 
 def notes(sweep: SweepData) -> list[str]:
@@ -238,9 +259,11 @@ def luck(sweep: SweepData) -> str:
     k, best = sweep.lowest_index, sweep.best_index
     if k is None or best is None or sweep.in_interval[k]:
         return ""
+    smoothed = "losses" if sweep.val_metric is None else f"logarithm of {cost_name(sweep.metric, sweep.larger)}"
     return (
-        f"{sweep.learning_rates[k]:.3g} has the lowest mean, {sweep.mean_val_loss[k]:.4g} against "
-        f"{sweep.mean_val_loss[best]:.4g}, but its neighbours do not bear it out: the best is by the smoothed losses"
+        f"{sweep.learning_rates[k]:.3g} has the {'highest' if sweep.larger else 'lowest'} mean, "
+        f"{sweep.mean_metric[k]:.4g} against {sweep.mean_metric[best]:.4g}, but its neighbours do not bear it out: the "
+        f"best is by the smoothed {smoothed}"
     )
 
 

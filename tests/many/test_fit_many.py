@@ -66,6 +66,17 @@ CASES: dict[str, tuple[list[int], dict[str, Any], Any, dict[str, Any]]] = {
     "stalled or limited": (
         [6, 5, 3], {}, CLASSES, {"epochs": 9, "callbacks": [StopStalled(patience=4), MaxSeconds(1000.0)]}
     ),
+    "stopped by either": (
+        [6, 9, 3], {"loss": "binary_cross_entropy"}, (REAL[:, :1] > [-0.5, 0.0, 0.5]).astype(np.int64),
+        {
+            "validation_split": 0.3, "epochs": 50, "optimizer": Adam(0.03),
+            "callbacks": [EarlyStopping("val_score", 9, ties="last"), StopStalled("val_loss", patience=4)],
+        },
+    ),
+    "stopped by loss alone": (
+        [6, 9, 1], {"loss": "poisson"}, np.abs(REAL[:, :1]).round(),
+        {"epochs": 40, "optimizer": SGD(0.05), "batch_size": 7, "callbacks": [EarlyStopping("loss", 3)]},
+    ),
     "limited": ([6, 5, 3], {}, CLASSES, {"callbacks": [MaxSeconds(1000.0)]}),
     "user's": ([6, 5, 3], {}, CLASSES, {"callbacks": [Third()]}),
     "plateau": ([6, 5, 3], {}, CLASSES, {"schedule": schedules.ReduceOnPlateau(0.5, 1, monitor="loss")}),

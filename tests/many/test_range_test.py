@@ -24,8 +24,8 @@ from fastbp.engine.engine import Engine
 from fastbp.many import range_test
 from fastbp.many.range_data import longest_fall, slopes
 from fastbp.many.range_result import RangeTest
-from fastbp.many.range_test import Smoother
 from fastbp.many.run_spec import fresh
+from fastbp.many.smoothing import Smoother
 
 RNG = np.random.default_rng(4)
 X = RNG.standard_normal((45, 4))
@@ -625,3 +625,40 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
+
+
+def test_weights_act_and_a_metric_is_the_curve() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 3, 150)
+    X = (rng.standard_normal((150, 6)) + 2 * y[:, None]).astype(np.float32)
+    net = MLP([6, 8, 3], seed=4)
+    how: dict[str, Any] = {"n_steps": 60, "seeds": [4], "lr_min": 1e-4, "lr_max": 1.0}
+    weight = rng.uniform(0.2, 3.0, 150)
+    found = lr_range_test(net, X, y, sample_weight=weight, class_weight={0: 2.0}, **how)
+    same = lr_range_test(net, X, y, sample_weight=np.where(y == 0, 2.0, 1.0) * weight, **how)
+    np.testing.assert_array_equal(found.losses, same.losses)
+    assert not np.array_equal(found.losses, lr_range_test(net, X, y, **how).losses)
+    how |= {"validation_data": (X, y), "validation_every": 2, "smoothing": 0.0}
+    plain = lr_range_test(net, X, y, **how)
+
+    def right(targets: Any, predicted: Any) -> float:
+        assert targets is not None
+        assert len(targets) == 150
+        return float((targets == predicted).sum())
+
+    by_name, by_function = (lr_range_test(net, X, y, metric=one, **how) for one in ("accuracy", right))
+    for one, curve in ((by_name, lambda m: 1.0 - m), (by_function, lambda m: -m)):
+        assert one.metric is not None
+        n = int(np.isfinite(one.smoothed[0]).sum())
+        assert n > 5
+        np.testing.assert_allclose(one.smoothed[0, :n], curve(one.metric[0, :n]), rtol=1e-12)
+        assert one.held_out is not None
+        assert plain.held_out is not None
+        m = min(n, int(np.isfinite(plain.held_out[0]).sum()))
+        np.testing.assert_array_equal(one.held_out[0, :m], plain.held_out[0, :m])
+    np.testing.assert_allclose(by_function.metric, 150 * np.asarray(by_name.metric))
+    assert "held-out 1 - accuracy" in str(by_name)
+    assert "accuracy_4" in by_name.columns()
+    assert by_name.draw().axes[0].get_ylabel() == "1 - accuracy on held-out data"
+    with pytest.raises(ValueError, match="needs validation_data"):
+        lr_range_test(net, X, y, metric="accuracy")

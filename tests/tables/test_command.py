@@ -245,10 +245,17 @@ def test_sweeps_read_tables_the_same_way(homes: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["sweep", "range-test"])
-def test_rates_are_compared_without_weights(command: str, homes: Path) -> None:
-    result = run(command, homes, "--target", "price", "--weight", "area")
-    assert result.exit_code == 2, result.output
-    assert "'area' would do nothing: leave --weight out (--drop area keeps" in " ".join(
-        result.stderr.replace("\u2502", " ").split()
+@pytest.mark.parametrize(
+    ("command", "losses"),
+    [
+        (("sweep", "--lr", "0.01", "--seeds", "1", "--epochs", "1"), "val_loss"),
+        (("range-test", "--steps", "20"), "losses"),
+    ],
+)
+def test_rates_are_compared_with_the_weights_of_rows(command: tuple[str, ...], losses: str, homes: Path) -> None:
+    found, plain = (
+        as_json(command[0], homes, *command[1:], "--target", "price", "--id", "key", *options)
+        for options in (("--weight", "who"), ("--drop", "who"))
     )
+    assert found["sizes"] == plain["sizes"]
+    assert found[losses] != plain[losses]
