@@ -58,13 +58,13 @@ def test_the_recipe_for_conda_needs_what_the_project_needs() -> None:
     assert run.pop("python") == PROJECT["requires-python"]
     assert run == dict(requirement(one) for one in PROJECT["dependencies"])
     assert f'version = "{fastbp.__version__}"' in text
+    assert f"fastbp = {PROJECT['scripts']['fastbp']}" in text
 
 
 def test_the_citation_has_the_version_and_the_authors_of_the_project() -> None:
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {fastbp.__version__}\n" in text
     assert re.findall(r"  - name: (.*)", text) == [one["name"] for one in PROJECT["authors"]]
-    assert f"fastbp = {PROJECT['scripts']['fastbp']}" in text
 
 
 def test_the_metadata_claim_what_was_tried() -> None:

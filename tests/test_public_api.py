@@ -114,6 +114,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.from_sklearn: "(estimator)",
     fastbp.from_keras: "(model, *, loss=None, class_labels=None)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
+    fastbp.explain: "(net=None, x=None, y=None, *, row=None, optimizer=None, units=32, seed=None, place='')",
     fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
     fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
     "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, "
