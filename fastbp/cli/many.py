@@ -150,7 +150,9 @@ def _save(settings: Any, whole: Any) -> None:
 def _cross_validate(settings: Any, found: Subject) -> dict[str, Any]:
     from fastbp.many.cross_validation import cross_validate
 
-    arguments = _arguments(settings, found)
+    arguments, n = _arguments(settings, found), len(found.prepared.X_train)
+    if settings.cross_validate > n:
+        raise click.BadParameter(f"{settings.cross_validate} folds of {n:,} rows", param_hint="--cross-validate")
     result = cross_validate(
         found.net, found.prepared.X_train, found.prepared.y_train, folds=settings.cross_validate, **arguments
     )
@@ -172,6 +174,8 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     from fastbp.tables import apply
 
     frame = frames.frame(opened(settings.data), delimiter=settings.delimiter, encoding=settings.encoding)
+    if settings.by in settings.targets:
+        raise click.BadParameter(f"{settings.by} is the target", param_hint="--by")
     if settings.by not in frame.names:
         raise click.BadParameter(
             f"no column is named {settings.by!r}; there are {', '.join(frame.names[:10])}", param_hint="--by"
@@ -180,6 +184,7 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     there = np.ones(frame.data.height if hasattr(frame.data, "height") else len(frame.data), bool)
     for name in [settings.by, *wanted]:
         there &= np.array([one not in (None, "") for one in frame.data[name].to_list()])
+    lacking = int(np.count_nonzero(~there))
     frame = frame.take(np.flatnonzero(there))
     groups = np.array([str(one) for one in frame.data[settings.by].to_list()])
     kept, held = np.arange(len(groups)), np.arange(0)
@@ -193,6 +198,9 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     )  # fmt: skip
     found = table_subject(changed, hyper, optimizer, validate=False, data=frame.take(kept).data)
     assert found.model is not None
+    if lacking:
+        what = " or ".join([settings.by, *wanted])
+        found.prepared.notes.append(f"left out: {lacking:,} row{'s' * (lacking > 1)} without {what}")
     test: tuple[Any, ...] = ()
     if held.size:
         part, _ = apply.part(found.model, found.model.frame(frame.take(held).data, settings.targets[0]))

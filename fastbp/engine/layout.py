@@ -158,16 +158,22 @@ class Layout:
         within = every if steps >= 2 * every else max(every, steps)
         return within, -(-every // max(1, steps))
 
-    def memory(self, batch_size: int, n_moments: int) -> int:
+    def memory(self, batch_size: int, n_moments: int, *, in_pairs: bool = False) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
 
         Parameters and moments, both once more to go back to after a divergence; the transposed weights; activations,
         deltas, targets and losses of one batch; all with their padding. Beyond that, threads that train layers by
         columns gather the rows of a batch once more for each part of them, if there is room (`Bindings.prepare`).
+        in_pairs: with products in bfloat16, whose copies of weights, activations and deltas take 16 bits a number: of
+        the weights two, of activations and deltas two as well.
         """
         fixed = 2 * (1 + n_moments) * self.n_parameters + self.n_transposed
+        copies = sum(map(sum, (layer.pairs_sizes for layer in self.layers))) if in_pairs else 0
         of_a_row = self.row_bytes + (2 * self.stride(self.sizes[-1]) + 1) * self.dtype.itemsize
-        return fixed * self.dtype.itemsize + batch_size * of_a_row
+        if in_pairs:  # by rows and in pairs, together as many bytes as in float32; an odd batch ends in a row of zeros
+            of_a_row += self.row_bytes
+            copies += batch_size % 2 * self.row_bytes // self.dtype.itemsize
+        return (fixed + copies) * self.dtype.itemsize + batch_size * of_a_row
 
     def pack(
         self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array | None = None,

@@ -70,7 +70,7 @@ class CrossValidation(Tabular):
     def columns(self) -> Columns:
         """A line a fold."""
         sizes = {"train": [len(train) for train, _ in self.folds], "test": [len(test) for _, test in self.folds]}
-        return {"fold": range(1, len(self.folds) + 1), **sizes, **self.scores}
+        return {"fold": list(range(1, len(self.folds) + 1)), **sizes, **self.scores}
 
     def document(self) -> dict[str, Any]:
         """Means, errors, the folds' scores and the notes."""

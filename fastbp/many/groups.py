@@ -86,10 +86,10 @@ class GroupModel:
         """The rows of each group, all of which are known."""
         places = _places_of(names)
         if unknown := [name for name in places if name not in self.nets]:
-            shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+            shown = _shown(unknown)
             raise ValueError(
-                f"no network was trained for the group{'s' * (len(unknown) > 1)} {shown} ({len(unknown)} unknown); "
-                f"`groups` has the {len(self)} that there are"
+                f"no network was trained for the group{'s' * (len(unknown) > 1)} {shown} ({len(unknown)} unknown); the "
+                f"{len(self)} known are {_shown(self.groups)}"
             )
         return places
 
@@ -225,6 +225,10 @@ def split_off(X: Any, by: Any) -> tuple[Any, list[Any]]:
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise TypeError(f"by[{row}] is {name!r}, but groups are named by texts or integers")
     return X, plain
+
+
+def _shown(names: list[Any]) -> str:
+    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _places_of(names: list[Any]) -> dict[Any, list[int]]:

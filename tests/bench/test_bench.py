@@ -129,6 +129,8 @@ def test_select_keeps_the_order_of_the_table() -> None:
     assert [workload.name for workload in workloads.select(("large", "tiny"))] == ["tiny", "large"]
     assert workloads.select(None) == workloads.select(()) == [*WORKLOADS.values(), *PREDICTIONS.values()]
     assert workloads.select(("held",)) == list(HELD.values())
+    low = ["mnist", "mnist-deep", "large", "held-regression", "wide"]
+    assert [one.name for one in workloads.select(("bfloat16",))] == low
     assert workloads.select(("held-46", "held-45", "tiny")) == [WORKLOADS["tiny"], HELD["held-45"], HELD["held-46"]]
     with pytest.raises(ValueError, match="workload='tny'"):
         workloads.select(("tny",))

@@ -188,6 +188,9 @@ def test_sweeps_over_settings(tmp_path: Path) -> None:
         (["train", "--cross-validate", "2", "--out", "x.safetensors"], "is measured, not saved"),
         (["sweep", "--over", "batch_size"], "is no NAME=VALUES"),
         (["sweep", "--over", "l2=1:0:3"], "from a smaller to a larger"),
+        (["sweep", "--over", "l2=0,1", "--over", "l2=2"], "l2 is given twice"),
+        (["sweep", "--over", "hidden=8,8x4"], "'8x4' is no hidden layers: 64 is one of 64 units, 64-32 are two"),
+        (["sweep", "--over", "batchsize=8"], "did you mean 'batch_size'"),
         (["sweep", "--over", "l2=0:1"], "a range is LO:HI:N"),
         (["sweep", "--over", "l2=0,1", "--halving", "2"], "--halving is for sweeps over learning rates"),
         (["sweep", "--over", "l2=0,1", "--lr", "0.1"], "--over lr="),
@@ -196,6 +199,20 @@ def test_sweeps_over_settings(tmp_path: Path) -> None:
 )
 def test_what_is_refused(arguments: list[str], says: str) -> None:
     assert says in run(*arguments, code=2)
+
+
+def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
+    data = shops(tmp_path, classes=False)
+    header, *lines = data.read_text(encoding="utf-8").splitlines()
+    place = header.split(",").index("shop")
+    cells = lines[0].split(",")
+    cells[place] = ""
+    data.write_text("\n".join([header, ",".join(cells), *lines[1:], ""]), encoding="utf-8")
+    given = ["train", str(data), "--target", "y", "--hidden", "4", "--epochs", "2"]
+    assert "left out: 1 row without shop or y" in json.loads(run(*given, "--by", "shop", "--json"))["notes"]
+    assert "--by: y is the target" in run(*given, "--by", "y", code=2)
+    assert "--cross-validate: 999 folds of" in run(*given, "--cross-validate", "999", code=2)
+    assert json.loads(run(*given, "--cross-validate", "2", "--json"))["cross_validation"]["fold"] == [1, 2]
 
 
 def test_the_sweep_is_no_module() -> None:

@@ -115,6 +115,10 @@ CASES = [
     (("evaluate", "shop.safetensors", "shop.csv"), 0),
     (("evaluate", "digits.safetensors", "digits.npz"), 0),
     (("predict", "shop.safetensors", "shop.csv", "-o", "out.csv"), 0),
+    (("explain",), 0),
+    (("explain", "shop.safetensors", "shop.csv", "--row", 3), 0),
+    (("explain", "digits.safetensors", "digits.npz", "--optimizer", "adam"), 0),
+    (("explain", "shop.safetensors"), 2),
     (("sweep", "--lr", "1e-3:30:80", "--seeds", 1, "--epochs", 12, "--hidden", 4, "--stability"), 0),
     (("sweep", *SHOP, "--lr", "1e-3:1e5:4", "--seeds", 2, "--epochs", 1, "--hidden", 4), 0),
     (("range-test", "--steps", 40, "--seeds", 2), 0),
@@ -189,7 +193,7 @@ def test_quiet_is_for_the_commands_that_print_more_than_results() -> None:
         name for name in COMMANDS
         if any("--quiet" in option.opts for option in main.get_command(click.Context(main), name).params)  # type: ignore[union-attr]
     }  # fmt: skip
-    assert having == set(COMMANDS) - {"evaluate", "export", "info"}
+    assert having == set(COMMANDS) - {"evaluate", "explain", "export", "info"}
 
 
 # --- pictures and completion --------------------------------------------------------------------------------

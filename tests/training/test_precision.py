@@ -109,6 +109,22 @@ def test_the_gradient_is_that_of_rounded_operands(rows: int) -> None:
     np.testing.assert_array_equal(found.biases[0], net.backprop(X, output_gradient=D).biases[0])
 
 
+@pytest.mark.parametrize("rows", [8, 33])
+def test_the_memory_of_the_copies_is_told(rows: int) -> None:
+    """And no placement by columns is tried, which calls in bfloat16 do not know."""
+    X, y = data(2 * rows, 40, 8)
+    net = MLP([40, 64, 5, 8], seed=0)
+    net.fit(X, y, epochs=1, batch_size=rows, precision=BF16)
+    engine, layout = net.session.engine, net.session.layout
+    assert engine.buffers is not None
+    assert engine.buffers.pairs is not None
+    taken = sum(array.nbytes for some in (*engine.pairs, *engine.buffers.pairs) for array in some)
+    assert taken == layout.memory(rows, 0, in_pairs=True) - layout.memory(rows, 0)
+    assert "products in bfloat16: " in net.summary()
+    assert "bfloat16" not in MLP([9, 8, 3]).summary() + MLP([40, 64, 8], dtype="float64").summary()
+    assert not any(placement.layers for placement in engine.chooser(2, 10_000, by_rows=True).candidates)
+
+
 def test_many_small_updates_do_not_vanish() -> None:
     """Weights are float32: steps of 2^-12 of a weight, which bfloat16 could not hold, add up."""
     X = np.full((8, 32), 0.125, np.float32)
