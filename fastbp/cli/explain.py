@@ -178,4 +178,7 @@ def _show(story: Explanation, *, waits: bool) -> None:
         screen.print()
         put(text.of_stage(number, stage, columns))
         if waits and number < len(story.stages):
-            input(f"\n-- {number} of {len(story.stages)}, Enter: next --")
+            try:
+                input(f"\n-- {number} of {len(story.stages)}, Enter: next --")
+            except EOFError:  # Ctrl-D: seen enough
+                return
