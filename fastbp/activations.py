@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fastbp.kernels.activations import ACTIVATIONS as _KERNELS
 from fastbp.validation import check_choice
 
+__all__ = ["ACTIVATIONS", "Activation"]
+
 
 @dataclass(frozen=True)
 class Activation:

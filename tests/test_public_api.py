@@ -14,6 +14,7 @@ import numpy as np
 import oracles
 import pytest
 from peers import needs, torch
+from public_names import documented_names, public_names
 
 import fastbp
 from fastbp import (
@@ -390,3 +391,8 @@ def test_bad_learning_rates(kind: Any, lr: Any) -> None:
     ) as e:
         kind(lr=lr)
     assert repr(lr) in str(e.value)
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    """`docs/reference/api` lists them: add a line to the page of its kind."""
+    assert documented_names() == public_names()
