@@ -55,7 +55,7 @@ def _row(subject: Subject, view: View) -> Stage:
                 [cell.column if not number else "", (cell.text or "(empty)") if not number else "", name, value]
             )
         if cell.others:
-            table.append(["", "", f"{cell.others:,} others", 0.0])
+            table.append(["", "", f"{cell.others:,} other" + "s" * (cell.others != 1), 0.0])
         written.append(f"{cell.column}: {cell.rule}")
     return Stage("cells", title, f"{where}wanted: {wanted}", grids=[Grid(["column", "cell", "input", "number"], table)],
                  written=written, notes=subject.notes, values=values)  # fmt: skip
