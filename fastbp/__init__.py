@@ -45,6 +45,7 @@ HOMES = {
     "schedules": ("schedules",),
     "spec": ("Gradient", "Scaling"),
     "tables.model": ("TableModel",),
+    "tables.several": ("SeveralTables",),
     "walkthrough.explanation": ("Explanation", "explain"),
     "history": ("History",),
 }

@@ -92,9 +92,9 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.fit: "(self, X, y=None, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
     "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, drop_last=False, "
     "callbacks=(), resume=None, steps_per_epoch=None, threads=None, progress=False, precision='float32')",
-    MLP.predict: "(self, X)",
-    MLP.predict_proba: "(self, X)",
-    MLP.forward: "(self, X)",
+    MLP.predict: "(self, X, *, precision='float32')",
+    MLP.predict_proba: "(self, X, *, precision='float32')",
+    MLP.forward: "(self, X, *, precision='float32')",
     MLP.evaluate: "(self, X, y, sample_weight=None)",
     MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None, precision='float32')",
     MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True, precision='float32')",

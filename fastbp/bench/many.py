@@ -157,7 +157,7 @@ def rates(n: int, sizes: tuple[int, ...], batch: int, threads: int) -> Work:
         "epochs": SWEEP_EPOCHS, "batch_size": batch, "validation_data": (task.X[:batch], task.y[:batch]),
         "optimizer": [SGD(lr=float(rate)) for rate in swept], "threads": threads,
     }  # fmt: skip
-    make = {
+    make: dict[str, Callable[[], Call]] = {
         "lr_sweep": sweep(threads),
         "lr_sweep, 1 thread": sweep(1),
         "fit_many": lambda: functools.partial(fit_many, nets(), task.X, task.y, **how),

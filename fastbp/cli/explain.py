@@ -132,7 +132,8 @@ def _of_file(
     found = load(model)
     if hasattr(found, "nets"):
         several.refuse(model, "explain")
-    place = f"row {row:,} of {data}"
+    source = "the rows piped in" if data == "-" else data
+    place = f"row {row:,} of {source}"
     if of_table(found):
         if target is not None:
             raise click.UsageError(
@@ -142,7 +143,7 @@ def _of_file(
         frame = found.frame(opened(data), found.target.names[0], **text)
         _check_row(row, frame.rows, data)
         if frame.place(row - 1) != f"row {row - 1}":
-            place = f"row {row:,} ({frame.place(row - 1)}) of {data}"
+            place = f"row {row:,} ({frame.place(row - 1)}) of {source}"
         return fastbp.explain(found, frame.take(np.array([row - 1])), optimizer=rule, units=units, place=place)
     if given := [name for name, value in text.items() if value is not None]:
         raise click.UsageError(f"--{given[0]} is for a model of a table; this one takes columns by position")
@@ -171,11 +172,16 @@ def _show(story: Explanation, *, waits: bool) -> None:
 
     def put(lines: Any) -> None:
         for kind, line in lines:
-            screen.print(Text(line, style=_STYLES[kind]), soft_wrap=True)
+            shown = Text(line)
+            shown.stylize(_STYLES[kind], len(line) - len(line.lstrip()))
+            screen.print(shown, soft_wrap=True)
 
     put(text.beginning(story.title, columns))
     for number, stage in enumerate(story.stages, 1):
         screen.print()
         put(text.of_stage(number, stage, columns))
         if waits and number < len(story.stages):
-            input(f"\n-- {number} of {len(story.stages)}, Enter: next --")
+            try:
+                input(f"\n-- {number} of {len(story.stages)}, Enter: next --")
+            except EOFError:  # Ctrl-D: seen enough
+                return

@@ -170,9 +170,9 @@ class Layout:
         fixed = 2 * (1 + n_moments) * self.n_parameters + self.n_transposed
         copies = sum(map(sum, (layer.pairs_sizes for layer in self.layers))) if in_pairs else 0
         of_a_row = self.row_bytes + (2 * self.stride(self.sizes[-1]) + 1) * self.dtype.itemsize
-        if in_pairs:  # by rows and in pairs, together as many bytes as in float32; an odd batch ends in a row of zeros
+        if in_pairs:  # by rows and in pairs, together as many bytes as in float32, with a pair for rows of zeros
             of_a_row += self.row_bytes
-            copies += batch_size % 2 * self.row_bytes // self.dtype.itemsize
+            copies += (2 - batch_size % 2) * self.row_bytes // self.dtype.itemsize
         return (fixed + copies) * self.dtype.itemsize + batch_size * of_a_row
 
     def pack(
@@ -291,7 +291,8 @@ class Buffers:
 
     def add_pairs(self, layout: Layout, weights: Sequence[Array], transposed: Sequence[Array]) -> None:
         """Make room for the copies in bfloat16 of all that the products read, of the weights at these places."""
-        pairs, records = -(-self.rows // 2), self.records
+        # A block of few rows, an odd number, may begin at an odd one, where the second thread has its own.
+        pairs, records = self.rows // 2 + 1, self.records
         halves = [layout.stride(n) // 2 for n in layout.sizes]
         # By rows, 16 bits an element; behind an odd last row comes one of zeros.
         counts = [pairs * 2 * half for half in halves]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from fastbp.data import columns
 from fastbp.io.files import damaged
-from fastbp.many import collection
+from fastbp.io.overview import Overview
+from fastbp.many import collection, members
 from fastbp.many import fit_many as many
 from fastbp.many.training import Training
 from fastbp.many.variants import scaled_by, variant
@@ -44,6 +45,18 @@ class GroupModel:
     def __repr__(self) -> str:
         like = f": {next(iter(self.nets.values()))!r}" if self.nets else ""
         return f"<fastbp.GroupModel of {len(self)} groups{like}>"
+
+    def overview(self) -> Overview:
+        """How the networks of the groups were trained."""
+        title = f"GroupModel of {len(self):,}, one for each {self.by or 'group'}"
+        return members.overview(title, self.by or "group", self.nets)
+
+    def __str__(self) -> str:
+        return self.overview().text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the groups."""
+        return self.overview().html()
 
     @property
     def groups(self) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,8 @@ def clean(names: Iterable[Any]) -> list[str]:
     return found
 
 
-def of_row(encoder: Any, one: Frame, values: Array) -> list[Cell]:
-    """All columns that the model uses; `one` is a frame of one row, `values` its encoded inputs."""
+def of_row(encoder: Any, one: Frame, typed: Mapping[str, Any], values: Array) -> list[Cell]:
+    """All columns that the model uses; `one`: a frame of a single row, `typed`: its columns, `values`: its inputs."""
     found = []
     for column in encoder.columns:
         numbers = values[encoder.spans[column.name]].tolist()
@@ -58,33 +58,46 @@ def of_row(encoder: Any, one: Frame, values: Array) -> list[Cell]:
         kept = pairs if len(pairs) <= _WHOLE else [pair for pair in pairs if pair[1] != 0.0] or pairs[:1]
         cell = one.data[column.name][0]
         name, text = clean([column.name, "" if cell is None else cell])
-        found.append(Cell(name, text, _RULES[column.kind_name](column, numbers), tuple(kept), len(pairs) - len(kept)))
+        if typed[column.name].missing:
+            rule = _MISSING[column.kind_name](column)
+        else:
+            rule = _RULES[column.kind_name](column, typed[column.name].values[0], numbers)
+        found.append(Cell(name, text, rule, tuple(kept), len(pairs) - len(kept)))
     return found
 
 
-def _number(column: Any, numbers: list[float]) -> str:
-    missing = column.marked and numbers[-1] == 1.0
-    return f"missing: the median {shown(column.fill)}, marked" if missing else _scaling(column.scale)
-
-
-def _scaling(scale: Scale) -> str:
+def _number(column: Any, value: Any, numbers: list[float]) -> str:
+    scale: Scale = column.scale
     if (scale.center, scale.scale) == (0.0, 1.0):
         return "as it is"
-    return f"(x - {signed(scale.center)}) / {shown(scale.scale)}" + ", bent to within -3 and 3" * scale.smooth
+    straight = (float(value) - scale.center) / scale.scale
+    text = f"({shown(float(value))} - {signed(scale.center)}) / {shown(scale.scale)} = {shown(straight)}"
+    return text + f", bent to within -3 and 3: {shown(numbers[0])}" * scale.smooth
 
 
-def _category(column: Any, numbers: list[float]) -> str:
+def _category(column: Any, _value: Any, numbers: list[float]) -> str:
     if len(column.inputs) == 1:
         return f"1 for {column.levels[1]}, -1 for {column.levels[0]}, 0 for others"[:60]
     return "1 for its category, 0 for the others" if any(numbers) else "none of the known ones: all 0"
 
 
-def _boolean(_column: Any, _numbers: list[float]) -> str:
+def _boolean(_column: Any, _value: Any, _numbers: list[float]) -> str:
     return "1 for yes, -1 for no, 0 if missing"
 
 
-def _date(column: Any, _numbers: list[float]) -> str:
+def _date(column: Any, _value: Any, _numbers: list[float]) -> str:
     return f"{', '.join(part for part, _, _ in column.parts)}: each less its mean, over its deviation"
 
 
-_RULES = {"number": _number, "category": _category, "boolean": _boolean, "date": _date}
+_MISSING: dict[str, Callable[[Any], str]] = {
+    "number": lambda column: f"missing: the median {shown(column.fill)} in its place" + ", marked" * column.marked,
+    "category": lambda _: "missing: none of the known ones, all 0",
+    "boolean": lambda _: "missing: 0, between yes and no",
+    "date": lambda column: "missing: the median of each part in its place" + ", marked" * column.marked,
+}
+_RULES: dict[str, Callable[[Any, Any, list[float]], str]] = {
+    "number": _number,
+    "category": _category,
+    "boolean": _boolean,
+    "date": _date,
+}

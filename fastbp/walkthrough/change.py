@@ -127,7 +127,7 @@ def step(
     grids = [Grid(["parameter", "before", "gradient", "step", "after"], rows)]
     if n > LISTED:
         for k, (weight, bias, layer) in enumerate(zip(*_apart(after, numbers), numbers.layers, strict=True), 1):
-            grids.append(view.grid(k, layer.inputs, weight, [("b", bias)], f"layer {k}, new weights"))
+            grids.append(view.grid(k, layer.inputs, weight, [("b", bias)], f"new weights, layer {k}"))
     largest = order[np.argsort(-np.abs(gradient[order]), kind="stable")][: 4 if n <= LISTED else 2]
     sgd = optimizer if plain else None
     written = [_written(names.name(k), k, before, gradient, after, sgd) for k in largest.tolist()]
@@ -200,7 +200,7 @@ def after(numbers: Trace, descent: Descent, optimizer: Optimizer, before: Array,
     notes = [f"{one}: {WORDS[one]}" for one in dict.fromkeys(descent.verdicts[k] for k in places) if WORDS[one]]
     if descent.verdicts[descent.chosen] == STAYS:
         notes = ["no step changes anything: where the gradient is 0, the model stops learning"]
-    grid = Grid(["rate", "", *(f"J({one})" for one in steps)], rows, "J after so many steps", fixed=2)
+    grid = Grid(["rate", "", *(f"J({one})" for one in steps)], rows, fixed=2)
     return Stage(
         "descent", "Descent: the same step again and again, on this row alone", told, grids=[grid], notes=notes,
         values={"rates": descent.rates, "costs": descent.costs, "verdicts": descent.verdicts},

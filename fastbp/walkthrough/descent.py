@@ -61,7 +61,8 @@ def descend(twin: MLP, x: Array, y: Array, optimizer: Optimizer, kept: int) -> D
         before = None
         for step in range(steps + 1):
             gradient = net.backprop(x, y, training=False)
-            flat = gradients.flat(gradient.weights, gradient.biases, gradient.input_scale)
+            flat = gradient.packed(net.session.layout)  # not taken apart, so that the update is fast
+            assert flat is not None
             if gradient.loss is None or not np.isfinite(gradient.loss) or not np.isfinite(flat).all():
                 break
             costs[k, step] = gradient.loss

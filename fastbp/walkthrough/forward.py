@@ -55,7 +55,7 @@ def _row(subject: Subject, view: View) -> Stage:
                 [cell.column if not number else "", (cell.text or "(empty)") if not number else "", name, value]
             )
         if cell.others:
-            table.append(["", "", f"{cell.others:,} others", 0.0])
+            table.append(["", "", f"{cell.others:,} other" + "s" * (cell.others != 1), 0.0])
         written.append(f"{cell.column}: {cell.rule}")
     return Stage("cells", title, f"{where}wanted: {wanted}", grids=[Grid(["column", "cell", "input", "number"], table)],
                  written=written, notes=subject.notes, values=values)  # fmt: skip
@@ -172,11 +172,14 @@ def _error(subject: Subject, numbers: Trace, view: View) -> Stage:
     ]
     formulas += [("J", loss.formula.removeprefix("J = ")), (name, loss.derivative)]
     columns_of_loss = loss.columns(len(answer))
-    formulas.append(("M", f"{columns_of_loss} output{'s' * (columns_of_loss != 1)}, N = 1 row"))
+    if re.search(r"\bM\b", loss.derivative):
+        formulas.append(("M", f"{columns_of_loss} output{'s' * (columns_of_loss != 1)}, N = 1 row"))
     written = []
     for j in view.first(k, WRITTEN):
         p, y, z, d = (float(columns[one][j]) for one in ("p", "y", "z", "error"))
-        letters = {"p": p, "s": p, "y": y, "z": z, "d": p - y, "M": columns_of_loss, "delta": loss.parameter}
+        letters = {"p": p, "y": y, "z": z, "d": p - y, "M": columns_of_loss, "delta": loss.parameter}
+        if loss.target == "binary":
+            letters["s"] = p
         if (text := put_in(loss.derivative, letters)) is not None:
             written.append(f"{view.names[k][j]}: {name} = {text} = {shown(d)}")
     written.append(f"J = {shown(numbers.cost)}")

@@ -11,8 +11,8 @@ _KNOWN = {"min", "max", "sign", "tanh", "sqrt", "log", "e"}  # functions of the 
 
 
 def shown(value: float) -> str:
-    """With five significant digits."""
-    text = f"{value:.{_DIGITS}g}"
+    """With five significant digits; whole up to ten millions."""
+    text = f"{value:.{_DIGITS}g}" if not 1e5 <= abs(value) < 1e7 else f"{value:.0f}"
     return "0" if text == "-0" else re.sub(r"e([+-])0(\d)$", r"e\1\2", text)
 
 
@@ -32,10 +32,13 @@ def long_sum(pairs: Sequence[tuple[float, float]]) -> tuple[str, str]:
     order = sorted(range(len(pairs)), key=lambda i: -abs(pairs[i][0] * pairs[i][1]))
     others = order[TERMS:] if len(pairs) > TERMS + 1 else []  # a single one is as short itself
     terms = products(pairs[i] for i in sorted(set(order) - set(others)))
+    rest = sum(pairs[i][0] * pairs[i][1] for i in others)
     if not others:
         return " + ".join(terms), ""
-    rest = signed(sum(pairs[i][0] * pairs[i][1] for i in others))
-    return " + ".join([*terms, rest]), f"  ({rest}: {len(others):,} other terms)"
+    if all(pairs[i][0] * pairs[i][1] == 0.0 for i in others):
+        kept = [i for i in sorted(set(order) - set(others)) if pairs[i][0] * pairs[i][1] != 0.0] or [order[0]]
+        return " + ".join(products(pairs[i] for i in kept)), f"  ({len(pairs) - len(kept):,} terms are 0)"
+    return " + ".join([*terms, signed(rest)]), f"  ({shown(rest)}: {len(others):,} other terms)"
 
 
 def put_in(formula: str, values: Mapping[str, float]) -> str | None:

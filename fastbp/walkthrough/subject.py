@@ -168,5 +168,5 @@ def of_table(model: TableModel, frame: Frame, row: int | None, place: str) -> Su
     wanted = ", ".join(f"{name} = {one.data[name][0]}" for name in target.names)
     return Subject(
         net.copy(), x, model.rows(part)[1], clean(encoder.inputs), clean(outputs), place, clean([wanted])[0],
-        cells.of_row(encoder, one, x[0]), notes, target.unscaled if target.means else None,
+        cells.of_row(encoder, one, typed, x[0]), notes, target.unscaled if target.means else None,
     )  # fmt: skip

@@ -68,6 +68,8 @@ def _grid(grid: Grid, width: int) -> Iterator[Line]:
             stop += 1
         columns = [*every[: grid.fixed], *range(start, stop)]
         yield PLAIN, ""
+        if grid.caption:
+            yield NOTE, f"{_INDENT}{grid.caption}:"
         for number, row in enumerate(table):
             cells = [row[c].rjust(widths[c]) if right[c] else row[c].ljust(widths[c]) for c in columns]
             yield (PLAIN if number else HEAD), (_INDENT + "  ".join(cells)).rstrip()

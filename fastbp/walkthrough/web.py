@@ -16,6 +16,7 @@ from fastbp.walkthrough.stages import Grid, Stage
 
 TITLE = "One row through a network and back"
 _DIGITS = 6
+_WORD = ' class="word"'
 # Whether lines have numbers, and circles -> what to say of the drawing.
 _LEGEND = {
     (True, True): "On the lines stand the weight (w) and its gradient (g), in the circles the forward values.",
@@ -99,13 +100,17 @@ def _stage(number: int, stage: Stage) -> str:
 
 
 def _table(grid: Grid) -> str:
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in grid.head)
+    words = [any(isinstance(row[c], str) and row[c] for row in grid.rows) for c in range(len(grid.head))]
+    head = "".join(
+        f'<th scope="col"{_WORD * word}>{html.escape(name)}</th>' for name, word in zip(grid.head, words, strict=True)
+    )
     rows = "".join(
         f'<tr><th scope="row">{html.escape(str(row[0]))}</th>' + "".join(map(_cell, row[1:])) + "</tr>"
         for row in grid.rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    caption = f"<caption>{html.escape(grid.caption)}</caption>" if grid.caption else ""
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _cell(value: float | str) -> str:
-    return f'<td class="word">{html.escape(value)}</td>' if isinstance(value, str) else f"<td>{shown(value)}</td>"
+    return f"<td{_WORD}>{html.escape(value)}</td>" if isinstance(value, str) else f"<td>{shown(value)}</td>"

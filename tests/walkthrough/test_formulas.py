@@ -63,6 +63,22 @@ def test_the_slope_of_a_loss_that_is_told_is_that_of_the_network(loss: losses.Lo
     assert re.match(r"J = -?(1/N|1/\(NM\)) sum", loss.formula)
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_the_slope_of_a_loss_is_written_out_rightly(name: str) -> None:
+    net = fastbp.MLP([2, 3], loss=name, seed=3)
+    y = 1 if net.loss.link.one_class else [1.0, 0.0, 1.0]
+    story = fastbp.explain(net, [0.7, -0.4], y)
+    lines = next(one.written for one in story.stages if one.name == "error")
+    found = [
+        re.fullmatch(r"out\d: dJ/d[pz] = (.+) = (\S+)|class \d: dJ/dz = (.+) = (\S+)", line) for line in lines[:-1]
+    ]
+    assert len(found) == (0 if name in ("focal", "quantile") else 3)  # of which a line is too little
+    for one in found:
+        assert one
+        text, value = [part for part in one.groups() if part is not None]
+        assert eval(text.replace("^", "**"), {}, dict(KNOWN)) == pytest.approx(float(value), rel=1e-3, abs=1e-4)
+
+
 def test_numbers_are_put_into_formulas() -> None:
     letters = {"p": 0.3, "y": -1.0, "M": 2.0, "d": 1.3, "delta": 1.0}
     assert put_in("2 * (p - y) / M", letters) == "2 * (0.3 - (-1)) / 2"
@@ -73,5 +89,11 @@ def test_numbers_are_put_into_formulas() -> None:
     terms, rest = long_sum([(float(k), 1.0) for k in range(9)])
     assert eval(terms) == 36
     assert rest == "  (3: 3 other terms)"
-    assert [shown(one) for one in (-0.0, 1e-5, 123456.0, float("nan"))] == ["0", "1e-5", "1.2346e+5", "nan"]
+    assert [shown(one) for one in (-0.0, 1e-5, 123456.0, 123456789.0, float("nan"))] == [
+        "0",
+        "1e-5",
+        "123456",
+        "1.2346e+8",
+        "nan",
+    ]
     assert fastbp.Huber(delta=2.0).formula.startswith("J = ")

@@ -1,7 +1,7 @@
 "use strict";
 // The network to point at, and the descent at the learning rate of the slider. All numbers were computed by fastbp.
 const data = JSON.parse(document.getElementById("data").textContent);
-const number = (value) => value === null ? "not finite" : String(Number(value.toPrecision(5)));
+const number = (value) => value === null ? "not finite" : String(Math.abs(value) >= 1e5 && Math.abs(value) < 1e7 ? Math.round(value) : Number(value.toPrecision(5)));
 const network = document.querySelector("svg.network"), told = document.getElementById("told");
 const slider = document.getElementById("rate");
 let shown = null;
@@ -54,7 +54,7 @@ function frame(id, title, marks, place) {
   add(svg, "text", { x: (LEFT + WIDE) / 2, y: HIGH - 4, "text-anchor": "middle" }, title);
   return add(svg, "g", { "clip-path": `url(#${id}-inside)` });
 }
-const brief = (one) => one !== 0 && Math.abs(one) < 1e-3 ? one.toExponential(1).replace(/\.0(?=e)/, "") : String(Number(one.toPrecision(3)));
+const brief = (one) => one !== 0 && Math.abs(one) < 1e-2 ? one.toExponential(1).replace(/\.0(?=e)/, "") : String(Number(one.toPrecision(3)));
 const path = (points) => points.map(([x, y], k) => `${k ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
 
 function draw() {
