@@ -165,8 +165,8 @@ def halvings(all_cases: list[Case]) -> list[str]:
         "count in both), and the excess loss of the rate that is recommended. The first comparisons look at "
         f"{listed(map(str, halving.seeds_of(SEEDS, 3)[:-1]))} of the seeds. First the mean over all cases, then, "
         f"for {EPOCHS} epochs, how many of {REPEATS} sweeps of each. Variants of the comparisons were looked at on "
-        "these seeds too before one was settled, so the figures are a little hopeful: on other seeds the best was lost in "
-        "9.8, 4.2, 4.2 and 2.9 % of the sweeps, at 47 to 50 % of the cost.",
+        "these seeds too before one was settled, so the figures are a little hopeful: on other seeds the best was "
+        "lost in 9.8, 4.2, 4.2 and 2.9 % of the sweeps, at 47 to 50 % of the cost.",
         "",
         *table(["epochs", "compared after", *kinds], shorter),
         *table(["data", "optimiser", *kinds], rows),
