@@ -73,10 +73,10 @@ class Engine(Stages):
         self._alone = n_threads == 1 and not detached and not paired
         self._refuse_if_broken()
         if self._kernel is None:
-            self._kernel = entry(run_kernel, self.layout.dtype.name, self._end_if_asked)
+            self._kernel = entry(run_kernel, self.layout.dtype.name, self.end_if_asked)
         kernel = self._kernel
         if paired:
-            kernel = entry(run_kernel, kernel_dtype(precision, self.layout.dtype.name), self._end_if_asked)
+            kernel = entry(run_kernel, kernel_dtype(precision, self.layout.dtype.name), self.end_if_asked)
         layers = self.set_up(
             mode, n_threads, noisy=noisy, input_deltas=input_deltas, parameters=parameters, fresh=fresh,
             snapshots=snapshots, columns=columns, parts=parts, paired=paired,
@@ -153,7 +153,7 @@ class Engine(Stages):
         if self._broken is not None:
             raise RuntimeError(self._broken)
 
-    def _end_if_asked(self, _done: int) -> None:
+    def end_if_asked(self, _done: int) -> None:
         """Within `team.interruptible`, Ctrl-C is a request to stop: nothing runs yet that could honour it later."""
         if self._sync[8]:
             self.clear_stop()

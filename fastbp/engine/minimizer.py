@@ -54,7 +54,7 @@ class Minimizer:
             self.record[name] = value
         self._alive = made
         self.point[:], made[VECTORS.index("decay")][:] = engine.parameters, decay
-        self._kernel: Any = entry(kernel.minimize, engine.layout.dtype.name)
+        self._kernel: Any = entry(kernel.minimize, engine.layout.dtype.name, engine.end_if_asked)
         self._tag = engine.layout.dtype.type(1)
 
     @property
