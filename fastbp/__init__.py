@@ -45,6 +45,8 @@ HOMES = {
     "schedules": ("schedules",),
     "spec": ("Gradient", "Scaling"),
     "tables.model": ("TableModel",),
+    "tables.several": ("SeveralTables",),
+    "walkthrough.explanation": ("Explanation", "explain"),
     "history": ("History",),
 }
 # Of these modules, all names in their `__all__` are public as well: an entry of such a registry is named there alone.

@@ -46,6 +46,9 @@ from fastbp.optimizers import *
 from fastbp.spec import Gradient as Gradient
 from fastbp.spec import Scaling as Scaling
 from fastbp.tables.model import TableModel as TableModel
+from fastbp.tables.several import SeveralTables as SeveralTables
+from fastbp.walkthrough.explanation import Explanation as Explanation
+from fastbp.walkthrough.explanation import explain as explain
 
 HOMES: dict[str, tuple[str, ...]]
 REGISTRIES: tuple[str, ...]

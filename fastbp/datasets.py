@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastbp.numerics import quiet
 from fastbp.validation import check_inner_fraction, check_non_negative_finite, check_non_negative_int, check_seed
 
+__all__ = ["DIGITS_ATTRIBUTION", "Dataset", "load_digits", "make_classification", "make_regression", "train_test_split"]
+
 DIGITS_ATTRIBUTION = (
     "Optical Recognition of Handwritten Digits, test set; E. Alpaydin and C. Kaynak (1998), "
     "UCI Machine Learning Repository, https://doi.org/10.24432/C50P49; licence CC BY 4.0. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,10 +55,13 @@ class Loss(Checked):
         What `MLP(loss=...)` takes.
     link : Link
         How outputs become predictions, and what y may hold: one of those in `fastbp.links`.
+    derivative : str
+        Of the cost of one row of M outputs: by the outputs' activation p, or by z where the link is part of the loss.
     """
 
     name: ClassVar[str]
     link: ClassVar[Link]
+    derivative: ClassVar[str]
     factor: ClassVar[float] = 1.0  # by which the cost is multiplied as it is reported
 
     def descent(self, n_out: int) -> float:
@@ -67,6 +71,12 @@ class Loss(Checked):
     def columns(self, n_out: int) -> int:
         """How many terms the loss of one row is a sum of, over which the reported loss averages; 1: it is their sum."""
         return self.link.loss_columns(n_out)
+
+    @property
+    def formula(self) -> str:
+        """Its definition, as its documentation has it."""
+        found = re.search(r"``(J = .+?)(?= \([A-Z]|\.?$|\. )", type(self).__doc__ or "", re.MULTILINE)
+        return "" if found is None else found[1].replace("`", "")
 
     @property
     def target(self) -> str:
@@ -117,6 +127,7 @@ class CrossEntropy(Loss):
 
     name = "cross_entropy"
     link = SOFTMAX
+    derivative = "p - y, p = softmax(z)"
 
     @property
     def ignored_label(self) -> int | None:
@@ -133,6 +144,7 @@ class BinaryCrossEntropy(Loss):
 
     name = "binary_cross_entropy"
     link = SIGMOID
+    derivative = "(s - y) / M, s = 1 / (1 + e^-z)"
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,7 @@ class MSE(Loss):
 
     name = "mse"
     link = IDENTITY
+    derivative = "2 * (p - y) / M"
 
 
 @dataclass(frozen=True)
@@ -149,16 +162,18 @@ class MAE(Loss):
 
     name = "mae"
     link = IDENTITY
+    derivative = "sign(p - y) / M"
 
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Squared near zero, absolute beyond `delta` (Huber 1964): the mean of d^2/2, or delta (|d| - delta/2)."""
+    """Squared up to `delta`, absolute beyond: ``J = 1/(NM) sum d^2/2``, or ``delta (|d| - delta/2)`` (Huber 1964)."""
 
     delta: float = setting(1.0, check_positive_finite)
 
     name = "huber"
     link = IDENTITY
+    derivative = "min(max(d, -delta), delta) / M, d = p - y"
 
     @property
     def parameter(self) -> float:
@@ -171,19 +186,21 @@ class Poisson(Loss):
 
     name = "poisson"
     link = EXPONENTIAL
+    derivative = "(e^z - y) / M"
 
 
 @dataclass(frozen=True)
 class LogCosh(Loss):
-    """Squared near zero, absolute far away, smooth everywhere: ``J = 1/(NM) sum log cosh(p - y)``, as in Keras."""
+    """Squared near zero, absolute far away, smooth everywhere, as in Keras: ``J = 1/(NM) sum log cosh(p - y)``."""
 
     name = "log_cosh"
     link = IDENTITY
+    derivative = "tanh(p - y) / M"
 
 
 @dataclass(frozen=True)
 class Quantile(Loss):
-    """Quantile regression (Koenker and Bassett 1978): of d = y - p, the mean of q d above the line and (q - 1) d below.
+    """Quantile regression (Koenker and Bassett 1978): ``J = 1/(NM) sum max(q d, (q - 1) d)``, d = y - p.
 
     The prediction that it is smallest for has a share q = `quantile` of the targets below it: 0.5 is the median.
     """
@@ -192,6 +209,7 @@ class Quantile(Loss):
 
     name = "quantile"
     link = IDENTITY
+    derivative = "(1 - q) / M for p > y, else -q / M"
 
     @property
     def parameter(self) -> float:
@@ -211,6 +229,7 @@ class Focal(Loss):
 
     name = "focal"
     link = SOFTMAX
+    derivative = "s - p * sum(s), s = y * (1 - p)^gamma * (gamma * p * log(p) / (1 - p) - 1), p = softmax(z)"
 
     @property
     def parameter(self) -> float:
@@ -225,6 +244,7 @@ class PseudoHuber(Loss):
 
     name = "pseudo_huber"
     link = IDENTITY
+    derivative = "d / sqrt(1 + (d / delta)^2) / M, d = p - y"
 
     @property
     def parameter(self) -> float:

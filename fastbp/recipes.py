@@ -10,6 +10,8 @@ from fastbp.optimizers import Adam, LrScale, Optimizer
 from fastbp.schedules import CosLog
 from fastbp.validation import check_choice, check_positive_int
 
+__all__ = ["KINDS", "Recipe", "realmlp"]
+
 KINDS = ("classes", "quantities", "flags")
 
 

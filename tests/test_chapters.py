@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -53,6 +54,15 @@ def test_the_outputs_on_the_page_are_those_of_its_code(name: str, tools: dict[st
     assert all(printed), "each block is a claim, and prints it"
     assert tools["pages"].filled(page, printed) == page, f"run python docs/figures/{name}.py"
     assert tools["pages"].filled(page.replace(printed[0], "something else\n"), printed) == page
+
+
+def test_the_notebook_is_the_chapter(tools: dict[str, ModuleType], chapters: Any) -> None:
+    page, _, printed = chapters["two_roles"]
+    notebook = json.loads((DOCS / "tutorial" / "two-roles.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    blocks = [found[1].strip() for found in tools["pages"].PYTHON.finditer(page)]
+    assert ["".join(cell["source"]) for cell in cells] == blocks, "run python benchmarks/examples.py"
+    assert ["".join(one["text"]) for cell in cells for one in cell["outputs"]] == printed
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

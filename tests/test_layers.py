@@ -39,6 +39,7 @@ network
 convert gradients
 many
 tables sklearn
+walkthrough
 plots
 __init__
 bench

@@ -61,6 +61,12 @@ def test_the_recipe_for_conda_needs_what_the_project_needs() -> None:
     assert f"fastbp = {PROJECT['scripts']['fastbp']}" in text
 
 
+def test_the_citation_has_the_version_and_the_authors_of_the_project() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {fastbp.__version__}\n" in text
+    assert re.findall(r"  - name: (.*)", text) == [one["name"] for one in PROJECT["authors"]]
+
+
 def test_the_metadata_claim_what_was_tried() -> None:
     """`.ci/run` looks for these versions of Python, and runs what it finds of them."""
     claimed = {one.rpartition(":: ")[2] for one in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", one)}

@@ -14,6 +14,7 @@ import numpy as np
 import oracles
 import pytest
 from peers import needs, torch
+from public_names import documented_names, public_names
 
 import fastbp
 from fastbp import (
@@ -91,9 +92,9 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     MLP.fit: "(self, X, y=None, *, epochs=10, batch_size=32, optimizer='adam', schedule=None, "
     "validation_data=None, validation_split=0.0, sample_weight=None, class_weight=None, shuffle=True, drop_last=False, "
     "callbacks=(), resume=None, steps_per_epoch=None, threads=None, progress=False, precision='float32')",
-    MLP.predict: "(self, X)",
-    MLP.predict_proba: "(self, X)",
-    MLP.forward: "(self, X)",
+    MLP.predict: "(self, X, *, precision='float32')",
+    MLP.predict_proba: "(self, X, *, precision='float32')",
+    MLP.forward: "(self, X, *, precision='float32')",
     MLP.evaluate: "(self, X, y, sample_weight=None)",
     MLP.train_step: "(self, X, y, optimizer, *, sample_weight=None, precision='float32')",
     MLP.backprop: "(self, X, y=None, *, output_gradient=None, sample_weight=None, training=True, precision='float32')",
@@ -113,6 +114,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     fastbp.from_sklearn: "(estimator)",
     fastbp.from_keras: "(model, *, loss=None, class_labels=None)",
     fastbp.optimizers.Optimizer.update: "(self, net, gradient)",
+    fastbp.explain: "(net=None, x=None, y=None, *, row=None, optimizer=None, units=32, seed=None, place='')",
     fastbp.check_gradients: "(net, X, y, *, step=1e-05, sample_weight=None)",
     fastbp.lr_range_test: "(net, X, y, *, lr_min=1e-06, lr_max=10.0, n_steps=500, ramp='exponential', batch_size=32, "
     "optimizer='adam', smoothing=None, k=4.0, seeds=3, validation_data=None, validation_every=None, "
@@ -389,3 +391,8 @@ def test_bad_learning_rates(kind: Any, lr: Any) -> None:
     ) as e:
         kind(lr=lr)
     assert repr(lr) in str(e.value)
+
+
+def test_every_public_name_has_its_place_in_the_reference() -> None:
+    """`docs/reference/api` lists them: add a line to the page of its kind."""
+    assert documented_names() == public_names()

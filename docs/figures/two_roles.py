@@ -1,6 +1,6 @@
 """Run docs/tutorial/two-roles.md: write its outputs into it, and draw its figures from the numbers that it computes.
 
-python docs/figures/two_roles.py
+python docs/figures/two_roles.py  # with the extra plot
 """
 
 from __future__ import annotations

@@ -17,11 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.bench import sweeps
+from fastbp.bench.peers import TorchRival
+from fastbp.bench.result import Setting
+from fastbp.bench.rivals import Task
+from fastbp.bench.workloads import SWEEP_EPOCHS, SWEEP_RATES, Workload
 from fastbp.engine import team
 from fastbp.many.cross_validation import cross_validate
 from fastbp.many.fit_many import fit_many
 from fastbp.network import MLP
-from fastbp.optimizers import Adam
+from fastbp.optimizers import SGD, Adam
 from fastbp.types import Array
 
 ROUNDS, QUICK_ROUNDS = 5, 3
@@ -29,6 +34,8 @@ HIDDEN, SEEDS = (4, 8, 12, 16, 24, 32, 48, 64), 10
 # Of the first work: networks, rows of each, and its training.
 NETWORKS, ROWS, EPOCHS, BATCH = 1000, 200, 50, 32
 MEMORY_NETWORKS = 10_000
+# Of sweeps: rows, in whole batches; and at how many of the rates a loop is timed.
+ROWS_OF_RATES, LOOPED = 1_792, 2
 
 Call = Callable[[], Any]
 
@@ -39,6 +46,7 @@ class Work:
 
     name: str
     make: dict[str, Callable[[], Call]]
+    shares: dict[str, float] = dataclasses.field(default_factory=dict)  # of the work that a call does; 1 if not there
     seconds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def round(self) -> None:
@@ -47,7 +55,8 @@ class Work:
             call = make()
             started = time.perf_counter()
             call()
-            self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+            took = (time.perf_counter() - started) / self.shares.get(name, 1.0)
+            self.seconds.setdefault(name, []).append(took)
 
     def median(self, name: str) -> float:
         """Seconds of a contestant."""
@@ -127,6 +136,64 @@ def _jax_many(X: Array, y: Array) -> Callable[[], Call]:
 
     call()
     return lambda: call
+
+
+def rates(n: int, sizes: tuple[int, ...], batch: int, threads: int) -> Work:
+    """A sweep of n learning rates: `lr_sweep` beside `fit_many`, JAX's `vmap` and loops, of which a part is timed."""
+    name = "-".join(map(str, sizes))
+    workload = Workload(f"sweep {name}", sizes, batch, ROWS_OF_RATES // batch * batch, task="sweep")
+    task, swept = Task.of(workload), SWEEP_RATES[np.linspace(0, len(SWEEP_RATES) - 1, n).round().astype(int)]
+
+    def sweep(used: int) -> Callable[[], Call]:
+        ours = sweeps.FastbpSweep()
+        ours.apply(Setting(used))
+        ours.setup(task)
+        return lambda: functools.partial(ours.sweep, swept, SWEEP_EPOCHS)
+
+    def nets() -> list[MLP]:
+        return [MLP(sizes, activation=workload.activation, loss=workload.loss, seed=workload.seed) for _ in swept]
+
+    how: dict[str, Any] = {
+        "epochs": SWEEP_EPOCHS, "batch_size": batch, "validation_data": (task.X[:batch], task.y[:batch]),
+        "optimizer": [SGD(lr=float(rate)) for rate in swept], "threads": threads,
+    }  # fmt: skip
+    make: dict[str, Callable[[], Call]] = {
+        "lr_sweep": sweep(threads),
+        "lr_sweep, 1 thread": sweep(1),
+        "fit_many": lambda: functools.partial(fit_many, nets(), task.X, task.y, **how),
+    }
+    if importlib.util.find_spec("jax") is not None:
+        theirs = sweeps.JaxSweep()
+        theirs.load()
+        theirs.setup(task)
+        make["jax, vmap"] = lambda: functools.partial(theirs.sweep, swept, SWEEP_EPOCHS, shuffle=True)
+    shares = {}
+    if importlib.util.find_spec("torch") is not None:
+        make["torch, loop"], shares["torch, loop"] = _torch_loop(task, threads), LOOPED / n
+    return Work(f"{n} rates x {SWEEP_EPOCHS} epochs, {name}, batches of {batch}", make, shares)
+
+
+def _torch_loop(task: Task, threads: int) -> Callable[[], Call]:
+    """PyTorch's training at some of the rates, in the setting that is the fastest at one of them."""
+    theirs = sweeps.Loop(TorchRival())
+    theirs.load()
+    theirs.setup(task)
+    theirs.reset()
+    took = {}
+    for setting in theirs.settings(threads):
+        theirs.apply(setting)
+        theirs.reset()
+        theirs.train(1, shuffle=True)
+        started = time.perf_counter()
+        theirs.train(1, shuffle=True)
+        took[setting] = time.perf_counter() - started
+    best = min(took, key=lambda setting: took[setting])
+
+    def make() -> Call:
+        theirs.apply(best)
+        return functools.partial(theirs.train, LOOPED, shuffle=True)
+
+    return make
 
 
 def mixed_shapes(threads: int) -> Work:
@@ -235,7 +302,8 @@ def run(threads: int | None = None, *, quick: bool = False, progress: Callable[[
     """Measure all works; returns what `--json` prints."""
     used = threads or team.default_threads()
     found = []
-    for work in (small_networks(used), mixed_shapes(used), folds(used)):
+    digits, deeper = rates(32, (64, 64, 10), 32, used), rates(24, (64, 200, 90, 10), 56, used)
+    for work in (small_networks(used), mixed_shapes(used), folds(used), digits, deeper):
         for number in range(1 + (QUICK_ROUNDS if quick else ROUNDS)):
             progress(f"{work.name}: round {number}")
             work.round()

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastbp.bench import cores, machine
 from fastbp.bench.workloads import WORKLOADS, Array, Workload, select
-from fastbp.engine import team, tuning
+from fastbp.engine import precisions, team, tuning
 from fastbp.engine.placement import Placement
 from fastbp.kernels import clock, probe, records
 from fastbp.network import MLP
@@ -63,6 +63,7 @@ class Profile:
     line_nanoseconds: float | None = None  # from core to core, before these chunks; None where it is not known
     waiting: tuple[float, ...] = ()  # seconds a step that each thread waits for those that come later
     placement: tuple[int, int, int] | None = None  # threads, layers by columns, parts, as training chose them
+    precision: str = precisions.FLOAT32  # of the operands of products
 
     @property
     def cores(self) -> str:
@@ -80,8 +81,13 @@ def run(
     *,
     threads: int | None = None,
     progress: Callable[[str], None] = lambda message: None,
+    precision: str = precisions.FLOAT32,
 ) -> list[Profile]:
-    """Profile some workloads, all of them by default, on this many threads, all there are by default."""
+    """Profile some workloads, all of them by default, on this many threads, all there are by default.
+
+    precision: of the operands of products; their roof is then the peak of sums of pairs.
+    """
+    precision = precisions.check(precision)
     count = machine.available_threads() if threads is None else check_positive_int("threads", threads)
     chosen = select(workloads or list(WORKLOADS))
     for workload in chosen:
@@ -92,8 +98,9 @@ def run(
     profiles = []
     for workload in chosen:
         progress(f"{workload.name}: profiling")
-        peak = float(probe.fma_peak(workload.dtype, threads=count, seconds=0.2))
-        profiles.append(profile(workload, count, peak, bandwidths))
+        kernel = precisions.kernel_dtype(precision, workload.dtype)
+        peak = float(probe.fma_peak(kernel, threads=count, seconds=0.2))
+        profiles.append(profile(workload, count, peak, bandwidths, precision))
     return profiles
 
 
@@ -105,7 +112,9 @@ class Chunk:
     line: float | None  # nanoseconds from core to core just before
 
 
-def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str, float]) -> Profile:
+def profile(
+    workload: Workload, threads: int, peak: float, bandwidths: dict[str, float], precision: str = precisions.FLOAT32
+) -> Profile:
     """Train a workload for a moment, with the clock on.
 
     In chunks, each one call of the kernel, and counted after its first steps only: threads that have just been woken
@@ -116,11 +125,12 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     X, y = workload.data()
     net = MLP(workload.sizes, activation=workload.activation, loss=workload.loss, dtype=workload.dtype, seed=0)
     feed = ArrayFeed(net.session.check_batch(X, y), 1, workload.batch_size, shuffle=True)
-    loop = Loop(net, feed, FitSettings(optimizer, batch_size=workload.batch_size, threads=threads))
+    loop = Loop(net, feed, FitSettings(optimizer, batch_size=workload.batch_size, threads=threads, precision=precision))
     _run(loop, LEAST_STEPS, Placement(threads), 1.0)  # compiles, allocates, warms up
     end = time.perf_counter() + CHOICE
     while time.perf_counter() < end:
-        net.fit(X, y, epochs=1, batch_size=workload.batch_size, optimizer=optimizer, threads=threads)
+        how = {"batch_size": workload.batch_size, "optimizer": optimizer, "precision": precision}
+        net.fit(X, y, epochs=1, threads=threads, **how)  # type: ignore[arg-type]
     loop.choose()
     placement = loop.threads.best
     step = _run(loop, LEAST_STEPS, placement, 1.0) / LEAST_STEPS
@@ -134,7 +144,7 @@ def profile(workload: Workload, threads: int, peak: float, bandwidths: dict[str,
     lines = [chunk.line for chunk in chunks if chunk.line is not None]
     waiting = tuple(map(float, by_thread[:, int(clock.WAITING)]))
     line = float(np.median(lines)) if lines else None
-    return Profile(workload, threads, total, peak, bandwidths, parts, len(chunks), line, waiting, placement)
+    return Profile(workload, threads, total, peak, bandwidths, parts, len(chunks), line, waiting, placement, precision)
 
 
 def _chunks(loop: Loop, placement: Placement, step: float) -> list[Chunk]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -27,19 +28,20 @@ def render(profiles: Sequence[Profile]) -> RenderableType:
     return Group(*(_table(profile) for profile in profiles), note)
 
 
-def _table(profile: Profile) -> Table:
+def _table(profile: Profile) -> Group:
     workload = profile.workload
     sizes = "-".join(map(str, workload.sizes))
-    table = Table(
-        title=f"{workload.name}: {sizes}, batch {workload.batch_size}, {profile.seconds * 1e6:,.1f} µs a step, "
+    title = (
+        f"{workload.name}: {sizes}, batch {workload.batch_size}, {profile.seconds * 1e6:,.1f} µs a step, "
         f"{workload.flops_per_step / profile.seconds * 1e-9:.0f} of {profile.peak_gflops:.0f} GFLOP/s{_cores(profile)}"
     )
-    table.add_column("phase")
-    for heading in ("layer", "µs", "share", "kflop", "kB", "GFLOP/s", "% of peak", "% of roof", "limit"):
-        table.add_column(heading, justify="left" if heading == "limit" else "right")
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)  # the widest has 80 columns
+    table.add_column("phase", no_wrap=True)
+    for heading in ("layer", "µs", "share", "kflop", "kB", "GFLOP/s", "% of\npeak", "% of\nroof", "limit"):
+        table.add_column(heading, justify="left" if heading == "limit" else "right", no_wrap=True)
     for part in profile.parts:
         table.add_row(*_cells(profile, part))
-    return table
+    return Group(Text(title, style="italic"), table, "")
 
 
 def _cores(profile: Profile) -> str:

@@ -179,6 +179,10 @@ _HELD = (
 )
 
 
+# What products in bfloat16 are measured on, beside some of the others.
+_LOW = (Workload("wide", (1000, 1536, 1536, 100), 768, 1_536),)
+
+
 def _by_name(workloads: Iterable[Workload]) -> dict[str, Workload]:
     return {workload.name: workload for workload in workloads}
 
@@ -189,10 +193,13 @@ WORKLOADS, PREDICTIONS, SWEEPS = (
     _by_name(workload for workload in _TABLE if workload.task == task) for task in ("train", "predict", "sweep")
 )
 HELD = _by_name(_HELD)
+LOW = _by_name(
+    one for one in (*_TABLE, *_HELD, *_LOW) if one.name in ("mnist", "mnist-deep", "large", "held-regression", "wide")
+)
 #: Names for several at once. What they stand for runs only if it is named.
-GROUPS = {"sweep": SWEEPS, "held": HELD}
+GROUPS = {"sweep": SWEEPS, "held": HELD, "bfloat16": LOW}
 #: What the command line calls workloads by.
-NAMES = (*WORKLOADS, *PREDICTIONS, *HELD, *GROUPS)
+NAMES = (*WORKLOADS, *PREDICTIONS, *HELD, *_by_name(_LOW), *GROUPS)
 
 
 def select(names: Sequence[str] | None) -> list[Workload]:
@@ -206,4 +213,4 @@ def select(names: Sequence[str] | None) -> list[Workload]:
     chosen = {check_choice("workload", name, [*NAMES, *SWEEPS]) for name in names or (*WORKLOADS, *PREDICTIONS)}
     for group, members in GROUPS.items():
         chosen |= set(members) if group in chosen else set()
-    return [one for one in (*_TABLE, *_HELD) if one.name in chosen]
+    return [one for one in (*_TABLE, *_HELD, *_LOW) if one.name in chosen]

@@ -79,7 +79,7 @@ def predict(
     _no_text_options(text)
     if proba and not net.loss.link.classifies:
         raise click.UsageError(f"--proba needs a classifier, but {model} was trained with the loss {net.loss.name}")
-    table = _read(net, data, target, needs_y=False, beside=_column(found, data, by))
+    table = read(net, data, target, needs_y=False, beside=_column(found, data, by))
     make_ready([net.dtype.name])
     acting = found if found is net else several.acting(found, table)
     predicted = np.asarray(acting.predict(table.X))
@@ -210,7 +210,7 @@ def evaluate(
         return
     net = found if isinstance(found, fastbp.MLP) else several.first_of(found)
     _no_text_options(text)
-    table = _read(net, data, target, needs_y=True, beside=_column(found, data, by))
+    table = read(net, data, target, needs_y=True, beside=_column(found, data, by))
     X, y = (table.X, table.y) if table.X_test is None else (table.X_test, table.y_test)
     assert y is not None  # read_table was told that it is needed
     make_ready([net.dtype.name])
@@ -252,7 +252,7 @@ def targets_for(net: MLP, y: Array) -> Array:
     return tables.encode(y, net.class_labels or range(max(2, net.sizes[-1])))
 
 
-def _read(net: MLP, data: str, target: str | None, *, needs_y: bool, beside: str | None) -> Table:
+def read(net: MLP, data: str, target: str | None, *, needs_y: bool, beside: str | None) -> Table:
     """Read a table for a network; a column too many is most likely the target."""
     from fastbp.data import tables
 

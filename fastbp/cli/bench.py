@@ -47,7 +47,8 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     multiple=True,
     type=click.Choice([*NAMES, MANY]),
     help="Run only this workload; may be given several times. Only if named: `sweep`, learning-rate sweeps; `held`, "
-    "trainings of other shapes than the usual ones; `many`, many small networks side by side, by itself. "
+    "trainings of other shapes than the usual ones; `bfloat16`, those that --precision is measured on; "
+    "`many`, many small networks side by side, by itself. "
     f"Names: {', '.join([*NAMES, MANY])}.",
 )
 @click.option(
@@ -79,7 +80,8 @@ def _peers(_context: click.Context, parameter: click.Parameter, value: str) -> t
     "--precision",
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
-    help="bfloat16: trainings in it too, beside those in float32; with the peer torch, PyTorch's autocast.",
+    help="bfloat16: trainings in it too, beside those in float32; with the peer torch, PyTorch's autocast; with "
+    "--profile, the steps in it.",
 )
 @click.option(
     "--profile",
@@ -116,7 +118,7 @@ def bench(
     if profile:
         if against or show:
             raise click.UsageError("--against and --show take runs of the benchmark, not profiles: leave out --profile")
-        _profile(workloads, threads, out, as_json, plot_path)
+        _profile(workloads, threads, out, as_json, plot_path, precision)
         return
     if MANY in workloads:
         if len(workloads) > 1 or against or show or peers:
@@ -176,8 +178,9 @@ def _tables(result: BenchResult, found: Comparison | None, width: int) -> Any:
 
 
 def _profile(
-    workloads: tuple[str, ...], threads: int | None, out: Path | None, as_json: bool, plot_path: Path | None
-) -> None:
+    workloads: tuple[str, ...], threads: int | None, out: Path | None, as_json: bool, plot_path: Path | None,
+    precision: str,
+) -> None:  # fmt: skip
     """`bench --profile`."""
     from fastbp.bench import profile, roofline
 
@@ -186,9 +189,9 @@ def _profile(
             roofline.check_plot()
         except ImportError as error:
             raise click.ClickException(str(error)) from error
-    make_ready(sorted({workload.dtype for workload in select(workloads)}))
+    make_ready(sorted({workload.dtype for workload in select(workloads)}), precision)
     try:
-        found = profile.run(workloads, threads=threads, progress=_progress)
+        found = profile.run(workloads, threads=threads, progress=_progress, precision=precision)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     _progress("")

@@ -28,6 +28,7 @@ COMMANDS = {
     "train": ("fastbp.cli.train", "Train a network on a table, or on the embedded digits."),
     "predict": ("fastbp.cli.apply", "Apply a saved network to a table."),
     "evaluate": ("fastbp.cli.apply", "Measure a saved network on a table with known targets."),
+    "explain": ("fastbp.cli.explain", "Follow one row through a network and back, in numbers."),
     "export": ("fastbp.cli.export", "Write a saved network as ONNX or C."),
     "sweep": ("fastbp.cli.sweep", "Train at many learning rates, and say which is best."),
     "range-test": ("fastbp.cli.range_test", "Raise the learning rate step by step, and suggest one."),

@@ -5,19 +5,34 @@ from __future__ import annotations
 import collections
 import copy
 import dataclasses
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastbp.cli import build, several
-from fastbp.cli.output import Failure, Interrupted, make_ready, print_json, say, score_text, shows_progress
+from fastbp.cli.output import (
+    Failure,
+    Interrupted,
+    echo,
+    make_ready,
+    note,
+    print_json,
+    quiet,
+    say,
+    score_text,
+    seconds_text,
+    shows_progress,
+)
 from fastbp.cli.subject import is_table, opened
 from fastbp.cli.summary import chosen, describe
 from fastbp.cli.table import table_score_text
 from fastbp.errors import NetworksFailed, SweepInterrupted
+from fastbp.io.overview import Overview
 
 if TYPE_CHECKING:
     from fastbp.cli.subject import Subject
+    from fastbp.network import MLP
 
 FEWEST = 10  # rows of a group of which some choose its best epoch
 MODES = {"ensemble": "--ensemble", "cross_validate": "--cross-validate", "by": "--by"}
@@ -31,6 +46,10 @@ def mode(settings: Any) -> str | None:
     """Which of the options was given, if any; contradictions are refused."""
     given = [name for name in MODES if getattr(settings, name) is not None]
     if not given:
+        if settings.journal is not None:
+            raise click.UsageError(
+                "--journal is for several networks (--ensemble, --cross-validate, --by): give --checkpoint"
+            )
         return None
     if len(given) > 1:
         raise click.UsageError(f"{MODES[given[0]]} and {MODES[given[1]]} are two tasks: leave one of them out")
@@ -40,6 +59,8 @@ def mode(settings: Any) -> str | None:
             raise click.UsageError(f"{option} is about one network, but {one} trains several: leave it out")
     if settings.compare == "numpy":
         raise click.UsageError(f"--compare numpy is about one network, but {one} trains several: leave it out")
+    if settings.plot is not None and given[0] != "cross_validate":
+        raise click.UsageError(f"--plot draws one training, or the folds of a cross-validation; leave it or {one} out")
     if settings.out is not None and given[0] == "cross_validate":
         raise click.UsageError(f"--out saves what predicts; what {one} trains is measured, not saved: leave it out")
     if settings.by is not None:
@@ -65,7 +86,7 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
     about = (settings, found.hyper, found.optimizer, found.prepared, found.net, 0)
     if not settings.as_json:
         for label, text in describe(*about):
-            say(label, text)
+            note(label, text)
     make_ready([found.net.dtype.name], settings.precision)
     work = {"ensemble": _ensemble, "cross_validate": _cross_validate}
     try:
@@ -79,8 +100,10 @@ def train_several(settings: Any, hyper: Any, optimizer: Any, name: str) -> dict[
 
 def _arguments(settings: Any, found: Subject, *, held: bool = True) -> dict[str, Any]:
     """How `fit_many` is to train; held: there are rows that choose the best epoch of a table."""
-    shared = {"threads": settings.threads, "progress": shows_progress(settings.as_json)}
-    shared["precision"] = settings.precision
+    shared = {
+        "threads": settings.threads, "progress": shows_progress(settings.as_json), "journal": settings.journal,
+        "precision": settings.precision,
+    }  # fmt: skip
     chosen = build.callbacks(settings)
     if found.ready is not None:
         if held and not any(getattr(one, "restore_best", False) for one in chosen):
@@ -109,7 +132,9 @@ def _ensemble(settings: Any, found: Subject) -> dict[str, Any]:
     if held is not None:
         assert found.model is not None
         arguments["validation_data"] = found.model.rows(held)
+    started = time.perf_counter()
     histories = ensemble.fit(prepared.X_train, prepared.y_train, **arguments)
+    _trained(settings, ensemble.nets, started)
     result: dict[str, Any] = {"members": len(ensemble), "out": settings.out, "test": None, "members_test": None}
     result["epochs_trained"] = [len(one.loss) for one in histories]
     if prepared.X_test is not None and prepared.y_test is not None:
@@ -150,15 +175,27 @@ def _save(settings: Any, whole: Any) -> None:
 def _cross_validate(settings: Any, found: Subject) -> dict[str, Any]:
     from fastbp.many.cross_validation import cross_validate
 
-    arguments = _arguments(settings, found)
+    arguments, n = _arguments(settings, found), len(found.prepared.X_train)
+    if settings.cross_validate > n:
+        raise click.BadParameter(f"{settings.cross_validate} folds of {n:,} rows", param_hint="--cross-validate")
+    started = time.perf_counter()
     result = cross_validate(
         found.net, found.prepared.X_train, found.prepared.y_train, folds=settings.cross_validate, **arguments
     )
+    _trained(settings, result.nets, started)
     if found.ready is not None:
         result.notes.append("the columns are encoded by the training rows of all folds")
+    if found.prepared.X_test is not None:
+        result.notes.append(
+            f"{len(found.prepared.X_test):,} rows held out for a test are in no fold (--test-fraction 0)"
+        )
+    if settings.plot is not None:
+        result.plot(settings.plot)
     if not settings.as_json:
-        for number, line in enumerate(str(result).splitlines()):
-            say("" if number else "folds", line)
+        shown = result.overview()
+        echo("\n" + (Overview(shown.title, shown.head, shown.rows) if quiet() else shown).text() + "\n" * (not quiet()))
+        if settings.plot is not None:
+            say("picture", f"in {settings.plot}")
     return {"cross_validation": result.document()}
 
 
@@ -172,6 +209,8 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     from fastbp.tables import apply
 
     frame = frames.frame(opened(settings.data), delimiter=settings.delimiter, encoding=settings.encoding)
+    if settings.by in settings.targets:
+        raise click.BadParameter(f"{settings.by} is the target", param_hint="--by")
     if settings.by not in frame.names:
         raise click.BadParameter(
             f"no column is named {settings.by!r}; there are {', '.join(frame.names[:10])}", param_hint="--by"
@@ -180,6 +219,7 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     there = np.ones(frame.data.height if hasattr(frame.data, "height") else len(frame.data), bool)
     for name in [settings.by, *wanted]:
         there &= np.array([one not in (None, "") for one in frame.data[name].to_list()])
+    lacking = int(np.count_nonzero(~there))
     frame = frame.take(np.flatnonzero(there))
     groups = np.array([str(one) for one in frame.data[settings.by].to_list()])
     kept, held = np.arange(len(groups)), np.arange(0)
@@ -193,6 +233,9 @@ def _by_group(settings: Any, hyper: Any, optimizer: Any) -> tuple[Any, list[Any]
     )  # fmt: skip
     found = table_subject(changed, hyper, optimizer, validate=False, data=frame.take(kept).data)
     assert found.model is not None
+    if lacking:
+        what = " or ".join([settings.by, *wanted])
+        found.prepared.notes.append(f"left out: {lacking:,} row{'s' * (lacking > 1)} without {what}")
     test: tuple[Any, ...] = ()
     if held.size:
         part, _ = apply.part(found.model, found.model.frame(frame.take(held).data, settings.targets[0]))
@@ -214,7 +257,9 @@ def _groups(settings: Any, found: Any, names: list[Any], test: Any) -> dict[str,
     free = [one for one in arguments["callbacks"] if not one.needs_validation]
     judged = _arguments(settings, found, held=True)["callbacks"]
     arguments["callbacks"] = [[copy.copy(one) for one in (judged if split else free)] for split in splits]
+    started = time.perf_counter()
     model = fit_groups(found.net, prepared.X_train, prepared.y_train, by=names, **arguments, validation_split=splits)
+    _trained(settings, list(model.nets.values()), started)
     model.by = settings.by
     _say(settings, "groups", f"{len(model):,}, of {min(counts.values()):,} rows and more")
     if share and (few := splits.count(0.0)):
@@ -231,6 +276,16 @@ def _groups(settings: Any, found: Any, names: list[Any], test: Any) -> dict[str,
             _say(settings, "", line)
     _save(settings, whole)
     return result
+
+
+def _trained(settings: Any, nets: list[MLP], started: float) -> None:
+    """How many networks were trained, for how many epochs, and how long it took."""
+    epochs = [len(net.history.loss) for net in nets if net.history is not None]
+    lengths = f"{min(epochs)}" if min(epochs) == max(epochs) else f"{min(epochs)} to {max(epochs)}"
+    taken = seconds_text(time.perf_counter() - started)
+    _say(settings, "trained", f"{len(nets):,} networks, {lengths} epochs each, in {taken}")
+    if settings.journal is not None:
+        _say(settings, "journal", f"in {settings.journal}")
 
 
 def _say(settings: Any, label: str, text: str) -> None:

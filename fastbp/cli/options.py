@@ -114,7 +114,7 @@ _DATA = (
         show_default=True,
         help="Standard deviation of normal noise on the inputs, after their scaling.",
     ),
-    click.option("--l1", type=NOT_NEGATIVE, default=0.0, help="Penalty on the sum of |weight|."),
+    click.option("--l1", type=NOT_NEGATIVE, default=0.0, help="Penalty on the sum of absolute weights."),
     click.option("--l2", type=NOT_NEGATIVE, default=0.0, help="Penalty on the sum of squared weights."),
     click.option("--max-norm", type=POSITIVE, help="Largest norm of a unit's incoming weights."),
     click.option(

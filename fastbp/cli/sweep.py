@@ -102,7 +102,8 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
 )  # fmt: skip
 @click.option(
     "--over", multiple=True, metavar="NAME=VALUES",
-    help="Sweep over another setting: batch_size=16,32,64 or weight_decay=0:0.1:5; several, over all combinations.",
+    help="Sweep over another setting: batch_size=16,32,64, weight_decay=0:0.1:5 (five values) or hidden=64,64-32 (one "
+    "layer, and two); several, over all combinations.",
 )  # fmt: skip
 @click.option(
     "--sampling", type=click.Choice(["grid", "random", "sobol"]), default="grid", show_default=True,

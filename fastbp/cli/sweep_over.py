@@ -31,6 +31,12 @@ def check(settings: Any, rates_given: bool) -> None:
         raise click.UsageError(f"--sampling {settings.sampling} draws points: say how many, by --points N")
     if settings.sampling == "grid" and settings.points is not None:
         raise click.UsageError("--points is for --sampling random or sobol: a grid has all combinations")
+    from fastbp.many import space
+
+    try:  # before the data are read
+        space.check(axes(settings.over, drawn=settings.sampling != "grid"))
+    except (ValueError, TypeError) as error:
+        raise click.BadParameter(str(error), param_hint="--over") from None
 
 
 def axes(given: Sequence[str], *, drawn: bool) -> dict[str, Any]:
@@ -41,6 +47,8 @@ def axes(given: Sequence[str], *, drawn: bool) -> dict[str, Any]:
         name = name.strip().replace("-", "_")
         if not sign or not name or not values:
             raise click.BadParameter(f"{text!r} is no NAME=VALUES such as batch_size=16,32,64", param_hint="--over")
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice: name all its values at once", param_hint="--over")
         try:
             found[name] = _range(name, values, drawn) if ":" in values else _list(name, values)
         except ValueError as error:
@@ -72,8 +80,16 @@ def _range(name: str, values: str, drawn: bool) -> Any:
 
 def _list(name: str, values: str) -> list[Any]:
     if name == "hidden":  # 64 or 64-32, none for no hidden layer
-        return [() if one == "none" else tuple(int(part) for part in one.split("-")) for one in values.split(",")]
+        return [_sizes(one.strip()) for one in values.split(",")]
     return [_value(one.strip()) for one in values.split(",")]
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    if not all(part.isdigit() for part in text.split("-")):
+        raise ValueError(f"{text!r} is no hidden layers: 64 is one of 64 units, 64-32 are two, none is none")
+    return tuple(map(int, text.split("-")))
 
 
 def _value(text: str) -> Any:

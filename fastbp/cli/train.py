@@ -91,6 +91,7 @@ class Settings:
     checkpoint_minutes: float | None
     resume: bool
     history: str | None
+    journal: str | None
     plot: str | None
     seed: int
     threads: int | None
@@ -167,6 +168,11 @@ class Settings:
 @click.option(
     "--history", type=click.Path(dir_okay=False), metavar="FILE", help="Write losses and rates, .csv or .json."
 )
+@click.option(
+    "--journal", type=click.Path(dir_okay=False), metavar="FILE",
+    help="Of --ensemble, --cross-validate and --by: append every network that has ended to FILE (.jsonl); the same "
+    "command again trains only what is missing.",
+)  # fmt: skip
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")
 @run_options
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Save the network (.safetensors).")
@@ -185,7 +191,7 @@ def train(**options: Any) -> None:
     y_test). Without DATA, the embedded digits: 1,797 images of 8x8 pixels in ten classes.
     """
     settings = Settings(**options)
-    check_outs(settings, ("out", "history", "plot"))
+    check_outs(settings, ("out", "history", "journal", "plot"))
     check_picture(settings.plot, "--plot")
     if settings.history is not None and Path(settings.history).suffix not in (".csv", ".json"):
         raise click.BadParameter("must end in .csv or .json", param_hint="--history")

@@ -251,21 +251,23 @@ class Engine(Stages):
         )  # fmt: skip
         return status, inputs
 
-    def chooser(self, wanted: int | None, batch: int, seconds: float = 0.0) -> Chooser:
+    def chooser(self, wanted: int | None, batch: int, seconds: float = 0.0, *, by_rows: bool = False) -> Chooser:
         """What chooses the placement for steps of `fit`; as before, if it was for the same: it has learnt by now.
 
         Asked before every chunk of steps, since what the system grants may change. seconds: about as long as the steps
-        to come will take.
+        to come will take. by_rows: none by columns.
         """
         machine, force = topology.topology(), forced(os.environ)
         most = wanted or team.default_threads()
-        key = wanted, batch, most, machine, force
+        key = wanted, batch, most, machine, force, by_rows
         found = self._choosers.get(key)
         if found is None:
             counts = [most] if wanted else costs.thread_counts(most, machine)
             if not wanted and batch * self.layout.flops_per_row < tuning.BARRIER_SECONDS * tuning.THREAD_FLOPS:
                 counts = [1]
-            choice = costs.candidates(self.layout, batch, machine, counts, force)
+            choice = [Placement(n) for n in counts]
+            if not by_rows:
+                choice = costs.candidates(self.layout, batch, machine, counts, force)
             known = costs.costs(seconds if len(choice) > 1 else 0.0)
             found = Chooser(choice, [known.step(self.layout, batch, each, machine) for each in choice])
             if len(self._choosers) >= tuning.CHOOSERS:

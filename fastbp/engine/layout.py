@@ -158,16 +158,22 @@ class Layout:
         within = every if steps >= 2 * every else max(every, steps)
         return within, -(-every // max(1, steps))
 
-    def memory(self, batch_size: int, n_moments: int) -> int:
+    def memory(self, batch_size: int, n_moments: int, *, in_pairs: bool = False) -> int:
         """Bytes that `fit` asks for at most, for moments so many times the parameters; the data stay where they are.
 
         Parameters and moments, both once more to go back to after a divergence; the transposed weights; activations,
         deltas, targets and losses of one batch; all with their padding. Beyond that, threads that train layers by
         columns gather the rows of a batch once more for each part of them, if there is room (`Bindings.prepare`).
+        in_pairs: with products in bfloat16, whose copies of weights, activations and deltas take 16 bits a number: of
+        the weights two, of activations and deltas two as well.
         """
         fixed = 2 * (1 + n_moments) * self.n_parameters + self.n_transposed
+        copies = sum(map(sum, (layer.pairs_sizes for layer in self.layers))) if in_pairs else 0
         of_a_row = self.row_bytes + (2 * self.stride(self.sizes[-1]) + 1) * self.dtype.itemsize
-        return fixed * self.dtype.itemsize + batch_size * of_a_row
+        if in_pairs:  # by rows and in pairs, together as many bytes as in float32, with a pair for rows of zeros
+            of_a_row += self.row_bytes
+            copies += (2 - batch_size % 2) * self.row_bytes // self.dtype.itemsize
+        return (fixed + copies) * self.dtype.itemsize + batch_size * of_a_row
 
     def pack(
         self, weights: Sequence[Array], biases: Sequence[Array], parameters: Array, transposed: Array | None = None,
@@ -285,7 +291,8 @@ class Buffers:
 
     def add_pairs(self, layout: Layout, weights: Sequence[Array], transposed: Sequence[Array]) -> None:
         """Make room for the copies in bfloat16 of all that the products read, of the weights at these places."""
-        pairs, records = -(-self.rows // 2), self.records
+        # A block of few rows, an odd number, may begin at an odd one, where the second thread has its own.
+        pairs, records = self.rows // 2 + 1, self.records
         halves = [layout.stride(n) // 2 for n in layout.sizes]
         # By rows, 16 bits an element; behind an odd last row comes one of zeros.
         counts = [pairs * 2 * half for half in halves]

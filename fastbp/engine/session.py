@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastbp import arrays
 from fastbp.data import checks, labels, sample_weights
-from fastbp.engine import stages, team, tuning
+from fastbp.engine import precisions, stages, team, tuning
 from fastbp.engine.engine import Engine
 from fastbp.engine.layout import layout_of
 from fastbp.engine.placement import Placement
@@ -329,6 +329,13 @@ class Session:
         score = self.spec.loss.link.score(outputs, samples.own_targets, samples.own_weights)
         return {"loss": loss, self.spec.loss.score_name: score}
 
+    def outputs_in(self, X: npt.ArrayLike, precision: str, *, activated: bool = False, scan: bool = False) -> Array:
+        """`outputs` with products in a precision."""
+        products = precisions.check(precision, self.spec.dtype)
+        samples = Samples(self.check_X(X), None)
+        with self.lock:
+            return self.infer(samples, activated=activated, scan=scan, precision=products)[0]
+
     def outputs(self, X: npt.ArrayLike, *, activated: bool = False, scan: bool = False) -> Array:
         """Outputs for samples as a user gives them; scan: those that are not finite are refused."""
         engine, plain = self.engine, type(X) is np.ndarray
@@ -372,8 +379,9 @@ class Session:
         return predictions[:, 0] if predictions.ndim == 2 and predictions.shape[1] == 1 else predictions
 
     def infer(
-        self, samples: Samples, *, activated: bool = False, threads: int | None = None, scan: bool = False
-    ) -> tuple[Array, float]:
+        self, samples: Samples, *, activated: bool = False, threads: int | None = None, scan: bool = False,
+        precision: str = FLOAT32,
+    ) -> tuple[Array, float]:  # fmt: skip
         """Outputs of checked samples; and their mean loss, if they have targets."""
         engine, n, rows = self.engine, samples.n_rows, samples.rows
         X, y = samples.X, samples.y
@@ -384,7 +392,8 @@ class Session:
         engine.prepare(n, chosen, whole=False)
         active = activated and self.spec.output_activation is not None
         mode = records.EVALUATE if active or y is not None else records.FORWARD
-        if self._call(mode, chosen, long=n * self.layout.flops_per_row > tuning.LONG_STEP_FLOPS) in records.BAD:
+        long = n * self.layout.flops_per_row > tuning.LONG_STEP_FLOPS
+        if self._call(mode, chosen, long, precision) in records.BAD:
             raise engine.bad_input(in_order=rows is None)
         if y is None:
             return outputs, 0.0

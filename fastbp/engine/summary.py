@@ -39,6 +39,12 @@ def summary(spec: NetworkSpec, layout: Layout) -> str:
     )
     plain, adam = (layout.memory(0, n_moments) for n_moments in (0, 2))
     row = layout.memory(1, 0) - plain
+    if spec.dtype == "float32" and any(layer.paired for layer in layout.layers):
+        more = layout.memory(0, 0, in_pairs=True) - plain
+        of_a_row = (layout.memory(2, 0, in_pairs=True) - layout.memory(2, 0) - more) // 2
+        lines.append(
+            f"products in bfloat16: {more / 1e6:,.3g} MB more, and {of_a_row / 1e3:,.3g} kB for each row of a batch"
+        )
     lines.append(
         f"memory of fit: {plain / 1e6:,.3g} MB with SGD, {adam / 1e6:,.3g} MB with Adam, and {row / 1e3:,.3g} kB "
         "for each row of a batch"

@@ -66,6 +66,7 @@ def _description(path: PathLike, texts: dict[str, str]) -> dict[str, Any]:
     kind = description.get("format") if isinstance(description, dict) else None
     if isinstance(kind, str) and kind.startswith(f"{FORMAT} "):
         several = "fastbp.Ensemble.load" if kind.endswith("ensemble") else "fastbp.GroupModel.load"
+        several = "fastbp.SeveralTables.load" if description and "table" in description else several
         raise ValueError(f"{path} holds several networks ({kind}): read it by {several}, or apply it by fastbp predict")
     if not isinstance(description, dict) or kind != FORMAT:
         raise ValueError(f"{path} is a safetensors file, but no fastbp model; expected one written by net.save")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastbp.io.figures import new_figure
+from fastbp.io.overview import Overview, figure_text
 from fastbp.io.tabular import Columns, Tabular
 from fastbp.many import fit_many as many
 from fastbp.many import folds as _folds
@@ -70,7 +71,7 @@ class CrossValidation(Tabular):
     def columns(self) -> Columns:
         """A line a fold."""
         sizes = {"train": [len(train) for train, _ in self.folds], "test": [len(test) for _, test in self.folds]}
-        return {"fold": range(1, len(self.folds) + 1), **sizes, **self.scores}
+        return {"fold": list(range(1, len(self.folds) + 1)), **sizes, **self.scores}
 
     def document(self) -> dict[str, Any]:
         """Means, errors, the folds' scores and the notes."""
@@ -88,16 +89,25 @@ class CrossValidation(Tabular):
         return figure
 
     def __repr__(self) -> str:
-        means = ", ".join(f"{name} {self.mean[name]:.4g} +- {self.error[name]:.1g}" for name in self.scores)
-        return f"<fastbp.CrossValidation of {len(self.folds)} folds: {means}>"
+        said = ", ".join(f"{name} {self.mean[name]:.4g} +- {self.error[name]:.1g}" for name in self.scores)
+        return f"<fastbp.CrossValidation of {len(self.folds)} folds: {said}>"
+
+    def overview(self) -> Overview:
+        """Means with their errors, the worst and the best fold, and the notes."""
+        rows = [
+            (name, f"{self.mean[name]:.4g}", figure_text(self.error[name], "{:.1g}"), *map("{:.4g}".format, ends))
+            for name, values in self.scores.items()
+            for ends in [sorted((values.min(), values.max()), reverse=not self.larger[name])]
+        ]
+        tested = [len(test) for _, test in self.folds]
+        size = f"{min(tested)}" if min(tested) == max(tested) else f"{min(tested)} to {max(tested)}"
+        title = (
+            f"{len(self.folds)} folds, each tested on {size} rows: {repr(self.nets[0]).strip('<>')[len('fastbp.') :]}"
+        )
+        return Overview(title, ("score", "mean", "+-", "worst fold", "best fold"), rows, self.notes)
 
     def __str__(self) -> str:
-        lines = [
-            f"{name} {self.mean[name]:.4g} +- {self.error[name]:.1g}  ({len(values)} folds, {values.min():.4g} to "
-            f"{values.max():.4g})"
-            for name, values in self.scores.items()
-        ]
-        return "\n".join([*lines, *(f"note: {one}" for one in self.notes)])
+        return self.overview().text()
 
 
 @own

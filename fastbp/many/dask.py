@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fastbp.many.remote import Shared
 from fastbp.many.run_spec import RunSpec
 
 # Seconds to wait for the scheduler, and for a first worker.
@@ -18,7 +19,7 @@ RETRIES, PAUSE = 5, 0.2
 
 
 class DaskExecutor(concurrent.futures.Executor):
-    """The workers of a Dask cluster, for ``lr_sweep(..., executor=...)``.
+    """The workers of a Dask cluster, for ``lr_sweep(..., executor=...)``, `fit_many` and what stands on it.
 
     ``Client.get_executor()`` does it too, but sends the data with every task.
 
@@ -53,7 +54,7 @@ class DaskExecutor(concurrent.futures.Executor):
             raise ImportError('a Dask cluster needs Dask: pip install "fastbp[dask]"') from error
         self.owned = isinstance(client, str)
         self.client: Any = _open(Client, client, timeout) if self.owned else client
-        self._lock, self._sent = threading.Lock(), {}  # type: tuple[Any, dict[int, tuple[RunSpec, Any]]]
+        self._lock, self._sent = threading.Lock(), {}  # type: tuple[Any, dict[int, tuple[RunSpec | Shared, Any]]]
         try:
             self.client.wait_for_workers(1, timeout=timeout)
         except TimeoutError as error:
@@ -68,14 +69,14 @@ class DaskExecutor(concurrent.futures.Executor):
         return max(1, threads)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[Any]:
-        """Have ``fn(*args, **kwargs)`` done by a worker; a `RunSpec` among the arguments is sent once to them all."""
+        """Have ``fn(*args, **kwargs)`` done by a worker; what tasks share is sent once to them all."""
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
         future.add_done_callback(_tell_cancelled)
         self._send(future, fn, args, kwargs, RETRIES)
         return future
 
     def _send(self, future: Any, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, retries: int) -> None:
-        there = [self._scattered(one) if isinstance(one, RunSpec) else one for one in args]
+        there = [self._scattered(one) if isinstance(one, RunSpec | Shared) else one for one in args]
 
         def receive(task: Any) -> None:
             """Pass the result or the error on; called in a thread of Dask's."""
@@ -104,10 +105,10 @@ class DaskExecutor(concurrent.futures.Executor):
         future.add_done_callback(cancel)
         task.add_done_callback(receive)
 
-    def _scattered(self, spec: RunSpec) -> Any:
-        """The future of the description, which every worker has."""
+    def _scattered(self, spec: RunSpec | Shared) -> Any:
+        """The future of what tasks share, which every worker has."""
         with self._lock:
-            # The description is kept alive, so no other object can have its id.
+            # What is sent is kept alive, so no other object can have its id.
             for left in range(RETRIES, -1, -1):
                 if id(spec) in self._sent:
                     break

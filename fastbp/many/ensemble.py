@@ -13,7 +13,8 @@ from fastbp.arrays import numeric
 from fastbp.data import columns, sample_weights
 from fastbp.history import History
 from fastbp.io.files import damaged
-from fastbp.many import collection
+from fastbp.io.overview import Overview
+from fastbp.many import collection, members
 from fastbp.many import fit_many as many
 from fastbp.many.training import Training
 from fastbp.many.variants import variant
@@ -69,6 +70,19 @@ class Ensemble:
 
     def __repr__(self) -> str:
         return f"<fastbp.Ensemble of {len(self)}: {self.nets[0]!r}>"
+
+    def overview(self) -> Overview:
+        """How its members were trained."""
+        together = "the mean of their logits" if self.combine == "mean" else "the mean of what they predict"
+        title = f"Ensemble of {len(self)}, {together}" + ", bagged" * self.bagging
+        return members.overview(title, "member", dict(enumerate(self.nets)))
+
+    def __str__(self) -> str:
+        return self.overview().text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the members."""
+        return self.overview().html()
 
     @own
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike, **training: Any) -> list[History]:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from fastbp.data import columns
 from fastbp.io.files import damaged
-from fastbp.many import collection
+from fastbp.io.overview import Overview
+from fastbp.many import collection, members
 from fastbp.many import fit_many as many
 from fastbp.many.training import Training
 from fastbp.many.variants import scaled_by, variant
@@ -44,6 +45,18 @@ class GroupModel:
     def __repr__(self) -> str:
         like = f": {next(iter(self.nets.values()))!r}" if self.nets else ""
         return f"<fastbp.GroupModel of {len(self)} groups{like}>"
+
+    def overview(self) -> Overview:
+        """How the networks of the groups were trained."""
+        title = f"GroupModel of {len(self):,}, one for each {self.by or 'group'}"
+        return members.overview(title, self.by or "group", self.nets)
+
+    def __str__(self) -> str:
+        return self.overview().text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of the groups."""
+        return self.overview().html()
 
     @property
     def groups(self) -> list[Any]:
@@ -86,10 +99,10 @@ class GroupModel:
         """The rows of each group, all of which are known."""
         places = _places_of(names)
         if unknown := [name for name in places if name not in self.nets]:
-            shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+            shown = _shown(unknown)
             raise ValueError(
-                f"no network was trained for the group{'s' * (len(unknown) > 1)} {shown} ({len(unknown)} unknown); "
-                f"`groups` has the {len(self)} that there are"
+                f"no network was trained for the group{'s' * (len(unknown) > 1)} {shown} ({len(unknown)} unknown); the "
+                f"{len(self)} known are {_shown(self.groups)}"
             )
         return places
 
@@ -225,6 +238,10 @@ def split_off(X: Any, by: Any) -> tuple[Any, list[Any]]:
         if isinstance(name, bool) or not isinstance(name, str | int):
             raise TypeError(f"by[{row}] is {name!r}, but groups are named by texts or integers")
     return X, plain
+
+
+def _shown(names: list[Any]) -> str:
+    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _places_of(names: list[Any]) -> dict[Any, list[int]]:

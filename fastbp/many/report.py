@@ -11,6 +11,7 @@ import numpy as np
 from fastbp.many import against as compared
 from fastbp.many import web
 from fastbp.many.against import Earlier
+from fastbp.many.metrics import cost_name
 from fastbp.many.page_data import figure, view
 from fastbp.many.stability import CAVEAT, Stability, stability_line
 from fastbp.many.sweep_data import SweepData
@@ -50,9 +51,12 @@ def page(sweep: SweepData, script: str, line: float | None, command: str | None,
         "tiles": web.tiles(tiles(sweep)),
         "notes": notes(sweep),
         "epochs": _epochs(sweep),
-        "legend": "Shaded: the interval of rates as good as the best." if sweep.interval is not None else "",
+        "legend": ""
+        if sweep.interval is None
+        else "Shaded: the interval of rates as good as the best"
+        + ("." if sweep.val_metric is None else f", by {html.escape(sweep.metric)}."),
         "caveat": "" if line is None else f'<p class="lead">Stability line: {html.escape(CAVEAT)}.</p>',
-        "head": web.head(COLUMNS, by=0),
+        "head": web.head([COLUMNS[0], *_of_metric(sweep), *COLUMNS[1:]], by=0),
         "rows": "\n".join(rows(sweep)),
         "profile": profile(sweep),
     }
@@ -95,6 +99,11 @@ def tiles(sweep: SweepData) -> list[tuple[str, str, str]]:
                 f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g}",
                 "by paired differences",
             ),
+            *(
+                [(f"its {sweep.metric}", f"{sweep.mean_metric[k]:.4g}", "mean over seeds, what rates are compared by")]
+                if sweep.val_metric is not None
+                else []
+            ),
             ("its validation loss", f"{sweep.mean_val_loss[k]:.4g}", f"mean over seeds{spread}"),
         ]
     else:
@@ -106,7 +115,7 @@ def tiles(sweep: SweepData) -> list[tuple[str, str, str]]:
         words += [] if distance is None else [f"{decades(distance)} the best"]
         found.append(("diverges from", _rate(at), "; ".join(words)))
     if sweep.sensitivity is not None:
-        found.append(("sensitivity", f"{sweep.sensitivity:.3g}", "mean excess loss over log lr"))
+        found.append(("sensitivity", f"{sweep.sensitivity:.3g}", f"mean excess {_cost(sweep)} over log lr"))
     return found
 
 
@@ -149,8 +158,10 @@ def rows(sweep: SweepData) -> Iterable[str]:
     )
     for k, rate in enumerate(sweep.learning_rates.tolist()):
         tags = verdict(sweep, k)
+        measured = [web.cell(float(sweep.mean_metric[k]), "{:.4g}"), web.cell(float(sweep.metric_error[k]), "{:.2g}")]
         cells = [
-            web.cell(rate, "{:.3g}"), web.cell(float(sweep.mean_val_loss[k]), "{:.4g}"),
+            web.cell(rate, "{:.3g}"), *(measured if sweep.val_metric is not None else []),
+            web.cell(float(sweep.mean_val_loss[k]), "{:.4g}"),
             web.cell(float(sweep.val_error[k]), "{:.2g}"),
             *(
                 web.text_cell(words, float(value))
@@ -203,6 +214,15 @@ def profile(sweep: SweepData) -> str:
         taken = "" if found["seconds_to_target"] is None else f", {_seconds(found['seconds_to_target'])}"
         figures.append((f"to a loss of {sweep.target_loss:g}", reached + taken))
     return "\n".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in figures)
+
+
+def _of_metric(sweep: SweepData) -> list[tuple[str, str]]:
+    """Headings for the metric that rates are compared by, where that is not the loss."""
+    return [] if sweep.val_metric is None else [(sweep.metric, "number"), ("± error", "number")]
+
+
+def _cost(sweep: SweepData) -> str:
+    return "loss" if sweep.val_metric is None else cost_name(sweep.metric, sweep.larger)
 
 
 def _median(values: Array) -> float:

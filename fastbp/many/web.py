@@ -21,9 +21,9 @@ from fastbp.kernels.targets import TARGET
 _SORTED = ' aria-sort="ascending"'
 
 
-def _part(name: str) -> str:
-    """A file of the page, which need not lie in a folder: fastbp may be in an archive."""
-    return resources.files("fastbp").joinpath("many", "page", name).read_text(encoding="utf-8")
+def part(name: str, package: str = "many") -> str:
+    """A file of a page, in a package's folder, which need not lie on a disk: fastbp may be in an archive."""
+    return resources.files("fastbp").joinpath(package, "page", name).read_text(encoding="utf-8")
 
 
 def plotly_script() -> str:
@@ -42,10 +42,10 @@ def plotly_script() -> str:
     return script
 
 
-def fill(template: str, parts: dict[str, str]) -> str:
-    """A file of the folder with its places filled."""
+def fill(template: str, parts: dict[str, str], package: str = "many") -> str:
+    """A file of a package's folder with its places filled."""
     # Piece by piece, not by repeated replacement: a text that looks like a place to fill is left as it is.
-    first, *rest = _part(template).split("[[")
+    first, *rest = part(template, package).split("[[")
     filled = [first]
     for piece in rest:
         name, _, after = piece.partition("]]")
@@ -55,7 +55,7 @@ def fill(template: str, parts: dict[str, str]) -> str:
 
 def framed(
     body: str, script: str, view: dict[str, Any], scripts: Sequence[str], *, title: str, about: str = "",
-    command: str | None = None, data_name: str = "",
+    command: str | None = None, data_name: str = "", package: str = "many", style: str = "",
 ) -> str:  # fmt: skip
     """A whole page; `title`, `about` and the like are text, and escaped here.
 
@@ -64,19 +64,21 @@ def framed(
     body : str
         HTML.
     script : str
-        The charting library.
+        The charting library; empty where there is none, and nothing of what its pages share.
     view : dict
         What the charts draw.
     scripts : sequence of str
-        Files of the folder that draw them.
+        Files of the package's folder that draw them.
+    style : str
+        Beside that of all pages.
     """
     return fill("frame.html", {
-        "css": _part("page.css"), "title": html.escape(title), "about": html.escape(about), "body": body,
+        "css": part("page.css") + style, "title": html.escape(title), "about": html.escape(about), "body": body,
         "command": "" if command is None else f"<p>Made by</p><pre>{html.escape(command)}</pre>",
-        "data name": html.escape(data_name), "versions": html.escape(versions()),
+        "data name": html.escape(data_name), "versions": html.escape(versions(charts=bool(script))),
         # A "<" could end the script element, or begin a comment.
         "data": documents.text(view, indent=None).replace("<", "\\u003c"), "plotly": script,
-        "js": "\n".join(_part(name) for name in ("common.js", *scripts)),
+        "js": "\n".join([part("common.js")] * bool(script) + [part(name, package) for name in scripts]),
     })  # fmt: skip
 
 
@@ -86,10 +88,10 @@ def write(path: str | PathLike[str], text: str) -> None:
         file.write(text.encode(errors="replace"))
 
 
-def versions() -> str:
-    """What made the page, and when."""
+def versions(charts: bool = True) -> str:
+    """What made the page, and when; `charts`: by plotly."""
     try:
-        plotly = f", plotly {metadata.version('plotly')}"
+        plotly = f", plotly {metadata.version('plotly')}" if charts else ""
     except metadata.PackageNotFoundError:  # a copy without metadata can be imported all the same
         plotly = ""
     return (

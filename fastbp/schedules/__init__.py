@@ -39,6 +39,22 @@ from fastbp.validation import (
     setting,
 )
 
+__all__ = [
+    "Constant",
+    "CosLog",
+    "Cosine",
+    "Exponential",
+    "InverseSqrt",
+    "InverseTime",
+    "MultiStep",
+    "OneCycle",
+    "Polynomial",
+    "ReduceOnPlateau",
+    "Schedule",
+    "Step",
+    "Warmup",
+]
+
 
 @dataclass(frozen=True)
 class Constant(Schedule):

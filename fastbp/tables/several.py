@@ -14,12 +14,14 @@ import numpy as np
 from fastbp.io.faults import TableError
 from fastbp.io.files import damaged
 from fastbp.io.frames import Frame
+from fastbp.io.overview import Overview
 from fastbp.many import collection, ensemble, groups
 from fastbp.many.ensemble import Ensemble
 from fastbp.many.groups import GroupModel
 from fastbp.network import MLP
 from fastbp.tables import apply, model_file, target
 from fastbp.tables.model import TableModel
+from fastbp.tables.overview import overview
 from fastbp.tables.prepared import Part, Roles, listed
 from fastbp.tables.target import Target
 from fastbp.types import Array
@@ -27,6 +29,9 @@ from fastbp.types import Array
 
 class SeveralTables:
     """A table model whose network is an ensemble, or one for each group of rows.
+
+    It is what ``fastbp train TABLE --ensemble N`` and ``--by COLUMN`` save, and predicts the rows of other tables:
+    ``fastbp.SeveralTables.load(path).predict(table)``.
 
     Parameters
     ----------
@@ -38,6 +43,45 @@ class SeveralTables:
 
     def __init__(self, table: TableModel, nets: Ensemble | GroupModel) -> None:
         self.table, self.nets = table, nets
+
+    def __len__(self) -> int:
+        return len(self.nets)
+
+    def __repr__(self) -> str:
+        kind = "an ensemble" if isinstance(self.nets, Ensemble) else f"one network for each {self.by}"
+        wanted = ", ".join(self.target.names) if self.target is not None else "nothing"
+        return f"<fastbp.SeveralTables of {wanted}, {kind}: {len(self):,} x {members(self.nets)[0]!r}>"
+
+    def overview(self) -> Overview:
+        """Scores, what was found in the table, and how the networks were trained."""
+        of_table, of_nets = overview(self.table), self.nets.overview()
+        if of_table.rows:
+            return Overview(of_table.title, of_table.head, of_table.rows, [*of_table.notes, of_nets.title])
+        return Overview(of_table.title, of_nets.head, of_nets.rows, [of_nets.title, *of_nets.notes])
+
+    def __str__(self) -> str:
+        return self.overview().text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the overview."""
+        return self.overview().html()
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> SeveralTables:
+        """Read what `save`, or ``fastbp train TABLE`` with --ensemble or --by, wrote.
+
+        Raises
+        ------
+        ValueError
+            The file holds something else, or is damaged.
+        OSError
+            There is no such file, or it cannot be read.
+        """
+        found = load(path)
+        if not isinstance(found, cls):
+            kind = "another model" if found is None else f"networks of arrays: read it by {type(found).__name__}.load"
+            raise ValueError(f"{os.fspath(path)} holds no networks of a table, but {kind}")
+        return found
 
     @property
     def by(self) -> str | None:

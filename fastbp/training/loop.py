@@ -91,7 +91,8 @@ class Loop:
         """Have what chooses the placement of the next chunk; another one, when the system grants other CPUs."""
         feed = self.feed
         seconds = (feed.total - feed.done) * self.step_flops / tuning.THREAD_FLOPS
-        self.threads = self.engine.chooser(self.settings.threads, feed.batch_size, seconds)
+        by_rows = self.precision != precisions.FLOAT32
+        self.threads = self.engine.chooser(self.settings.threads, feed.batch_size, seconds, by_rows=by_rows)
 
     # --- a whole fit ----------------------------------------------------------------------------------------
 

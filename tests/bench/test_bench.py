@@ -129,6 +129,8 @@ def test_select_keeps_the_order_of_the_table() -> None:
     assert [workload.name for workload in workloads.select(("large", "tiny"))] == ["tiny", "large"]
     assert workloads.select(None) == workloads.select(()) == [*WORKLOADS.values(), *PREDICTIONS.values()]
     assert workloads.select(("held",)) == list(HELD.values())
+    low = ["mnist", "mnist-deep", "large", "held-regression", "wide"]
+    assert [one.name for one in workloads.select(("bfloat16",))] == low
     assert workloads.select(("held-46", "held-45", "tiny")) == [WORKLOADS["tiny"], HELD["held-45"], HELD["held-46"]]
     with pytest.raises(ValueError, match="workload='tny'"):
         workloads.select(("tny",))
@@ -320,8 +322,13 @@ def test_a_profile_adds_up(tmp_path: Path) -> None:
     roofline.plot(found, tmp_path / "roof.png")
     assert (tmp_path / "roof.png").read_bytes().startswith(b"\x89PNG")
     text = StringIO()
-    Console(file=text, width=132).print(roofline.render(found))
+    # As wide as a network that takes 100 ms a step makes it.
+    slow = [replace(part, seconds=0.05, flops=9 * 10**10, bytes=9 * 10**9) for part in found[0].parts]
+    Console(file=text, width=80).print(roofline.render([*found, replace(found[0], parts=slow, seconds=0.1)]))
     assert "8-64-64-2" in text.getvalue()
+    assert "backward" in text.getvalue()
+    assert "…" not in text.getvalue()
+    assert max(map(len, text.getvalue().splitlines())) <= 80
 
 
 def test_profile_from_the_command_line(tmp_path: Path) -> None:

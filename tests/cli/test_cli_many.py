@@ -41,6 +41,23 @@ def test_folds_of_digits() -> None:
     assert "EarlyStopping looks at 10%" in run("train", "--cross-validate", "2", *SMALL, "--early-stopping", "1")
 
 
+@pytest.mark.parametrize("mode", [("--cross-validate", "3"), ("--ensemble", "3")])
+def test_a_journal_trains_only_what_is_missing(mode: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "nets.jsonl"
+    given = ["train", *mode, *SMALL, "--journal", str(path), "--json"]
+    first = json.loads(run(*given))
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4
+    path.write_bytes(b"".join(lines[:2]))
+    again = json.loads(run(*given))
+    assert path.read_bytes().splitlines()[:2] == [line.strip() for line in lines[:2]]
+    assert len(path.read_bytes().splitlines()) == 4
+    same = "cross_validation" if mode[0] == "--cross-validate" else "members_test"
+    assert again[same] == first[same]
+    assert "3 networks, 1 epochs each" in run(*given[:-1])
+    assert path.read_bytes().count(b"\n") == 4
+
+
 def shops(folder: Path, *, n: int = 150, others: int = 0, classes: bool = False) -> Path:
     """A table of three shops whose networks differ, and perhaps of shops that nobody knows."""
     path, rng = folder / f"shops{others}{classes}.csv", np.random.default_rng(0)
@@ -111,7 +128,12 @@ def test_an_ensemble_of_a_table(tmp_path: Path, classes: bool) -> None:
     lines = [line.split(",") for line in run("predict", out, data).splitlines()]
     assert lines[0] == ["shop", "prediction", *(["proba_high", "proba_low"] if classes else [])]
     whole = several.load(out)
-    assert isinstance(whole, several.SeveralTables)
+    assert isinstance(whole, fastbp.SeveralTables)
+    assert repr(whole).startswith("<fastbp.SeveralTables of y, an ensemble: 3 x <fastbp.MLP")
+    assert "TableModel of y" in str(whole)
+    assert "Ensemble of 3" in str(whole)
+    assert "<table" in whole._repr_html_()
+    assert (fastbp.SeveralTables.load(out).predict(data) == whole.predict(data)).all()
     said = []
     for net in fastbp.Ensemble.load(out).nets:
         whole.table.net = net
@@ -126,7 +148,7 @@ def test_an_ensemble_of_a_table(tmp_path: Path, classes: bool) -> None:
     assert (shown["networks"], shown["scores"]["test"]) == (3, found["test"])
     for refused in (["export", out, "-o", str(tmp_path / "e.onnx")], ["info", out, "--plot", str(tmp_path / "e.png")]):
         assert "several" in run(*refused, code=2)
-    with pytest.raises(ValueError, match=r"several networks \(fastbp ensemble\): read it by fastbp.Ensemble.load"):
+    with pytest.raises(ValueError, match=r"several networks \(fastbp ensemble\): read it by fastbp.SeveralTables.load"):
         fastbp.load(out)
 
 
@@ -184,10 +206,15 @@ def test_sweeps_over_settings(tmp_path: Path) -> None:
     [
         (["train", "--ensemble", "2", "--cross-validate", "2"], "are two tasks"),
         (["train", "--ensemble", "2", "--resume", "--checkpoint", "x"], "is about one network"),
+        (["train", "--journal", "x.jsonl"], "--journal is for several networks"),
+        (["train", "--ensemble", "2", "--plot", "x.png"], "--plot draws one training"),
         (["train", "--by", "shop"], "--by names a column of a table"),
         (["train", "--cross-validate", "2", "--out", "x.safetensors"], "is measured, not saved"),
         (["sweep", "--over", "batch_size"], "is no NAME=VALUES"),
         (["sweep", "--over", "l2=1:0:3"], "from a smaller to a larger"),
+        (["sweep", "--over", "l2=0,1", "--over", "l2=2"], "l2 is given twice"),
+        (["sweep", "--over", "hidden=8,8x4"], "'8x4' is no hidden layers: 64 is one of 64 units, 64-32 are two"),
+        (["sweep", "--over", "batchsize=8"], "did you mean 'batch_size'"),
         (["sweep", "--over", "l2=0:1"], "a range is LO:HI:N"),
         (["sweep", "--over", "l2=0,1", "--halving", "2"], "--halving is for sweeps over learning rates"),
         (["sweep", "--over", "l2=0,1", "--lr", "0.1"], "--over lr="),
@@ -196,6 +223,20 @@ def test_sweeps_over_settings(tmp_path: Path) -> None:
 )
 def test_what_is_refused(arguments: list[str], says: str) -> None:
     assert says in run(*arguments, code=2)
+
+
+def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
+    data = shops(tmp_path, classes=False)
+    header, *lines = data.read_text(encoding="utf-8").splitlines()
+    place = header.split(",").index("shop")
+    cells = lines[0].split(",")
+    cells[place] = ""
+    data.write_text("\n".join([header, ",".join(cells), *lines[1:], ""]), encoding="utf-8")
+    given = ["train", str(data), "--target", "y", "--hidden", "4", "--epochs", "2"]
+    assert "left out: 1 row without shop or y" in json.loads(run(*given, "--by", "shop", "--json"))["notes"]
+    assert "--by: y is the target" in run(*given, "--by", "y", code=2)
+    assert "--cross-validate: 999 folds of" in run(*given, "--cross-validate", "999", code=2)
+    assert json.loads(run(*given, "--cross-validate", "2", "--json"))["cross_validation"]["fold"] == [1, 2]
 
 
 def test_the_sweep_is_no_module() -> None:

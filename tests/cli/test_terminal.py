@@ -115,10 +115,23 @@ CASES = [
     (("evaluate", "shop.safetensors", "shop.csv"), 0),
     (("evaluate", "digits.safetensors", "digits.npz"), 0),
     (("predict", "shop.safetensors", "shop.csv", "-o", "out.csv"), 0),
+    (("explain",), 0),
+    (("explain", "shop.safetensors", "shop.csv", "--row", 3), 0),
+    (("explain", "digits.safetensors", "digits.npz", "--optimizer", "adam"), 0),
+    (("explain", "shop.safetensors"), 2),
     (("sweep", "--lr", "1e-3:30:80", "--seeds", 1, "--epochs", 12, "--hidden", 4, "--stability"), 0),
     (("sweep", *SHOP, "--lr", "1e-3:1e5:4", "--seeds", 2, "--epochs", 1, "--hidden", 4), 0),
     (("range-test", "--steps", 40, "--seeds", 2), 0),
     (("range-test", *SHOP, "--steps", 40, "--seeds", 2), 0),
+    (("train", "--ensemble", 2, "--epochs", 2), 0),
+    (("train", *SHOP, "--ensemble", 2, "--epochs", 2), 0),
+    (("train", "--cross-validate", 3, "--epochs", 2, "--early-stopping", 1), 0),
+    (("train", *SHOP, "--cross-validate", 2, "--epochs", 2), 0),
+    (("train", *SHOP, "--by", "a column with a name that is rather long", "--epochs", 2), 0),
+    (("sweep", "--over", "lr=1e-3:1e-1:5", "--over", "batch_size=32,64,128", "--over", "hidden=8,8-8", "--over",
+      "activation=relu,tanh", "--seeds", 2, "--epochs", 1, "--metric", "balanced_accuracy"), 0),
+    (("sweep", *SHOP, "--over", "weight_decay=0:0.1:3", "--over", "optimizer=adamw,sgd", "--seeds", 1,
+      "--epochs", 1), 0),
     (("train", "shop.csv"), 2),
     (("train", "shop.csv", "--target", "none of the columns that there are"), 1),
     (("train", "none.csv", "--target", "y"), 1),
@@ -149,11 +162,11 @@ def test_a_failure_is_one_line_in_a_log_file(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_benchmark_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of documents, which need no measuring."""
+    """Of documents, which need no measuring, and a profile."""
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     old = Path(__file__).parents[1] / "old" / "bench.json"
-    for more in ([], ["--against", str(old)]):
-        done = run("bench", "--show", old, *more)
+    for more in (["--show", old], ["--show", old, "--against", old], ["--profile", "--workload", "tiny"]):
+        done = run("bench", *more)
         assert done.exit_code == 0, done.output
         assert_fits(done.stdout, "bench")
 
@@ -167,6 +180,8 @@ def test_a_benchmark_fits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (("train", "--epochs", 1, "--compare", "none"), "trained"),
         (("train", *SHOP, "--epochs", 2), "trained"),
         (("sweep", "--lr", "0.003,0.01", "--seeds", 1, "--epochs", 1, "--hidden", 4), "2 learning rates"),
+        (("sweep", "--over", "lr=0.003,0.01", "--seeds", 1, "--epochs", 1, "--hidden", 4), "2 points"),
+        (("train", "--cross-validate", 2, "--epochs", 1, "--hidden", 4), "trained"),
         (("range-test", "--steps", 40, "--seeds", 1), "suggestion"),
         (("warmup", "--dtype", "float32"), ""),
         (("predict", "shop.safetensors", "shop.csv", "-o", "out.csv"), ""),
@@ -189,7 +204,7 @@ def test_quiet_is_for_the_commands_that_print_more_than_results() -> None:
         name for name in COMMANDS
         if any("--quiet" in option.opts for option in main.get_command(click.Context(main), name).params)  # type: ignore[union-attr]
     }  # fmt: skip
-    assert having == set(COMMANDS) - {"evaluate", "export", "info"}
+    assert having == set(COMMANDS) - {"evaluate", "explain", "export", "info"}
 
 
 # --- pictures and completion --------------------------------------------------------------------------------

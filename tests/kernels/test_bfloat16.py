@@ -288,11 +288,11 @@ def test_the_row_is_that_of_the_cpu_or_the_twin(monkeypatch: pytest.MonkeyPatch)
 
 CROSS_COMPILE = """
 from numba.core.caching import NullCache
-from fastbp.kernels import build, tile
+from fastbp.kernels import build, pairs, tile
 from fastbp.kernels.targets import AVX512_BF16, pair_target
 
 assert pair_target() is AVX512_BF16
-for leaf in (tile.product.leaf, tile.product_columns.leaf):
+for leaf in (tile.product.leaf, tile.product_columns.leaf, pairs.copy_rows.leaf):
     leaf.dispatcher._cache = NullCache()
     signature = leaf.signature("bfloat16")
     with build._inner_code_stays_open(leaf.name), build._whole_vectors():
@@ -314,3 +314,12 @@ def test_code_for_a_zen_5_multiplies_pairs_and_spills_nothing() -> None:
         assert main.count("vdpbf16ps") == 4 * 8 * 2
         assert not re.search(r"zmm.*\(%rsp\)|\(%rsp\).*zmm", main)
         assert "vfmadd" not in main
+    body = re.search(r"^fastbp_copy_bfloat16:\n(.*?)^\s*\.size", text, re.DOTALL | re.MULTILINE)
+    assert body is not None
+    loops = re.split(r"^\.LBB\w+:", body.group(1), flags=re.MULTILINE)
+    copy = max(loops, key=lambda part: part.count("vpermt2w"))
+    # Of two vectors: each loaded and rounded by one instruction, one that interleaves, and three stores.
+    vectors = copy.count("vcvtneps2bf16")
+    assert len(re.findall(r"vcvtneps2bf16\s+\d*\(", copy)) == vectors == 2 * copy.count("vpermt2w") >= 8
+    assert len(re.findall(r"vmov\w+\s+%[yz]mm\d+, ", copy)) == 3 * vectors // 2
+    assert len(re.findall(r"^\tv", copy, re.MULTILINE)) == 3 * vectors

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import distributed
 import numpy as np
 import pytest
@@ -104,6 +105,26 @@ def test_the_data_are_sent_once(client: Any, monkeypatch: pytest.MonkeyPatch) ->
     with DaskExecutor(client) as executor:
         fastbp.lr_sweep(network(), X, y, RATES, seeds=2, epochs=2, executor=executor)
     assert sent == [{"broadcast": True, "hash": False}]
+
+
+def test_what_networks_share_is_sent_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with each task: rows, targets and weights, for trainings by `fit` and by the metric too."""
+    sent, tasks = [], []
+    scatter, submit = client.scatter, client.submit
+    monkeypatch.setattr(client, "scatter", lambda data, **how: sent.append(data) or scatter(data, **how))
+    monkeypatch.setattr(client, "submit", lambda *given, **how: tasks.append(given) or submit(*given, **how))
+    X, y = fastbp.datasets.load_digits()
+    options: dict[str, Any] = {
+        "over": {"lr": [0.01, 0.1], "schedule": [None, fastbp.schedules.ReduceOnPlateau()]}, "seeds": 3, "epochs": 1,
+        "metric": "accuracy", "sample_weight": np.linspace(1, 2, len(y)),
+    }  # fmt: skip
+    local = fastbp.sweep(network(), X, y, **options)
+    with DaskExecutor(client) as executor:
+        found = fastbp.sweep(network(), X, y, executor=executor, **options)
+    np.testing.assert_array_equal(found.scores, local.scores)
+    assert len(sent) == 1
+    assert len(tasks) > 1
+    assert all(len(cloudpickle.dumps(given[2:])) < X.nbytes / 4 for given in tasks)
 
 
 def held(folder: str, function: Any, *arguments: Any) -> Any:

@@ -216,6 +216,34 @@ def test_groups_have_networks_of_their_own(tmp_path: Path) -> None:
     assert error.value.result.groups == ["a", "b"]
 
 
+def test_what_several_networks_look_like() -> None:
+    """A short repr, a table within 80 columns, and the same for notebooks."""
+    net = MLP([6, 8, 3], seed=0)
+    folds = cross_validate(net, X, Y, folds=4, epochs=2, metrics=["loss", "accuracy"])
+    ensemble = Ensemble(net, 12)
+    assert "each: MLP 6-8-3" in str(ensemble)  # not trained yet
+    ensemble.fit(X, Y, epochs=3, validation_split=0.2)
+    groups = fit_groups(net, X, Y, by=["north", "south", "<west>"] * 80, epochs=4)
+    for found, short in (
+        (folds, f"<fastbp.CrossValidation of 4 folds: loss {folds.mean['loss']:.4g} +- "),
+        (ensemble, "<fastbp.Ensemble of 12: <fastbp.MLP 6-8-3"),
+        (groups, "<fastbp.GroupModel of 3 groups: <fastbp.MLP 6-8-3"),
+        (sweep(net, X, Y, {"lr": [0.01, 0.1]}, seeds=2, epochs=1), "<fastbp.Sweep of 2 points x 2 seeds, best lr 0."),
+    ):
+        assert repr(found).startswith(short)
+        assert max(map(len, str(found).splitlines())) <= 80
+        assert "<table" in found._repr_html_()  # type: ignore[attr-defined]
+    worst, best = folds.scores["accuracy"].min(), folds.scores["accuracy"].max()
+    assert f"{worst:.4g}" in str(folds).split("accuracy")[1].split()[2]
+    assert f"{best:.4g}" in str(folds).split("accuracy")[1].split()[3]
+    lines = str(ensemble).splitlines()
+    shown = [float(line.split()[-1]) for line in lines if line.split()[0].isdigit()]
+    assert len(shown) == 10
+    assert shown == sorted(shown, reverse=True)  # the worst first, and how many are left out
+    assert "... and 2 more, with lower losses" in lines
+    assert "&lt;west&gt;" in groups._repr_html_()
+
+
 # --- sweeps -------------------------------------------------------------------------------------------------
 
 

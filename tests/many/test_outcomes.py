@@ -253,7 +253,7 @@ def test_no_rate_is_better_than_the_untrained_network() -> None:
     sweep = lr_sweep(net, X, y, [3.0, 30.0], seeds=2, epochs=4, batch_size=200)
     assert sweep.best_lr is sweep.interval is None
     assert sweep.notes[0].startswith("no rate has finished with all its seeds better than the untrained network")
-    assert "better than the untrained network" in report.tiles(sweep)
+    assert "better than the untrained network" in report.tiles(sweep)[0][2]
 
 
 def test_the_bar_shows_no_rate_that_is_worse_than_the_start() -> None:

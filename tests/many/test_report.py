@@ -59,6 +59,17 @@ def test_the_page_holds_the_result(result: fastbp.LrSweep) -> None:
     assert page.count(SCRIPT) == 1
 
 
+@pytest.mark.filterwarnings("ignore:the best learning rate:UserWarning")
+def test_the_metric_that_rates_are_compared_by_is_there() -> None:
+    found = sweep(learning_rates=np.geomspace(1e-3, 1, 4), metric="accuracy")
+    page = report.page(found, SCRIPT, None, None)
+    assert '<div class="name">its accuracy</div>' in page
+    assert "the best, by accuracy." in page
+    assert [float(row[1]) for row in table(page)] == pytest.approx(found.mean_metric)
+    assert [float(row[3]) for row in table(page)] == pytest.approx(found.mean_val_loss)
+    assert "accuracy" not in report.page(sweep(learning_rates=[0.1]), SCRIPT, None, None).partition("<main>")[2]
+
+
 def test_all_text_is_escaped(result: fastbp.LrSweep) -> None:
     page = report.page(result, SCRIPT, None, NASTY)
     assert "alert(1)</script>" not in page

@@ -109,6 +109,22 @@ def test_the_gradient_is_that_of_rounded_operands(rows: int) -> None:
     np.testing.assert_array_equal(found.biases[0], net.backprop(X, output_gradient=D).biases[0])
 
 
+@pytest.mark.parametrize("rows", [8, 33])
+def test_the_memory_of_the_copies_is_told(rows: int) -> None:
+    """And no placement by columns is tried, which calls in bfloat16 do not know."""
+    X, y = data(2 * rows, 40, 8)
+    net = MLP([40, 64, 5, 8], seed=0)
+    net.fit(X, y, epochs=1, batch_size=rows, precision=BF16)
+    engine, layout = net.session.engine, net.session.layout
+    assert engine.buffers is not None
+    assert engine.buffers.pairs is not None
+    taken = sum(array.nbytes for some in (*engine.pairs, *engine.buffers.pairs) for array in some)
+    assert taken == layout.memory(rows, 0, in_pairs=True) - layout.memory(rows, 0)
+    assert "products in bfloat16: " in net.summary()
+    assert "bfloat16" not in MLP([9, 8, 3]).summary() + MLP([40, 64, 8], dtype="float64").summary()
+    assert not any(placement.layers for placement in engine.chooser(2, 10_000, by_rows=True).candidates)
+
+
 def test_many_small_updates_do_not_vanish() -> None:
     """Weights are float32: steps of 2^-12 of a weight, which bfloat16 could not hold, add up."""
     X = np.full((8, 32), 0.125, np.float32)
@@ -120,6 +136,34 @@ def test_many_small_updates_do_not_vanish() -> None:
     for _ in range(256):
         rule.update(net, net.backprop(X, output_gradient=gradient, precision=BF16))
     np.testing.assert_allclose(net.weights[0], 1 - 2.0**-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 33, 700])
+def test_predictions_in_it_are_of_rounded_operands(rows: int) -> None:
+    """And a row's are the same bits whatever comes with it, before and after a training."""
+    X, y = data(rows, 45, 37)
+    net = MLP([45, 37], seed=3)
+    exact = naive(X) @ naive(net.weights[0])
+    found = net.forward(X, precision=BF16)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
+    assert (found != net.forward(X)).any()
+    net = MLP([45, 64, 5, 40, 37], seed=3, input_scale=True)
+    before = net.forward(X, precision=BF16)
+    for start in range(0, rows, 211):
+        np.testing.assert_array_equal(net.forward(X[start : start + 211], precision=BF16), before[start : start + 211])
+    np.testing.assert_array_equal(net.predict(X, precision=BF16), before.argmax(axis=1))
+    loss = net.backprop(X, y, precision=BF16).loss
+    p = net.predict_proba(X, precision=BF16)
+    np.testing.assert_allclose(-np.log(p[np.arange(rows), y]).mean(), loss, rtol=1e-5)
+    net.fit(X, y, epochs=1, precision=BF16)
+    twin = MLP([45, 64, 5, 40, 37], seed=0, input_scale=True)
+    twin.set_weights(net.weights, net.biases, net.input_scale)
+    np.testing.assert_array_equal(net.forward(X, precision=BF16), twin.forward(X, precision=BF16))
+    np.testing.assert_array_equal(net.forward(X), twin.forward(X))
+    bad = X.copy()
+    bad[-1, 2] = np.nan
+    with pytest.raises(ValueError, match=rf"X\[{rows - 1}, 2\] is nan"):
+        net.predict(bad, precision=BF16)
 
 
 def test_lbfgs_refuses_it() -> None:
@@ -149,6 +193,7 @@ def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda net, how: net.fit(X, y, epochs=1, precision=how),
         lambda net, how: net.train_step(X, y, "sgd", precision=how),
         lambda net, how: net.backprop(X, y, precision=how),
+        lambda net, how: net.predict(X, precision=how),
     ]
     before = flat(net)
     for call in calls:

@@ -1,0 +1,1 @@
+"""One row through a network and back, stage by stage: `fastbp.explain`, as text and as a page."""
