@@ -24,7 +24,8 @@ from fastbp.types import Array
 
 # Layouts whose memory a desk keeps, kinds of trainings that it can seat at once, and copies to go back to.
 LAYOUTS, KINDS, COPIES = 8, 64, 512
-_WORDS = JOB.itemsize // 8
+_WORDS, _LAYER_WORDS = JOB.itemsize // 8, LAYER.itemsize // 8
+_LAYER_WEIGHTS, _LAYER_TRANSPOSED = (LAYER.fields[name][1] // 8 for name in ("weights", "transposed"))  # type: ignore[index]
 _X, _Y, _WEIGHTS, _SUBSET, _ORDER = (AT[name] for name in ("X", "y", "row_weights", "subset", "order"))
 _SEED, _PARAMETERS, _SCALARS = (AT[name] for name in ("seed", "parameters", "scalars"))
 _STATES = tuple(AT[name] for name in ("state1", "state2", "state3"))
@@ -65,12 +66,12 @@ class Made(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What trainings that differ in nothing but their numbers share: the job of the first of them."""
+    """What trainings that differ in nothing but their numbers share: the job of the first of them, word by word."""
 
-    job: Array
-    layers: Array
-    weights: Array  # bytes from the parameters to those of each layer
-    transposed: Array
+    job: memoryview
+    layers: memoryview
+    weights: list[int]  # bytes from the parameters to those of each layer
+    transposed: list[int]
     alive: tuple[Any, ...]
 
 
@@ -101,7 +102,7 @@ class Desk:
     def set_seats(self, n: int, deepest: int) -> None:
         """Make room for n networks of so many layers at most; what was there is forgotten."""
         self._jobs, self._layers = np.zeros((n, 2, 1), JOB), np.zeros((n, deepest), LAYER)
-        self._words = memoryview(self._jobs.view(np.uint64).reshape(-1))  # type: ignore[arg-type]
+        self._words, self._layer_words = _words(self._jobs), _words(self._layers)
         self._trainees = np.zeros(n, kernel.TRAINEE)
         self._mirrors = [False] * n
         self._alive: list[Any] = []  # what jobs point at
@@ -150,12 +151,12 @@ class Desk:
         if len(self._kinds) >= KINDS:
             self._kinds.clear()
         n, layout, item = len(engine.layout.layers), engine.layout, self.dtype.itemsize
-        weights = np.array([layer.offset * item for layer in layout.layers], np.uint64)
-        transposed = np.array([layer.transposed_offset * item for layer in layout.layers], np.uint64)
         kept = (alive, engine, tuple(self._alive))
         self._kinds[key] = _Kind(
-            self._jobs[seat, kernel.TRAINING, 0].copy(), self._layers[seat, :n].copy(), weights, transposed, kept
-        )
+            _words(self._jobs[seat, kernel.TRAINING].copy()), _words(self._layers[seat, :n].copy()),
+            [layer.offset * item for layer in layout.layers],
+            [layer.transposed_offset * item for layer in layout.layers], kept,
+        )  # fmt: skip
 
     def seat_like(
         self, key: Any, seat: int, engine: Engine, copies: tuple[Array, Array], data: tuple[Any, ...], seed: int
@@ -167,10 +168,10 @@ class Desk:
         kind = self._kinds.get(key)
         if kind is None:
             return False
-        self._jobs[seat, kernel.TRAINING, 0] = kind.job
         if self.paired:
             engine.forget_mirror()
         words, at = self._words, 2 * seat * _WORDS
+        words[at : at + _WORDS] = kind.job
         X, y, weights, rows = data
         subset = 0 if rows is None else address(rows)
         if words[at + _ORDER] == words[at + _SUBSET]:  # rows in their order
@@ -182,11 +183,13 @@ class Desk:
         for place, moment in zip(_STATES, engine.moments, strict=False):
             words[at + place] = address(moment)
         words[at + _SNAPSHOT], words[at + _SNAPSHOT_SCALARS] = address(copies[0]), address(copies[1])
-        layers = self._layers[seat, : len(kind.layers)]
-        layers[:] = kind.layers
-        layers["weights"] = kind.weights + np.uint64(parameters)
-        layers["transposed"] = kind.transposed + np.uint64(transposed)
-        layers["transposed"][0] = 0
+        words, at = self._layer_words, seat * self._layers.shape[1] * _LAYER_WORDS
+        words[at : at + len(kind.layers)] = kind.layers
+        for weights_at, transposed_at in zip(kind.weights, kind.transposed, strict=True):
+            words[at + _LAYER_WEIGHTS] = parameters + weights_at
+            words[at + _LAYER_TRANSPOSED] = transposed + transposed_at
+            at += _LAYER_WORDS
+        words[seat * self._layers.shape[1] * _LAYER_WORDS + _LAYER_TRANSPOSED] = 0  # no delta goes below layer 0
         self._mirrors[seat] = True
         self._alive += [data, engine]
         return True
@@ -249,3 +252,8 @@ class Desk:
     def tick_seconds(self) -> float:
         """Seconds of a tick."""
         return self.busy / max(1, self.ticks)
+
+
+def _words(records: Array) -> memoryview:
+    """Records word by word: written as such, they take a tenth of the time."""
+    return memoryview(records.view(np.uint64).reshape(-1))  # type: ignore[arg-type]

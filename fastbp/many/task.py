@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -82,7 +83,7 @@ class Task:
         vars(self.net)["feature_names"] = other.net.feature_names
         self.error, self.finished, self.found = other.error, other.finished, other.found
 
-    @property
+    @functools.cached_property
     def alone(self) -> bool:
         """Only `fit` can do it: what happens after an epoch depends on code that is not known here."""
         settings = self.settings

@@ -138,8 +138,8 @@ def check_rows(subset: Any, n: int) -> Array:
         found = np.flatnonzero(found)
     if found.ndim != 1 or found.dtype.kind not in "iu" or not found.size:
         raise ValueError(f"rows must be numbers of rows, at least one, or a mask; got {subset!r:.80}")
-    bad = np.flatnonzero((found < 0) | (found >= n))
-    if bad.size:
+    if found.min() < 0 or found.max() >= n:
+        bad = np.flatnonzero((found < 0) | (found >= n))
         raise ValueError(f"rows[{bad[0]}] is {found[bad[0]]}, but X has {n} rows, from 0 to {n - 1}")
     return np.ascontiguousarray(found, np.int64)
 

@@ -87,7 +87,7 @@ class EpochLog:
             rate = float(learning_rates[self.steps - 1])
             history.loss[n:], history.seconds[n:], history.lr[n:] = [mean], [duration], [rate]
             return
-        stream = np.concatenate([self.open, losses])
+        stream = np.concatenate([self.open, losses]) if before else losses
         whole = len(stream) // self.steps
         done = stream[: whole * self.steps].reshape(whole, self.steps)
         self.open = stream[whole * self.steps :].copy()
