@@ -31,12 +31,13 @@ from numba.core.cpu import CPUContext
 from fastbp.kernels.bfloat16 import PAIRS
 from fastbp.kernels.cache import temporary_name, writable_folder
 from fastbp.kernels.jit import LEAVES, Leaf
+from fastbp.kernels.lbfgs import minimize as _minimize
 from fastbp.kernels.many import train_many as _train_many
 from fastbp.kernels.sweep import sweep as _sweep
 from fastbp.kernels.targets import TARGET
 from fastbp.kernels.tuning import HELPER_MIN_LEAVES, HELPER_PATIENCE_SECONDS, PAUSE_SECONDS
 
-_ENTRIES = _sweep, _train_many  # of which each calls all that a training needs
+_ENTRIES = _sweep, _train_many, _minimize  # of which each calls all that a training needs
 _lock = threading.RLock()
 _prepared: dict[tuple[str, str], Any] = {}  # (leaf, dtype) -> what Python calls
 
@@ -190,9 +191,14 @@ def entry(function, dtype: str, report: Callable[[int], None] = lambda done: Non
     return _prepared[key]
 
 
+def entries(dtype: str) -> tuple:
+    """The entries that there are for a dtype: L-BFGS needs all digits of its gradients."""
+    return tuple(one for one in _ENTRIES if one is not _minimize or dtype not in PAIRS)
+
+
 def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
     """Compile or load every kernel of a training for some dtypes; `progress(done, total)` counts leaves."""
-    counts = [len(dict.fromkeys(leaf for one in _ENTRIES for leaf in leaves_of(one, dtype))) for dtype in dtypes]
+    counts = [len(dict.fromkeys(leaf for one in entries(dtype) for leaf in leaves_of(one, dtype))) for dtype in dtypes]
     total = sum(counts)
     for number, dtype in enumerate(dtypes):
 
@@ -200,7 +206,7 @@ def warmup(dtypes: Sequence[str], progress: Callable[[int, int], None] = lambda 
             progress(before + done, total)
 
         report(0)
-        for one in _ENTRIES:
+        for one in entries(dtype):
             entry(one, dtype, report)
     progress(total, total)
 
