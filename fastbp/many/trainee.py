@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 from typing import Any
 
 import numpy as np
 
+from fastbp import arrays
 from fastbp.callbacks.base import EpochState, Watcher, monitored
 from fastbp.callbacks.stopping import EarlyStopping
 from fastbp.data import sample_weights
@@ -225,11 +227,19 @@ class Trainee:
                 self._ask(callback)
                 continue
             costs = [monitored(history, callback.monitor, first + number) for number in range(n)]
-            better = [number for number, cost in enumerate(costs) if callback.observe(cost, first + number + 1)]
+            better = [
+                number for number, cost in enumerate(costs)
+                if callback.observe(cost, first + number + 1, functools.partial(self._finite, number))
+            ]  # fmt: skip
             if better and callback.restore_best:
                 then, layout = self.epochs_kept[better[-1]], self.session.layout
                 callback.keep(*layout.unpack(then), layout.unpack_scale(then))
             self._answer(callback, callback.verdict())
+
+    def _finite(self, number: int) -> bool:
+        """Whether the parameters after an epoch of the call are."""
+        kept = self.epochs_kept[number]
+        return arrays.all_finite(kept) or bool(np.isfinite(kept).all())
 
     def _end_epoch(self, done: int) -> None:
         """Ask the callbacks, at the end of an epoch; those that look at the clock always."""
