@@ -55,6 +55,7 @@ class Trainee:
             self.epochs_kept = np.empty((self.window, self.session.layout.n_parameters), self.session.spec.dtype)
         self.counters = self.engine.steps, self.engine.epochs  # of the last copy
         self.begun = self.paused = False
+        self.epochs = 0  # whole ones, of those that are done with what comes after each
         self.last_orders: Array | None = None
         self._bind()
 
@@ -195,7 +196,7 @@ class Trainee:
             losses = feed.step_losses(self.losses[:good], self.weights[:good])
             feed.log.add(self.history, losses, self.lrs[:good], made.ticks * self.desk.tick_seconds)
         if made.rounds:
-            self._end_epochs(made.rounds)
+            self._end_epochs(made.rounds, whole=made.status == records.RUNNING)
         if made.status in records.BAD:
             self._fail(self._bad_row(made))
         elif made.status in (records.DIVERGED, records.RUINED):
@@ -209,10 +210,11 @@ class Trainee:
                 else:
                     self._finish()
 
-    def _end_epochs(self, n: int) -> None:
+    def _end_epochs(self, n: int, *, whole: bool) -> None:
         """Take in n whole epochs: their validations, and what callbacks say. Only after the last may one want to stop.
 
-        See `Watcher.sure_epochs`.
+        See `Watcher.sure_epochs`. whole: all epochs of the call; else the history may hold the loss of one more, whose
+        last step has ruined the parameters, and who wants to stop has nothing to say.
         """
         held, history, loss = self.task.validation, self.history, self.session.spec.loss
         if held is not None:
@@ -221,10 +223,11 @@ class Trainee:
                 sample_weights.mean(losses, weights, columns) * loss.factor for losses in self.row_losses[:n]
             ]
             history.val_score += loss.link.scores(self.outputs[:n], held.own_targets, weights)
-        first = len(history.loss if held is None else history.val_loss) - n
+        first, self.epochs = self.epochs, self.epochs + n
         for callback in self.callbacks:
             if not isinstance(callback, EarlyStopping):
-                self._ask(callback)
+                if whole:
+                    self._ask(callback)
                 continue
             costs = [monitored(history, callback.monitor, first + number) for number in range(n)]
             better = [

@@ -124,13 +124,14 @@ def test_a_divergence_leaves_the_best_weights(restore: bool) -> None:
     assert all(np.isfinite(a).all() for a in nets[0].weights)
 
 
+@pytest.mark.parametrize("batch", [90, 10], ids=["seen by the next step", "seen at once"])
 @pytest.mark.parametrize("many", [False, True], ids=["fit", "fit_many"])
-def test_an_epoch_whose_last_step_ruins_the_weights_is_not_the_best(many: bool) -> None:
-    """Its loss, of the weights before that step, is the best so far."""
+def test_an_epoch_whose_last_step_ruins_the_weights_is_not_the_best(many: bool, batch: int) -> None:
+    """Its loss, of the weights before that step, is the best so far; with more steps, a copy to go back to is due."""
     net, twin = MLP([5, 3], loss="mse", seed=0), MLP([5, 3], loss="mse", seed=0)
     stopping, optimizer = EarlyStopping("loss"), SGD(0.01)
-    y, jump = 100 * np.eye(3)[Y], schedules.MultiStep([3], 3e40)
-    options: dict[str, Any] = {"batch_size": 90, "epochs": 8, "schedule": jump, "callbacks": [stopping]}
+    y, jump = 100 * np.eye(3)[Y], schedules.MultiStep([4 - batch / 90], 3e40)
+    options: dict[str, Any] = {"batch_size": batch, "epochs": 8, "schedule": jump, "callbacks": [stopping]}
     if many:
         with pytest.raises(fastbp.NetworksFailed) as failed:
             fastbp.fit_many([net], X, y, optimizer=optimizer, **options)
@@ -139,7 +140,7 @@ def test_an_epoch_whose_last_step_ruins_the_weights_is_not_the_best(many: bool) 
         with pytest.raises(fastbp.DivergenceError) as caught:
             net.fit(X, y, optimizer=optimizer, **options)
         error = caught.value
-    twin.fit(X, y, batch_size=90, epochs=3, optimizer=optimizer)
+    twin.fit(X, y, batch_size=batch, epochs=3, optimizer=optimizer)
     assert error.best_epoch == 3
     for one, other in zip([*net.weights, *net.biases], [*twin.weights, *twin.biases], strict=True):
         np.testing.assert_array_equal(one, other)
