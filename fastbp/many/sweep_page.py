@@ -15,6 +15,7 @@ from fastbp.many.page_data import short
 from fastbp.many.points import word
 from fastbp.many.sweep_points import SweepPoints
 from fastbp.many.sweep_text import settings
+from fastbp.validation import counted
 
 TITLE = "Sweep over settings"
 MOST_RUNS = 400  # whose curves are drawn: more would make the page slow
@@ -60,7 +61,7 @@ def about(sweep: SweepPoints) -> str:
     """What was swept, and what holds at all points."""
     said = sweep.about
     words = [
-        f"{len(sweep.configs)} points x {len(sweep.seeds)} seeds",
+        f"{counted(len(sweep.configs), 'point')} x {counted(len(sweep.seeds), 'seed')}",
         *(f"{name.replace('_', ' ')} {said[name]}" for name in ("epochs", "batch_size", "optimizer", "schedule")
           if name in said),
         f"held out: {said['held_out']}" if "held_out" in said else "",

@@ -17,6 +17,7 @@ from fastbp.many.points import word
 from fastbp.many.sweep_points import SweepPoints
 from fastbp.network import MLP
 from fastbp.numerics import quiet_results
+from fastbp.validation import counted
 
 
 @quiet_results
@@ -71,7 +72,9 @@ class Sweep(SweepPoints, Tabular):
 
     def __repr__(self) -> str:
         best = "none" if self.best is None else sweep_text.settings(self.best)
-        return f"<fastbp.Sweep of {len(self.configs)} points x {len(self.seeds)} seeds, best {best}>"
+        return (
+            f"<fastbp.Sweep of {counted(len(self.configs), 'point')} x {counted(len(self.seeds), 'seed')}, best {best}>"
+        )
 
     def __str__(self) -> str:
         return sweep_text.describe(self)
