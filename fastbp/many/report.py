@@ -150,8 +150,7 @@ def changes(sweep: SweepData, earlier: Earlier | None) -> str:
     """The card that compares with an earlier sweep."""
     if earlier is None:
         return ""
-    found = "".join(f"<li>{html.escape(line)}</li>" for line in compared.lines(sweep, earlier))
-    return f'<section class="card"><h2>Against the earlier sweep</h2><ul class="against">{found}</ul></section>'
+    return web.against(compared.lines(sweep, earlier))
 
 
 def rows(sweep: SweepData) -> Iterable[str]:
