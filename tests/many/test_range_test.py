@@ -397,6 +397,9 @@ def test_what_never_falls_suggests_nothing() -> None:
     assert np.isnan(half.value)
     assert half.low == half.high > 0
     assert "raise lr_max" in result_of(np.linspace(2.0, 1.0, 50)).notes[0]
+    creeping = result_of(np.r_[np.linspace(2.0, 0.02, 25), np.linspace(0.0199, 0.001, 25)])  # all is learnt half-way
+    assert "raise lr_max" not in " ".join(creeping.notes)
+    assert f"lr={creeping.bounds['upper'].value:.3g}" in creeping.notes[-1]
     assert np.isnan(result_of(np.r_[1.0, np.full(49, NAN)]).suggestions["steepest"].value)
 
 
@@ -413,7 +416,7 @@ def test_on_the_digits_the_suggestions_train_well() -> None:
     net = MLP([64, 64, 10], seed=0)
     found = lr_range_test(net, features, labels)
     assert "trainings of about 31 steps" in " ".join(found.notes)
-    assert len(found.notes) == 1
+    assert len(found.notes) == 2
     for one in found.suggestions.values():
         assert 3e-4 < one.low <= one.value <= one.high < 3e-2
         loss = net.copy().fit(features, labels, epochs=3, optimizer=Adam(lr=one.value)).loss[-1]
