@@ -126,8 +126,8 @@ class MLP(Exports, Settled):
 
     Notes
     -----
-    history, scaling, class_labels and seed (of what is drawn from then on) can be set. Everything else is fixed once the
-    network is made: to set it, or a name that does not exist, raises an AttributeError.
+    history, scaling, class_labels and seed (of what is drawn from then on) can be set. Everything else is fixed once
+    the network is made: to set it, or a name that does not exist, raises an AttributeError.
 
     Examples
     --------
