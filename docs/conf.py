@@ -22,6 +22,8 @@ autodoc_typehints = "none"  # numpydoc's sections say the types in words
 napoleon_use_ivar = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
 html_title = "fastbp"
 html_show_sourcelink = False
 html_copy_source = False

@@ -114,19 +114,20 @@ class MLP(Exports, Settled):
         The scales of the inputs, ``(n_in,)``, as a read-only copy; written by `set_weights`.
     regularization : Regularization
         dropout, input_noise, l1, l2 and max_norm, as given.
-
     feature_names : list of str or None
         Columns of the data frame that `fit` was given; in other frames they are found by these names. Arrays go by
         position.
-
-    history, scaling, class_labels and seed (of what is drawn from then on) can be set; everything else is fixed once
-    the network is made, and raises an AttributeError, as does a name that there is not.
 
     Raises
     ------
     ValueError, TypeError
         If an argument is not as described; the message says what was expected. cross_entropy with a single output is
         refused: a softmax over one output is always 1.
+
+    Notes
+    -----
+    history, scaling, class_labels and seed (of what is drawn from then on) can be set. Everything else is fixed once
+    the network is made: to set it, or a name that does not exist, raises an AttributeError.
 
     Examples
     --------

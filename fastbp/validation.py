@@ -43,6 +43,11 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     raise ValueError(f"{name}={value!r} is unknown{hint}; choose from {', '.join(known)}")
 
 
+def counted(n: int, noun: str) -> str:
+    """A count and its noun: "1 seed", "2,000 seeds"."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def listed(names: Iterable[str]) -> str:
     """Names as a sentence has them: "a, b and c"."""
     *others, last = names

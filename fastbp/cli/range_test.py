@@ -26,6 +26,7 @@ from fastbp.cli.output import (
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
 from fastbp.io.overview import Overview
+from fastbp.validation import counted
 
 if TYPE_CHECKING:
     from fastbp.many.range_result import RangeTest
@@ -142,12 +143,12 @@ def _show(result: RangeTest, startup: float) -> None:
     note(
         "ramp",
         f"{said['optimizer']}, lr {said['lr_min']:g} to {said['lr_max']:g} in {len(result.learning_rates)} steps "
-        f"({said['ramp']}), batches of {said['batch_size']}, {len(result.seeds)} seeds, "
+        f"({said['ramp']}), batches of {said['batch_size']}, {counted(len(result.seeds), 'seed')}, "
         f"{seconds_text(result.seconds)} (after {seconds_text(startup)} of start-up)",
     )
     ends = [reason for reason in result.stopped if reason]
     first = f", one at {ends[0]}" if ends else ": the loss never climbed that far"
-    note("stopped", f"{len(ends)} of {len(result.seeds)} seeds{first}")
+    note("stopped", f"{len(ends)} of {counted(len(result.seeds), 'seed')}{first}")
     found = result.overview()
     echo(Overview("", found.head, found.rows).text())
     note("note", *result.notes)

@@ -137,7 +137,7 @@ def _scheduler(_context: click.Context, _parameter: click.Parameter, value: str 
     "--against",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Compare with an earlier sweep, as --json or to_json wrote it.",
+    help="Compare with an earlier sweep of the same kind, as --json or to_json wrote it.",
 )
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE", help="Draw the curve: .png, .svg or .pdf.")
 @click.option("--csv", type=click.Path(dir_okay=False), metavar="FILE", help="Write a line a run.")
@@ -162,10 +162,12 @@ def sweep(context: click.Context, /, **options: Any) -> None:
     # What is not offered here is as `train` has it: the share of rows held out for the test, for one.
     settings: Any = SimpleNamespace(**{**train.make_context("train", []).params, "lr": None, **options})
     _check_files(settings)
-    from fastbp.many import against
+    from fastbp.many import against, against_points
 
+    earlier: Any = None
     try:
-        earlier = None if settings.against is None else against.read(settings.against)
+        if settings.against is not None:
+            earlier = (against_points if settings.over else against).read(settings.against)
     except (OSError, ValueError) as error:
         raise click.BadParameter(str(error), param_hint="--against") from None
     if settings.over:
@@ -191,7 +193,7 @@ def sweep(context: click.Context, /, **options: Any) -> None:
         _describe(settings, prepared, net, startup)
     if settings.over:
         with _cluster(settings.dask) as executor:
-            sweep_over.run(settings, found, executor, context.meta["command"])
+            sweep_over.run(settings, found, executor, context.meta["command"], earlier)
         return
     arguments = {
         "seeds": settings.seeds, "epochs": settings.epochs, "batch_size": hyper.batch_size, "optimizer": optimizer,

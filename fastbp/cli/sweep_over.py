@@ -16,7 +16,6 @@ from fastbp.io.overview import Overview
 # Options of sweeps over learning rates alone.
 _OF_RATES = {
     "halving": "--halving", "target_loss": "--target-loss", "stability": "--stability",
-    "against": "--against",
 }  # fmt: skip
 
 
@@ -105,9 +104,10 @@ def _value(text: str) -> Any:
     return text
 
 
-def run(settings: Any, found: Any, executor: Any, command: str) -> None:
+def run(settings: Any, found: Any, executor: Any, command: str, earlier: Any = None) -> None:
     """The sweep, its files, and what is printed."""
     from fastbp.errors import SweepInterrupted
+    from fastbp.many import against_points
     from fastbp.many.sweep import sweep
 
     drawn = settings.sampling != "grid"
@@ -146,15 +146,19 @@ def run(settings: Any, found: Any, executor: Any, command: str) -> None:
     if settings.plot is not None:
         result.plot(settings.plot)
     if settings.report is not None:
-        result.report(settings.report, command=command)
+        result.report(settings.report, command=command, against=settings.against)
     if settings.as_json:
-        print_json(of_network(settings, hyper, prepared, net) | {"command": command} | result.document())
+        changes = [] if earlier is None else against_points.lines(result, earlier)
+        about = of_network(settings, hyper, prepared, net) | {"command": command, "against": changes}
+        print_json(about | result.document())
     else:
         if quiet():
             found_so = result.overview()
             echo(Overview(found_so.title, found_so.head, found_so.rows).text())
         else:
             echo(f"\n{result}\n")
+        for line in [] if earlier is None else against_points.lines(result, earlier, against_points.FEW):
+            say("against", line)
         files = {"table": settings.csv, "picture": settings.plot, "report": settings.report}
         for label, path in (files | {"journal": settings.journal}).items():
             if path is not None:

@@ -69,23 +69,76 @@ def read(path: str | PathLike[str]) -> Earlier:
 
 def lines(sweep: SweepData, earlier: Earlier) -> list[str]:
     """What has changed, in words: what was swept, the recommended rate, and the loss at it."""
-    found = [
-        f"not comparable: the {word} {'are' if word == 'data' else 'is'} not the same"
-        for key, word in COMMON.items()
-        if key in earlier.about and earlier.about[key] != sweep.about.get(key)
-    ]
-    changes = [
-        f"{word} {earlier.about.get(key)} before, {sweep.about.get(key)} now"
-        for key, word in CHANGED.items()
-        if earlier.about.get(key) != sweep.about.get(key)
-    ]
+    found = [*common(sweep.about, earlier.about)]
+    differing = changes(sweep.about, earlier.about)
     if earlier.epochs != sweep.epochs:
-        changes.append(f"{earlier.epochs} epochs before, {sweep.epochs} now")
-    found += changes or ["network, optimiser, schedule, batch size and epochs are the same"]
+        differing.append(f"{earlier.epochs} epochs before, {sweep.epochs} now")
+    found += differing or ["network, optimiser, schedule, batch size and epochs are the same"]
     found.append(f"recommended lr {_rate(earlier.best_lr)} before, {_rate(sweep.best_lr)} now")
     if earlier.best_lr is not None and sweep.best_index is not None:
         found.append(_losses(sweep, earlier))
     return found
+
+
+def common(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """Why losses should not be compared: what both should have in common, and do not."""
+    return [
+        f"not comparable: the {word} {'are' if word == 'data' else 'is'} not the same"
+        for key, word in COMMON.items()
+        if key in before and before[key] != now.get(key)
+    ]
+
+
+def changes(now: dict[str, Any], before: dict[str, Any], named: dict[str, str] = CHANGED) -> list[str]:
+    """What was set differently."""
+    return [
+        f"{word} {before.get(key) or 'not set'} before, {now.get(key) or 'not set'} now"
+        for key, word in named.items()
+        if before.get(key) != now.get(key)
+    ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two means over seeds, and the error of their difference: paired where seeds are the same.
+
+    Attributes
+    ----------
+    before, now : float
+    error : float
+        Standard error of their difference; NaN for a single seed.
+    paired : bool
+    clear : bool
+        The difference is beyond the 90 % quantile of Student's t times its error.
+    """
+
+    before: float
+    now: float
+    error: float
+    paired: bool
+    clear: bool
+
+    @classmethod
+    def of(cls, new: Array, old: Array, new_seeds: Array, old_seeds: Array) -> Difference:
+        """Compare values of seeds; those of both alone, if these are half of them or more."""
+        shared, mine, theirs = np.intersect1d(new_seeds, old_seeds, return_indices=True)
+        paired = 2 * len(shared) >= max(len(new), len(old)) and len(shared) >= min(2, len(new), len(old))
+        if paired:
+            new, old = new[mine], old[theirs]
+            error, freedom = _error(new - old), len(shared) - 1
+        else:
+            error, freedom = math.hypot(_error(new), _error(old)), min(len(new), len(old)) - 1
+        before, now = float(old.mean()), float(new.mean())
+        clear = math.isfinite(error) and abs(now - before) > student(freedom) * error
+        return cls(before, now, error, paired, clear)
+
+    def words(self, what: str) -> str:
+        """Both means of something, the difference and its error."""
+        said = f"{what} {self.before:.4g} before, {self.now:.4g} now: {self.now - self.before:+.2g}"
+        if not math.isfinite(self.error):
+            return f"{said}, without an error for a single seed"
+        how = "paired by seed" if self.paired else "seeds differ"
+        return f"{said} +- {self.error:.1g} ({how}), {'beyond' if self.clear else 'within'} the noise"
 
 
 def _rate(value: float | None) -> str:
@@ -95,19 +148,8 @@ def _rate(value: float | None) -> str:
 def _losses(sweep: SweepData, earlier: Earlier) -> str:
     """The losses at both recommended rates, and the error of their difference: paired where the seeds are the same."""
     k, before = sweep.best_index, int(np.argmin(np.abs(earlier.learning_rates - (earlier.best_lr or 0.0))))
-    new, old = sweep.final_loss[k], earlier.final_loss[before]
-    common, mine, theirs = np.intersect1d(sweep.seeds, earlier.seeds, return_indices=True)
-    difference = float(new.mean() - old.mean())
-    if len(common) == len(new) == len(old):
-        how, spread = "paired by seed", (new[mine] - old[theirs])[:, None].T
-        error, freedom = float(_error(spread[0])), len(common) - 1
-    else:
-        how, error, freedom = "seeds differ", math.hypot(_error(new), _error(old)), min(len(new), len(old)) - 1
-    words = f"loss there {old.mean():.4g} before, {new.mean():.4g} now: {difference:+.2g}"
-    if not math.isfinite(error):
-        return f"{words}, without an error for a single seed"
-    clear = abs(difference) > student(freedom) * error
-    return f"{words} +- {error:.1g} ({how}), {'beyond' if clear else 'within'} the noise"
+    found = Difference.of(sweep.final_loss[k], earlier.final_loss[before], sweep.seeds, earlier.seeds)
+    return found.words("loss there")
 
 
 def _error(values: Array) -> float:

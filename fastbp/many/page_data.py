@@ -21,6 +21,10 @@ def view(
     sweep: SweepData, line: float | None, verdicts: list[list[tuple[str, str]]], earlier: Earlier | None = None
 ) -> dict[str, Any]:
     """What the charts draw, None for what is not finite; verdicts: (kind, words) of each rate."""
+    own = sweep.val_metric is None
+    values = sweep.val_loss if sweep.val_metric is None else sweep.val_metric
+    start = sweep.start_loss if sweep.start_metric is None else sweep.start_metric
+    no_training = np.full(len(sweep.learning_rates), np.nan)  # a training loss is no such metric
     curves = sweep.val_loss.size <= MOST_POINTS
     runs = [
         {
@@ -31,11 +35,11 @@ def view(
             f"{figure(row['gflops'], '{:.3g}')} GFLOP/s",
         }
         for row, final, val, train in zip(
-            sweep.rows(), sweep.final_loss.ravel(), sweep.val_loss.reshape(-1, sweep.epochs),
+            sweep.rows(), sweep.final_metric.ravel(), values.reshape(-1, sweep.epochs),
             sweep.train_loss.reshape(-1, sweep.epochs), strict=True,
         )
     ]  # fmt: skip
-    losses = _known_mean(sweep.val_loss)
+    losses = _known_mean(values)
     marks = [
         {
             "lr": float(rate), "kind": kind, "text": text,
@@ -51,18 +55,20 @@ def view(
         "best_by_epoch": plain(sweep.best_by_epoch),
         "epochs": sweep.epochs,
         "stability": line,
-        "start_loss": short(sweep.start_loss.mean()),
-        "val_loss": short(sweep.mean_val_loss),
-        "val_error": short(sweep.val_error),
-        "train_loss": short(sweep.mean_train_loss),
-        "train_error": short(sweep.train_error),
+        "start_loss": short(start.mean()),
+        # What rates are compared by: the validation loss, or a metric.
+        "metric": sweep.metric,
+        "validation": short(sweep.mean_metric),
+        "validation_error": short(sweep.metric_error),
+        "training": short(sweep.mean_train_loss if own else no_training),
+        "training_error": short(sweep.train_error if own else no_training),
         "val_by_epoch": short(losses),
         "train_by_epoch": short(_known_mean(sweep.train_loss)),
         "whole": plain(sweep.eligible),
         "marks": marks,
         "runs": runs,
         "earlier": None
-        if earlier is None
+        if earlier is None or not own  # of which only losses are read
         else {"learning_rates": plain(earlier.learning_rates), "mean": short(earlier.mean)},
     }
 

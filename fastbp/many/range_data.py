@@ -82,7 +82,11 @@ _Method = Callable[[Array, Array, int], float]
 _METHODS: dict[str, tuple[_Method, str, str]] = {
     "steepest": (_steepest, "where dL/d(log lr) is most negative", "fastai, steep"),
     "minimum/10": (_tenth, "a tenth of the lr where 95 % of the fall of L are done", "fastai, minimum"),
-    "valley": (_valley, "two thirds along the longest falling subsequence of L", "fastbp, after fastai's valley"),
+    "valley": (
+        _valley,
+        "two thirds along the longest falling subsequence of L (ours)",
+        "fastbp, after fastai's valley",
+    ),
 }
 _BOUNDS: dict[str, tuple[_Method, str, str]] = {
     "lower": (_lower, "where 5 % of the fall of L are done: it begins to fall", "Smith 2017, section 3.3"),
@@ -209,6 +213,21 @@ class RangeData:
         """Steps at this rate whose sum of rates is that of the ramp up to it."""
         return float(self.learning_rates[self.learning_rates <= rate * (1 + 1e-9)].sum()) / rate
 
+    def _lengths(self) -> str:
+        """The trainings that the suggestions stand for, in words."""
+        steps = sorted(one.steps for one in self.suggestions.values())
+        span = f"{steps[0]:.0f}" if round(steps[0]) == round(steps[-1]) else f"{steps[0]:.0f} to {steps[-1]:.0f}"
+        return f"{span} steps"
+
+    def _ends_early(self) -> bool:
+        """Is the loss lowest at the end of the ramp, and the part that is looked at cut off there too?
+
+        Where a network has learnt all there is, the loss creeps on, which asks for no larger rates.
+        """
+        lowest = np.isfinite(self.mean[-1]) and np.nanargmin(self.mean) == len(self.mean) - 1
+        place = np.searchsorted(self.rates, self.bounds["upper"].value)
+        return bool(lowest and place >= (1.0 - SKIP) * len(self.rates))
+
     def _notes(self) -> list[str]:
         notes = []
         first, last = self.learning_rates[0], self.learning_rates[-1]
@@ -218,12 +237,14 @@ class RangeData:
                 "more steps, or the network has learnt all"
             )
         else:
-            if np.isfinite(self.mean[-1]) and np.nanargmin(self.mean) == len(self.mean) - 1:
+            if self._ends_early():
                 notes.append(f"the loss still falls at the end of the ramp: raise lr_max ({last:g})")
             notes.append(
-                f"these stand for trainings of about {self.bounds['upper'].steps:.0f} steps, and fall as about "
-                "1 / n_steps; the best rate of a long training does not: see lr_sweep"
+                f"these stand for trainings of about {self._lengths()}, and fall as about 1 / n_steps; the best rate "
+                "of a long training does not: see lr_sweep"
             )
+            lower, upper = self.bounds["lower"].value, self.bounds["upper"].value
+            notes.append(f"lower and upper are bounds for OneCycle(epochs, start={lower / upper:.2g}), lr={upper:.3g}")
         if any(one.high > WIDE * one.low for one in self.suggestions.values()):
             notes.append(f"seeds disagree more than {WIDE:g}-fold: take more steps, larger batches or more seeds")
         return notes

@@ -13,6 +13,7 @@ from fastbp.io.tabular import Tabular
 from fastbp.many import range_picture
 from fastbp.many.range_data import Array, RangeData
 from fastbp.numerics import quiet_results
+from fastbp.validation import counted
 
 
 @quiet_results
@@ -65,8 +66,9 @@ class RangeTest(RangeData, Tabular):
         said, ends = self.settings, [reason for reason in self.stopped if reason]
         title = (
             f"range test of {said['optimizer']}: {len(self.learning_rates)} steps, lr {self.learning_rates[0]:g} to "
-            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, {len(self.seeds)} seeds, "
-            f"smoothed {'held-out' if self.held_out is not None else 'batch'} {self.what}"
+            f"{self.learning_rates[-1]:g} ({said['ramp']}), batches of {said['batch_size']}, "
+            f"{counted(len(self.seeds), 'seed')}, "
+            f"smoothed {'batch' if self.held_out is None else 'held-out'} {self.what}"
         )
         rows = []
         for name, one in (self.suggestions | self.bounds).items():

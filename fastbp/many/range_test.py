@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,21 @@ import numpy.typing as npt
 
 from fastbp import optimizers, validation
 from fastbp.data import columns, sample_weights
-from fastbp.engine import precisions, team, tuning
-from fastbp.engine.network import Network
+from fastbp.engine import precisions
 from fastbp.io.progress import ProgressBar
-from fastbp.kernels import records
-from fastbp.many import run_spec
 from fastbp.many.metrics import Metric
-from fastbp.many.range_data import SKIP
 from fastbp.many.range_result import RangeTest
+from fastbp.many.range_run import RangeRun
 from fastbp.many.runs import check_seeds
-from fastbp.many.smoothing import Smoother
 from fastbp.network import MLP
 from fastbp.numerics import own
-from fastbp.spec import Samples
-from fastbp.training.feeds import ArrayFeed
-from fastbp.training.loop import Loop
-from fastbp.training.rate_table import RateTable
-from fastbp.training.settings import FitSettings, check_threads
+from fastbp.training.settings import check_threads
 
 Array = npt.NDArray[Any]
 
 RAMPS = ("exponential", "linear")
 LEAST_STEPS = 20
 LAG = 25.0  # n_steps over the steps that the default smoothing lags by
-MOST_CHUNK = 64  # steps between two evaluations of the stopping rule, at most
-START_ROWS = 4096  # rows, evenly spread, that this loss is measured on
 POINTS = 20  # a held-out curve has at least these
 
 
@@ -175,10 +164,7 @@ def lr_range_test(
         raise TypeError(f"net must be a fastbp.MLP, got {type(net).__name__}")
     ramp = validation.check_choice("ramp", ramp, RAMPS)
     rates = _rates(lr_min, lr_max, n_steps, ramp)
-    optimizer = optimizers.get(optimizer)
-    optimizer.check_step()
-    if isinstance(optimizer, optimizers.Rprop):
-        raise ValueError(f"{optimizer!r} adapts the sizes of its steps by itself: it has no learning rate to test")
+    rule = _rule(optimizer)
     n_steps, batch_size = len(rates), validation.check_positive_int("batch_size", batch_size)
     beta = max(0.0, 1.0 - LAG / n_steps) if smoothing is None else validation.check_fraction("smoothing", smoothing)
     k = validation.check_positive_finite("k", k)
@@ -186,54 +172,66 @@ def lr_range_test(
         raise ValueError(f"k must be above 1, got {k!r}")
     chosen, threads = check_seeds(seeds, net.seed), check_threads(threads)
     fresh, products = validation.check_flag("fresh", fresh), precisions.check(precision, net.dtype)
-    X = columns.by_name(X, net.feature_names)
     measure = Metric.get(metric, net.loss, validation.check_flag("maximize", maximize))
     if measure.function is not None and validation_data is None:
         raise ValueError(f"metric={measure.name!r} needs validation_data: a batch has too few rows to measure it on")
+    rows = _training_rows(net, X, y, sample_weight, class_weight, batch_size)
+    batch_size = min(batch_size, len(rows[0]))
+    held_out, held_out_y, every = _held_out(net, validation_data, validation_every, batch_size, n_steps)
+    began = time.perf_counter()
+    run = RangeRun(
+        net, *rows, rates, batch_size, rule, beta, k, held_out, every, fresh, threads, products, measure, held_out_y
+    )
+    with ProgressBar("range test", len(chosen) * n_steps, show=progress, transient=True) as bar:
+        curves = [run.run(seed, bar, number * n_steps) for number, seed in enumerate(chosen)]
+    weighed = {} if class_weight is None else {"class_weight": repr(class_weight)}
+    settings = {"ramp": ramp, **run.described(), **weighed}
+    return RangeTest(
+        rates, np.stack([curve.losses for curve in curves]),
+        None if held_out is None else np.stack([curve.held_out for curve in curves]),
+        np.arange(every - 1, n_steps, every),
+        np.stack([curve.smoothed for curve in curves]), [curve.stopped for curve in curves], chosen, settings,
+        time.perf_counter() - began,
+        None if measure.function is None else np.stack([curve.metric for curve in curves]),
+    )  # fmt: skip
+
+
+def _rule(given: str | optimizers.Optimizer) -> optimizers.Optimizer:
+    """The optimiser, which takes steps by a learning rate."""
+    rule = optimizers.get(given)
+    rule.check_step()
+    if isinstance(rule, optimizers.Rprop):
+        raise ValueError(f"{rule!r} adapts the sizes of its steps by itself: it has no learning rate to test")
+    return rule
+
+
+def _training_rows(
+    net: MLP, X: Any, y: Any, sample_weight: Any, class_weight: Any, batch_size: int
+) -> tuple[Array, Array, Array | None]:
+    """Samples, targets and weights, checked."""
+    X = columns.by_name(X, net.feature_names)
     samples, targets, weights, _ = net.session.check_batch(X, y, sample_weight, scan=True)
     weights = sample_weights.apply_class_weight(class_weight, net.session.spec, y, targets, weights, None)
     sample_weights.check_total(weights, what="training rows")
     if sample_weight is not None or class_weight is not None:
         sample_weights.check_effect(weights, None, batch_size)
-    batch_size, held_out, every = min(batch_size, len(samples)), None, 1
-    others: list[Any] = [None]
-    if validation_data is not None:
-        names = "validation X", "validation y", "validation sample_weight"
-        rows, *others = sample_weights.parts(validation_data)
-        rows = columns.by_name(rows, net.feature_names, "validation_data[0]")
-        held_out = net.session.check_batch(rows, *others, scan=True, names=names)[:3]
-        sample_weights.check_total(held_out[2], what="validation rows")
-        every = _every(validation_every, len(held_out[0]), batch_size, n_steps)
-    elif validation_every is not None:
-        raise ValueError(f"validation_every={validation_every!r} needs validation_data")
-    began = time.perf_counter()
-    driver = _Driver(
-        net, samples, targets, weights, rates, batch_size, optimizer, beta, k, held_out, every, fresh, threads,
-        products, measure, others[0],
-    )  # fmt: skip
-    with ProgressBar("range test", len(chosen) * n_steps, show=progress, transient=True) as bar:
-        curves = [driver.run(seed, bar, number * n_steps) for number, seed in enumerate(chosen)]
-    settings = {
-        "optimizer": optimizer.name, "optimizer_options": {**vars(optimizer), "lr": None}, "batch_size": batch_size,
-        "lr_min": float(lr_min), "lr_max": float(lr_max), "ramp": ramp, "smoothing": beta, "k": k,
-        "rows": len(samples), "held_out_rows": 0 if held_out is None else len(held_out[0]), "validation_every": every,
-        "fresh": fresh,
-        **({} if products == precisions.FLOAT32 else {"precision": products}),
-        **({} if measure.function is None else {"metric": measure.name, "larger": measure.larger}),
-        **({} if class_weight is None else {"class_weight": repr(class_weight)}),
-    }  # fmt: skip
-    return RangeTest(
-        rates,
-        np.stack([curve.losses for curve in curves]),
-        None if held_out is None else np.stack([curve.held_out for curve in curves]),
-        np.arange(every - 1, n_steps, every),
-        np.stack([curve.smoothed for curve in curves]),
-        [curve.stopped for curve in curves],
-        chosen,
-        settings,
-        time.perf_counter() - began,
-        None if measure.function is None else np.stack([curve.metric for curve in curves]),
-    )
+    return samples, targets, weights
+
+
+def _held_out(
+    net: MLP, data: Any, validation_every: int | None, batch_size: int, n_steps: int
+) -> tuple[tuple[Array, Array, Array | None] | None, Any, int]:
+    """The held-out data, checked; their targets as they were given; and the steps between two looks at them."""
+    if data is None:
+        if validation_every is not None:
+            raise ValueError(f"validation_every={validation_every!r} needs validation_data")
+        return None, None, 1
+    rows, *others = sample_weights.parts(data)
+    rows = columns.by_name(rows, net.feature_names, "validation_data[0]")
+    names = "validation X", "validation y", "validation sample_weight"
+    checked = net.session.check_batch(rows, *others, scan=True, names=names)[:3]
+    sample_weights.check_total(checked[2], what="validation rows")
+    return checked, others[0], _every(validation_every, len(checked[0]), batch_size, n_steps)
 
 
 def _rates(lr_min: float, lr_max: float, n_steps: int, ramp: str) -> npt.NDArray[np.float64]:
@@ -258,161 +256,3 @@ def _every(wanted: int | None, rows: int, batch_size: int, n_steps: int) -> int:
             f"validation_every must leave {POINTS} points: at most {most} for {n_steps} steps, got {every}"
         )
     return every
-
-
-class _Ramp(RateTable):
-    """The learning rate of every step, as a `Loop` asks for it."""
-
-    def __init__(self, rates: npt.NDArray[np.float64], steps: int) -> None:
-        super().__init__(None, 0.0, steps)
-        self.rates = rates
-
-    @property
-    def constant(self) -> bool:
-        return False
-
-    def tables(self, epoch: int, first: int, n: int, step: int) -> tuple[Any, Any]:
-        return self.rates[step : step + n], None
-
-
-@dataclass
-class _Curve:
-    """One seed; NaN from where it has stopped."""
-
-    losses: Array  # (n,)
-    held_out: Array  # (q,)
-    smoothed: Array  # (q,)
-    metric: Array  # (q,)
-    stopped: str = ""
-
-
-@dataclass
-class _Driver:
-    """Trains one seed after the other along the ramp, in native calls of many steps."""
-
-    net: MLP
-    samples: Array
-    targets: Array
-    weights: Array | None
-    rates: npt.NDArray[np.float64]
-    batch_size: int
-    optimizer: optimizers.Optimizer
-    smoothing: float
-    k: float
-    held_out: tuple[Array, Array, Array | None] | None
-    every: int
-    fresh: bool
-    threads: int | None
-    precision: str
-    metric: Metric
-    held_out_y: Any  # as the user gave it
-
-    def _measured(
-        self, net: Network, threads: int | None, data: tuple[Array, Array, Array | None]
-    ) -> tuple[float, float]:
-        """Loss and metric on checked data; infinite, or NaN, where they overflow."""
-        outputs, loss = net.session.infer(Samples(*data), activated=True, threads=threads)
-        if self.metric.function is None:
-            return loss, math.nan
-        return loss, self.metric.of_outputs(net, outputs, self.held_out_y, data[2])
-
-    def _cost(self, loss: float, metric: float) -> float:
-        """What the curve is of."""
-        return loss if self.metric.function is None else float(self.metric.cost(np.asarray(metric)))
-
-    def _cost_before(self, net: MLP) -> float:
-        """What the curve is of at a network's weights, on some rows, or on the held-out data."""
-        data = self.held_out
-        if data is None:
-            counted = np.arange(len(self.samples)) if self.weights is None else np.flatnonzero(self.weights)
-            rows = counted[:: -(-len(counted) // START_ROWS)]
-            weights = None if self.weights is None else self.weights[rows]
-            data = np.asarray(self.samples[rows]), np.ascontiguousarray(self.targets[rows]), weights
-        return self._cost(*self._measured(net, None, data))
-
-    def run(self, seed: int, bar: ProgressBar, done_before: int) -> _Curve:
-        """Train a network with one seed."""
-        n, points = len(self.rates), len(self.rates) // self.every
-        held_out, smoothed, metric = np.full((3, points), np.nan)
-        curve = _Curve(np.full(n, np.nan), held_out, smoothed, metric)
-        twin = self._twin(seed)
-        start = self._cost_before(twin.copy())
-        loop = self._prepare(twin)
-        smoother = Smoother(self.smoothing**self.every, self.k, int(SKIP * points), start)
-        engine, per_epoch = loop.engine, loop.learning_rates.steps
-        done, step_seconds = 0, loop.step_flops / tuning.THREAD_FLOPS + 1e-6
-        try:
-            with team.interruptible(engine.request_stop) as interrupted:
-                while done < n and not curve.stopped:
-                    placement, seconds = loop.threads.next(tuning.CHUNK_SECONDS)
-                    step_seconds = loop.threads.seconds.get(placement, step_seconds)
-                    now = min(n - done, max(1, min(MOST_CHUNK, int(seconds / step_seconds))))
-                    if self.held_out is not None:
-                        now = min(now, self.every - done % self.every)
-                    long = step_seconds > tuning.CHUNK_SECONDS
-                    began = time.perf_counter()
-                    status, made = loop.chunk(done % per_epoch, now, placement, long=long)
-                    if made:
-                        loop.threads.note(placement, made, time.perf_counter() - began)
-                    if interrupted():
-                        raise KeyboardInterrupt
-                    if status in records.BAD:
-                        raise engine.bad_input()
-                    self._record(loop, curve, smoother, done, made, diverged=status == records.DIVERGED)
-                    done += made
-                    if interrupted():
-                        raise KeyboardInterrupt
-                    bar.update(done_before + done)
-        finally:
-            engine.clear_stop()
-        return curve
-
-    def _twin(self, seed: int) -> MLP:
-        """A network with the weights of a seed, or a copy with its order of batches."""
-        if self.fresh:
-            return run_spec.fresh(self.net, seed)
-        twin = self.net.copy()
-        twin.reset_optimizer()
-        twin.seed = seed
-        return twin
-
-    def _prepare(self, twin: MLP) -> Loop:
-        """The loop that trains a network along the ramp."""
-        twin.session.use(self.optimizer)
-        settings = FitSettings(
-            self.optimizer, batch_size=self.batch_size, threads=self.threads, precision=self.precision
-        )  # fmt: skip
-        samples = Samples(self.samples, self.targets, self.weights)
-        loop = Loop(twin, ArrayFeed(samples, 1, self.batch_size, shuffle=True), settings)
-        loop.learning_rates = _Ramp(self.rates, loop.learning_rates.steps)
-        return loop
-
-    def _record(self, loop: Loop, curve: _Curve, smoother: Smoother, done: int, made: int, *, diverged: bool) -> None:
-        """Write the losses of a chunk into the curve, up to where the rule stops it.
-
-        A batch in which nothing counts has no loss, and leaves the running mean as it is.
-        """
-        counted = np.ones(made, np.bool_) if self.weights is None else loop.engine.mean_weights[:made] > 0.0
-        losses = np.where(counted, loop.engine.losses[:made], np.nan).tolist()
-        if self.held_out is not None:
-            curve.losses[done : done + made] = losses
-            if diverged:
-                curve.stopped = self._reason(done + made, "not finite")
-            elif (done + made) % self.every == 0:
-                point = (done + made) // self.every - 1
-                loss, metric = self._measured(loop.net, loop.threads.best.threads, self.held_out)
-                curve.smoothed[point], reason = smoother.add(self._cost(loss, metric))
-                curve.held_out[point] = loss if math.isfinite(loss) else math.nan
-                curve.metric[point] = metric if math.isfinite(metric) else math.nan
-                curve.stopped = self._reason(done + made - 1, reason)
-            return
-        for step, loss in enumerate(losses + [math.nan] * diverged, done):
-            empty = step - done < made and not counted[step - done]
-            smooth, reason = (smoother.value, "") if empty else smoother.add(loss)
-            curve.smoothed[step], curve.losses[step] = smooth, loss
-            if reason:
-                curve.stopped = self._reason(step, reason)
-                return
-
-    def _reason(self, step: int, reason: str) -> str:
-        return f"step {step}, lr {self.rates[min(step, len(self.rates) - 1)]:.3g}: {reason}" if reason else ""

@@ -15,9 +15,10 @@ from fastbp.many.metrics import cost_name
 from fastbp.many.page_data import figure, view
 from fastbp.many.stability import CAVEAT, Stability, stability_line
 from fastbp.many.sweep_data import SweepData
-from fastbp.many.text import decades, failures, horizon, nothing_found, versus
+from fastbp.many.text import decades, failures, horizon, nothing_found, smoothing, versus
 from fastbp.many.text import notes as notes_of
 from fastbp.types import Array
+from fastbp.validation import counted
 
 TITLE = "Learning-rate sweep"
 # Heading of each column of the table, and how its cells are sorted.
@@ -51,6 +52,9 @@ def page(sweep: SweepData, script: str, line: float | None, command: str | None,
         "tiles": web.tiles(tiles(sweep)),
         "notes": notes(sweep),
         "epochs": _epochs(sweep),
+        "what": html.escape(_what(sweep)),
+        "metric": html.escape(sweep.metric),
+        "smoothing": html.escape(smoothing(sweep)),
         "legend": ""
         if sweep.interval is None
         else "Shaded: the interval of rates as good as the best"
@@ -73,8 +77,8 @@ def about(sweep: SweepData) -> str:
     """What was swept."""
     said = sweep.about
     words = [
-        f"{_counted(len(sweep.learning_rates), 'learning rate')} x {_counted(len(sweep.seeds), 'seed')}",
-        _counted(sweep.epochs, "epoch"),
+        f"{counted(len(sweep.learning_rates), 'learning rate')} x {counted(len(sweep.seeds), 'seed')}",
+        counted(sweep.epochs, "epoch"),
         f"{sweep.n_train:,} rows to train on, {sweep.n_held:,} held out",
         str(said.get("optimizer", "")),
         f"batches of {said['batch_size']}" if "batch_size" in said else "",
@@ -93,7 +97,7 @@ def tiles(sweep: SweepData) -> list[tuple[str, str, str]]:
         error = sweep.val_error[k]
         spread = f" ± {error:.2g}" if np.isfinite(error) else ""
         found += [
-            ("recommended", _rate(sweep.recommended_lr), f"best after {_counted(sweep.epochs, 'epoch')}, smoothed"),
+            ("recommended", _rate(sweep.recommended_lr), f"best after {counted(sweep.epochs, 'epoch')}, smoothed"),
             (
                 "as good as the best",
                 f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g}",
@@ -130,15 +134,15 @@ def names(sweep: SweepData) -> dict[str, str]:
     k, n = sweep.best_index, len(sweep.learning_rates)
     span = f"{n} rates from {sweep.learning_rates[0]:.3g} to {sweep.learning_rates[-1]:.3g}"
     lowest = "no rate has a result" if k is None else (
-        f"lowest near {sweep.learning_rates[k]:.3g}, with {sweep.mean_val_loss[k]:.4g}"
+        f"{'highest' if sweep.larger else 'lowest'} near {sweep.learning_rates[k]:.3g}, with {sweep.mean_metric[k]:.4g}"
     )  # fmt: skip
     by_epoch = sweep.best_by_epoch[np.isfinite(sweep.best_by_epoch)]
     moves = f", from {by_epoch[0]:.3g} to {by_epoch[-1]:.3g}" if by_epoch.size else ", none"
     return {
-        "curve": f"Loss by learning rate: {span}; {lowest}. The table below has the figures",
-        "losses": f"Loss by epoch, {_epochs(sweep)}, a line for each of {span}",
+        "curve": f"{_what(sweep)} by learning rate: {span}; {lowest}. The table below has the figures",
+        "losses": f"{_what(sweep)} by epoch, {_epochs(sweep)}, a line for each of {span}",
         "best": f"Best learning rate by epoch{moves}",
-        "times": f"Seconds a run by learning rate, {_counted(sweep.status.size, 'run')}",
+        "times": f"Seconds a run by learning rate, {counted(sweep.status.size, 'run')}",
     }
 
 
@@ -146,8 +150,7 @@ def changes(sweep: SweepData, earlier: Earlier | None) -> str:
     """The card that compares with an earlier sweep."""
     if earlier is None:
         return ""
-    found = "".join(f"<li>{html.escape(line)}</li>" for line in compared.lines(sweep, earlier))
-    return f'<section class="card"><h2>Against the earlier sweep</h2><ul class="against">{found}</ul></section>'
+    return web.against(compared.lines(sweep, earlier))
 
 
 def rows(sweep: SweepData) -> Iterable[str]:
@@ -221,6 +224,11 @@ def _of_metric(sweep: SweepData) -> list[tuple[str, str]]:
     return [] if sweep.val_metric is None else [(sweep.metric, "number"), ("± error", "number")]
 
 
+def _what(sweep: SweepData) -> str:
+    """What the charts show, as the first word of a title."""
+    return sweep.metric[:1].upper() + sweep.metric[1:]
+
+
 def _cost(sweep: SweepData) -> str:
     return "loss" if sweep.val_metric is None else cost_name(sweep.metric, sweep.larger)
 
@@ -240,9 +248,5 @@ def _seconds(value: float | None) -> str:
     return f"{value:.3g} s" if value >= 1.0 or value == 0.0 else f"{1e3 * value:.3g} ms"
 
 
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
 def _epochs(sweep: SweepData) -> str:
-    return _counted(sweep.epochs, "epoch")
+    return counted(sweep.epochs, "epoch")

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from fastbp.io.documents import plain
-from fastbp.many import sweep_text, web
+from fastbp.many import against_points, sweep_text, web
 from fastbp.many.page_data import short
 from fastbp.many.points import word
 from fastbp.many.sweep_points import SweepPoints
 from fastbp.many.sweep_text import settings
+from fastbp.validation import counted
 
 TITLE = "Sweep over settings"
 MOST_RUNS = 400  # whose curves are drawn: more would make the page slow
@@ -25,18 +26,28 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def write(sweep: SweepPoints, path: str | PathLike[str], *, command: str | None = None) -> None:
+def write(
+    sweep: SweepPoints,
+    path: str | PathLike[str],
+    *,
+    command: str | None = None,
+    against: str | PathLike[str] | None = None,
+) -> None:
     """Write the page; see `Sweep.report`."""
-    web.write(path, page(sweep, web.plotly_script(), command))
+    earlier = None if against is None else against_points.read(against)
+    web.write(path, page(sweep, web.plotly_script(), command, earlier))
 
 
-def page(sweep: SweepPoints, script: str, command: str | None = None) -> str:
+def page(
+    sweep: SweepPoints, script: str, command: str | None = None, earlier: against_points.EarlierPoints | None = None
+) -> str:
     """The whole page; all text that is not ours is escaped."""
     heat, grid = sweep.heat_map, sweep.grid
     cut = "" if sweep.status.size <= MOST_RUNS else f"The first {MOST_RUNS} of {sweep.status.size} are shown."
     parts = {
         "tiles": web.tiles(tiles(sweep)),
         "notes": web.notes([("warning", text) for text in sweep_text.notes(sweep)]),
+        "against": "" if earlier is None else web.against(against_points.lines(sweep, earlier)),
         "map": "" if heat is None else heat.card(),
         "settings": "\n".join(_chart(sweep, axis, name) for axis, name in enumerate(grid.axes)),
         "runs name": html.escape(f"Validation loss by epoch of every run, {sweep.status.size} runs"),
@@ -60,7 +71,7 @@ def about(sweep: SweepPoints) -> str:
     """What was swept, and what holds at all points."""
     said = sweep.about
     words = [
-        f"{len(sweep.configs)} points x {len(sweep.seeds)} seeds",
+        f"{counted(len(sweep.configs), 'point')} x {counted(len(sweep.seeds), 'seed')}",
         *(f"{name.replace('_', ' ')} {said[name]}" for name in ("epochs", "batch_size", "optimizer", "schedule")
           if name in said),
         f"held out: {said['held_out']}" if "held_out" in said else "",

@@ -17,6 +17,7 @@ from fastbp.many.points import word
 from fastbp.many.sweep_points import SweepPoints
 from fastbp.network import MLP
 from fastbp.numerics import quiet_results
+from fastbp.validation import counted
 
 
 @quiet_results
@@ -71,7 +72,9 @@ class Sweep(SweepPoints, Tabular):
 
     def __repr__(self) -> str:
         best = "none" if self.best is None else sweep_text.settings(self.best)
-        return f"<fastbp.Sweep of {len(self.configs)} points x {len(self.seeds)} seeds, best {best}>"
+        return (
+            f"<fastbp.Sweep of {counted(len(self.configs), 'point')} x {counted(len(self.seeds), 'seed')}, best {best}>"
+        )
 
     def __str__(self) -> str:
         return sweep_text.describe(self)
@@ -130,7 +133,9 @@ class Sweep(SweepPoints, Tabular):
         axes[0].set_ylabel(self.metric)
         return figure
 
-    def report(self, path: str | PathLike[str], *, command: str | None = None) -> None:
+    def report(
+        self, path: str | PathLike[str], *, command: str | None = None, against: str | PathLike[str] | None = None
+    ) -> None:
         """Write one web page with all of it: points, runs, a map of two settings, a table to sort. It needs no network.
 
         Parameters
@@ -139,10 +144,15 @@ class Sweep(SweepPoints, Tabular):
             The HTML file.
         command : str, optional
             How the sweep was made: shown at the foot.
+        against : path-like, optional
+            An earlier sweep over settings, as `to_json` or ``fastbp sweep --over ... --json`` wrote it: the points that
+            both have are compared, paired by seed where seeds are the same.
 
         Raises
         ------
+        ValueError
+            `against` is no such file.
         ImportError
             plotly is not installed (extra `report`).
         """
-        sweep_page.write(self, path, command=command)
+        sweep_page.write(self, path, command=command, against=against)

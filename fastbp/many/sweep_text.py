@@ -11,6 +11,8 @@ from fastbp.io.overview import Overview, fitted
 from fastbp.many.points import word
 from fastbp.many.sweep_points import SweepPoints
 from fastbp.many.text import FEW_SEEDS
+from fastbp.many.text import missing as lacking
+from fastbp.validation import counted
 
 LINES = 30  # of a printed table
 FEW = 8  # of an overview
@@ -26,13 +28,44 @@ def number(value: float, form: str = "{:.4g}") -> str:
     return form.format(value) if np.isfinite(value) else "-"
 
 
+def decimals(sweep: SweepPoints) -> int | None:
+    """Decimals that all means and errors are shown with; None where they are of too different sizes for that.
+
+    So many that the smallest error has a digit, but no mean more than five.
+    """
+    means = np.abs(sweep.mean[np.isfinite(sweep.mean)])
+    errors = sweep.error[np.isfinite(sweep.error) & (sweep.error > 0.0)]
+    if not means.size or means.max() == 0.0 or means.max() >= 1e3 * (low := means[means > 0.0].min()):
+        return None
+    wanted = 3 - math.floor(math.log10(low))  # four digits
+    if errors.size:
+        wanted = min(wanted, 1 - math.floor(math.log10(errors.min())))
+    most = 4 - math.floor(math.log10(means.max()))
+    found = min(wanted, most)
+    return found if 0 <= found <= 6 else None
+
+
+def means(sweep: SweepPoints, k: int, places: int | None) -> tuple[str, str]:
+    """The mean of a point and its error, which is not known where the seeds are few and equal."""
+    mean, error = float(sweep.mean[k]), float(sweep.error[k])
+    if places is None:
+        shown = number(mean), number(error, "{:.1g}")
+    else:
+        shown = number(mean, f"{{:.{places}f}}"), number(error, f"{{:.{places}f}}")
+    return shown if error != 0.0 else (shown[0], "-")
+
+
 def versus(sweep: SweepPoints, k: int) -> tuple[str, str]:
     """By how much a point is worse than the best, and the error of that."""
     difference, error = float(sweep.difference[k]), float(sweep.difference_error[k])
     if k == sweep.best_index or not math.isfinite(difference):
         return "-", "-"
+    error = error or math.nan  # seeds that agree in all digits tell no error
     if not sweep.comparison.relative:
-        return f"{-difference if sweep.larger else difference:+.2g}", number(error, "{:.1g}")
+        places, signed = decimals(sweep), -difference if sweep.larger else difference
+        if places is None:
+            return f"{signed:+.2g}", number(error, "{:.1g}")
+        return f"{signed:+.{places}f}", number(error, f"{{:.{places}f}}")
     factor = math.exp(min(difference, 700.0))
     if factor >= 1.995:
         return f"x{factor:.3g}", number(factor * error, "{:.2g}")
@@ -63,11 +96,11 @@ def order(sweep: SweepPoints) -> list[int]:
 
 
 def _rows(sweep: SweepPoints, most: int) -> list[tuple[str, ...]]:
-    found = []
+    found, places = [], decimals(sweep)
     for k in order(sweep)[:most]:
         cells = [word(value) for value in sweep.configs[k].values()]
         ended = f"{_count(sweep, k, 'finished')}/{len(sweep.seeds)}"
-        figures = number(sweep.mean[k]), number(sweep.error[k], "{:.1g}"), *versus(sweep, k)
+        figures = *means(sweep, k, places), *versus(sweep, k)
         found.append((*cells, *figures, ended, remark(sweep, k)))
     return found
 
@@ -79,7 +112,10 @@ def _head(sweep: SweepPoints) -> tuple[str, ...]:
 def title(sweep: SweepPoints) -> str:
     """What was swept."""
     network = str(sweep.about.get("network", "")).strip("<>").removeprefix("fastbp.")
-    return f"{len(sweep.configs)} points x {len(sweep.seeds)} seeds, by {sweep.metric}" + f": {network}" * bool(network)
+    return (
+        f"{counted(len(sweep.configs), 'point')} x {counted(len(sweep.seeds), 'seed')}, by {sweep.metric}"
+        + f": {network}" * bool(network)
+    )
 
 
 def overview(sweep: SweepPoints) -> Overview:
@@ -88,7 +124,7 @@ def overview(sweep: SweepPoints) -> Overview:
 
 
 def _left(sweep: SweepPoints, most: int) -> list[str]:
-    return [f"... and {len(sweep.configs) - most} more points"] if len(sweep.configs) > most else []
+    return [f"... and {counted(len(sweep.configs) - most, 'more point')}"] if len(sweep.configs) > most else []
 
 
 def describe(sweep: SweepPoints) -> str:
@@ -101,11 +137,21 @@ def describe(sweep: SweepPoints) -> str:
         "",
         *lines,
         *_left(sweep, LINES),
+        *smoothing(sweep),
         "",
         *result(sweep),
         *(f"note: {one}" for one in notes(sweep)),
     ]
     return fitted("\n".join(parts).strip())
+
+
+def smoothing(sweep: SweepPoints) -> list[str]:
+    """What "vs best" compares, where that is not the means of the table."""
+    pairs = sweep.grid.whole and any(sweep.grid.pairs(k) for k in range(len(sweep.configs)))
+    if sweep.best_index is None or not pairs:
+        return []
+    failed = "" if np.isfinite(sweep.mean).all() else "; one that failed counts as the worst"
+    return [f"(vs best: of values smoothed over the neighbours along axes of numbers{failed})"]
 
 
 def result(sweep: SweepPoints) -> list[str]:
@@ -119,7 +165,8 @@ def result(sweep: SweepPoints) -> list[str]:
             there = sorted(set(sweep.grid.places[sweep.as_good, axis].tolist()))
             if len(values) > 1:
                 said.append(f"{name} " + ("any" if len(there) == len(values) else _values(values, there)))
-        found.append(f"as good are {sweep.as_good.sum() - 1} more points, with {'; '.join(said)}")
+        more = int(sweep.as_good.sum()) - 1
+        found.append(f"as good {'is' if more == 1 else 'are'} {counted(more, 'more point')}, with {'; '.join(said)}")
     return found
 
 
@@ -136,7 +183,7 @@ def notes(sweep: SweepPoints) -> list[str]:
     missing, n = int((sweep.status == "open").sum()), len(sweep.seeds)
     found = []
     if missing:
-        found.append(f"the sweep was interrupted, {missing} runs are missing: what is said is provisional")
+        found.append(f"the sweep was interrupted, {lacking(missing)}: what is said is provisional")
     if sweep.best_index is None:
         found.append("no point has finished with all its seeds: try smaller rates, or scale the inputs")
         return found

@@ -10,6 +10,7 @@ from fastbp.io.overview import Overview, fitted
 from fastbp.many.metrics import cost_name
 from fastbp.many.statistics import NEIGHBOUR
 from fastbp.many.sweep_data import NO_BETTER, SweepData
+from fastbp.validation import counted
 
 # How a run can fail: outcome -> (kind, words).
 FAILURES = {
@@ -27,16 +28,14 @@ COLUMNS, WIDTH = 68, 2
 
 def describe(sweep: SweepData) -> str:
     """Head, table, curve, result and notes."""
-    n = len(sweep.seeds)
-    head = (
-        f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}, "
-        f"{sweep.about.get('optimizer', '')}\n{sweep.about.get('network', '')}"
-    )
+    head = f"{swept(sweep)}, {sweep.about.get('optimizer', '')}\n{sweep.about.get('network', '')}"
     return fitted("\n\n".join(part for part in (head.strip(), table(sweep), curve(sweep), summary(sweep)) if part))
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+def swept(sweep: SweepData) -> str:
+    """How much was trained."""
+    rates, seeds = counted(len(sweep.learning_rates), "learning rate"), counted(len(sweep.seeds), "seed")
+    return f"{rates} x {seeds}, {counted(sweep.epochs, 'epoch')}"
 
 
 def table(sweep: SweepData) -> str:
@@ -56,7 +55,15 @@ def table(sweep: SweepData) -> str:
     for row in rows:
         cells = [text.rjust(width) for text, width in zip(row[:-1], widths, strict=True)]
         lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return "\n".join(lines)
+    # Two means do not give the difference of the smoothed: said once, so that nobody divides them in vain.
+    return "\n".join([*lines, *([] if sweep.best_index is None or len(rows) == 2 else [f"({smoothing(sweep)})"])])
+
+
+def smoothing(sweep: SweepData) -> str:
+    """What "vs best" compares, and what a neighbour that failed does to it."""
+    what = "losses" if sweep.val_metric is None else cost_name(sweep.metric, sweep.larger)
+    failed = "" if sweep.eligible.all() else "; one that fails counts as untrained and so worsens its neighbours"
+    return f"vs best: of {what} smoothed, half of them a rate's own and a quarter each neighbour's{failed}"
 
 
 def _measured(sweep: SweepData, k: int) -> tuple[str, str]:
@@ -169,7 +176,7 @@ def summary(sweep: SweepData) -> str:
     profile = sweep.profile
     if profile["seconds_per_epoch"] is not None:
         text = (
-            f"{profile['wall_seconds']:.3g} s on {_count(profile['threads'], 'thread')}, "
+            f"{profile['wall_seconds']:.3g} s on {counted(profile['threads'], 'thread')}, "
             f"{100 * profile['occupancy']:.0f} % busy; an epoch takes {1e3 * profile['seconds_per_epoch']:.3g} ms, "
             f"{profile['samples_per_second']:,.0f} samples/s and {profile['gflops']:.3g} GFLOP/s a run"
         )
@@ -184,11 +191,7 @@ def summary(sweep: SweepData) -> str:
 
 def overview(sweep: SweepData) -> Overview:
     """The rates found and their losses, in a few rows."""
-    n = len(sweep.seeds)
-    title = (
-        f"{_count(len(sweep.learning_rates), 'learning rate')} x {_count(n, 'seed')}, {_count(sweep.epochs, 'epoch')}: "
-        f"{str(sweep.about.get('network', '')).strip('<>').removeprefix('fastbp.')}"
-    )
+    title = f"{swept(sweep)}: {str(sweep.about.get('network', '')).strip('<>').removeprefix('fastbp.')}"
     rows: list[tuple[str, ...]] = []
 
     def measured(k: int) -> tuple[str, ...]:
@@ -216,14 +219,14 @@ def notes(sweep: SweepData) -> list[str]:
     elif n < FEW_SEEDS:
         found.append(f"{n} seeds: the interval is indicative; {FEW_SEEDS} or more make it reliable")
     if sweep.missing:
-        found.insert(0, f"the sweep was interrupted, {sweep.missing} runs are missing: what is said is provisional")
+        found.insert(0, f"the sweep was interrupted, {missing(sweep.missing)}: what is said is provisional")
     elif sweep.best_index is None:
         found.insert(0, nothing_found(sweep))
     if overflowed := int((sweep.status == "overflowed").sum()):
         largest = f" (the largest: {sweep.about['largest_value']})" if "largest_value" in sweep.about else ""
         found.insert(
             0,
-            f"the loss on the rows held out is not finite in {_count(overflowed, 'run')} whose training is fine: by "
+            f"the loss on the rows held out is not finite in {counted(overflowed, 'run')} whose training is fine: by "
             f"values that overflow{largest}, not by the rate; scale them (net.standardize), or take dtype='float64'",
         )
     if sweep.edge:
@@ -231,9 +234,15 @@ def notes(sweep: SweepData) -> list[str]:
     return found
 
 
+def missing(runs: int) -> str:
+    """That so many runs are missing."""
+    return f"{counted(runs, 'run')} {'is' if runs == 1 else 'are'} missing"
+
+
 def decades(distance: float) -> str:
     """A distance in powers of ten, as words that end before what it is a distance from."""
-    return f"{abs(distance):.2g} decades {'above' if distance >= 0 else 'below'}"
+    size = f"{abs(distance):.2g}"
+    return f"{size} decade{'s' * (size != '1')} {'above' if distance >= 0 else 'below'}"
 
 
 def boundary_near(sweep: SweepData) -> str:

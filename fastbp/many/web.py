@@ -119,6 +119,12 @@ def tiles(found: Sequence[tuple[str, str, str]]) -> str:
     )
 
 
+def against(lines: Sequence[str]) -> str:
+    """The card that compares with an earlier sweep."""
+    found = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<section class="card"><h2>Against the earlier sweep</h2><ul class="against">{found}</ul></section>'
+
+
 def notes(found: Sequence[tuple[str, str]]) -> str:
     """Kind, "note" or "warning", and text of each."""
     items = "".join(f'<li class="{kind}">{html.escape(text)}</li>' for kind, text in found)

@@ -21,7 +21,7 @@ import fastbp
 from fastbp import MLP, SGD, Adam, lr_range_test
 from fastbp.cli.main import main
 from fastbp.engine.engine import Engine
-from fastbp.many import range_test
+from fastbp.many import range_run, range_test
 from fastbp.many.range_data import longest_fall, slopes
 from fastbp.many.range_result import RangeTest
 from fastbp.many.run_spec import fresh
@@ -108,7 +108,7 @@ def test_where_nothing_counts_there_is_no_test() -> None:
 def test_the_loss_before_is_that_of_rows_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 45 rows every fifth is looked at; were it of all, these would be the ones that are ignored."""
     net, y = ignoring(np.arange(45) % 5 == 0)
-    monkeypatch.setattr(range_test, "START_ROWS", 9)
+    monkeypatch.setattr(range_run, "START_ROWS", 9)
     seen: list[float] = []
     init = Smoother.__init__
 
@@ -184,7 +184,7 @@ def test_neither_threads_nor_chunks_change_a_bit(monkeypatch: pytest.MonkeyPatch
     options: dict[str, Any] = {"n_steps": 200, "lr_max": 100.0, "batch_size": 20, "optimizer": "sgd"}
     one = lr_range_test(make(), X, Y, threads=1, **options)
     two = lr_range_test(make(), X, Y, threads=2, **options)
-    monkeypatch.setattr(range_test, "MOST_CHUNK", 3)
+    monkeypatch.setattr(range_run, "MOST_CHUNK", 3)
     three = lr_range_test(make(), X, Y, **options)
     assert any(one.stopped)
     for other in (two, three):
@@ -397,6 +397,9 @@ def test_what_never_falls_suggests_nothing() -> None:
     assert np.isnan(half.value)
     assert half.low == half.high > 0
     assert "raise lr_max" in result_of(np.linspace(2.0, 1.0, 50)).notes[0]
+    creeping = result_of(np.r_[np.linspace(2.0, 0.02, 25), np.linspace(0.0199, 0.001, 25)])  # all is learnt half-way
+    assert "raise lr_max" not in " ".join(creeping.notes)
+    assert f"lr={creeping.bounds['upper'].value:.3g}" in creeping.notes[-1]
     assert np.isnan(result_of(np.r_[1.0, np.full(49, NAN)]).suggestions["steepest"].value)
 
 
@@ -413,7 +416,7 @@ def test_on_the_digits_the_suggestions_train_well() -> None:
     net = MLP([64, 64, 10], seed=0)
     found = lr_range_test(net, features, labels)
     assert "trainings of about 31 steps" in " ".join(found.notes)
-    assert len(found.notes) == 1
+    assert len(found.notes) == 2
     for one in found.suggestions.values():
         assert 3e-4 < one.low <= one.value <= one.high < 3e-2
         loss = net.copy().fit(features, labels, epochs=3, optimizer=Adam(lr=one.value)).loss[-1]

@@ -67,6 +67,12 @@ def test_the_metric_that_rates_are_compared_by_is_there() -> None:
     assert "the best, by accuracy." in page
     assert [float(row[1]) for row in table(page)] == pytest.approx(found.mean_metric)
     assert [float(row[3]) for row in table(page)] == pytest.approx(found.mean_val_loss)
+    assert "<h2>Accuracy by learning rate</h2>" in page
+    assert f"highest near {found.best_lr:.3g}" in page
+    view = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert view["validation"] == pytest.approx(found.mean_metric, rel=1e-5)
+    assert view["training"] == [None] * 4
+    assert [run["loss"] for run in view["runs"]] == pytest.approx(found.final_metric.ravel(), rel=1e-5)
     assert "accuracy" not in report.page(sweep(learning_rates=[0.1]), SCRIPT, None, None).partition("<main>")[2]
 
 
@@ -88,7 +94,7 @@ def test_the_data_are_strict_json(result: fastbp.LrSweep) -> None:
     view = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert view["learning_rates"] == result.learning_rates.tolist()
     assert view["stability"] == 0.5
-    assert [x is None for x in view["val_loss"]] == np.isnan(result.mean_val_loss).tolist()
+    assert [x is None for x in view["validation"]] == np.isnan(result.mean_val_loss).tolist()
     assert len(view["runs"]) == result.status.size
 
 

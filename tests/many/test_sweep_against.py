@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from click.testing import CliRunner
 from test_advice import QUARTERS, bowl, seeded
 from test_sweep import made
 
+import fastbp
 from fastbp.cli.main import main
-from fastbp.many import against, report
+from fastbp.many import against, against_points, report, sweep_page
 from fastbp.many.heat import HeatMap
+from fastbp.many.sweep_result import Sweep
 
 ABOUT = {
     "data": "100 rows",
@@ -85,6 +88,62 @@ def test_the_command_compares_with_its_own_output(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["about"]["data_name"] == "the embedded digits"
     told = CliRunner().invoke(main, [*words[:-1], "--against", str(tmp_path / "old.json")])
     assert "against network, optimiser" in " ".join(told.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def points() -> fastbp.Sweep:
+    X, y = fastbp.datasets.load_digits()
+    net = fastbp.MLP([64, 4, 10], seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fastbp.sweep(net, X[:200], y[:200], {"batch_size": [16, 32], "lr": [0.003, 0.01]}, seeds=3, epochs=2)
+
+
+def test_points_of_two_sweeps_are_paired_by_seed(points: fastbp.Sweep, tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    points.to_json(path)
+    old = against_points.read(path)
+    same = against_points.lines(points, old)
+    assert same[1:3] == [
+        "4 points in both sweeps, 0 only now, 0 only before",
+        "of these, 0 better and 0 worse beyond the noise",
+    ]
+    assert all(line.endswith("now: +0 +- 0 (paired by seed), within the noise") for line in same[3:])
+    scores = points.scores * [[0.9], [1.001], [1.0], [1.0]]
+    configs = [*points.configs[:3], {"batch_size": 32, "lr": 0.02}]  # the seeds differ by more than these changes
+    changed = Sweep(configs, points.seeds, scores, "loss", False, points.histories, points.status, about=points.about)
+    found = against_points.lines(changed, old, most=2)
+    assert found[1:3] == [
+        "3 points in both sweeps, 1 only now, 1 only before",
+        "of these, 1 better and 1 worse beyond the noise",
+    ]
+    assert found[-1] == "... and 1 more point"
+    assert len(found) == 6
+    page = sweep_page.page(changed, "", None, old)
+    assert "Against the earlier sweep" in page
+    assert page.count("(paired by seed)") == 3
+    named = {name: getattr(points, name) for name in ("configs", "seeds", "scores", "histories", "status")}
+    other = Sweep(**named, metric="accuracy", larger=True, about={**points.about, "data": "others", "batch_size": "8"})
+    found = against_points.lines(other, old)
+    assert found[:2] == ["not comparable: the data are not the same", "batch size not set before, 8 now"]
+    assert found[-1] == "not comparable: by loss before, by accuracy now"
+
+
+def test_the_command_compares_sweeps_over_settings(tmp_path: Path) -> None:
+    words = ["sweep", "--hidden", "8", "--epochs", "1", "--seeds", "2", "--over", "batch_size=16,32", "--json"]
+    first = CliRunner().invoke(main, words)
+    (tmp_path / "old.json").write_text(first.stdout)
+    again = CliRunner().invoke(main, [*words, "--against", str(tmp_path / "old.json")])
+    assert "2 points in both sweeps, 0 only now, 0 only before" in json.loads(again.stdout)["against"]
+    told = CliRunner().invoke(main, [*words[:-1], "--against", str(tmp_path / "old.json")])
+    assert "against of these, 0 better and 0 worse" in " ".join(told.stdout.split())
+    refused = CliRunner().invoke(main, ["sweep", "--lr", "0.1", "--against", str(tmp_path / "old.json")])
+    assert refused.exit_code == 2
+    assert "is not a learning-rate sweep" in " ".join(refused.stderr.split())
+    (tmp_path / "rates.json").write_text('{"learning_rates": [1]}')
+    refused = CliRunner().invoke(main, [*words, "--against", str(tmp_path / "rates.json")])
+    assert refused.exit_code == 2
+    assert "is not a sweep over settings" in " ".join(refused.stderr.split())
 
 
 def test_the_page_shows_the_earlier_sweep_and_every_run(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_arrays_and_tuples_are_one_each() -> None:
 
 def test_results_are_a_line_and_travel() -> None:
     found = sweep(net(), X, Y, {"lr": [0.01, 0.1]}, seeds=1, epochs=1)
-    assert repr(found).startswith("<fastbp.Sweep of 2 points x 1 seeds")
+    assert repr(found).startswith("<fastbp.Sweep of 2 points x 1 seed,")
     assert "nan" not in str(found)
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(again.refit(X, Y).weights[0], found.refit(X, Y).weights[0])

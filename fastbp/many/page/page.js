@@ -4,10 +4,10 @@ const rates = data.learning_rates;
 const FAILURES = [["diverged", "diverged", "x-thin-open", "bad"], ["stopped", "given up", "triangle-down", "bad"],
   ["worse", "no better than untrained", "triangle-up-open", "bad"], ["overflowed", "held-out loss not finite", "square-open", "faint"]];
 // The switches of each chart: name -> [label, on]. One that cannot be used is not shown.
-const losses_by_rate = [data.val_loss, data.train_loss, data.marks.map((mark) => mark.loss)];
+const losses_by_rate = [data.validation, data.training, data.marks.map((mark) => mark.loss)];
 const state = {
-  curve: { runs: ["runs", true], x: ["log rate", true], y: ["log loss", wide(losses_by_rate)] },
-  losses: { train: ["training", false], runs: ["every run", false], x: ["log epoch", false], y: ["log loss", wide([data.val_by_epoch])] },
+  curve: { runs: ["runs", true], x: ["log rate", true], y: ["log " + data.metric, data.metric === "loss" && wide(losses_by_rate)] },
+  losses: { train: ["training", false], runs: ["every run", false], x: ["log epoch", false], y: ["log scale", data.metric === "loss" && wide([data.val_by_epoch])] },
   best: { y: ["log rate", true] },
   times: { x: ["log rate", true], y: ["log time", false] },
 };
@@ -81,12 +81,12 @@ function curve() {
       hovertemplate: "earlier: lr %{x:.3g}<br>validation %{y:.4g}<extra></extra>",
     });
   }
-  traces.push(...banded("training", "training", data.train_loss, data.train_error));
-  traces.push(...banded("validation", "validation", data.val_loss, data.val_error));
+  if (known([data.training]).length) traces.push(...banded("training", "training", data.training, data.training_error));
+  traces.push(...banded("validation", "validation", data.validation, data.validation_error));
   if (data.best_lr !== null) {
     const k = rates.indexOf(data.best_lr);
     traces.push({
-      x: [rates[k]], y: [data.val_loss[k]], mode: "markers", name: "best " + rates[k].toPrecision(3),
+      x: [rates[k]], y: [data.validation[k]], mode: "markers", name: "best " + rates[k].toPrecision(3),
       marker: { symbol: "star", size: 15, color: colour("validation"), line: { color: colour("card"), width: 1 } },
       hovertemplate: "best: lr %{x:.3g}<br>validation %{y:.4g}<extra></extra>",
     });
@@ -108,7 +108,7 @@ function curve() {
   const room = 0.03 * (ends[1] - ends[0] || 1);
   return [traces, layout({
     xaxis: { ...axis("learning rate", log, shown), range: [ends[0] - room, ends[1] + room] },
-    yaxis: { ...axis("loss", on("curve", "y"), losses_by_rate), overlaying: "y2" },
+    yaxis: { ...axis(data.metric, on("curve", "y"), losses_by_rate), overlaying: "y2" },
     yaxis2: { range: [0, 1], visible: false, fixedrange: true },
   })];
 }
@@ -148,7 +148,7 @@ function losses() {
   const epochs = axis("epoch", on("losses", "x"), [1, data.epochs]);
   return [traces, layout({
     xaxis: { ...epochs, tickformat: "d", ...(data.epochs <= 10 ? { dtick: on("losses", "x") ? undefined : 1 } : {}) },
-    yaxis: axis(what + " loss", on("losses", "y"), [chosen]),
+    yaxis: axis(training ? "training loss" : "validation " + data.metric, on("losses", "y"), [chosen]),
   })];
 }
 
