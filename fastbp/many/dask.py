@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +56,8 @@ class DaskExecutor(concurrent.futures.Executor):
             raise ImportError('a Dask cluster needs Dask: pip install "fastbp[dask]"') from error
         self.owned = isinstance(client, str)
         self.client: Any = _open(Client, client, timeout) if self.owned else client
-        self._lock, self._sent = threading.Lock(), {}  # type: tuple[Any, dict[int, tuple[RunSpec | Shared, Any]]]
+        self._lock = threading.Lock()
+        self._sent: dict[int, tuple[weakref.ref[RunSpec | Shared], Any]] = {}
         try:
             self.client.wait_for_workers(1, timeout=timeout)
         except TimeoutError as error:
@@ -108,13 +111,14 @@ class DaskExecutor(concurrent.futures.Executor):
     def _scattered(self, spec: RunSpec | Shared) -> Any:
         """The future of what tasks share, which every worker has."""
         with self._lock:
-            # What is sent is kept alive, so no other object can have its id.
+            # Workers have it as long as there is such an object here: until a call of `fit_many` returns, say.
             for left in range(RETRIES, -1, -1):
                 if id(spec) in self._sent:
                     break
                 self.client.wait_for_workers(1, timeout=PATIENCE)
                 try:
-                    self._sent[id(spec)] = (spec, self.client.scatter(spec, broadcast=True, hash=False))
+                    sent = self.client.scatter(spec, broadcast=True, hash=False)
+                    self._sent[id(spec)] = weakref.ref(spec, functools.partial(_drop, self._sent, id(spec))), sent
                 except OSError:  # a worker vanished meanwhile
                     if not left:
                         raise
@@ -124,9 +128,9 @@ class DaskExecutor(concurrent.futures.Executor):
     def _forget(self, there: list[Any]) -> None:
         """Send data anew that a task had and lost, unless that has been done for another task."""
         with self._lock:
-            for key, (_, sent) in list(self._sent.items()):
+            for key, (_, sent) in self._sent.copy().items():
                 if any(sent is one for one in there):
-                    del self._sent[key]
+                    _drop(self._sent, key)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Forget the data; close the client if it was opened here."""
@@ -134,6 +138,11 @@ class DaskExecutor(concurrent.futures.Executor):
             self._sent.clear()
         if self.owned:
             self.client.close()
+
+
+def _drop(sent: dict[int, Any], key: int, _: Any = None) -> None:
+    """Forget what has been sent; without a lock, since it is called wherever an object comes to its end."""
+    sent.pop(key, None)
 
 
 def _open(kind: Any, address: str, timeout: float) -> Any:

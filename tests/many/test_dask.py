@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import json
 import logging
 import os
@@ -125,6 +126,19 @@ def test_what_networks_share_is_sent_once(client: Any, monkeypatch: pytest.Monke
     assert len(sent) == 1
     assert len(tasks) > 1
     assert all(len(cloudpickle.dumps(given[2:])) < X.nbytes / 4 for given in tasks)
+
+
+def test_workers_keep_no_data_of_calls_that_have_returned(client: Any) -> None:
+    """Of many cross-validations over one executor, say."""
+    X, y = fastbp.datasets.load_digits()
+    with DaskExecutor(client) as executor:
+        for _ in range(3):
+            fastbp.fit_many([network() for _ in range(3)], X, y, epochs=1, executor=executor)
+        end = time.monotonic() + 20
+        while client.who_has() and time.monotonic() < end:
+            gc.collect()
+            time.sleep(0.05)
+        assert not client.who_has()
 
 
 def held(folder: str, function: Any, *arguments: Any) -> Any:
