@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from fastbp.arrays import check_input_scale, check_weights
 from fastbp.callbacks.base import MONITORS, EpochState, Training, Watcher, improves, monitored
@@ -81,14 +84,25 @@ class EarlyStopping(Watcher):
         self._shape, self._scaled = (net.sizes, net.dtype), net.input_scale is not None
 
     def on_epoch_end(self, state: EpochState) -> str | None:
-        if self.observe(monitored(state.history, self.monitor), state.epoch) and self.restore_best:
-            self.keep(state.net.weights, state.net.biases, state.net.input_scale)
+        net, found = state.net, list[Any]()
+
+        def finite() -> bool:
+            found[:] = weights, biases, scale = net.weights, net.biases, net.input_scale
+            return all(np.isfinite(one).all() for one in (*weights, *biases, 0.0 if scale is None else scale))
+
+        if self.observe(monitored(state.history, self.monitor), state.epoch, finite) and self.restore_best:
+            self.keep(*found)
         return self.verdict()
 
-    def observe(self, cost: float, epoch: int) -> bool:
-        """Take what is watched, of one more epoch; returns whether it is the best so far, whose weights are kept."""
+    def observe(self, cost: float, epoch: int, finite: Callable[[], bool]) -> bool:
+        """Take what is watched, of one more epoch; returns whether it is the best so far, whose weights are kept.
+
+        finite: whether these weights are; asked only where they would be kept. The last step of an epoch may have made
+        them NaN, which its loss does not tell: that is no best epoch.
+        """
         self._epoch, bound = epoch, self.best - self.min_delta
         better = improves(cost, bound) or (self.ties == "last" and cost == bound)
+        better = better and (not self.restore_best or finite())
         if better:
             self.best, self.best_epoch = cost, epoch
         return better

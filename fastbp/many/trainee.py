@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 from typing import Any
 
 import numpy as np
 
+from fastbp import arrays
 from fastbp.callbacks.base import EpochState, Watcher, monitored
 from fastbp.callbacks.stopping import EarlyStopping
 from fastbp.data import sample_weights
@@ -53,6 +55,7 @@ class Trainee:
             self.epochs_kept = np.empty((self.window, self.session.layout.n_parameters), self.session.spec.dtype)
         self.counters = self.engine.steps, self.engine.epochs  # of the last copy
         self.begun = self.paused = False
+        self.epochs = 0  # whole ones, of those that are done with what comes after each
         self.last_orders: Array | None = None
         self._bind()
 
@@ -193,7 +196,7 @@ class Trainee:
             losses = feed.step_losses(self.losses[:good], self.weights[:good])
             feed.log.add(self.history, losses, self.lrs[:good], made.ticks * self.desk.tick_seconds)
         if made.rounds:
-            self._end_epochs(made.rounds)
+            self._end_epochs(made.rounds, whole=made.status == records.RUNNING)
         if made.status in records.BAD:
             self._fail(self._bad_row(made))
         elif made.status in (records.DIVERGED, records.RUINED):
@@ -207,10 +210,11 @@ class Trainee:
                 else:
                     self._finish()
 
-    def _end_epochs(self, n: int) -> None:
+    def _end_epochs(self, n: int, *, whole: bool) -> None:
         """Take in n whole epochs: their validations, and what callbacks say. Only after the last may one want to stop.
 
-        See `Watcher.sure_epochs`.
+        See `Watcher.sure_epochs`. whole: all epochs of the call; else the history may hold the loss of one more, whose
+        last step has ruined the parameters, and who wants to stop has nothing to say.
         """
         held, history, loss = self.task.validation, self.history, self.session.spec.loss
         if held is not None:
@@ -219,17 +223,26 @@ class Trainee:
                 sample_weights.mean(losses, weights, columns) * loss.factor for losses in self.row_losses[:n]
             ]
             history.val_score += loss.link.scores(self.outputs[:n], held.own_targets, weights)
-        first = len(history.loss if held is None else history.val_loss) - n
+        first, self.epochs = self.epochs, self.epochs + n
         for callback in self.callbacks:
             if not isinstance(callback, EarlyStopping):
-                self._ask(callback)
+                if whole:
+                    self._ask(callback)
                 continue
             costs = [monitored(history, callback.monitor, first + number) for number in range(n)]
-            better = [number for number, cost in enumerate(costs) if callback.observe(cost, first + number + 1)]
+            better = [
+                number for number, cost in enumerate(costs)
+                if callback.observe(cost, first + number + 1, functools.partial(self._finite, number))
+            ]  # fmt: skip
             if better and callback.restore_best:
                 then, layout = self.epochs_kept[better[-1]], self.session.layout
                 callback.keep(*layout.unpack(then), layout.unpack_scale(then))
             self._answer(callback, callback.verdict())
+
+    def _finite(self, number: int) -> bool:
+        """Whether the parameters after an epoch of the call are."""
+        kept = self.epochs_kept[number]
+        return arrays.all_finite(kept) or bool(np.isfinite(kept).all())
 
     def _end_epoch(self, done: int) -> None:
         """Ask the callbacks, at the end of an epoch; those that look at the clock always."""

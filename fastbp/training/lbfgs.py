@@ -186,7 +186,7 @@ class Descent:
             counted = len(block) if weights is None else weights[block].sum() / self.mean_weight
             if counted == 0:
                 continue
-            share = counted / self.n
+            share = counted / self.n if len(block) < self.n else 1.0  # to the last bit, as where the kernel goes on
             threads = self.threads if self.native else None
             loss += share * block_loss(self.loop, self.samples, block, self.trial, fresh=fresh, threads=threads)
             gradient += share * self.engine.need_gradient()

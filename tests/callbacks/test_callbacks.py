@@ -124,6 +124,28 @@ def test_a_divergence_leaves_the_best_weights(restore: bool) -> None:
     assert all(np.isfinite(a).all() for a in nets[0].weights)
 
 
+@pytest.mark.parametrize("batch", [90, 10], ids=["seen by the next step", "seen at once"])
+@pytest.mark.parametrize("many", [False, True], ids=["fit", "fit_many"])
+def test_an_epoch_whose_last_step_ruins_the_weights_is_not_the_best(many: bool, batch: int) -> None:
+    """Its loss, of the weights before that step, is the best so far; with more steps, a copy to go back to is due."""
+    net, twin = MLP([5, 3], loss="mse", seed=0), MLP([5, 3], loss="mse", seed=0)
+    stopping, optimizer = EarlyStopping("loss"), SGD(0.01)
+    y, jump = 100 * np.eye(3)[Y], schedules.MultiStep([4 - batch / 90], 3e40)
+    options: dict[str, Any] = {"batch_size": batch, "epochs": 8, "schedule": jump, "callbacks": [stopping]}
+    if many:
+        with pytest.raises(fastbp.NetworksFailed) as failed:
+            fastbp.fit_many([net], X, y, optimizer=optimizer, **options)
+        error: Any = failed.value.errors[0]
+    else:
+        with pytest.raises(fastbp.DivergenceError) as caught:
+            net.fit(X, y, optimizer=optimizer, **options)
+        error = caught.value
+    twin.fit(X, y, batch_size=batch, epochs=3, optimizer=optimizer)
+    assert error.best_epoch == 3
+    for one, other in zip([*net.weights, *net.biases], [*twin.weights, *twin.biases], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_early_stopping_counts_small_gains_as_none_and_starts_afresh() -> None:
     stopping = EarlyStopping("loss", patience=2, min_delta=100.0, restore_best=False)
     for _ in range(2):

@@ -102,6 +102,20 @@ def test_same_bits_on_any_threads(dtype: str) -> None:
     assert_usable(nets[0], X, y)
 
 
+def test_weights_of_rows_and_a_callback_that_only_looks() -> None:
+    """Whether Python or the kernel goes on, the loss is not multiplied by a share of the rows that is nearly 1."""
+    X, y = draw()
+    for seed in range(8):
+        weights = np.random.default_rng(seed).random(ROWS)
+        nets = [make(), make()]
+        losses = [
+            net.fit(X, y, sample_weight=weights, optimizer="lbfgs", epochs=6, callbacks=watching).loss
+            for net, watching in zip(nets, ([], [stopping.EarlyStopping("loss", restore_best=False)]), strict=True)
+        ]
+        assert losses[0] == losses[1]
+        assert nets[0].weights[0].tobytes() == nets[1].weights[0].tobytes()
+
+
 def assert_usable(net: Any, X: np.ndarray, y: np.ndarray) -> None:
     """The transposed weights are fresh: the network trains on as one built from its weights does."""
     twin = make(dtype=net.dtype)
