@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.io.documents import plain
+from fastbp.io.documents import plain, text
 from fastbp.many import against
 from fastbp.many.against import Difference
 from fastbp.many.sweep_points import SweepPoints
@@ -50,7 +50,7 @@ class EarlierPoints:
 
 def key(config: Mapping[str, Any]) -> str:
     """What is the same for the same settings, in a sweep and in its file."""
-    return json.dumps(_rounded(plain(dict(config))), sort_keys=True)
+    return text(_rounded(plain(dict(sorted(config.items())))), None)
 
 
 def _rounded(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,7 +218,8 @@ class RangeData:
         """The trainings that the suggestions stand for, in words."""
         steps = sorted(one.steps for one in self.suggestions.values())
         span = f"{steps[0]:.0f}" if round(steps[0]) == round(steps[-1]) else f"{steps[0]:.0f} to {steps[-1]:.0f}"
-        return f"{span} steps"
+        rows, batch = self.settings.get("rows", 0), self.settings.get("batch_size", 1)
+        return f"{span} steps" + (f" ({steps[-1] / math.ceil(rows / batch):.2g} epochs)" if rows else "")
 
     def _ends_early(self) -> bool:
         """Is the loss lowest at the end of the ramp, and the part that is looked at cut off there too?

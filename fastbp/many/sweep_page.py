@@ -52,7 +52,8 @@ def page(
         "settings": "\n".join(_chart(sweep, axis, name) for axis, name in enumerate(grid.axes)),
         "runs name": html.escape(f"Validation loss by epoch of every run, {sweep.status.size} runs"),
         "cut": cut,
-        "points lead": f"By {html.escape(sweep.metric)}, mean over seeds; seconds are medians of a run, on one thread.",
+        "points lead": f"By {html.escape(sweep.metric)}, mean over seeds; seconds are medians of a run, on one thread."
+        + "".join(f" {html.escape(one)}." for one in sweep_text.smoothing(sweep)),
         "head": web.head([
             *((name, "number" if grid.numeric[axis] else "text") for axis, name in enumerate(grid.axes)),
             (sweep.metric, "number"), *_COLUMNS,

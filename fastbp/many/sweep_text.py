@@ -120,7 +120,12 @@ def title(sweep: SweepPoints) -> str:
 
 def overview(sweep: SweepPoints) -> Overview:
     """The best points, and what is to be known of them."""
-    return Overview(title(sweep), _head(sweep), _rows(sweep, FEW), [*result(sweep), *_left(sweep, FEW), *notes(sweep)])
+    return Overview(
+        title(sweep),
+        _head(sweep),
+        _rows(sweep, FEW),
+        [*_left(sweep, FEW), *smoothing(sweep), *result(sweep), *notes(sweep)],
+    )
 
 
 def _left(sweep: SweepPoints, most: int) -> list[str]:
@@ -137,7 +142,7 @@ def describe(sweep: SweepPoints) -> str:
         "",
         *lines,
         *_left(sweep, LINES),
-        *smoothing(sweep),
+        *(f"({one})" for one in smoothing(sweep)),
         "",
         *result(sweep),
         *(f"note: {one}" for one in notes(sweep)),
@@ -151,7 +156,7 @@ def smoothing(sweep: SweepPoints) -> list[str]:
     if sweep.best_index is None or not pairs:
         return []
     failed = "" if np.isfinite(sweep.mean).all() else "; one that failed counts as the worst"
-    return [f"(vs best: of values smoothed over the neighbours along axes of numbers{failed})"]
+    return [f"vs best: of values smoothed over the neighbours along axes of numbers{failed}"]
 
 
 def result(sweep: SweepPoints) -> list[str]:
