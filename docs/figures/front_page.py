@@ -1,6 +1,6 @@
 """Draw the two pictures of the first page, and write the table of README.md, from a stored run of the benchmark.
 
-python bench.py --quick --peers sklearn,torch,jax --workload tiny --workload digits --workload rl --workload mnist \
+python bench.py --peers sklearn,torch,jax --workload tiny --workload digits --workload rl --workload mnist \
     --workload mnist-deep --out benchmarks/results/front_page.json
 python docs/figures/front_page.py
 """
