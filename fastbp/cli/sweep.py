@@ -34,6 +34,7 @@ from fastbp.cli.output import (
     seconds_text,
     shows_progress,
     warn,
+    width,
 )
 from fastbp.cli.summary import of_network
 from fastbp.cli.train import train
@@ -300,11 +301,13 @@ def _stability(net: MLP, prepared: PreparedData, optimizer: Any, settings: Any) 
 
 def _show(result: LrSweep, stability: Any, written: dict[str, str], changes: list[str]) -> None:
     """The result for people, what has changed, and where its files are."""
+    from fastbp.many.text import describe
+
     if quiet():
         found = result.overview()
         echo(Overview(found.title, found.head, found.rows).text())
     else:
-        echo(f"\n{result}\n")
+        echo(f"\n{describe(result, width())}\n")
     for line in changes:
         say("against", line)
     if stability is not None:

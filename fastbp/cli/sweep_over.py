@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fastbp.cli import build
-from fastbp.cli.output import Failure, Interrupted, echo, print_json, quiet, say, shows_progress, warn
+from fastbp.cli.output import Failure, Interrupted, echo, print_json, quiet, say, shows_progress, warn, width
 from fastbp.cli.summary import of_network
 from fastbp.io.overview import Overview
 
@@ -109,6 +109,7 @@ def run(settings: Any, found: Any, executor: Any, command: str, earlier: Any = N
     from fastbp.errors import SweepInterrupted
     from fastbp.many import against_points
     from fastbp.many.sweep import sweep
+    from fastbp.many.sweep_text import describe
 
     drawn = settings.sampling != "grid"
     prepared, net, hyper = found.prepared, found.net, found.hyper
@@ -156,7 +157,7 @@ def run(settings: Any, found: Any, executor: Any, command: str, earlier: Any = N
             found_so = result.overview()
             echo(Overview(found_so.title, found_so.head, found_so.rows).text())
         else:
-            echo(f"\n{result}\n")
+            echo(f"\n{describe(result, width())}\n")
         for line in [] if earlier is None else against_points.lines(result, earlier, against_points.FEW):
             say("against", line)
         files = {"table": settings.csv, "picture": settings.plot, "report": settings.report}

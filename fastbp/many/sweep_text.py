@@ -132,8 +132,8 @@ def _left(sweep: SweepPoints, most: int) -> list[str]:
     return [f"... and {counted(len(sweep.configs) - most, 'more point')}"] if len(sweep.configs) > most else []
 
 
-def describe(sweep: SweepPoints) -> str:
-    """Title, table, result and notes, in lines of 80 columns."""
+def describe(sweep: SweepPoints, width: int = 80) -> str:
+    """Title, table, result and notes, in lines of so many columns."""
     rows = [_head(sweep), *_rows(sweep, LINES)]
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(c.rjust(w) for c, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
@@ -147,7 +147,7 @@ def describe(sweep: SweepPoints) -> str:
         *result(sweep),
         *(f"note: {one}" for one in notes(sweep)),
     ]
-    return fitted("\n".join(parts).strip())
+    return fitted("\n".join(parts).strip(), width)
 
 
 def smoothing(sweep: SweepPoints) -> list[str]:

@@ -26,10 +26,11 @@ HEIGHT = 5
 COLUMNS, WIDTH = 68, 2
 
 
-def describe(sweep: SweepData) -> str:
-    """Head, table, curve, result and notes."""
+def describe(sweep: SweepData, width: int = 80) -> str:
+    """Head, table, curve, result and notes, in lines of so many columns."""
     head = f"{swept(sweep)}, {sweep.about.get('optimizer', '')}\n{sweep.about.get('network', '')}"
-    return fitted("\n\n".join(part for part in (head.strip(), table(sweep), curve(sweep), summary(sweep)) if part))
+    parts = head.strip(), table(sweep), curve(sweep), summary(sweep)
+    return fitted("\n\n".join(part for part in parts if part), width)
 
 
 def swept(sweep: SweepData) -> str:

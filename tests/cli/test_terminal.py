@@ -153,6 +153,16 @@ def test_nothing_piped_is_wider_or_cut(
     assert_fits(done.stdout + done.stderr, str(arguments))
 
 
+def test_a_wide_screen_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the tables of sweeps, whose last column is the first to be wrapped."""
+    monkeypatch.chdir(folder)
+    arguments = "sweep", "--lr", "0.01,1000", "--seeds", 1, "--epochs", 1, "--hidden", 4
+    narrow, wide = (run(*arguments, COLUMNS=str(width)).stdout.splitlines() for width in (WIDTH, 200))
+    assert max(map(len, narrow)) <= WIDTH < max(map(len, wide)) <= 200
+    assert any(line.startswith("(vs best: ") or "Adam(" in line for line in wide if len(line) > WIDTH)
+    assert len(wide) < len(narrow)
+
+
 def test_a_failure_is_one_line_in_a_log_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("COLUMNS", raising=False)
