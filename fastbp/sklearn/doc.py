@@ -13,7 +13,8 @@ hidden_layer_sizes : int or array-like, default=(100,)
 activation : str, default="relu"
     Of the hidden layers: "identity", "logistic", "tanh", "relu", or another of fastbp's, such as "gelu".
 solver : {"adam", "sgd", "lbfgs"}, default="adam"
-    Adam, stochastic gradient descent, or SciPy's L-BFGS-B on all rows at once: best for small data.
+    Adam, stochastic gradient descent, or L-BFGS on all rows at once (the iterates of SciPy's, but for rounding): best
+    for small data.
 alpha : float, default=1e-4
     The penalty alpha / 2 times the squares of all weights, over the rows of the batch, or the sum of their weights.
 batch_size : int or "auto", default="auto"

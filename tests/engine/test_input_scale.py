@@ -242,7 +242,6 @@ def test_a_sweep_trains_them_as_fit_does() -> None:
 
 
 def test_lbfgs_finds_them_too() -> None:
-    pytest.importorskip("scipy")
     X, y = data([6, 9, 3], 60)
     net = make(MLP, [6, 9, 3])
     before, start = net.evaluate(X, y)["loss"], net.input_scale

@@ -162,7 +162,6 @@ def test_the_page_holds_points_runs_and_names(two: fastbp.Sweep) -> None:
 
 
 def test_the_browser_draws_it(two: fastbp.Sweep, tmp_path: Path) -> None:
-    pytest.importorskip("plotly")
     two.report(tmp_path / "page.html", command="fastbp")
     with chromium(tmp_path / "profile") as chrome:
         for width, scheme in ((1280, "light"), (390, "dark")):

@@ -205,7 +205,8 @@ def test_the_verdicts_of_the_rates() -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> tuple[fastbp.TableModel, Any]:
-    pl = pytest.importorskip("polars")
+    import polars as pl
+
     rng = np.random.default_rng(0)
     n = 300
     area, city = rng.uniform(20, 90, n).round(1), rng.choice(["Bern", "Basel", "Genf"], n)
